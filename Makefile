@@ -1,0 +1,107 @@
+# make demo · test · soak · bench · docs · lint · format · clean
+#
+# Everything is installed into virtual environments inside this folder. PYTHON=python3.12 chooses another Python
+# for .venv, PORT=8000 another port for the demo.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+PORT ?= 5000
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+QUICK := tests/unit tests/conformance tests/integration
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test soak bench docs lint format clean suite quick backends
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+demo: $(VENV)/.demo ## start the example app on http://127.0.0.1:$PORT (5000)
+	@echo "The example app: http://127.0.0.1:$(PORT)  (Ctrl-C stops it)"
+	exec $(BIN)/gunicorn --worker-class gthread --workers 2 --threads 8 \
+		--bind 127.0.0.1:$(PORT) "example_app:create_app()"
+
+test: ## lint, docs, the whole suite, then the quick part of it on every other Python 3.10 to 3.13 found here
+	@$(MAKE) lint
+	@$(MAKE) docs
+	@$(MAKE) suite
+	@$(MAKE) quick
+	@echo "make test: all passed"
+
+suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
+	@echo "== the whole suite, $$($(BIN)/python -V)"
+	$(BIN)/python -m pytest -n $(JOBS)
+
+backends:
+	@tests/backends/install.sh postgresql chromium
+
+# pip knows dependency groups (PEP 735) from 25.1 on.
+quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Python 3.10 to 3.13 found here
+	@mine=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	tests/pythons.sh | while read -r version python; do \
+		if [ "$$version" = "$$mine" ]; then continue; fi; \
+		venv=.venvs/$$version; \
+		if [ ! -e $$venv/.test ] || [ pyproject.toml -nt $$venv/.test ]; then \
+			echo "== setting up $$venv ($$python)"; \
+			[ -x $$venv/bin/python ] || $(MAKE) PYTHON=$$python $$venv/bin/python </dev/null; \
+			$$venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
+			$$venv/bin/python -m pip install --quiet --editable . --group test-core; \
+			touch $$venv/.test; \
+		fi; \
+		echo "== the quick part, Python $$version"; \
+		$$venv/bin/python -m pytest -n $(JOBS) -m 'not slow and not soak' $(QUICK) </dev/null; \
+	done
+
+soak: $(VENV)/.dev backends ## the long form of the tests that have one (marked `soak`)
+	$(BIN)/python -m pytest -m soak --timeout 0
+
+bench: .bench-venv/.bench ## measure, into tests/benchmarks/results/
+	.bench-venv/bin/python -m tests.benchmarks
+
+docs: $(VENV)/.dev ## build the documentation into docs/_build/html; a warning is an error
+	@echo "== docs"
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+
+lint: $(VENV)/.dev ## ruff, mypy, import-linter
+	@echo "== lint"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## let ruff lay the code out and mend what it can
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+clean: ## remove everything that was made here
+	rm -rf .venv .venvs .bench-venv docs/_build build dist instance *.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- environments ---------------------------------------------------------------------------------------------------
+
+%/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than Python 3.10; name another one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@PYTHON=$(PYTHON) tests/backends/install.sh venv
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+.bench-venv/.bench: pyproject.toml | .bench-venv/bin/python
+	.bench-venv/bin/python -m pip install --quiet --editable . gunicorn
+	@touch $@

@@ -1,0 +1,160 @@
+"""What a developer declares about a task: its options, and the registry of the tasks that an extension object knows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, Union
+
+from .errors import BackgroundTasksError, ConfigurationError
+from .model import Kind
+from .notifications import Notify
+from .plan import Expected
+
+Respond = Literal["async", "prefer", "hold"]
+RESPONDS = ("async", "prefer", "hold")
+
+Steps = Sequence[Union[str, "tuple[str, float]"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOptions:
+    """The options of a task, checked when they are written: a wrong one fails at import.
+
+    :param name: how the task is called in documents, statistics and its history of durations; unique in the app.
+    :param respond: how a wrapped view answers: ``"async"`` (`202` at once), ``"prefer"`` (the view's own answer unless
+        the client prefers otherwise) or ``"hold"`` (never `202`).
+    :param validate: called in the request before anything is stored; aborts, or returns a response, to refuse it.
+    :param steps: the names of the top-level steps in order, or ``(name, weight)`` pairs.
+    :param total_steps: how many top-level steps there are, where their names are not known.
+    :param notify: the notification when the task is completed; see :data:`~flask_bgtasks.notifications.Notify`.
+    :param priority: higher ones run first.
+    :param expires_after: seconds or a timedelta to keep a finished task; None for ``BGTASKS_EXPIRES_AFTER``.
+    :param queue: a name for runners that serve several queues.
+    """
+
+    name: str | None = None
+    respond: Respond = "async"
+    validate: Callable[..., Any] | None = None
+    steps: Steps = ()
+    total_steps: int | None = None
+    notify: Notify = None
+    priority: int = 0
+    expires_after: timedelta | float | None = None
+    queue: str = "default"
+
+    def __post_init__(self) -> None:
+        label = f"task {self.name!r}" if self.name else "this task"
+        if self.respond not in RESPONDS:
+            raise ConfigurationError(f"{label}: respond={self.respond!r}; one of {', '.join(RESPONDS)} is wanted")
+        if self.validate is not None and not callable(self.validate):
+            raise ConfigurationError(f"{label}: validate={self.validate!r} cannot be called; give a function")
+        if self.notify is not None and not isinstance(self.notify, str) and not callable(self.notify):
+            raise ConfigurationError(f"{label}: notify={self.notify!r}; a text or a function is wanted")
+        if isinstance(self.steps, str):
+            raise ConfigurationError(f"{label}: steps={self.steps!r}; a list of names is wanted, e.g. ['Outline']")
+        steps = self.expected_steps(label)
+        if self.total_steps is not None:
+            if isinstance(self.total_steps, bool) or not isinstance(self.total_steps, int) or self.total_steps < 1:
+                raise ConfigurationError(f"{label}: total_steps={self.total_steps!r}; a whole number from 1 is wanted")
+            if steps and len(steps) != self.total_steps:
+                raise ConfigurationError(
+                    f"{label}: {len(steps)} steps are named and total_steps={self.total_steps}; drop total_steps"
+                )
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise ConfigurationError(f"{label}: priority={self.priority!r}; a whole number is wanted, higher runs first")
+        seconds = self._expires_seconds()
+        if seconds is not None and not (isinstance(seconds, (int, float)) and 1 <= seconds < 1e11):
+            raise ConfigurationError(
+                f"{label}: expires_after={self.expires_after!r}; seconds (at least 1) or a timedelta are wanted"
+            )
+        if not isinstance(self.queue, str) or not self.queue:
+            raise ConfigurationError(f"{label}: queue={self.queue!r}; a name is wanted")
+
+    def _expires_seconds(self) -> Any:
+        value = self.expires_after
+        return value.total_seconds() if isinstance(value, timedelta) else value
+
+    def expected_steps(self, label: str = "this task") -> tuple[Expected, ...]:
+        """The declared steps, names and weights. :raises ConfigurationError: what is no step."""
+        made = []
+        for item in self.steps:
+            name, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+            if not isinstance(name, str) or not name:
+                raise ConfigurationError(f"{label}: {item!r} is no step; a name or (name, weight) is wanted")
+            if weight is not None and not (isinstance(weight, (int, float)) and weight > 0):
+                raise ConfigurationError(f"{label}: step {name!r} has weight {weight!r}; a number above 0 is wanted")
+            made.append(Expected(name, weight))
+        return tuple(made)
+
+    def lifetime(self, default: timedelta) -> timedelta:
+        """How long a finished task is kept."""
+        seconds = self._expires_seconds()
+        return default if seconds is None else timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefinition:
+    """One kind of task: a name, what is called, and its options. ``expected`` are the declared steps."""
+
+    name: str
+    kind: Kind
+    function: Callable[..., Any] | None
+    options: TaskOptions
+    expected: tuple[Expected, ...] = ()
+    endpoint: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the function stands, for error messages."""
+        if self.function is None:
+            return f"endpoint {self.endpoint!r}"
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
+class UnknownTask(BackgroundTasksError):
+    """A stored task names a function that this process does not know: not imported here, or renamed."""
+
+    def __init__(self, name: str, known: Mapping[str, Any]) -> None:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(
+            f"no task is called {name!r} here.{hint} Import the module that defines it before tasks run, "
+            "or give the renamed function name= of old"
+        )
+        self.name = name
+
+
+class Registry(Mapping[str, TaskDefinition]):
+    """The tasks that one extension object knows, by name."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, TaskDefinition] = {}
+
+    def add(self, definition: TaskDefinition) -> TaskDefinition:
+        """:raises ConfigurationError: another function has this name already."""
+        known = self._by_name.get(definition.name)
+        if known is not None and known.place != definition.place:
+            raise ConfigurationError(
+                f"two tasks are called {definition.name!r}: {known.place} and {definition.place}. "
+                "Give one of them another name="
+            )
+        self._by_name[definition.name] = definition
+        return definition
+
+    def __getitem__(self, name: str) -> TaskDefinition:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise UnknownTask(name, self._by_name) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)

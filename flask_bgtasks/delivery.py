@@ -1,0 +1,333 @@
+"""Hands events, notifications and progress to the sinks: in order per task, retried, each sink on its own thread.
+
+What is owed stands in the store's outbox, recorded with the change itself; this reads it, calls the plugin's hooks and
+settles. Progress is latest-wins and never stored: a mailbox with one place per task. A sink that hangs holds up its
+own lane only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+from . import notifications, signals
+from .errors import BackgroundTasksError, RetryLater, TaskNotFound, Undeliverable
+from .model import Event, Progress, Status, Task
+from .notifications import Notification, Notify
+from .plugins import Plugins
+from .stores.base import Delivery, Owed, Settlement, Store
+
+if TYPE_CHECKING:
+    NotifyOf = Callable[[str], Notify]
+
+log = logging.getLogger("flask_bgtasks")
+
+LOOK_SECONDS = 5.0
+"""How often a lane looks for what other processes left owed, and for retries that fall due."""
+
+LEASE = timedelta(seconds=60)
+"""How long a lane has for one delivery before another process may try it."""
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 300.0
+
+EVENT = "event"
+NOTIFICATION = "notification"
+
+
+def backoff(tries: int) -> float:
+    """Seconds to wait after so many failed tries: exponential with full jitter.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog; the floor keeps a retry from following at once.
+    """
+    ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(tries, 30))
+    return FIRST_RETRY_SECONDS / 2 + random.uniform(0, ceiling)
+
+
+class Deliveries:
+    """The lanes of one app in this process, and what is owed to whom.
+
+    :param notify_of: the ``notify`` option of a task by its name.
+    :param worker: who this process is, for the outbox's leases.
+    """
+
+    def __init__(self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, worker: str) -> None:
+        self._app = weakref.ref(app)
+        self._store = store
+        self._plugins = plugins
+        self._notify_of = notify_of
+        self._worker = worker
+        self._lanes: dict[str, Lane] = {}
+        self.refresh()
+        this = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (deliveries := this()) and deliveries._reset())
+
+    def _reset(self) -> None:
+        self._lanes = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look who implements what: at the start, and when a plugin was registered."""
+        self._events_to = self._plugins.implementing("bgtasks_task_event")
+        self._progress_to = self._plugins.implementing("bgtasks_task_progress")
+        self._notify_by = self._plugins.implementing("bgtasks_send_notification")
+        for name in (*self._events_to, *self._progress_to, *self._notify_by):
+            if name not in self._lanes:
+                self._lanes[name] = Lane(self, name)
+        self._for_event = tuple(Owed(name, EVENT) for name in self._events_to)
+
+    def owed(self, name: str, status: Status | None = None) -> Sequence[Owed]:
+        """What a change of a task owes: the event to every sink that wants events, and the user's notification.
+
+        :param name: the task's name.
+        :param status: the terminal state that it reaches with the change, None for any other change.
+        """
+        if status is None or not self._notify_by or not notifications.owed_for(status, self._notify_of(name)):
+            return self._for_event
+        return (*self._for_event, *(Owed(sink, NOTIFICATION) for sink in self._notify_by))
+
+    def send(self, notification: Notification) -> int:
+        """Owe a notification that stands for itself (``send_push``) to every sink that can send; how many those are."""
+        payload = {
+            "title": notification.title,
+            "body": notification.body,
+            "user_token": notification.user_token,
+            "owner": notification.owner,
+            "data": dict(notification.data),
+        }
+        for sink in self._notify_by:
+            self._store.owe(Owed(sink, NOTIFICATION, payload), request_id=notification.request_id)
+            self._lanes[sink].wake()
+        return len(self._notify_by)
+
+    def wake(self) -> None:
+        """Something may be owed: have every lane look at once."""
+        for lane in self._lanes.values():
+            lane.wake()
+
+    def start(self) -> None:
+        """Start the lanes, so that what was left owed is delivered without anything happening here first."""
+        self.wake()
+
+    def offer_progress(self, task: Task, progress: Progress) -> None:
+        """The newest progress of a running task; replaces what a slow sink has not taken yet."""
+        for name in self._progress_to:
+            self._lanes[name].offer(task, progress)
+
+    def drop_progress(self, request_id: str) -> None:
+        """The task is about to end: no progress comes after that."""
+        for name in self._progress_to:
+            self._lanes[name].withdraw(request_id)
+
+    def stop(self, grace: float) -> None:
+        """Let the lanes deliver what they are at; what stays owed is delivered by the next process."""
+        for lane in self._lanes.values():
+            lane.stop()
+        for lane in self._lanes.values():
+            lane.join(grace)
+
+    # -- what a lane calls -------------------------------------------------------------------------------------------
+
+    def due(self, sink: str) -> list[Delivery]:
+        """What this sink is owed now."""
+        return self._store.due_deliveries(sink, worker=self._worker, lease=LEASE)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Try once, and settle."""
+        app = self._app()
+        if app is None:
+            return
+        with app.app_context():
+            try:
+                if delivery.kind == NOTIFICATION:
+                    self._send_notification(app, delivery)
+                else:
+                    self._tell(delivery)
+                settlement = Settlement()
+            except Exception as error:
+                settlement = self._settlement(delivery, error)
+        self._store.settle_delivery(delivery, settlement)
+
+    def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
+        """Hand a sink the newest progress; what it raises is logged, the next value follows."""
+        app = self._app()
+        if app is None:
+            return
+        with app.app_context():
+            try:
+                self._plugins.only(sink, "bgtasks_task_progress")(task=task, progress=progress)
+            except Exception:
+                log.exception("sink %r failed to take progress of task %s", sink, task.request_id)
+
+    def _tell(self, delivery: Delivery) -> None:
+        task, event = self._task_and_event(delivery)
+        self._plugins.only(delivery.sink, "bgtasks_task_event")(task=task, event=event)
+
+    def _task_and_event(self, delivery: Delivery) -> tuple[Task, Event]:
+        if delivery.request_id is None:
+            raise Undeliverable("the delivery names no task")
+        try:
+            task = self._store.get(delivery.request_id)
+        except TaskNotFound:
+            raise Undeliverable(f"task {delivery.request_id} is gone") from None
+        events = self._store.events(delivery.request_id, after=delivery.seq - 1, limit=1)
+        if not events or events[0].seq != delivery.seq:
+            raise Undeliverable(f"event {delivery.seq} of task {delivery.request_id} is no longer kept")
+        return task, events[0]
+
+    def _send_notification(self, app: Flask, delivery: Delivery) -> None:
+        notification = self._notification(delivery)
+        if notification is None:
+            return
+        sink = delivery.sink
+        try:
+            self._plugins.only(sink, "bgtasks_send_notification")(notification=notification)
+        except Exception as error:
+            signals.send(
+                signals.notification_failed,
+                app,
+                notification=notification,
+                sink=sink,
+                error=error,
+                final=isinstance(error, Undeliverable),
+            )
+            raise
+        signals.send(signals.notification_sent, app, notification=notification, sink=sink)
+
+    def _notification(self, delivery: Delivery) -> Notification | None:
+        if delivery.payload is not None:
+            return Notification(request_id=delivery.request_id, **delivery.payload)
+        task, _ = self._task_and_event(delivery)
+        if task.seq != delivery.seq:
+            return None  # opened again since: the next outcome brings its own
+        result = self._store.load_result(task.request_id)
+        data = None
+        if result is not None and "json" in result.content_type:
+            try:
+                data = json.loads(result.body)
+            except ValueError:
+                data = None
+        try:
+            made = notifications.for_task(task, self._notify_of(task.name), data)
+        except Exception as error:
+            raise Undeliverable(f"notify= of task {task.name!r} failed: {type(error).__name__}: {error}") from error
+        return made and self._shaped(task, made)
+
+    def _shaped(self, task: Task, notification: Notification) -> Notification | None:
+        try:
+            opinion = self._plugins.hook.bgtasks_prepare_notification(task=task, notification=notification)
+        except Exception:
+            log.exception("a plugin failed to prepare the notification of task %s", task.request_id)
+            return notification
+        if opinion is False:
+            return None
+        return opinion if isinstance(opinion, Notification) else notification
+
+    def _settlement(self, delivery: Delivery, error: Exception) -> Settlement:
+        what = f"{type(error).__name__}: {error}"
+        if isinstance(error, Undeliverable):
+            log.warning("delivery %s to sink %r can never succeed: %s", delivery.id, delivery.sink, what)
+            return Settlement(dead=True, error=what)
+        wait = backoff(delivery.tries)
+        if isinstance(error, RetryLater) and error.after is not None:
+            wait = error.after
+        due_at = self._store.now() + timedelta(seconds=wait)
+        if due_at >= self._give_up_at(delivery):
+            log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
+            return Settlement(dead=True, error=f"given up after {delivery.tries + 1} tries: {what}")
+        log.warning(
+            "delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what
+        )
+        return Settlement(due_at=due_at, error=what)
+
+    def _give_up_at(self, delivery: Delivery) -> datetime:
+        """Outages are outlived up to the task's expiry; what belongs to no task gets as long as a task by default."""
+        if delivery.request_id is not None:
+            try:
+                task = self._store.get(delivery.request_id)
+            except TaskNotFound:
+                return delivery.created_at
+            return task.expire_at or self._store.now() + task.expires_after
+        return delivery.created_at + timedelta(days=7)
+
+
+class Lane:
+    """One sink's thread, made on first need. Deliveries and progress of a task pass through it in order."""
+
+    def __init__(self, deliveries: Deliveries, sink: str) -> None:
+        self._deliveries = deliveries
+        self._sink = sink
+        # _lock protects _progress, _thread and _stopped; _woken wakes the thread.
+        self._lock = threading.Lock()
+        self._woken = threading.Event()
+        self._progress: dict[str, tuple[Task, Progress]] = {}
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def wake(self) -> None:
+        self._woken.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._stopped:
+                    self._thread = threading.Thread(
+                        target=self._serve, name=f"bgtasks-sink-{self._sink}", daemon=True
+                    )
+                    self._thread.start()
+
+    def offer(self, task: Task, progress: Progress) -> None:
+        with self._lock:
+            self._progress[task.request_id] = (task, progress)
+        self.wake()
+
+    def withdraw(self, request_id: str) -> None:
+        with self._lock:
+            self._progress.pop(request_id, None)
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+        self._woken.set()
+
+    def join(self, timeout: float) -> None:
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def _serve(self) -> None:
+        while not self._stopped:
+            self._woken.clear()
+            try:
+                busy = self._deliver_due()
+                busy = self._tell_progress() or busy
+            except BackgroundTasksError as error:
+                log.warning("sink %r: the outbox is out of reach: %s", self._sink, error)
+                busy = False
+            except Exception:
+                log.exception("the lane of sink %r failed", self._sink)
+                busy = False
+            if not busy:
+                self._woken.wait(LOOK_SECONDS)
+
+    def _deliver_due(self) -> bool:
+        due = self._deliveries.due(self._sink)
+        for delivery in due:
+            self._deliveries.deliver(delivery)
+        return bool(due)
+
+    def _tell_progress(self) -> bool:
+        told = False
+        while True:
+            with self._lock:
+                if not self._progress:
+                    return told
+                _, (task, progress) = self._progress.popitem()
+            self._deliveries.tell_progress(self._sink, task, progress)
+            told = True

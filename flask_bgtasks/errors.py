@@ -1,0 +1,200 @@
+"""Every error that flask-bgtasks raises on purpose: one root, a class each, fields instead of parsed strings.
+
+Messages say what happened, to what, and what to do about it. Knows nothing of the other modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+
+class BackgroundTasksError(Exception):
+    """The root of all errors of this library."""
+
+
+class ConfigurationError(BackgroundTasksError):
+    """A setting, an option or the surroundings are wrong; raised in ``init_app`` or at import, before any request."""
+
+
+class TaskNotFound(BackgroundTasksError):
+    """There is no such task, or it is someone else's."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"no task {request_id!r}: it never was, is not yours, or was deleted")
+        self.request_id = request_id
+
+
+class TaskExpired(TaskNotFound):
+    """The task was there; its time (``expires_after``) is over."""
+
+    def __init__(self, request_id: str, expired_at: datetime) -> None:
+        super().__init__(request_id)
+        self.args = (f"task {request_id!r} expired at {expired_at:%Y-%m-%dT%H:%M:%SZ}",)
+        self.expired_at = expired_at
+
+
+class TransitionRefused(BackgroundTasksError):
+    """The state machine does not allow this change in the state that the task is in."""
+
+    def __init__(self, request_id: str, *, status: str, change: str, why: str) -> None:
+        super().__init__(f"task {request_id!r} is {status}: {change} refused, {why}")
+        self.request_id = request_id
+        self.status = status
+        self.change = change
+
+
+class TaskFinished(TransitionRefused):
+    """The task is in a terminal state, which is final."""
+
+    def __init__(self, request_id: str, *, status: str, change: str) -> None:
+        super().__init__(request_id, status=status, change=change, why="a terminal state is final")
+
+
+class AlreadyClaimed(TransitionRefused):
+    """Someone alive runs the task; ``until`` says how long that claim holds without renewal."""
+
+    def __init__(self, request_id: str, *, status: str, worker: str | None, until: datetime) -> None:
+        super().__init__(
+            request_id, status=status, change="claim", why=f"{worker} holds it until {until:%H:%M:%S}Z"
+        )
+        self.worker = worker
+        self.until = until
+
+
+class LeaseLost(BackgroundTasksError):
+    """The attempt no longer holds the task: another attempt took over, or it has ended."""
+
+    def __init__(self, request_id: str, *, attempt: int, holder: int, status: str) -> None:
+        super().__init__(
+            f"task {request_id!r}: attempt {attempt} no longer holds it "
+            f"(attempt {holder} does, status {status}); nothing was written"
+        )
+        self.request_id = request_id
+        self.attempt = attempt
+        self.holder = holder
+        self.status = status
+
+
+class IdempotencyConflict(BackgroundTasksError):
+    """The ``Idempotency-Key`` was used before with another body."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            "this Idempotency-Key was used before with another request; "
+            "send the same body again, or a new key for a new request"
+        )
+        self.request_id = request_id
+
+
+class LimitReached(BackgroundTasksError):
+    """Something is full; nothing was stored. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, limit: int, retry_after: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.retry_after = retry_after
+
+
+class QueueFull(LimitReached):
+    """As many tasks wait as ``BGTASKS_MAX_QUEUED`` allows."""
+
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        super().__init__(
+            f"{limit} tasks are waiting already (BGTASKS_MAX_QUEUED); try again later",
+            limit=limit,
+            retry_after=retry_after,
+        )
+
+
+class OwnerQueueFull(LimitReached):
+    """This owner has as many tasks waiting as ``BGTASKS_MAX_QUEUED_PER_OWNER`` allows."""
+
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        super().__init__(
+            f"you have {limit} tasks waiting already (BGTASKS_MAX_QUEUED_PER_OWNER); try again later",
+            limit=limit,
+            retry_after=retry_after,
+        )
+
+
+class ShuttingDown(LimitReached):
+    """This process is stopping and takes no more work."""
+
+    def __init__(self, retry_after: int = 2) -> None:
+        super().__init__(
+            "this server is restarting and takes no new work; try again", limit=0, retry_after=retry_after
+        )
+
+
+class PayloadTooLarge(BackgroundTasksError):
+    """A request or a result is larger than what is stored. Sizes in bytes."""
+
+    def __init__(self, what: str, *, size: int, limit: int, setting: str, mend: str) -> None:
+        super().__init__(f"{what} is {_mebibytes(size)}, over {setting} ({_mebibytes(limit)}). {mend}")
+        self.size = size
+        self.limit = limit
+        self.setting = setting
+
+
+class NotSerializable(BackgroundTasksError, TypeError):
+    """A value that has to be stored is not JSON."""
+
+
+class TaskFailed(BackgroundTasksError):
+    """Raised by ``wait`` for a task that failed; the message is the task's own ``error_message``."""
+
+    def __init__(self, request_id: str, message: str | None, *, error_type: str | None = None) -> None:
+        super().__init__(message or "the task failed")
+        self.request_id = request_id
+        self.error_type = error_type
+
+
+class TaskWasCancelled(BackgroundTasksError):
+    """Raised by ``wait`` for a task that was cancelled."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"task {request_id!r} was cancelled")
+        self.request_id = request_id
+
+
+class WaitTimeout(BackgroundTasksError, TimeoutError):
+    """The task had not finished when ``wait`` gave up; it goes on."""
+
+    def __init__(self, request_id: str, seconds: float) -> None:
+        super().__init__(f"task {request_id!r} has not finished within {seconds:g} s; it goes on")
+        self.request_id = request_id
+
+
+class RetryLater(BackgroundTasksError):
+    """A sink raises this to be asked again, after ``after`` seconds if it knows better than the usual backoff."""
+
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        super().__init__(message or "asked to be called again later")
+        self.after = after
+
+
+class Undeliverable(BackgroundTasksError):
+    """A sink raises this for what can never succeed: the delivery ends as a dead letter at once."""
+
+
+class TaskCancelled(BaseException):
+    """Raised inside a pipeline by the next report after the task was cancelled or taken over.
+
+    Not an :class:`Exception`, so that ``except Exception`` in a pipeline does not swallow it, as
+    :class:`asyncio.CancelledError` is not.
+    """
+
+
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """Say what is known, nearest first: the second half of a "no such …" message."""
+    import difflib
+
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"Known here: {', '.join(names) or 'none'}.{hint}"
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.3g} MiB" if size >= 2**20 else f"{size} bytes"

@@ -1,0 +1,156 @@
+"""Writes what running attempts report into the store, and keeps their leases alive: one thread per process.
+
+Reads the attempts' values (:class:`~flask_bgtasks.pipeline.Running`), knows the store's protocol. The thread is made on
+first need, and sleeps while nothing runs here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Hashable
+from datetime import timedelta
+
+from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
+from .model import Progress, Task
+from .pipeline import Running
+from .stores.base import Store
+
+log = logging.getLogger("flask_bgtasks")
+
+Flushed = Callable[[Task, Progress], None]
+
+CANCELLED = "the task was cancelled"
+SUPERSEDED = "another attempt took over"
+
+FOREIGN_LOOK_SECONDS = 1.0
+"""How often a store without a change token is asked whether another process cancelled a task that runs here."""
+
+
+class Flusher:
+    """Stores the newest progress of each running attempt at most every ``interval`` seconds.
+
+    :param lease: how long a renewed claim holds; renewed at a third of it.
+    :param offer: called with the task and its progress after each write, before the task can end: must be quick.
+    :param flushed: called likewise, but the task may have ended meanwhile.
+    """
+
+    def __init__(
+        self, store: Store, *, interval: float, lease: timedelta, offer: Flushed, flushed: Flushed
+    ) -> None:
+        self._store = store
+        self._interval = interval
+        self._lease = lease
+        self._offer = offer
+        self._flushed = flushed
+        self._reset()
+        this = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (flusher := this()) and flusher._reset())
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()  # protects _thread's creation
+        self._thread: threading.Thread | None = None
+        self._awake = threading.Event()
+        self._running: dict[str, tuple[Running, float]] = {}  # by id, with the monotonic time of the next renewal
+        self._token: Hashable | None = None
+        self._looked = 0.0
+
+    def add(self, running: Running) -> None:
+        """An attempt begins here."""
+        self._running[running.request_id] = (running, time.monotonic() + self._lease.total_seconds() / 3)
+        if not self._awake.is_set():
+            self._awake.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._serve, name="bgtasks-flusher", daemon=True)
+                    self._thread.start()
+
+    def remove(self, running: Running) -> None:
+        """An attempt ended; nothing of it is written after this."""
+        self._running.pop(running.request_id, None)
+
+    def stop_running(self, request_id: str, why: str = CANCELLED) -> None:
+        """Tell the attempt, if it runs here, to stop at its next report."""
+        entry = self._running.get(request_id)
+        if entry is not None:
+            entry[0].stop(why)
+
+    def _serve(self) -> None:
+        while True:
+            self._awake.wait()
+            time.sleep(self._interval)
+            if not self._running:
+                self._awake.clear()
+                if self._running:  # one came between the look and the clearing
+                    self._awake.set()
+                continue
+            for running, renew_at in list(self._running.values()):
+                self._serve_one(running, renew_at)
+            self._look_for_cancellations()
+
+    def _serve_one(self, running: Running, renew_at: float) -> None:
+        try:
+            self.flush(running)
+            if time.monotonic() >= renew_at:
+                task = self._store.renew(running.request_id, attempt=running.attempt, lease=self._lease)
+                self._heed(running, task)
+                if running.request_id in self._running:
+                    self.add(running)
+        except (LeaseLost, TaskNotFound):
+            running.stop(SUPERSEDED)
+        except BackgroundTasksError as error:  # the store is out of reach: what was taken went back, and is tried again
+            log.warning("progress of task %s is not stored yet: %s", running.request_id, error)
+        except Exception:
+            log.exception("storing the progress of task %s failed", running.request_id)
+
+    def flush(self, running: Running) -> None:
+        """Store what the attempt reported since the last time.
+
+        :raises LeaseLost: the attempt no longer holds its task.
+        """
+        with running.flush_lock:
+            if running.request_id not in self._running:
+                return  # it ended while we were on the way here
+            entries, progress = running.take()
+            if not entries and progress is None:
+                return
+            try:
+                task = self._store.save_progress(
+                    running.request_id, attempt=running.attempt, progress=progress, entries=entries
+                )
+            except (LeaseLost, TaskNotFound):
+                raise
+            except Exception:
+                running.put_back(entries)
+                raise
+            if progress is not None and task.progress is not None:
+                self._offer(task, task.progress)
+        self._heed(running, task)
+        if progress is not None and task.progress is not None:
+            self._flushed(task, task.progress)
+
+    def _heed(self, running: Running, task: Task) -> None:
+        running.seq = task.seq
+        if task.cancel_requested_at is not None:
+            running.stop(CANCELLED)
+
+    def _look_for_cancellations(self) -> None:
+        """Another process may have cancelled a task that runs here: its history is longer than we know."""
+        token = self._store.change_token()
+        if token is None:
+            if time.monotonic() - self._looked < FOREIGN_LOOK_SECONDS:
+                return
+        elif token == self._token:
+            return
+        self._token, self._looked = token, time.monotonic()
+        try:
+            for request_id, seq in self._store.versions(list(self._running)).items():
+                entry = self._running.get(request_id)
+                if entry is not None and seq > entry[0].seq:
+                    self._heed(entry[0], self._store.get(request_id))
+        except BackgroundTasksError as error:
+            log.warning("cannot look for cancelled tasks: %s", error)

@@ -1,0 +1,86 @@
+"""The whole plugin API on one page: pluggy hook specifications.
+
+A plugin is any object or module with functions marked ``@flask_bgtasks.hookimpl``. It is found by the entry point
+group ``flask_bgtasks``, listed in ``BGTASKS_SINKS``, or given to ``bgtasks.register(plugin)``. A hook implementation
+takes only the arguments that it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+    from flask import Flask, Request
+
+    from .model import Event, Progress, Task
+    from .notifications import Notification
+    from .runners.base import Runner
+    from .settings import Settings
+    from .stores.base import Store
+
+PROJECT = "flask_bgtasks"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def bgtasks_task_event(task: Task, event: Event) -> None:
+    """A task changed. In order per task, at least once, on the plugin's own thread, in the app's context.
+
+    ``task`` is as it stands now, which may be later than ``event``. May be slow: it delays this plugin only. Raise
+    :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is retried with backoff;
+    :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once.
+    """
+
+
+@hookspec
+def bgtasks_task_progress(task: Task, progress: Progress) -> None:
+    """A running task's newest progress. Values may be skipped; never goes back, never comes after the end.
+
+    On the plugin's own thread, in the app's context. What is raised is logged and forgotten: the next value follows.
+    """
+
+
+@hookspec
+def bgtasks_send_notification(notification: Notification) -> None:
+    """Send this to the user's device. At least once, on the plugin's own thread, in the app's context.
+
+    Exceptions as in :func:`bgtasks_task_event`.
+    """
+
+
+@hookspec(firstresult=True)
+def bgtasks_prepare_notification(task: Task, notification: Notification) -> Notification | bool | None:
+    """Shape or veto a task's notification before it is sent: return another one, False for none, None for no opinion.
+
+    The first plugin with an opinion decides. On the sending plugin's thread; what is raised is logged, and the
+    notification is sent as it was.
+    """
+
+
+@hookspec(firstresult=True)
+def bgtasks_request_owner(app: Flask, request: Request) -> str | None:
+    """Name the owner of a request, None if this plugin does not know. In the request, so be quick.
+
+    What is raised answers the request as it would from any view (``abort(401)``).
+    """
+
+
+@hookspec(firstresult=True)
+def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
+    """Make the store for a ``BGTASKS_STORE`` whose scheme this plugin knows. In ``init_app``: connect to nothing yet."""
+
+
+@hookspec(firstresult=True)
+def bgtasks_make_runner(app: Flask, name: str, run: Callable[[str], Any], settings: Settings) -> Runner | None:
+    """Make the runner that ``BGTASKS_RUNNER`` names; it has ``run(request_id)`` called. In ``init_app``: start nothing."""
+
+
+@hookspec
+def bgtasks_register_commands(group: click.Group) -> None:
+    """Add commands to ``flask bgtasks``. At ``init_app``."""

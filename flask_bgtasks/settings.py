@@ -1,0 +1,182 @@
+"""Every ``BGTASKS_*`` setting: its name, default, meaning and check, in one place.
+
+Read once, in ``init_app``; a wrong one is a :class:`~flask_bgtasks.errors.ConfigurationError` that names it and the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from .errors import ConfigurationError, unknown_name
+
+PREFIX = "BGTASKS_"
+
+MIB = 2**20
+
+
+def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
+    metadata = {"check": check, "doc": doc}
+    if isinstance(default, list):
+        return field(default_factory=lambda: tuple(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"{name}={value!r}: a non-empty text is wanted")
+    return value.strip()
+
+
+def _number(least: float, *, whole: bool = True) -> Callable[[str, Any], Any]:
+    kinds = (int,) if whole else (int, float)
+    noun = "whole number" if whole else "number"
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
+            raise ConfigurationError(f"{name}={value!r}: a {noun} of at least {least:g} is wanted")
+        return value
+
+    return check
+
+
+def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _duration(name: str, value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    seconds = _number(1, whole=False)(name, value)
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ConfigurationError(f"{name}={value!r}: that many seconds are beyond what a date can hold") from None
+
+
+def _names(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, Sequence):
+        raise ConfigurationError(f"{name}={value!r}: a list is wanted (or names with commas between them)")
+    return tuple(value)
+
+
+def _endpoints(name: str, value: Any) -> tuple[str, ...]:
+    names = _names(name, value)
+    for item in names:
+        if not isinstance(item, str):
+            raise ConfigurationError(
+                f"{name}: {item!r} is not the name of an endpoint. Name views as url_for does, "
+                "e.g. 'process' or 'blueprint.process'"
+            )
+    return names
+
+
+def _prefix(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if not text.startswith("/") or text == "/":
+        raise ConfigurationError(f"{name}={value!r}: a path such as '/tasks' is wanted")
+    return text.rstrip("/")
+
+
+def _synchronous(name: str, value: Any) -> str:
+    text = _text(name, value).upper()
+    if text not in ("FULL", "NORMAL"):
+        raise ConfigurationError(f"{name}={value!r}: FULL (survives a power cut) or NORMAL (a killed process) is wanted")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The checked settings of one app. Times in seconds unless they are a :class:`~datetime.timedelta`."""
+
+    store: str = _setting(
+        "sqlite:///bgtasks.sqlite3",
+        _text,
+        "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path lies in the app's instance folder), "
+        "`memory://`, or a scheme that a plugin brings.",
+    )
+    runner: str = _setting(
+        "threads", _text, "What runs tasks: `threads` of this process, `inline` (tests), or what a plugin brings."
+    )
+    workers: int = _setting(4, _number(1), "Threads per process that run tasks.")
+    sinks: tuple[Any, ...] = _setting(
+        [], _names, "Plugins that are told of changes: names (`memory`, a plugin's) or instances."
+    )
+    endpoints: tuple[str, ...] = _setting([], _endpoints, "Existing views to wrap, by endpoint name.")
+    url_prefix: str = _setting("/tasks", _prefix, "Where the blueprint stands.")
+    lease_seconds: float = _setting(
+        30, _number(1, whole=False), "How long a running attempt's claim holds; renewed at a third of it."
+    )
+    progress_interval: float = _setting(
+        0.25, _number(0.01, whole=False), "Seconds between two progress writes of one task."
+    )
+    max_queued: int = _setting(10_000, _number(1), "Tasks that may wait, in all; then `503`.")
+    max_queued_per_owner: int = _setting(100, _number(1), "Tasks of one owner that may wait; then `429`.")
+    max_streams: int | None = _setting(
+        None,
+        _optional(_number(0)),
+        "Event streams and long polls per process that may be open; then `503`. "
+        "Default: half of what the server's threads allow, at least 2.",
+    )
+    stream_seconds: float = _setting(
+        300, _number(1, whole=False), "Lifetime of one event stream; the client resumes with the next."
+    )
+    max_wait: float = _setting(
+        60, _number(0, whole=False), "The longest `Prefer: wait=N` or `?wait=N` that is granted; longer ones are cut."
+    )
+    max_request_bytes: int = _setting(16 * MIB, _number(1), "The largest request body that is stored; then `413`.")
+    max_result_bytes: int = _setting(16 * MIB, _number(1), "The largest result that is stored; then the task fails.")
+    max_events: int = _setting(
+        10_000, _number(100), "Rows of history kept per task; a client whose cursor is older gets a `snapshot`."
+    )
+    expires_after: timedelta = _setting(
+        timedelta(days=7), _duration, "How long a finished task is kept (seconds or a timedelta); then `410`."
+    )
+    shutdown_grace: float = _setting(
+        25, _number(0, whole=False), "Seconds that running tasks get to finish when the process ends."
+    )
+    sqlite_synchronous: str = _setting(
+        "FULL", _synchronous, "`FULL`: what is promised survives a power cut. `NORMAL`: a killed process."
+    )
+    access_token_seconds: int = _setting(
+        3600, _number(1), "How long a signed `?access_token=` of one task can be used to read it."
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        [], _names, "Origins whose pages may call the blueprint, e.g. `https://app.example.com`; `*` for any."
+    )
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **overrides: Any) -> Settings:
+        """Read and check the ``BGTASKS_*`` keys of ``app.config``.
+
+        :param overrides: settings by lower-case name, which win over the config.
+        :raises ConfigurationError: an unknown setting, or a value of the wrong kind.
+        """
+        known = {PREFIX + f.name.upper(): f for f in fields(cls)}
+        given = {key: value for key, value in config.items() if key.startswith(PREFIX)}
+        given.update({PREFIX + name.upper(): value for name, value in overrides.items()})
+        values: dict[str, Any] = {}
+        for key, value in given.items():
+            if key not in known:
+                raise ConfigurationError(f"{key}: there is no such setting. {unknown_name(key, known)}")
+            setting = known[key]
+            values[setting.name] = setting.metadata["check"](key, value)
+        return cls(**values)
+
+    @property
+    def lease(self) -> timedelta:
+        """:attr:`lease_seconds` as a time span."""
+        return timedelta(seconds=self.lease_seconds)
+
+
+def described() -> list[tuple[str, Any, str]]:
+    """Name, default and meaning of every setting: what the reference page is made from."""
+    rows = []
+    for f in fields(Settings):
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        rows.append((PREFIX + f.name.upper(), default, str(f.metadata["doc"])))
+    return rows

@@ -1,0 +1,1 @@
+"""Plugins that are told about changes. Never an authority: they cannot refuse, and they cannot hurt a task."""

@@ -1,0 +1,315 @@
+"""The store protocol: the one authority on tasks, which accepts a change or refuses it, atomically.
+
+A store reads a task, lets :mod:`flask_bgtasks.model` say what becomes of it, and writes that, all in one
+transaction. What the adapters share stands here; an adapter brings only its own way of reading and writing.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ..model import Change, Claim, Entry, Event, Outcome, Progress, Renew, Report, Result, Status, StepHistory, Task
+
+log = logging.getLogger("flask_bgtasks")
+
+Clock = Callable[[], datetime]
+CommitListener = Callable[[Task, "tuple[Event, ...]"], None]
+
+
+def system_clock() -> datetime:
+    """The time of this machine, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many tasks may wait (status ``started``): in all, and for one owner."""
+
+    max_queued: int = 10_000
+    max_queued_per_owner: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What :meth:`Store.create` stored or, by its idempotency key, found (``replayed``)."""
+
+    task: Task
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The right to run a task, and what to run it with."""
+
+    task: Task
+    input: Mapping[str, Any]
+
+    @property
+    def number(self) -> int:
+        """The fencing token of everything that this attempt writes."""
+        return self.task.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A delivery to record with a change: which sink, and what of: ``event`` or ``notification``.
+
+    ``payload`` is JSON; a notification that stands for itself carries its text in it.
+    """
+
+    sink: str
+    kind: str = "event"
+    payload: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event or notification owed to one sink; kept until it is done or dead."""
+
+    id: int
+    sink: str
+    kind: str
+    request_id: str | None
+    seq: int
+    payload: Mapping[str, Any] | None
+    tries: int
+    created_at: datetime
+    due_at: datetime
+    dead: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a try at a delivery ended: ``done`` (both None), again at ``due_at``, or ``dead`` with ``error``."""
+
+    due_at: datetime | None = None
+    dead: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks to find, newest first. None means any; ``ids`` at most 100."""
+
+    owner: str | None = None
+    ids: Sequence[str] | None = None
+    statuses: Collection[Status] | None = None
+    seen: bool | None = None
+    idempotency_scope: str | None = None
+    name: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of found tasks; ``cursor`` asks for the next, None when there is none."""
+
+    tasks: list[Task]
+    cursor: str | None = None
+
+
+@dataclass(slots=True)
+class Stats:
+    """Figures over the whole store."""
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    oldest_waiting: datetime | None = None
+    deliveries_owed: int = 0
+    deliveries_dead: int = 0
+
+
+class Store(ABC):
+    """One authority on tasks. Every method is atomic and may be called from any thread.
+
+    Listeners given to :meth:`on_commit` are called after the commit, in the thread that asked for the change, outside
+    every lock of the store.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: list[CommitListener] = []
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The store's time, by which leases and expiry are judged."""
+
+    @abstractmethod
+    def create(
+        self, task: Task, *, input: Mapping[str, Any], deliveries: Sequence[Owed] = (), limits: Limits | None = None
+    ) -> Created:
+        """Store a new task, its first event and what is owed for it. When it returns, the task survives a power cut.
+
+        :param task: in status ``started``, ``seq`` 0; its ``created_at`` and ``updated_at`` are set by the store.
+        :param input: what to run it with, JSON.
+        :param limits: refuse when as many wait already; None for no limit.
+        :returns: the stored task; or the one that has the same ``idempotency_scope`` and ``fingerprint`` already.
+        :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
+        :raises QueueFull: as many tasks wait as the limit allows.
+        :raises OwnerQueueFull: the owner has as many tasks waiting as the limit allows.
+        """
+
+    @abstractmethod
+    def get(self, request_id: str) -> Task:
+        """:raises TaskNotFound: no such task."""
+
+    @abstractmethod
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
+        """Apply a change; store the task, its new events, its result and the deliveries owed for it together.
+
+        ``deliveries`` are recorded only when the change has an event that is owed (:attr:`Outcome.owed`).
+
+        :raises TaskNotFound: no such task.
+        :raises TransitionRefused: not in this state.
+        :raises LeaseLost: the attempt does not hold the task.
+        """
+
+    def claim(
+        self, request_id: str, *, worker: str, lease: timedelta, deliveries: Sequence[Owed] = ()
+    ) -> Attempt:
+        """Take the right to run a task.
+
+        :param request_id: the task, as ``submit`` returned it.
+        :param worker: who asks; shown to operators, never compared.
+        :param lease: how long the claim holds without :meth:`renew`, at least one second.
+        :returns: the attempt, its number one higher than the last.
+        :raises TaskNotFound: no such task.
+        :raises AlreadyClaimed: someone alive holds it; ``until`` says how long.
+        :raises TaskFinished: it is in a terminal state.
+        """
+        outcome = self.transition(request_id, Claim(worker, lease), deliveries=deliveries)
+        return Attempt(outcome.task, self.load_input(request_id))
+
+    def renew(self, request_id: str, *, attempt: int, lease: timedelta) -> Task:
+        """Prolong a claim by ``lease`` from now. :raises LeaseLost: it is no longer held."""
+        return self.transition(request_id, Renew(attempt, lease)).task
+
+    def save_progress(
+        self, request_id: str, *, attempt: int, progress: Progress | None, entries: Sequence[Entry] = ()
+    ) -> Task:
+        """Store the newest progress, and the steps and output since the last time, in order, in one transaction.
+
+        Survives a killed process; a power cut may take the last few. :raises LeaseLost: the attempt is over.
+        """
+        return self.transition(request_id, Report(attempt, tuple(entries), progress)).task
+
+    @abstractmethod
+    def load_input(self, request_id: str) -> Mapping[str, Any]:
+        """What to run the task with. :raises TaskNotFound: no such task."""
+
+    @abstractmethod
+    def load_result(self, request_id: str) -> Result | None:
+        """What the task answered, None while there is nothing. :raises TaskNotFound: no such task."""
+
+    @abstractmethod
+    def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        """The history above ``after``, oldest first. The first may be above ``after + 1``: older rows are trimmed.
+
+        :raises TaskNotFound: no such task.
+        """
+
+    @abstractmethod
+    def find(self, query: TaskQuery) -> Page:
+        """Tasks by what they are. :raises ValueError: a malformed cursor."""
+
+    @abstractmethod
+    def delete(self, request_id: str) -> None:
+        """Erase the task with its input, result, history and deliveries.
+
+        :raises TaskNotFound: no such task. :raises TransitionRefused: it is not in a terminal state.
+        """
+
+    @abstractmethod
+    def purge(self, before: datetime, *, limit: int = 500) -> int:
+        """Erase at most ``limit`` tasks whose ``expire_at`` is before that time; how many were."""
+
+    @abstractmethod
+    def expired_leases(self, *, limit: int = 100) -> list[Task]:
+        """Tasks in ``processing`` whose lease has run out: their process died."""
+
+    @abstractmethod
+    def stats(self) -> Stats:
+        """Figures over the whole store; may cost a scan of an index."""
+
+    # -- following -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def versions(self, request_ids: Collection[str]) -> dict[str, int]:
+        """The newest ``seq`` of each of these tasks, in one query; those that are gone are left out."""
+
+    @abstractmethod
+    def change_token(self) -> Hashable | None:
+        """A value that differs when anything in the store may have changed since it was last asked for.
+
+        Costs microseconds. None where the store has no such thing, and a reader has to ask :meth:`versions`.
+        """
+
+    def on_commit(self, listener: CommitListener) -> None:
+        """Have ``listener(task, events)`` called after every change that this process makes."""
+        self._listeners.append(listener)
+
+    def _committed(self, outcome: Outcome) -> None:
+        for listener in self._listeners:
+            try:
+                listener(outcome.task, outcome.events)
+            except Exception:  # the change is stored: a listener must not make it look refused
+                log.exception("a listener failed after the commit of task %s", outcome.task.request_id)
+
+    # -- outbox --------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def owe(self, delivery: Owed, *, request_id: str | None = None) -> None:
+        """Record a delivery that belongs to no change of a task (``send_push``)."""
+
+    @abstractmethod
+    def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
+        """Take the deliveries of this sink that are due: the oldest of each task only, so that order holds.
+
+        Those returned are this worker's for ``lease``: another one does not get them before it is over.
+        """
+
+    @abstractmethod
+    def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Record how a try ended. Done deliveries are erased, dead ones kept to be seen and replayed."""
+
+    @abstractmethod
+    def dead_deliveries(self, *, limit: int = 100) -> list[Delivery]:
+        """Dead letters, newest first."""
+
+    # -- durations -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
+        """Take the durations of a completed run's steps into the averages of that task name. Keys are step paths."""
+
+    @abstractmethod
+    def load_durations(self, name: str) -> dict[str, StepHistory]:
+        """The averages of earlier runs by step path, in the order in which the steps were first met."""
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def check(self) -> None:
+        """Open the store and read from it. :raises ConfigurationError: with what is wrong and how to mend it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close connections; the next call opens them again."""
+
+
+def average(old: StepHistory | None, seconds: float) -> StepHistory:
+    """An exponentially weighted mean: the last few runs count most, so that a changed pipeline is learnt quickly."""
+    if old is None:
+        return StepHistory(1, seconds)
+    weight = max(NEWEST_RUN_WEIGHT, 1 / (old.runs + 1))
+    return StepHistory(old.runs + 1, old.seconds + weight * (seconds - old.seconds))
+
+
+NEWEST_RUN_WEIGHT = 0.2  # beyond five runs the newest counts a fifth

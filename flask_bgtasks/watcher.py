@@ -1,0 +1,245 @@
+"""Follows tasks for everyone in this process who waits for one: streams, long polls, ``wait``.
+
+One watcher per process. What this process commits is handed on at once; what others commit is found by one look at the
+store for all followed tasks together, however many clients follow them. Reads the store, writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Hashable, Iterable, Sequence
+from types import TracebackType
+
+from .errors import BackgroundTasksError, TaskNotFound
+from .model import Event, Task
+from .stores.base import Store
+
+log = logging.getLogger("flask_bgtasks")
+
+TOKEN_LOOK_SECONDS = 0.02
+"""How often the store's change token is compared: microseconds each, so that a change elsewhere is seen in 20 ms."""
+
+QUERY_LOOK_SECONDS = 0.25
+"""How often a store without a token is queried: one query, whatever the number of clients."""
+
+KEPT_EVENTS = 512  # per followed task, in memory, for streams that are at its end
+
+
+class _Topic:
+    """One followed task: the newest of it, and who follows. Changed under the watcher's lock only."""
+
+    __slots__ = ("events", "followers", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self.followers: set[Following] = set()
+
+    def take(self, task: Task, events: Iterable[Event]) -> bool:
+        """Take what is new; whether anything was, and no event is missing between the old ones and the new."""
+        if task.seq <= self.task.seq:
+            return True
+        fresh = [event for event in events if event.seq > self.task.seq]
+        if [event.seq for event in fresh] != list(range(self.task.seq + 1, task.seq + 1)):
+            return False
+        self.events.extend(fresh)
+        self.task = task
+        return True
+
+
+class Watcher:
+    """What feeds every follower in this process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._reset()
+        store.on_commit(self._committed)
+        this = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: (watcher := this()) and watcher._reset())
+
+    def _reset(self) -> None:
+        # _lock protects the topics, their contents and followers, and the thread's creation. Never held over a read
+        # of the store.
+        self._lock = threading.Lock()
+        self._topics: dict[str, _Topic] = {}
+        self._thread: threading.Thread | None = None
+        self._wanted = threading.Event()
+        self._rest = threading.Event()  # never set: only waited for, as a sleep that tests can bound
+        self._token: Hashable | None = None
+
+    def follow(self, request_ids: Sequence[str]) -> Following:
+        """Follow these tasks, in a ``with`` block.
+
+        :raises TaskNotFound: one of them does not exist.
+        """
+        following = Following(self, request_ids)
+        for request_id in request_ids:
+            self._join(request_id, following)
+        return following
+
+    def _join(self, request_id: str, following: Following) -> None:
+        with self._lock:
+            topic = self._topics.get(request_id)
+            if topic is not None:
+                topic.followers.add(following)
+                return
+        try:
+            task = self._store.get(request_id)
+        except BackgroundTasksError:
+            following.close()
+            raise
+        with self._lock:
+            topic = self._topics.setdefault(request_id, _Topic(task))
+            topic.followers.add(following)
+            self._wanted.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="bgtasks-watcher", daemon=True)
+                self._thread.start()
+        # What was committed between our read and our joining was announced to nobody: read once more.
+        self._refresh(request_id, topic)
+
+    def _leave(self, following: Following) -> None:
+        with self._lock:
+            for request_id in following.request_ids:
+                topic = self._topics.get(request_id)
+                if topic is not None:
+                    topic.followers.discard(following)
+                    if not topic.followers:
+                        del self._topics[request_id]
+            if not self._topics:
+                self._wanted.clear()
+
+    def _committed(self, task: Task, events: tuple[Event, ...]) -> None:
+        """This process changed a task. In the thread that did: quick, and no reading."""
+        topic = self._topics.get(task.request_id)
+        if topic is None or task.seq <= topic.task.seq:
+            return
+        with self._lock:
+            contiguous = topic.take(task, events)
+            following = list(topic.followers)
+        if not contiguous:  # commits of two threads arrive here in any order; the gap is filled from the store
+            self._refresh(task.request_id, topic)
+            return
+        for one in following:
+            one.wake()
+
+    def _refresh(self, request_id: str, topic: _Topic) -> None:
+        """Bring a topic up to date from the store."""
+        after = topic.task.seq
+        try:
+            task = self._store.get(request_id)
+            events = self._store.events(request_id, after=after) if task.seq > after else []
+        except TaskNotFound:
+            with self._lock:
+                following = list(topic.followers)
+            for one in following:
+                one.lose(request_id)
+            return
+        with self._lock:
+            changed = task.seq > topic.task.seq
+            newest = events[-1].seq if events else after
+            if changed and not topic.take(task, [e for e in events if e.seq <= task.seq]):
+                # Trimmed history, or more than one page of it: followers read what they need from the store.
+                topic.events.clear()
+                topic.task = task
+            if newest > task.seq:  # more came between the two reads; the next look takes it
+                self._token = None
+            following = list(topic.followers) if changed else []
+        for one in following:
+            one.wake()
+
+    def _serve(self) -> None:
+        while True:
+            self._wanted.wait()
+            try:
+                self._look()
+            except BackgroundTasksError as error:
+                log.warning("following tasks: %s", error)
+                self._rest.wait(1.0)
+            except Exception:
+                log.exception("following tasks failed")
+                self._rest.wait(1.0)
+
+    def _look(self) -> None:
+        """One look at what other processes did."""
+        token = self._store.change_token()
+        self._rest.wait(QUERY_LOOK_SECONDS if token is None else TOKEN_LOOK_SECONDS)
+        if token is not None:
+            token = self._store.change_token()
+            if token == self._token:
+                return
+        with self._lock:
+            topics = dict(self._topics)
+        versions = self._store.versions(list(topics)) if topics else {}
+        self._token = token
+        for request_id, topic in topics.items():
+            if versions.get(request_id, -1) != topic.task.seq:
+                self._refresh(request_id, topic)
+
+    def events(self, request_id: str, after: int) -> list[Event]:
+        """The events of a followed task above ``after``: from memory when it reaches back that far, else from the store."""
+        with self._lock:
+            topic = self._topics.get(request_id)
+            if topic is not None:
+                if topic.task.seq <= after:
+                    return []
+                if topic.events and topic.events[0].seq <= after + 1:
+                    return [event for event in topic.events if event.seq > after]
+        return self._store.events(request_id, after=after)
+
+
+class Following:
+    """Some tasks followed by one client. Use it in one thread, in a ``with`` block."""
+
+    def __init__(self, watcher: Watcher, request_ids: Sequence[str]) -> None:
+        self.request_ids = tuple(request_ids)
+        self._watcher = watcher
+        self._changed = threading.Event()
+        self._lost: set[str] = set()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a change of any of the tasks since the last time; whether there was one.
+
+        :param timeout: seconds.
+        """
+        changed = self._changed.wait(timeout)
+        self._changed.clear()
+        return changed
+
+    def task(self, request_id: str) -> Task:
+        """The newest known of a followed task. :raises TaskNotFound: it was deleted."""
+        topic = self._watcher._topics.get(request_id)
+        if topic is None or request_id in self._lost:
+            raise TaskNotFound(request_id)
+        return topic.task
+
+    def events(self, request_id: str, after: int) -> list[Event]:
+        """The events above ``after``, oldest first. :raises TaskNotFound: the task was deleted."""
+        if request_id in self._lost:
+            raise TaskNotFound(request_id)
+        return self._watcher.events(request_id, after)
+
+    def wake(self) -> None:
+        """Something changed."""
+        self._changed.set()
+
+    def lose(self, request_id: str) -> None:
+        """A task is gone."""
+        self._lost.add(request_id)
+        self.wake()
+
+    def close(self) -> None:
+        """Follow no more. Can be called twice."""
+        self._watcher._leave(self)
+
+    def __enter__(self) -> Following:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
