@@ -47,7 +47,7 @@ def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[s
                 value = asyncio.run(_awaited(value))
             return Answer(json_result(app, value, function.__qualname__, max_bytes))
         except Exception as error:
-            app.log_exception(sys.exc_info())  # as Flask logs what a view raises; monitoring hooks in there
+            app.logger.exception("task function %s failed", function.__qualname__)
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
             return Answer(None, describe(error), type(error).__name__)
 

@@ -64,7 +64,9 @@ class TaskOptions:
                     f"{label}: {len(steps)} steps are named and total_steps={self.total_steps}; drop total_steps"
                 )
         if isinstance(self.priority, bool) or not isinstance(self.priority, int):
-            raise ConfigurationError(f"{label}: priority={self.priority!r}; a whole number is wanted, higher runs first")
+            raise ConfigurationError(
+                f"{label}: priority={self.priority!r}; a whole number is wanted, higher runs first"
+            )
         seconds = self._expires_seconds()
         if seconds is not None and not (isinstance(seconds, (int, float)) and 1 <= seconds < 1e11):
             raise ConfigurationError(
@@ -114,7 +116,7 @@ class TaskDefinition:
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
-class UnknownTask(BackgroundTasksError):
+class UnknownTask(BackgroundTasksError, LookupError):
     """A stored task names a function that this process does not know: not imported here, or renamed."""
 
     def __init__(self, name: str, known: Mapping[str, Any]) -> None:
@@ -149,6 +151,10 @@ class Registry(Mapping[str, TaskDefinition]):
             return self._by_name[name]
         except KeyError:
             raise UnknownTask(name, self._by_name) from None
+
+    def find(self, name: str) -> TaskDefinition | None:
+        """The task of that name, None where this process does not know it."""
+        return self._by_name.get(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name

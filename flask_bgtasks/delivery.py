@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
 from . import notifications, signals
 from .errors import BackgroundTasksError, RetryLater, TaskNotFound, Undeliverable
+from .forks import after_fork_in_child
 from .model import Event, Progress, Status, Task
 from .notifications import Notification, Notify
 from .plugins import Plugins
@@ -68,8 +68,7 @@ class Deliveries:
         self._worker = worker
         self._lanes: dict[str, Lane] = {}
         self.refresh()
-        this = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (deliveries := this()) and deliveries._reset())
+        after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         self._lanes = {}
@@ -244,9 +243,7 @@ class Deliveries:
         if due_at >= self._give_up_at(delivery):
             log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
             return Settlement(dead=True, error=f"given up after {delivery.tries + 1} tries: {what}")
-        log.warning(
-            "delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what
-        )
+        log.warning("delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what)
         return Settlement(due_at=due_at, error=what)
 
     def _give_up_at(self, delivery: Delivery) -> datetime:
@@ -278,9 +275,7 @@ class Lane:
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._stopped:
-                    self._thread = threading.Thread(
-                        target=self._serve, name=f"bgtasks-sink-{self._sink}", daemon=True
-                    )
+                    self._thread = threading.Thread(target=self._serve, name=f"bgtasks-sink-{self._sink}", daemon=True)
                     self._thread.start()
 
     def offer(self, task: Task, progress: Progress) -> None:

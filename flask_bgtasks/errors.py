@@ -55,9 +55,7 @@ class AlreadyClaimed(TransitionRefused):
     """Someone alive runs the task; ``until`` says how long that claim holds without renewal."""
 
     def __init__(self, request_id: str, *, status: str, worker: str | None, until: datetime) -> None:
-        super().__init__(
-            request_id, status=status, change="claim", why=f"{worker} holds it until {until:%H:%M:%S}Z"
-        )
+        super().__init__(request_id, status=status, change="claim", why=f"{worker} holds it until {until:%H:%M:%S}Z")
         self.worker = worker
         self.until = until
 
@@ -85,6 +83,14 @@ class IdempotencyConflict(BackgroundTasksError):
             "send the same body again, or a new key for a new request"
         )
         self.request_id = request_id
+
+
+class StoreUnavailable(BackgroundTasksError):
+    """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed."""
+
+
+class AccessDenied(BackgroundTasksError):
+    """A signed access token is wrong, too old, or for something else."""
 
 
 class LimitReached(BackgroundTasksError):
@@ -122,9 +128,7 @@ class ShuttingDown(LimitReached):
     """This process is stopping and takes no more work."""
 
     def __init__(self, retry_after: int = 2) -> None:
-        super().__init__(
-            "this server is restarting and takes no new work; try again", limit=0, retry_after=retry_after
-        )
+        super().__init__("this server is restarting and takes no new work; try again", limit=0, retry_after=retry_after)
 
 
 class PayloadTooLarge(BackgroundTasksError):

@@ -7,14 +7,13 @@ first need, and sleeps while nothing runs here.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 
 from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
+from .forks import after_fork_in_child
 from .model import Progress, Task
 from .pipeline import Running
 from .stores.base import Store
@@ -38,17 +37,14 @@ class Flusher:
     :param flushed: called likewise, but the task may have ended meanwhile.
     """
 
-    def __init__(
-        self, store: Store, *, interval: float, lease: timedelta, offer: Flushed, flushed: Flushed
-    ) -> None:
+    def __init__(self, store: Store, *, interval: float, lease: timedelta, offer: Flushed, flushed: Flushed) -> None:
         self._store = store
         self._interval = interval
         self._lease = lease
         self._offer = offer
         self._flushed = flushed
         self._reset()
-        this = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (flusher := this()) and flusher._reset())
+        after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # protects _thread's creation
@@ -72,6 +68,11 @@ class Flusher:
     def remove(self, running: Running) -> None:
         """An attempt ended; nothing of it is written after this."""
         self._running.pop(running.request_id, None)
+
+    def get(self, request_id: str) -> Running | None:
+        """The attempt of this task that runs here, if one does."""
+        entry = self._running.get(request_id)
+        return entry[0] if entry is not None else None
 
     def stop_running(self, request_id: str, why: str = CANCELLED) -> None:
         """Tell the attempt, if it runs here, to stop at its next report."""

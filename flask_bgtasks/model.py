@@ -203,11 +203,10 @@ class Claim:
         if task.done:
             raise TaskFinished(task.request_id, status=task.status.value, change="claim")
         if task.status is Status.PROCESSING and task.lease_until is not None and task.lease_until > now:
-            raise AlreadyClaimed(
-                task.request_id, status=task.status.value, worker=task.worker, until=task.lease_until
-            )
+            raise AlreadyClaimed(task.request_id, status=task.status.value, worker=task.worker, until=task.lease_until)
         attempt = task.attempt + 1
-        event = Event(task.seq + 1, EventType.STARTED, now, attempt)
+        data = {"recovered": True} if task.status is Status.PROCESSING else {}
+        event = Event(task.seq + 1, EventType.STARTED, now, attempt, data)
         claimed = replace(
             task,
             status=Status.PROCESSING,
@@ -306,9 +305,7 @@ class Cancel:
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         _check_holder(task, self.attempt)
-        return _finish(
-            task, now, Status.CANCELLED, self.entries, _never_back(self.progress, task.progress)
-        )
+        return _finish(task, now, Status.CANCELLED, self.entries, _never_back(self.progress, task.progress))
 
 
 @dataclass(frozen=True, slots=True)

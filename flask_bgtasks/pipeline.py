@@ -18,13 +18,14 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
-from .model import Entry, EventType, Progress
+from .model import Entry, EventType, Progress, Result
 from .plan import Node, Plan
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-StepListener = Callable[[EventType, Node], None]
+StepListener = Callable[[EventType, str, Node], None]
+"""Called with what happened to a step, in which task, and the step."""
 
 
 class Running:
@@ -55,6 +56,7 @@ class Running:
         self.flush_lock = threading.Lock()
         self.dirty = False
         self.stopped: str | None = None  # why the pipeline has to stop, None while it may go on
+        self.result: Result | None = None  # of a tracked attempt, where it gives one
         self.seq = 0  # the newest event that the flusher knows of
         self._clock = clock
         self._monotonic = monotonic
@@ -82,7 +84,7 @@ class Running:
             self._node = node
             self._add(EventType.STEP_STARTED, self._step_data(node))
         if self._on_step is not None:
-            self._on_step(EventType.STEP_STARTED, node)
+            self._on_step(EventType.STEP_STARTED, self.request_id, node)
         return node
 
     def close_step(self, node: Node, *, failed: bool) -> None:
@@ -94,7 +96,7 @@ class Running:
             data = self._step_data(node)
             self._add(EventType.STEP_FINISHED, {**data, "seconds": seconds, **({"failed": True} if failed else {})})
         if self._on_step is not None:
-            self._on_step(EventType.STEP_FINISHED, node)
+            self._on_step(EventType.STEP_FINISHED, self.request_id, node)
 
     def emit(self, chunk: Any) -> None:
         self.check()

@@ -139,7 +139,7 @@ class Plan:
         if not slots:
             return 0.0
         weights = self._weights([(s.step.name, s.node, s.step.weight) for s in slots])
-        done = sum(w * self._slot_fraction(i, s, now) for i, (w, s) in enumerate(zip(weights, slots)))
+        done = sum(w * self._slot_fraction(i, s, now) for i, (w, s) in enumerate(zip(weights, slots, strict=True)))
         whole = sum(weights)
         if not self.known:
             whole += whole / len(weights)  # at least one more may come
@@ -160,7 +160,7 @@ class Plan:
         if not node.children:
             return by_time
         weights = self._weights([(c.name, c, None) for c in node.children])
-        done = sum(w * self._fraction(c, now) for w, c in zip(weights, node.children))
+        done = sum(w * self._fraction(c, now) for w, c in zip(weights, node.children, strict=True))
         return max(by_time, done / (sum(weights) + sum(weights) / len(weights)))
 
     def _fraction_by_time(self, node: Node, now: float) -> float:
@@ -206,7 +206,7 @@ class Plan:
     # -- what this run teaches ---------------------------------------------------------------------------------------
 
     def durations(self, *, most: int = 100) -> dict[str, float]:
-        """What the finished steps of this run took, in the order in which they began: top-level ones and their children.
+        """What this run's finished steps took, in the order in which they began: top-level ones and their children.
 
         Steps of one name are added up. At most ``most`` names: a pipeline that names its steps after its data would
         fill the store.

@@ -113,9 +113,7 @@ class Plugins:
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise ConfigurationError(
-                f"{error}. The hooks there are stand in flask_bgtasks/hookspecs.py"
-            ) from error
+            raise ConfigurationError(f"{error}. The hooks there are stand in flask_bgtasks/hookspecs.py") from error
 
 
 def name_of(plugin: Any) -> str:

@@ -1,6 +1,6 @@
 """Every ``BGTASKS_*`` setting: its name, default, meaning and check, in one place.
 
-Read once, in ``init_app``; a wrong one is a :class:`~flask_bgtasks.errors.ConfigurationError` that names it and the mend.
+Read once, in ``init_app``; a wrong one is a :class:`~flask_bgtasks.errors.ConfigurationError` that names the mend.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def _prefix(name: str, value: Any) -> str:
 def _synchronous(name: str, value: Any) -> str:
     text = _text(name, value).upper()
     if text not in ("FULL", "NORMAL"):
-        raise ConfigurationError(f"{name}={value!r}: FULL (survives a power cut) or NORMAL (a killed process) is wanted")
+        raise ConfigurationError(
+            f"{name}={value!r}: FULL (survives a power cut) or NORMAL (a killed process) is wanted"
+        )
     return text
 
 

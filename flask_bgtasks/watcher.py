@@ -7,14 +7,13 @@ store for all followed tasks together, however many clients follow them. Reads t
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from types import TracebackType
 
 from .errors import BackgroundTasksError, TaskNotFound
+from .forks import after_fork_in_child
 from .model import Event, Task
 from .stores.base import Store
 
@@ -58,8 +57,7 @@ class Watcher:
         self._store = store
         self._reset()
         store.on_commit(self._committed)
-        this = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (watcher := this()) and watcher._reset())
+        after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         # _lock protects the topics, their contents and followers, and the thread's creation. Never held over a read
@@ -181,7 +179,7 @@ class Watcher:
                 self._refresh(request_id, topic)
 
     def events(self, request_id: str, after: int) -> list[Event]:
-        """The events of a followed task above ``after``: from memory when it reaches back that far, else from the store."""
+        """A followed task's events above ``after``: from memory if it reaches back that far, else from the store."""
         with self._lock:
             topic = self._topics.get(request_id)
             if topic is not None:

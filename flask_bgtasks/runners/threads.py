@@ -9,12 +9,11 @@ import contextvars
 import heapq
 import itertools
 import logging
-import os
 import threading
 import time
-import weakref
 
 from ..errors import ShuttingDown
+from ..forks import after_fork_in_child
 from .base import Run, Runner
 
 log = logging.getLogger("flask_bgtasks")
@@ -28,8 +27,7 @@ class ThreadRunner(Runner):
         self._workers = workers
         self._reset()
         # A child of fork has none of the parent's threads, and its queue is the parent's to run.
-        this = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: (runner := this()) and runner._reset())
+        after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         # _lock protects everything below; _work wakes one idle worker, _idle wakes stop().
@@ -140,5 +138,3 @@ class ThreadRunner(Runner):
                 return request_id, None
             self._dropped.discard(request_id)
         return None, (self._later[0][0] - now if self._later else None)
-
-

@@ -16,7 +16,7 @@ KEPT = 10_000  # of each kind; a demo that runs for weeks must not fill the memo
 
 
 class MemorySink:
-    """``BGTASKS_SINKS = ["memory"]``. Read :attr:`events`, :attr:`progress` and :attr:`notifications` from any thread."""
+    """``BGTASKS_SINKS = ["memory"]``. Its lists can be read from any thread."""
 
     name = "memory"
 
@@ -55,7 +55,7 @@ class MemorySink:
         """Forget what was recorded."""
         with self._told:
             for rows in (self.events, self.progress, self.notifications):
-                rows.clear()  # type: ignore[attr-defined]
+                rows.clear()
 
     def _record(self, rows: list[T], row: T) -> None:
         with self._told:

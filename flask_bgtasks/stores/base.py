@@ -171,9 +171,7 @@ class Store(ABC):
         :raises LeaseLost: the attempt does not hold the task.
         """
 
-    def claim(
-        self, request_id: str, *, worker: str, lease: timedelta, deliveries: Sequence[Owed] = ()
-    ) -> Attempt:
+    def claim(self, request_id: str, *, worker: str, lease: timedelta, deliveries: Sequence[Owed] = ()) -> Attempt:
         """Take the right to run a task.
 
         :param request_id: the task, as ``submit`` returned it.

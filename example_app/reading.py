@@ -1,0 +1,148 @@
+"""Turns pasted text into chapters of clean sentences.
+
+Undoes what copying leaves behind: hard line breaks, footnote marks, captions, typewriter dashes. Headings become the
+titles of chapters. Splits sentences with sentencex, which carries its rules with it and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import chain
+
+import sentencex
+
+LONGEST_SENTENCE = 90  # words; a transcript without full stops is cut into pieces of this size
+LONGEST_HEADING = 90  # characters
+SMALL_WORDS = frozenset("a an and as at but by for from in nor of on or the to with".split())
+
+LEFTOVERS = re.compile(r"\[(?:\d{1,3}|(?:illustration|image|picture|figure)\b[^\]]*)\]", re.IGNORECASE)
+EMPHASIS = re.compile(r"(?<!\w)(\*\*|__|_|\*)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
+BLANK_LINES = re.compile(r"\n\s*\n")
+ENDS_SENTENCE = re.compile(r"""[.!?…]["'”’)\]]*$""")
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """Text under one heading, or all of it where there is none."""
+
+    heading: str | None
+    paragraphs: tuple[tuple[str, ...], ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(self.paragraphs))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that was read: its title, if it has one, and its chapters in order."""
+
+    title: str | None
+    chapters: tuple[Chapter, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(chapter.sentences for chapter in self.chapters))
+
+
+def read(raw: str) -> Document:
+    """Read pasted text.
+
+    :returns: the document; a first heading that another heading follows is its title. Without a word of running
+        text, what there is becomes one chapter.
+    """
+    title: str | None = None
+    heading: str | None = None
+    chapters: list[Chapter] = []
+    texts: list[tuple[str, ...]] = []  # of the chapter that is being read
+    for paragraph in paragraphs(raw):
+        found = as_heading(paragraph)
+        if found is None:
+            texts.append(tuple(split_sentences(paragraph)))
+        elif texts:
+            chapters.append(Chapter(heading, tuple(texts)))
+            heading, texts = found, []
+        else:
+            title, heading = title or heading, found
+    if texts:
+        chapters.append(Chapter(heading, tuple(texts)))
+    if len(chapters) == 1:  # the one heading of a short text is its title
+        title, chapters = title or chapters[0].heading, [Chapter(None, chapters[0].paragraphs)]
+    if not chapters:
+        chapters = [Chapter(None, tuple((paragraph,) for paragraph in paragraphs(raw)))]
+    return Document(title, tuple(chapters))
+
+
+def paragraphs(raw: str) -> list[str]:
+    """The text's paragraphs, each on one line, without what copying left in it."""
+    text = unicodedata.normalize("NFC", raw).replace("\r\n", "\n").replace("\r", "\n").replace("\u00ad", "")
+    text = "".join(char for char in text if char in "\n\t" or unicodedata.category(char) != "Cc")
+    text = EMPHASIS.sub(r"\2", LEFTOVERS.sub("", text))
+    text = re.sub(r"\s*--+\s*", "—", text)
+    if not BLANK_LINES.search(text.strip()) and _mean_line(text) > 120:
+        text = text.replace("\n", "\n\n")  # an editor's paragraphs: one line each
+    text = re.sub(r"(?m)^(#{1,6} .*)$", r"\n\1\n", text)
+    return [line for part in BLANK_LINES.split(text) if (line := " ".join(part.split()))]
+
+
+def as_heading(paragraph: str) -> str | None:
+    """The heading that a paragraph is, None if it is running text."""
+    if paragraph.startswith("#"):
+        return paragraph.lstrip("#").strip() or None
+    if len(paragraph) > LONGEST_HEADING or not any(char.isalpha() for char in paragraph):
+        return None
+    if paragraph.isupper():
+        return sentence_case(paragraph.rstrip("."))
+    if ENDS_SENTENCE.search(paragraph) or paragraph[-1] in ",;:—" or not paragraph[0].isupper():
+        return None
+    return paragraph if len(paragraph.split()) <= 10 else None
+
+
+def sentence_case(shouted: str) -> str:
+    """A title in capitals, as one would write it: ``THE HISTORY OF A CANDLE`` is ``The History of a Candle``."""
+    words = shouted.replace("—", " — ").lower().split()
+    return " ".join(
+        word if word in SMALL_WORDS and index and words[index - 1][-1] not in ":—" else _capital(word)
+        for index, word in enumerate(words)
+    )
+
+
+def split_sentences(paragraph: str) -> list[str]:
+    """The sentences of a paragraph; very long ones in pieces."""
+    pieces: list[str] = []
+    for sentence in sentencex.segment("en", paragraph):
+        words = sentence.split()
+        if pieces and len(words) < 3 and not ENDS_SENTENCE.search(pieces[-1]):
+            pieces[-1] += " " + " ".join(words)
+            continue
+        while len(words) > LONGEST_SENTENCE:
+            cut = _pause(words)
+            pieces.append(" ".join(words[:cut]))
+            words = words[cut:]
+        if words:
+            pieces.append(" ".join(words))
+    return pieces
+
+
+def _pause(words: list[str]) -> int:
+    """Where to cut a long sentence: behind the last semicolon or comma of its first half, if there is one."""
+    half = range(LONGEST_SENTENCE - 1, LONGEST_SENTENCE // 2, -1)
+    for marks in (";:", ","):
+        for index in half:
+            if words[index][-1] in marks:
+                return index + 1
+    return LONGEST_SENTENCE
+
+
+def _mean_line(text: str) -> float:
+    lines = [line for line in text.split("\n") if line.strip()]
+    return sum(map(len, lines)) / len(lines) if lines else 0
+
+
+def _capital(word: str) -> str:
+    """A word with a capital; Roman numerals stay as they are written."""
+    if re.fullmatch(r"[ivxlc]+", word) and word != "i":
+        return word.upper()
+    return word[:1].upper() + word[1:]

@@ -1,0 +1,86 @@
+"""Flask views that generate content for a minute become stored tasks that always finish, and are followed from anywhere.
+
+These names are the public API; nothing else is promised.
+"""
+
+from __future__ import annotations
+
+from .definitions import TaskOptions, UnknownTask
+from .errors import (
+    AlreadyClaimed,
+    BackgroundTasksError,
+    ConfigurationError,
+    IdempotencyConflict,
+    LeaseLost,
+    LimitReached,
+    NotSerializable,
+    OwnerQueueFull,
+    PayloadTooLarge,
+    QueueFull,
+    RetryLater,
+    ShuttingDown,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+    TaskFinished,
+    TaskNotFound,
+    TaskWasCancelled,
+    TransitionRefused,
+    Undeliverable,
+    WaitTimeout,
+)
+from .extension import BackgroundTasks, TaskFunction
+from .handles import TaskHandle
+from .hookspecs import hookimpl
+from .model import Event, EventType, Progress, Result, Status, Task
+from .notifications import Notification
+from .pipeline import copy_current_task, current_task, step, track
+from .runners.base import Runner
+from .stores.base import Store
+from .tracked import TrackedTask
+
+__all__ = [
+    "AlreadyClaimed",
+    "BackgroundTasks",
+    "BackgroundTasksError",
+    "ConfigurationError",
+    "Event",
+    "EventType",
+    "IdempotencyConflict",
+    "LeaseLost",
+    "LimitReached",
+    "NotSerializable",
+    "Notification",
+    "OwnerQueueFull",
+    "PayloadTooLarge",
+    "Progress",
+    "QueueFull",
+    "Result",
+    "RetryLater",
+    "Runner",
+    "ShuttingDown",
+    "Status",
+    "Store",
+    "StoreUnavailable",
+    "Task",
+    "TaskCancelled",
+    "TaskExpired",
+    "TaskFailed",
+    "TaskFinished",
+    "TaskFunction",
+    "TaskHandle",
+    "TaskNotFound",
+    "TaskOptions",
+    "TaskWasCancelled",
+    "TrackedTask",
+    "TransitionRefused",
+    "Undeliverable",
+    "UnknownTask",
+    "WaitTimeout",
+    "copy_current_task",
+    "current_task",
+    "hookimpl",
+    "step",
+    "track",
+]

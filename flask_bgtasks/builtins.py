@@ -1,0 +1,74 @@
+"""The stores and runners that come with the library, plugged in by the same hooks as anyone's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from .errors import ConfigurationError
+from .hookspecs import hookimpl
+from .runners.base import Runner
+from .runners.inline import InlineRunner
+from .runners.threads import ThreadRunner
+from .settings import Settings
+from .stores.base import Store
+
+
+@hookimpl(trylast=True)
+def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
+    scheme = url.partition(":")[0].partition("+")[0]
+    if scheme == "memory":
+        from .stores.memory import MemoryStore
+
+        return MemoryStore(max_events=settings.max_events)
+    if scheme in ("sqlite", "postgresql"):
+        from .stores.sql import SqlStore
+
+        return SqlStore(
+            sqlite_path(app, url) if scheme == "sqlite" else url,
+            synchronous=settings.sqlite_synchronous,
+            max_events=settings.max_events,
+        )
+    return None
+
+
+@hookimpl(trylast=True)
+def bgtasks_make_runner(app: Flask, name: str, run: Callable[[str], Any], settings: Settings) -> Runner | None:
+    if name == "threads":
+        return ThreadRunner(run, workers=settings.workers)
+    if name == "inline":
+        return InlineRunner(run)
+    return None
+
+
+def sqlite_path(app: Flask, url: str) -> str:
+    """The URL with a relative path put into the app's instance folder, which is made if it is not there.
+
+    :raises ConfigurationError: the folder cannot be made or written.
+    """
+    prefix, _, path = url.partition("///")
+    path, mark, query = path.partition("?")
+    if not path or path == ":memory:":
+        raise ConfigurationError(
+            f"BGTASKS_STORE={url!r}: an SQLite database in memory is seen by one connection only. Use 'memory://'"
+        )
+    full = Path(app.instance_path) / path
+    folder = full.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigurationError(
+            f"BGTASKS_STORE={url!r}: the folder {str(folder)!r} cannot be made ({error.strerror}). "
+            "Give the app an instance_path that it may write, or an absolute path: sqlite:////var/lib/app/tasks.sqlite3"
+        ) from error
+    if not writable:
+        raise ConfigurationError(
+            f"BGTASKS_STORE={url!r}: the folder {str(folder)!r} cannot be written by this user. "
+            "Change its owner, or name another place: sqlite:////var/lib/app/tasks.sqlite3"
+        )
+    return f"{prefix}///{full}{mark}{query}"

@@ -1,0 +1,89 @@
+"""The explicit calls for code that has its own way of running: ``update_status`` and ``update_progress``.
+
+They speak for the task's current attempt, whoever runs it; the state machine accepts or refuses as for any attempt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import calling
+from .errors import ConfigurationError, TransitionRefused
+from .model import Cancel, Change, Complete, Fail, Progress, Status, Task
+from .owners import is_id
+
+if TYPE_CHECKING:
+    from .state import AppState
+
+
+def checked_id(request_id: str | None) -> str | None:
+    """:raises ConfigurationError: this is no id that a task can have."""
+    if request_id is not None and not is_id(request_id):
+        raise ConfigurationError(
+            f"request_id={request_id!r}: a UUID in lower case is wanted, as str(uuid.uuid4()) makes them"
+        )
+    return request_id
+
+
+def update_status(
+    state: AppState, request_id: str, status: Status | str, result_data: Any, error_message: str | None
+) -> Task:
+    """See :meth:`flask_bgtasks.BackgroundTasks.update_status`."""
+    try:
+        wanted = Status(status)
+    except ValueError:
+        names = ", ".join(s.value for s in Status)
+        raise ValueError(f"update_status(status={status!r}): one of {names} is wanted") from None
+    task = state.store.get(request_id)
+    if task.status is wanted:
+        return task
+    if task.status is Status.STARTED and wanted is not Status.STARTED:
+        settings = state.settings
+        task = state.store.claim(
+            request_id, worker="by hand", lease=settings.lease, deliveries=state.deliveries.owed(task.name)
+        ).task
+    if wanted is Status.PROCESSING and task.status is Status.PROCESSING:
+        return task
+    change: Change
+    if wanted is Status.COMPLETED:
+        result = calling.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
+        change = Complete(task.attempt, result)
+    elif wanted is Status.FAILED:
+        change = Fail(task.attempt, error_message or "the task failed")
+    elif wanted is Status.CANCELLED:
+        change = Cancel(task.attempt)
+    else:
+        raise TransitionRefused(
+            request_id,
+            status=task.status.value,
+            change=f"update_status({wanted.value!r})",
+            why="a task never goes back",
+        )
+    return state.engine.end_by_hand(task, change, wanted).task
+
+
+def update_progress(
+    state: AppState, request_id: str, step: str, step_number: int, total_steps: int, details: str | None
+) -> Task:
+    """See :meth:`flask_bgtasks.BackgroundTasks.update_progress`."""
+    if not 1 <= step_number <= total_steps:
+        raise ValueError(
+            f"update_progress(step_number={step_number!r}, total_steps={total_steps!r}): "
+            "step_number counts from 1 to total_steps"
+        )
+    task = state.store.get(request_id)
+    if task.status is Status.STARTED:
+        task = update_status(state, request_id, Status.PROCESSING, None, None)
+    progress = Progress(
+        updated_at=state.store.now(),
+        attempt=task.attempt,
+        percentage=round(100 * (step_number - 1) / total_steps, 2),
+        step=step,
+        step_number=step_number,
+        total_steps=total_steps,
+        details=details,
+    )
+    after = state.store.save_progress(request_id, attempt=task.attempt, progress=progress)
+    if after.progress is not None:
+        state.deliveries.offer_progress(after, after.progress)
+    return after

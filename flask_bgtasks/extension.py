@@ -1,0 +1,367 @@
+"""The extension object: ``init_app``, ``@background``, ``@task``, ``track_request`` and the calls by hand.
+
+Declarations (tasks, owner loader, plugins) live on the object, as on a blueprint; what belongs to an app lives in its
+:class:`~flask_bgtasks.state.AppState`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast, overload
+
+from flask import Flask, Response, current_app, has_app_context, has_request_context, request
+
+from . import byhand, calling
+from .definitions import Registry, TaskDefinition, TaskOptions
+from .errors import ConfigurationError, unknown_name
+from .handles import TaskHandle
+from .model import Kind, Status, Task
+from .notifications import Notification
+from .owners import OwnerLoader
+from .settings import PREFIX
+from .state import KEY, AppState, build, current_state
+from .tracked import TrackedTask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+"""A view that takes any of these is run in the background for these only: its GET shows the form (RFC 9110, 9.2.1)."""
+
+
+class TaskFunction:
+    """A function under ``@task``: calling it calls it; :meth:`submit` makes a task of the call."""
+
+    def __init__(self, extension: BackgroundTasks, definition: TaskDefinition) -> None:
+        assert definition.function is not None
+        functools.update_wrapper(self, definition.function)
+        self._extension = extension
+        self._function = definition.function
+        self.definition = definition
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def submit(self, *args: Any, owner: str | None = None, user_token: str | None = None, **kwargs: Any) -> TaskHandle:
+        """Store a task that makes this call, and have it run. Needs an app context.
+
+        :param args: the function's arguments, JSON.
+        :param owner: whose task it is; in a request, None means the request's owner.
+        :param user_token: where to send the notification.
+        :raises NotSerializable: an argument is not JSON.
+        :raises LimitReached: the queue is full, or this process is stopping.
+        """
+        return self._extension.submit(
+            self.definition.name, args=args, kwargs=kwargs, owner=owner, user_token=user_token
+        )
+
+
+class BackgroundTasks:
+    """Makes the views and functions of Flask apps into stored tasks.
+
+    :param app: calls :meth:`init_app`, if given.
+    """
+
+    def __init__(self, app: Flask | None = None, **settings: Any) -> None:
+        self.registry = Registry()
+        self.loader: OwnerLoader | None = None
+        self.plugins: list[tuple[Any, str | None]] = []
+        self.before_run_functions: list[Callable[[Task], Any]] = []
+        if app is not None:
+            self.init_app(app, **settings)
+
+    # -- set-up ------------------------------------------------------------------------------------------------------
+
+    def init_app(self, app: Flask, *, endpoints: Sequence[str] | None = None, **settings: Any) -> None:
+        """Give an app its tasks. Connects to nothing and starts nothing yet.
+
+        :param endpoints: existing views to wrap, as ``url_for`` names them; instead of ``BGTASKS_ENDPOINTS``.
+        :param settings: settings by lower-case name without the prefix; they win over ``app.config``.
+        :raises ConfigurationError: a setting is wrong, or the app has this extension already.
+        """
+        from . import cli, http  # the parts that stand on top of this one
+
+        if KEY in app.extensions:
+            raise ConfigurationError(
+                f"app {app.name!r} has flask-bgtasks already: call init_app once, "
+                "and keep one BackgroundTasks object for all modules"
+            )
+        if endpoints is not None:
+            settings["endpoints"] = endpoints
+        state = build(app, self, settings)
+        app.extensions[KEY] = state
+        http.register(state)
+        cli.register(state)
+        if state.settings.endpoints:
+            self.wrap_endpoints(state, known_only=True)
+        checked = False
+
+        @app.before_request
+        def _check_once() -> None:  # views may be registered until the first request
+            nonlocal checked
+            if not checked:
+                self.wrap_endpoints(state)
+                state.owners.warn_of_unread_login()
+                checked = True
+
+    def wrap_endpoints(self, state: AppState, *, known_only: bool = False) -> None:
+        """Put the wrapper before the views that the ``endpoints`` setting names.
+
+        :param known_only: leave out those that no view has yet.
+        :raises ConfigurationError: a name that no view has.
+        """
+        views = state.app.view_functions
+        for endpoint in state.settings.endpoints:
+            if endpoint in state.originals:
+                continue
+            view = views.get(endpoint)
+            if view is None:
+                if known_only:
+                    continue
+                raise ConfigurationError(
+                    f"{PREFIX}ENDPOINTS: no view has the endpoint {endpoint!r}. {unknown_name(endpoint, views)}"
+                )
+            definition = self.registry.add(
+                TaskDefinition(
+                    name=endpoint,
+                    kind=Kind.VIEW,
+                    function=None,
+                    options=TaskOptions(name=endpoint, respond="prefer"),
+                    endpoint=endpoint,
+                )
+            )
+            state.originals[endpoint] = view
+            views[endpoint] = self._wrapper(definition, view)
+
+    def register(self, plugin: Any, *, name: str | None = None) -> None:
+        """Plug something in: any object with ``@hookimpl`` methods. Before ``init_app``, or in an app context after it.
+
+        :param name: what its deliveries are kept under; the same in every process.
+        """
+        if has_app_context() and KEY in current_app.extensions:
+            state = current_state()
+            state.plugins.register(plugin, name=name)
+            state.deliveries.refresh()
+        else:
+            self.plugins.append((plugin, name))
+
+    def owner_loader(self, function: F) -> F:
+        """Name the owner of a request: a function without arguments, called in it; None for nobody."""
+        self.loader = cast(OwnerLoader, function)
+        return function
+
+    def before_run(self, function: F) -> F:
+        """Call ``function(task)`` in a run's own request context before the view, to restore what it finds in ``g``.
+
+        ``before_request`` functions do not run again there: they ran in the request that was answered, and the
+        cookies and credentials that they may want are not stored.
+        """
+        self.before_run_functions.append(function)
+        return function
+
+    # -- ways in -----------------------------------------------------------------------------------------------------
+
+    @overload
+    def background(self, function: F) -> F: ...
+
+    @overload
+    def background(self, **options: Any) -> Callable[[F], F]: ...
+
+    def background(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
+        """Make a view's work a task, below the route: the client gets ``202`` and follows it.
+
+        :param options: see :class:`~flask_bgtasks.TaskOptions`.
+        :raises TypeError: an option that does not exist.
+        :raises ConfigurationError: an option's value is wrong, or the name is taken.
+        """
+        made = TaskOptions(**options)
+
+        def decorate(view: F) -> F:
+            definition = self._define(view, Kind.VIEW, made)
+            return cast(F, self._wrapper(definition, view))
+
+        return decorate if function is None else decorate(function)
+
+    @overload
+    def task(self, function: Callable[..., Any]) -> TaskFunction: ...
+
+    @overload
+    def task(self, **options: Any) -> Callable[[Callable[..., Any]], TaskFunction]: ...
+
+    def task(
+        self, function: Callable[..., Any] | None = None, **options: Any
+    ) -> TaskFunction | Callable[[Callable[..., Any]], TaskFunction]:
+        """Make a function one that can be submitted as a task. Calling it still just calls it.
+
+        :param options: see :class:`~flask_bgtasks.TaskOptions`; ``respond`` and ``validate`` are a view's.
+        :raises TypeError: an option that does not exist.
+        """
+        for option in ("respond", "validate"):
+            if option in options:
+                raise TypeError(f"@task takes no {option}=: a function answers no request; use @background on a view")
+        made = TaskOptions(**options)
+
+        def decorate(called: Callable[..., Any]) -> TaskFunction:
+            return TaskFunction(self, self._define(called, Kind.FUNCTION, made))
+
+        return decorate if function is None else decorate(function)
+
+    def submit(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        owner: str | None = None,
+        user_token: str | None = None,
+    ) -> TaskHandle:
+        """Store a task by the name of its function, and have it run; see :meth:`TaskFunction.submit`.
+
+        :raises UnknownTask: no ``@task`` function has this name.
+        """
+        definition = self.registry[name]
+        if definition.kind is not Kind.FUNCTION:
+            raise TypeError(f"{name!r} is a view: it is submitted by its request. Put @task on a function for this")
+        state = current_state()
+        input = calling.json_arguments(name, tuple(args), kwargs or {})
+        created = state.submit(definition, input, owner=_owner(state, owner), user_token=user_token)
+        return TaskHandle(state, created.task.request_id)
+
+    @contextmanager
+    def track_request(
+        self,
+        name: str,
+        *,
+        request_id: str | None = None,
+        owner: str | None = None,
+        user_token: str | None = None,
+        **options: Any,
+    ) -> Iterator[TrackedTask]:
+        """Record code that runs where it stands, as a task: mirrored and notified, not scheduled.
+
+        The task is completed when the block ends, failed when it raises (the exception goes on).
+
+        :param name: the task's name.
+        :param request_id: an id that a client was given already, a UUID; by default a new one.
+        :param owner: whose task it is; in a request, None means the request's owner.
+        :param options: ``steps``, ``total_steps``, ``notify``, ``expires_after``.
+        """
+        state = current_state()
+        definition = self._define_tracked(name, options)
+        created = state.submit(
+            definition,
+            {},
+            owner=_owner(state, owner),
+            user_token=user_token,
+            request_id=byhand.checked_id(request_id),
+            run=False,
+        )
+        with state.engine.tracked(created.task.request_id) as running:
+            yield TrackedTask(state, running)
+
+    # -- by hand -----------------------------------------------------------------------------------------------------
+
+    def update_status(
+        self,
+        request_id: str,
+        status: Status | str,
+        result_data: Any = None,
+        error_message: str | None = None,
+    ) -> Task:
+        """Say by hand how a tracked task stands: ``processing``, ``completed``, ``failed`` or ``cancelled``.
+
+        :param result_data: the result, JSON.
+        :param error_message: for ``failed``.
+        :returns: the task after it.
+        :raises TransitionRefused: the task has ended otherwise, or does not run.
+        """
+        return byhand.update_status(current_state(), request_id, status, result_data, error_message)
+
+    def update_progress(
+        self, request_id: str, step: str, step_number: int, total_steps: int, details: str | None = None
+    ) -> Task:
+        """Say by hand where a tracked task is.
+
+        :param step_number: the step that it is at, from 1.
+        :param total_steps: how many there are.
+        :raises LeaseLost: the task does not run.
+        """
+        return byhand.update_progress(current_state(), request_id, step, step_number, total_steps, details)
+
+    def send_push(self, user_token: str, title: str, body: str, data: Mapping[str, Any] | None = None) -> int:
+        """Send a push by hand: stored, then sent by every sink that can send; how many those are.
+
+        :param user_token: the device's address, as the client gave it.
+        :param data: texts for the app; other values are turned into texts.
+        """
+        texts = {str(key): str(value) for key, value in (data or {}).items()}
+        return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=texts))
+
+    def get(self, request_id: str) -> TaskHandle:
+        """A handle on a task. Checks no owner: for server-side code.
+
+        :raises TaskNotFound: no such task. :raises TaskExpired: its time is over.
+        """
+        state = current_state()
+        return TaskHandle(state, state.access.any_task(request_id).request_id)
+
+    def cancel(self, request_id: str) -> Task:
+        """Ask a task to stop; the task after that. Checks no owner."""
+        return self.get(request_id).cancel()
+
+    def retry(self, request_id: str) -> Task:
+        """Run a failed or cancelled task again. Checks no owner. :raises TransitionRefused: it is neither."""
+        return self.get(request_id).retry()
+
+    def access_token(self, request_id: str) -> str | None:
+        """A short-lived token that lets its bearer read this one task; None without the app's ``SECRET_KEY``."""
+        return current_state().access.sign(request_id)
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _define(self, function: Callable[..., Any], kind: Kind, options: TaskOptions) -> TaskDefinition:
+        name = options.name or function.__name__
+        return self.registry.add(
+            TaskDefinition(name=name, kind=kind, function=function, options=options, expected=options.expected_steps())
+        )
+
+    def _define_tracked(self, name: str, options: Mapping[str, Any]) -> TaskDefinition:
+        known = self.registry.find(name)
+        if known is not None and not options:
+            return TaskDefinition(
+                name=name, kind=Kind.TRACKED, function=None, options=known.options, expected=known.expected
+            )
+        made = TaskOptions(name=name, **options)
+        definition = TaskDefinition(
+            name=name, kind=Kind.TRACKED, function=None, options=made, expected=made.expected_steps()
+        )
+        # Kept so that notify= is found when the task ends; a decorated function of this name keeps its own options.
+        return self.registry.add(definition) if known is None or known.kind is Kind.TRACKED else definition
+
+    def _wrapper(self, definition: TaskDefinition, view: Callable[..., Any]) -> Callable[..., Response]:
+        from .http.accept import accept
+
+        @functools.wraps(view)
+        def accepted(*args: Any, **view_args: Any) -> Any:
+            if _is_plain():
+                return current_app.ensure_sync(view)(*args, **view_args)
+            return accept(current_state(), definition, view_args)
+
+        return accepted
+
+
+def _is_plain() -> bool:
+    """Whether this request is to be answered by the view itself: it only reads, while the view also writes."""
+    if request.method in UNSAFE_METHODS:
+        return False
+    if request.method != "GET":  # HEAD and OPTIONS ask about a resource; they do no work
+        return True
+    rule = request.url_rule
+    return rule is not None and bool(UNSAFE_METHODS & (rule.methods or set()))
+
+
+def _owner(state: AppState, owner: str | None) -> str | None:
+    if owner is not None or not has_request_context():
+        return owner
+    return state.owners.current()

@@ -1,0 +1,22 @@
+"""What a child of fork has to forget: threads, locks and connections are the parent's."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+
+
+def after_fork_in_child(reset: Callable[[], None]) -> None:
+    """Have a bound method called in every child that this process forks, for as long as its object lives.
+
+    Servers fork after the app is made (``gunicorn --preload``): threads do not follow, and a lock may be held for ever.
+    """
+    method = weakref.WeakMethod(reset)
+
+    def run() -> None:
+        alive = method()
+        if alive is not None:
+            alive()
+
+    os.register_at_fork(after_in_child=run)

@@ -1,0 +1,276 @@
+"""The parts of one app, built and wired: what ``app.extensions["bgtasks"]`` holds.
+
+Everything that belongs to an app lives here, never on the extension object, which several apps may share.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import platform
+import uuid
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Flask, current_app
+
+from .definitions import Registry, TaskDefinition
+from .delivery import Deliveries
+from .engine import Engine, Environment
+from .errors import ConfigurationError, ShuttingDown
+from .model import Outcome, Reopen, Task
+from .owners import Access, Owners
+from .plugins import Plugins
+from .runners.base import Runner
+from .settings import Settings
+from .stores.base import Created, Limits, Store
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .extension import BackgroundTasks
+
+log = logging.getLogger("flask_bgtasks")
+
+KEY = "bgtasks"
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # a new task's times until the store sets its own
+
+
+@dataclass(frozen=True)
+class AppState:
+    """One app's parts."""
+
+    app: Flask
+    extension: BackgroundTasks
+    settings: Settings
+    plugins: Plugins
+    registry: Registry
+    store: Store
+    runner: Runner
+    engine: Engine
+    deliveries: Deliveries
+    watcher: Watcher
+    owners: Owners
+    access: Access
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that ``init_app`` was given as arguments."""
+
+    originals: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    """The app's own views behind the wrapped endpoints."""
+
+    def submit(
+        self,
+        definition: TaskDefinition,
+        input: Mapping[str, Any],
+        *,
+        owner: str | None = None,
+        user_token: str | None = None,
+        idempotency_scope: str | None = None,
+        fingerprint: str | None = None,
+        run: bool = True,
+        request_id: str | None = None,
+    ) -> Created:
+        """Store a task and hand it to the runner. When it returns, the task is committed.
+
+        :param run: False where the caller runs it where it stands.
+        :raises LimitReached: the queue is full, or this process is stopping; nothing was stored.
+        :raises IdempotencyConflict: the key stands for another request.
+        """
+        if run and self.runner.draining:
+            raise ShuttingDown()
+        options = definition.options
+        task = Task(
+            request_id=request_id or str(uuid.uuid4()),
+            name=definition.name,
+            kind=definition.kind,
+            created_at=EPOCH,
+            updated_at=EPOCH,
+            expires_after=options.lifetime(self.settings.expires_after),
+            owner=owner,
+            queue=options.queue,
+            priority=options.priority,
+            user_token=user_token,
+            idempotency_scope=idempotency_scope,
+            fingerprint=fingerprint,
+        )
+        limits = Limits(self.settings.max_queued, self.settings.max_queued_per_owner) if run else None
+        created = self.store.create(task, input=input, deliveries=self.deliveries.owed(definition.name), limits=limits)
+        if run and not created.replayed:
+            self.hand_over(created.task)
+        return created
+
+    def hand_over(self, task: Task) -> None:
+        """Have the runner run a stored task."""
+        self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
+
+    def cancel(self, request_id: str) -> Outcome:
+        """Ask a task to stop; see :meth:`flask_bgtasks.engine.Engine.cancel`."""
+        outcome = self.engine.cancel(request_id)
+        if outcome.task.done:
+            self.runner.cancel(request_id)
+        return outcome
+
+    def retry(self, request_id: str) -> Outcome:
+        """Open a failed or cancelled task again and have it run.
+
+        :raises TransitionRefused: it is neither failed nor cancelled.
+        """
+        if self.runner.draining:
+            raise ShuttingDown()
+        outcome = self.engine.change(self.store.get(request_id), Reopen())
+        self.hand_over(outcome.task)
+        return outcome
+
+    def view_function(self, definition: TaskDefinition) -> Callable[..., Any]:
+        """What to call for a task: its function, or the app's own view behind a wrapped endpoint."""
+        if definition.function is not None:
+            return definition.function
+        endpoint = cast(str, definition.endpoint)
+        try:
+            return self.originals[endpoint]
+        except KeyError:
+            self.extension.wrap_endpoints(self)
+            return self.originals[endpoint]
+
+    def close(self, grace: float | None = None) -> None:
+        """Stop taking work, let running tasks and deliveries finish for ``grace`` seconds, close the store."""
+        grace = self.settings.shutdown_grace if grace is None else grace
+        if not self.runner.stop(grace):
+            log.warning("tasks were still running after %g s; their leases run out", grace)
+        self.deliveries.stop(min(grace, 5.0))
+        self.store.close()
+
+
+def current_state() -> AppState:
+    """The state of :data:`flask.current_app`.
+
+    :raises ConfigurationError: ``init_app`` was not called for it.
+    """
+    return state_of(current_app)
+
+
+def state_of(app: Flask) -> AppState:
+    """The state of an app.
+
+    :raises ConfigurationError: ``init_app`` was not called for it.
+    """
+    try:
+        return cast(AppState, app.extensions[KEY])
+    except KeyError:
+        raise ConfigurationError(
+            f"app {app.name!r} has no flask-bgtasks: call bgtasks.init_app(app) where it is made"
+        ) from None
+
+
+def build(app: Flask, extension: BackgroundTasks, overrides: Mapping[str, Any]) -> AppState:
+    """Build an app's parts. Opens no connection and starts no thread: a server may fork after this.
+
+    :param overrides: settings by lower-case name, which win over ``app.config``.
+    :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
+    """
+    settings = Settings.from_config(app.config, **overrides)
+    plugins = Plugins()
+    plugins.register(_builtins(), name="bgtasks-builtins")
+    plugins.load_entry_points()
+    for plugin, name in extension.plugins:
+        plugins.register(plugin, name=name)
+    plugins.add_sinks(settings.sinks)
+
+    store = _open_store(app, plugins, settings)
+    worker = f"{platform.node()}:{os.getpid()}"
+    registry = extension.registry
+    deliveries = Deliveries(
+        app,
+        store,
+        plugins,
+        notify_of=lambda name: _notify_of(registry, name),
+        worker=f"{worker}:{uuid.uuid4().hex[:8]}",
+    )
+    owners = Owners(app, plugins, lambda: extension.loader)
+    environment = Environment(
+        view_of=lambda definition: state_of(app).view_function(definition),
+        before_run=lambda task: _before_run(app, extension, owners, task),
+    )
+    engine = Engine(
+        app,
+        store=store,
+        settings=settings,
+        registry=registry,
+        deliveries=deliveries,
+        environment=environment,
+        worker=worker,
+    )
+    state = AppState(
+        app=app,
+        extension=extension,
+        settings=settings,
+        plugins=plugins,
+        registry=registry,
+        store=store,
+        runner=_make_runner(app, plugins, engine, settings),
+        engine=engine,
+        deliveries=deliveries,
+        watcher=Watcher(store),
+        owners=owners,
+        access=Access(app, store, owners, settings),
+        overrides=dict(overrides),
+    )
+    this = weakref.ref(state)
+
+    def close_at_exit() -> None:
+        alive = this()
+        if alive is not None:
+            alive.close()
+
+    atexit.register(close_at_exit)
+    return state
+
+
+def _builtins() -> Any:
+    from . import builtins
+
+    return builtins
+
+
+def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
+    store = plugins.hook.bgtasks_open_store(app=app, url=settings.store, settings=settings)
+    if store is None:
+        scheme = settings.store.partition(":")[0]
+        raise ConfigurationError(
+            f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
+            "Known here: memory, sqlite, postgresql. A plugin may add more."
+        )
+    return cast(Store, store)
+
+
+def _make_runner(app: Flask, plugins: Plugins, engine: Engine, settings: Settings) -> Runner:
+    runner = plugins.hook.bgtasks_make_runner(app=app, name=settings.runner, run=engine.run, settings=settings)
+    if runner is None:
+        raise ConfigurationError(
+            f"BGTASKS_RUNNER={settings.runner!r}: there is no such runner. "
+            "Known here: threads, inline. A plugin may add more."
+        )
+    return cast(Runner, runner)
+
+
+def _notify_of(registry: Registry, name: str) -> Any:
+    definition = registry.find(name)
+    return definition.options.notify if definition is not None else None
+
+
+def _before_run(app: Flask, extension: BackgroundTasks, owners: Owners, task: Task) -> None:
+    owners.restore(task)
+    for function in extension.before_run_functions:
+        app.ensure_sync(function)(task)
+
+
+def _without_password(url: str) -> str:
+    before, at, after = url.rpartition("@")
+    if not at:
+        return url
+    scheme, _, user = before.partition("://")
+    return f"{scheme}://{user.partition(':')[0]}:***@{after}"

@@ -1,0 +1,304 @@
+"""Keeps tasks in the memory of one process: for tests and demos. Nothing survives the process.
+
+One lock around everything; what goes in is copied through JSON, so that a caller's later mutation does not leak in.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import threading
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..errors import IdempotencyConflict, OwnerQueueFull, QueueFull, TaskNotFound, TransitionRefused
+from ..model import Change, Event, Outcome, Result, Status, StepHistory, Task, accepted
+from .base import (
+    Clock,
+    Created,
+    Delivery,
+    Limits,
+    Owed,
+    Page,
+    Settlement,
+    Stats,
+    Store,
+    TaskQuery,
+    average,
+    system_clock,
+)
+
+
+class MemoryStore(Store):
+    """``BGTASKS_STORE = "memory://"``.
+
+    :param clock: the store's time.
+    :param max_events: rows of history kept per task.
+    """
+
+    def __init__(self, *, clock: Clock = system_clock, max_events: int = 10_000) -> None:
+        super().__init__()
+        self._clock = clock
+        self._max_events = max_events
+        self._lock = threading.RLock()  # protects everything below
+        self._tasks: dict[str, Task] = {}
+        self._inputs: dict[str, str] = {}
+        self._results: dict[str, Result] = {}
+        self._events: dict[str, list[Event]] = {}
+        self._scopes: dict[str, str] = {}
+        self._deliveries: dict[int, tuple[Delivery, datetime | None]] = {}  # with the end of a worker's lease on it
+        self._delivery_ids = itertools.count(1)
+        self._durations: dict[str, dict[str, StepHistory]] = {}
+        self._changes = 0
+
+    def now(self) -> datetime:
+        return self._clock()
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def create(
+        self, task: Task, *, input: Mapping[str, Any], deliveries: Sequence[Owed] = (), limits: Limits | None = None
+    ) -> Created:
+        text = json.dumps(input)
+        with self._lock:
+            now = self.now()
+            found = self._by_scope(task, now)
+            if found is not None:
+                return Created(found, replayed=True)
+            self._check_limits(task.owner, limits)
+            outcome = accepted(replace(task, created_at=now, updated_at=now))
+            self._inputs[task.request_id] = text
+            if task.idempotency_scope is not None:
+                self._scopes[task.idempotency_scope] = task.request_id
+            self._write(outcome, deliveries)
+        self._committed(outcome)
+        return Created(outcome.task)
+
+    def _by_scope(self, task: Task, now: datetime) -> Task | None:
+        if task.idempotency_scope is None:
+            return None
+        found = self._tasks.get(self._scopes.get(task.idempotency_scope, ""))
+        if found is None:
+            return None
+        if found.expired(now):
+            self._tasks[found.request_id] = replace(found, idempotency_scope=None)
+            return None
+        if found.fingerprint != task.fingerprint:
+            raise IdempotencyConflict(found.request_id)
+        return found
+
+    def _check_limits(self, owner: str | None, limits: Limits | None) -> None:
+        if limits is None:
+            return
+        waiting = [task.owner for task in self._tasks.values() if task.status is Status.STARTED]
+        if len(waiting) >= limits.max_queued:
+            raise QueueFull(limits.max_queued)
+        if owner is not None and waiting.count(owner) >= limits.max_queued_per_owner:
+            raise OwnerQueueFull(limits.max_queued_per_owner)
+
+    def get(self, request_id: str) -> Task:
+        try:
+            return self._tasks[request_id]
+        except KeyError:
+            raise TaskNotFound(request_id) from None
+
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
+        with self._lock:
+            before = self.get(request_id)
+            outcome = change.apply(before, self.now())
+            if outcome.task is before and not outcome.events:
+                return outcome
+            self._write(outcome, deliveries)
+        self._committed(outcome)
+        return outcome
+
+    def _write(self, outcome: Outcome, deliveries: Sequence[Owed]) -> None:
+        task = outcome.task
+        history = self._events.setdefault(task.request_id, [])
+        history.extend(replace(event, data=json.loads(json.dumps(event.data))) for event in outcome.events)
+        del history[: -self._max_events]
+        self._tasks[task.request_id] = task
+        if outcome.result is not None:
+            self._results[task.request_id] = outcome.result
+        if outcome.drop_result:
+            self._results.pop(task.request_id, None)
+        if outcome.owed is not None:
+            for owed in deliveries:
+                self._owe(owed, task.request_id, outcome.owed.seq)
+        self._changes += 1
+
+    def load_input(self, request_id: str) -> Mapping[str, Any]:
+        self.get(request_id)
+        loaded: Mapping[str, Any] = json.loads(self._inputs[request_id])
+        return loaded
+
+    def load_result(self, request_id: str) -> Result | None:
+        self.get(request_id)
+        return self._results.get(request_id)
+
+    def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        with self._lock:
+            self.get(request_id)
+            return [event for event in self._events[request_id] if event.seq > after][:limit]
+
+    def find(self, query: TaskQuery) -> Page:
+        before = _read_cursor(query.cursor)
+        with self._lock:
+            found = [task for task in self._tasks.values() if _fits(task, query)]
+        found.sort(key=_place, reverse=True)
+        if before is not None:
+            found = [task for task in found if _place(task) < before]
+        page = found[: query.limit]
+        return Page(page, _write_cursor(page[-1]) if len(found) > len(page) and page else None)
+
+    def delete(self, request_id: str) -> None:
+        with self._lock:
+            task = self.get(request_id)
+            if not task.done:
+                raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
+            self._erase(task)
+
+    def purge(self, before: datetime, *, limit: int = 500) -> int:
+        with self._lock:
+            over = [t for t in self._tasks.values() if t.expire_at is not None and t.expire_at < before][:limit]
+            for task in over:
+                self._erase(task)
+            return len(over)
+
+    def _erase(self, task: Task) -> None:
+        for table in (self._tasks, self._inputs, self._results, self._events):
+            table.pop(task.request_id, None)
+        if task.idempotency_scope is not None:
+            self._scopes.pop(task.idempotency_scope, None)
+        for key, (delivery, _) in list(self._deliveries.items()):
+            if delivery.request_id == task.request_id:
+                del self._deliveries[key]
+        self._changes += 1
+
+    def expired_leases(self, *, limit: int = 100) -> list[Task]:
+        now = self.now()
+        with self._lock:
+            return [
+                task
+                for task in self._tasks.values()
+                if task.status is Status.PROCESSING and task.lease_until is not None and task.lease_until <= now
+            ][:limit]
+
+    def stats(self) -> Stats:
+        with self._lock:
+            figures = Stats()
+            for task in self._tasks.values():
+                figures.by_status[task.status.value] = figures.by_status.get(task.status.value, 0) + 1
+            waiting = [task.created_at for task in self._tasks.values() if task.status is Status.STARTED]
+            figures.oldest_waiting = min(waiting, default=None)
+            figures.deliveries_dead = sum(delivery.dead for delivery, _ in self._deliveries.values())
+            figures.deliveries_owed = len(self._deliveries) - figures.deliveries_dead
+            return figures
+
+    # -- following -----------------------------------------------------------------------------------------------
+
+    def versions(self, request_ids: Collection[str]) -> dict[str, int]:
+        with self._lock:
+            return {i: self._tasks[i].seq for i in request_ids if i in self._tasks}
+
+    def change_token(self) -> Hashable | None:
+        return self._changes
+
+    # -- outbox --------------------------------------------------------------------------------------------------
+
+    def owe(self, delivery: Owed, *, request_id: str | None = None) -> None:
+        with self._lock:
+            self._owe(delivery, request_id, 0)
+
+    def _owe(self, owed: Owed, request_id: str | None, seq: int) -> None:
+        now, key = self.now(), next(self._delivery_ids)
+        payload = json.loads(json.dumps(owed.payload))
+        self._deliveries[key] = (
+            Delivery(key, owed.sink, owed.kind, request_id, seq, payload, tries=0, created_at=now, due_at=now),
+            None,
+        )
+
+    def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
+        taken: list[Delivery] = []
+        with self._lock:
+            now = self.now()
+            begun: set[str] = set()  # tasks whose oldest delivery was met: the later ones wait for it
+            for key, (delivery, leased_until) in self._deliveries.items():
+                if len(taken) == limit:
+                    break
+                if delivery.sink != sink or delivery.dead or delivery.request_id in begun:
+                    continue
+                if delivery.request_id is not None:
+                    begun.add(delivery.request_id)
+                if delivery.due_at <= now and (leased_until is None or leased_until <= now):
+                    self._deliveries[key] = (delivery, now + lease)
+                    taken.append(delivery)
+        return taken
+
+    def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
+        with self._lock:
+            if settlement.due_at is None and not settlement.dead:
+                self._deliveries.pop(delivery.id, None)
+            elif delivery.id in self._deliveries:
+                due_at = settlement.due_at or delivery.due_at
+                tried = replace(
+                    delivery, tries=delivery.tries + 1, due_at=due_at, dead=settlement.dead, error=settlement.error
+                )
+                self._deliveries[delivery.id] = (tried, None)
+
+    def dead_deliveries(self, *, limit: int = 100) -> list[Delivery]:
+        with self._lock:
+            return [delivery for delivery, _ in reversed(self._deliveries.values()) if delivery.dead][:limit]
+
+    # -- durations -----------------------------------------------------------------------------------------------
+
+    def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
+        with self._lock:
+            known = self._durations.setdefault(name, {})
+            for key, value in seconds.items():
+                known[key] = average(known.get(key), value)
+
+    def load_durations(self, name: str) -> dict[str, StepHistory]:
+        with self._lock:
+            return dict(self._durations.get(name, {}))
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """There is nothing to open."""
+
+    def close(self) -> None:
+        """There is nothing to close: what is stored stays while the process lives."""
+
+
+def _fits(task: Task, query: TaskQuery) -> bool:
+    return (
+        (query.owner is None or task.owner == query.owner)
+        and (query.ids is None or task.request_id in query.ids)
+        and (query.statuses is None or task.status in query.statuses)
+        and (query.seen is None or (task.seen_at is not None) == query.seen)
+        and (query.idempotency_scope is None or task.idempotency_scope == query.idempotency_scope)
+        and (query.name is None or task.name == query.name)
+    )
+
+
+def _place(task: Task) -> tuple[str, str]:
+    return task.created_at.isoformat(timespec="microseconds"), task.request_id
+
+
+def _write_cursor(task: Task) -> str:
+    return base64.urlsafe_b64encode("|".join(_place(task)).encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[str, str] | None:
+    if cursor is None:
+        return None
+    try:
+        at, _, request_id = base64.urlsafe_b64decode(cursor).decode().partition("|")
+        datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error
+    return at, request_id

@@ -1,0 +1,115 @@
+"""The pytest plugin: a ``bgtasks`` fixture for apps that use flask-bgtasks, with everything in memory.
+
+Comes with the package (entry point ``pytest11``); needs an ``app`` fixture, as pytest-flask wants one too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .handles import TaskHandle
+    from .model import Event, EventType, Task
+    from .notifications import Notification
+    from .sinks.memory import MemorySink
+    from .state import AppState
+
+RECORDER = "bgtasks-recorder"
+
+
+class Recorder:
+    """What the ``bgtasks`` fixture gives: waiting for tasks, and what the sinks were told."""
+
+    def __init__(self, app: Flask, state: AppState, sink: MemorySink) -> None:
+        self.app = app
+        self.state = state
+        self._sink = sink
+
+    def wait_for(self, task: Any, *, timeout: float = 10) -> Task:
+        """Wait for the end of a task, whatever it is, and for the sinks to be told of it.
+
+        :param task: a handle, a :class:`~flask_bgtasks.Task`, a response with a ``Task-Id`` header, or an id.
+        :param timeout: seconds.
+        :returns: the task as it ended.
+        :raises WaitTimeout: it did not end in time.
+        """
+        done = self.handle(task).wait_until_done(timeout=timeout)
+        self._sink.wait_for(
+            lambda sink: any(t.request_id == done.request_id and e.seq == done.seq for t, e in sink.events),
+            timeout=timeout,
+        )
+        return done
+
+    def handle(self, task: Any) -> TaskHandle:
+        """The handle of a task, given as :meth:`wait_for` takes it."""
+        from .handles import TaskHandle
+
+        headers = getattr(task, "headers", None)
+        request_id = headers.get("Task-Id") if headers is not None else getattr(task, "request_id", task)
+        if not isinstance(request_id, str):
+            raise TypeError(f"{task!r} is no task: give a handle, a response with a Task-Id header, or an id")
+        return TaskHandle(self.state, request_id)
+
+    def result(self, task: Any, *, timeout: float = 10) -> Any:
+        """Wait for the end and return the result. :raises TaskFailed: it failed."""
+        self.wait_for(task, timeout=timeout)
+        return self.handle(task).wait(timeout=timeout)
+
+    @property
+    def events(self) -> list[tuple[Task, Event]]:
+        """The lifecycle events that sinks were told of, in order, each with the task as it stood."""
+        return list(self._sink.events)
+
+    def event_types(self, task: Any) -> list[EventType]:
+        """The types of a task's lifecycle events, in order."""
+        request_id = self.handle(task).request_id
+        return [event.type for told, event in self._sink.events if told.request_id == request_id]
+
+    @property
+    def notifications(self) -> list[Notification]:
+        """The notifications that sinks were asked to send, in order."""
+        return list(self._sink.notifications)
+
+    def wait_for_notification(self, *, timeout: float = 10) -> Notification:
+        """Wait for the first notification. :raises TimeoutError: none came in time."""
+        return self._sink.wait_for(lambda sink: sink.notifications[:1], timeout=timeout)[0]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        "bgtasks(**settings): settings of flask-bgtasks for this test, by lower-case name, e.g. runner='threads'.",
+    )
+
+
+@pytest.fixture
+def bgtasks(request: pytest.FixtureRequest) -> Iterator[Recorder]:
+    """The app's background tasks, in memory and run inline, with a recorder as a sink.
+
+    ``@pytest.mark.bgtasks(runner="threads")`` runs them in threads; any setting can be given so.
+    """
+    from .sinks.memory import MemorySink
+    from .state import KEY, build, state_of
+
+    app: Flask = request.getfixturevalue("app")
+    before = state_of(app)
+    marker = request.node.get_closest_marker("bgtasks")
+    given = {"store": "memory://", "runner": "inline", **(marker.kwargs if marker else {})}
+    sink = MemorySink()
+    state = build(app, before.extension, {**before.overrides, **given})
+    state.originals.update(before.originals)
+    state.plugins.register(sink, name=RECORDER)
+    state.deliveries.refresh()
+    app.extensions[KEY] = state
+    with app.app_context():
+        try:
+            yield Recorder(app, state, sink)
+        finally:
+            state.close(grace=5)
+            app.extensions[KEY] = before

@@ -1,0 +1,12 @@
+"""What every test may use: the backends' fixtures, and how hard Hypothesis tries."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.backends.postgresql", "tests.backends.chromium"]
+
+# A busy machine is slow, not wrong: no deadline for one example. CI has to say the same thing twice: derandomized.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=60)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
