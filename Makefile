@@ -95,7 +95,7 @@ clean: ## remove everything that was made here
 	$*/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python

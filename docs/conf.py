@@ -9,6 +9,7 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from flask_bgtasks import settings, signals
+from flask_bgtasks.http import problems
 
 project = "flask-bgtasks"
 copyright = "The flask-bgtasks authors"
@@ -54,6 +55,20 @@ class SignalList(Directive):
         return _markdown(self, rows)
 
 
+class ProblemList(Directive):
+    """``{problems}``: every problem type, under the anchor that its ``type`` ends in."""
+
+    def run(self) -> list[nodes.Node]:
+        made: list[nodes.Node] = []
+        for kind in problems.TYPES.values():
+            section = nodes.section(ids=[kind.name], names=[kind.name])
+            section += nodes.title("", "", nodes.literal("", kind.name), nodes.Text(f" ({kind.status})"))
+            meaning = kind.meaning.replace("``", "`")
+            section += _markdown(self, [f"*{kind.title}.* {meaning}"])
+            made.append(section)
+        return made
+
+
 def _markdown(directive: Directive, lines: list[str]) -> list[nodes.Node]:
     node = nodes.container()
     directive.state.nested_parse(lines, directive.content_offset, node)
@@ -73,3 +88,4 @@ def _shown(default: Any) -> str:
 def setup(app: Sphinx) -> None:
     app.add_directive("settings", SettingsTable)
     app.add_directive("signals", SignalList)
+    app.add_directive("problems", ProblemList)

@@ -21,11 +21,12 @@ FUNCTION_WORDS = (
     "can|could|will|would|may|might|must|shall|should|does|do|did|than|then|so|if|because|through|over|under|you|it|we"
 )
 # Words that stand in every text and say nothing about this one.
-WEAK = frozenset(
+WEAK_WORDS = (
     "thing things part parts kind sort time times way ways made make makes place point end number case fact "
     "subject manner matter great good little large small long man men day days year years hand present called "
-    "give given find found side two three four five first second back".split()
+    "give given find found side two three four five first second back"
 )
+WEAK = frozenset(WEAK_WORDS.split())
 
 
 def find_keywords(section: Section, sections: Sequence[Section], *, most: int = PER_SECTION) -> tuple[str, ...]:
@@ -53,11 +54,15 @@ def candidates(text: str, *, most: int = CANDIDATES) -> list[str]:
     return nouns if len(nouns) >= ENOUGH else telling or _plain_words(text)
 
 
-def lesson_keywords(sections: Sequence[Section], *, most: int = 10) -> tuple[str, ...]:
-    """The keywords of the whole: the first of each section, then the second of each, and so on."""
-    ranks = max((len(section.keywords) for section in sections), default=0)
-    in_turn = (s.keywords[rank] for rank in range(ranks) for s in sections if rank < len(s.keywords))
-    return tuple(_distinct(in_turn))[:most]
+def lesson_keywords(text: str, *, most: int = 8) -> tuple[str, ...]:
+    """What the whole text is about."""
+    return tuple(_distinct(candidates(text)))[:most]
+
+
+def in_turn(sections: Sequence[Section]) -> list[str]:
+    """All sections' keywords: the first of each, then the second of each, and so on."""
+    ranks = range(max((len(section.keywords) for section in sections), default=0))
+    return [section.keywords[rank] for rank in ranks for section in sections if rank < len(section.keywords)]
 
 
 def with_title(section: Section, taken: Iterable[str]) -> Section:

@@ -15,7 +15,26 @@ import sentencex
 
 LONGEST_SENTENCE = 90  # words; a transcript without full stops is cut into pieces of this size
 LONGEST_HEADING = 90  # characters
-SMALL_WORDS = frozenset("a an and as at but by for from in nor of on or the to with".split())
+LONGEST_WORD = 80  # characters; what is longer is no word, and is broken up
+SMALL_WORDS = {
+    "a",
+    "an",
+    "and",
+    "as",
+    "at",
+    "but",
+    "by",
+    "for",
+    "from",
+    "in",
+    "nor",
+    "of",
+    "on",
+    "or",
+    "the",
+    "to",
+    "with",
+}
 
 LEFTOVERS = re.compile(r"\[(?:\d{1,3}|(?:illustration|image|picture|figure)\b[^\]]*)\]", re.IGNORECASE)
 EMPHASIS = re.compile(r"(?<!\w)(\*\*|__|_|\*)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
@@ -78,9 +97,10 @@ def read(raw: str) -> Document:
 def paragraphs(raw: str) -> list[str]:
     """The text's paragraphs, each on one line, without what copying left in it."""
     text = unicodedata.normalize("NFC", raw).replace("\r\n", "\n").replace("\r", "\n").replace("\u00ad", "")
-    text = "".join(char for char in text if char in "\n\t" or unicodedata.category(char) != "Cc")
+    text = "".join(char if char in "\n\t" or unicodedata.category(char) != "Cc" else " " for char in text)
     text = EMPHASIS.sub(r"\2", LEFTOVERS.sub("", text))
     text = re.sub(r"\s*--+\s*", "—", text)
+    text = re.sub(rf"\S{{{LONGEST_WORD}}}(?=\S)", r"\g<0> ", text)
     if not BLANK_LINES.search(text.strip()) and _mean_line(text) > 120:
         text = text.replace("\n", "\n\n")  # an editor's paragraphs: one line each
     text = re.sub(r"(?m)^(#{1,6} .*)$", r"\n\1\n", text)

@@ -31,7 +31,7 @@ def tf_idf(texts: Sequence[str]) -> Matrix:
     idf = np.log((1 + len(documents)) / (1 + (counts > 0).sum(axis=0))) + 1
     weights = np.log1p(counts) * idf
     lengths = np.linalg.norm(weights, axis=1, keepdims=True)
-    return np.divide(weights, lengths, out=np.zeros_like(weights), where=lengths > 0)
+    return np.asarray(np.divide(weights, lengths, out=np.zeros_like(weights), where=lengths > 0))
 
 
 def _singular(word: str) -> str:

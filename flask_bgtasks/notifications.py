@@ -42,7 +42,7 @@ def for_task(task: Task, notify: Notify, result_data: Any) -> Notification | Non
     :param result_data: the result as parsed JSON, None where it is none; its top-level fields are the format fields.
     """
     made = notify(task, result_data) if callable(notify) else notify
-    if made is None:
+    if not made:
         return None
     if isinstance(made, Notification):
         title, body, extra = made.title, made.body, made.data

@@ -279,7 +279,7 @@ class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(item
         for item in self._iterable:
             advance()
             yield item
-        advance()
+        advance(ended=True)
 
     async def __aiter__(self) -> AsyncIterator[T]:
         advance = self._advance()
@@ -291,24 +291,24 @@ class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(item
             for item in self._iterable:
                 advance()
                 yield item
-        advance()
+        advance(ended=True)
 
-    def _advance(self) -> Callable[[], None]:
+    def _advance(self) -> Callable[..., None]:
         """A function to call before each item and at the end; bound to the step that is current now."""
         current = _node.get()
         if current is None:
-            return lambda: None
+            return lambda *, ended=False: None
         running, node = current
         total, done, silent = self._total, -1, node.details is not None
 
-        def advance() -> None:
+        def advance(*, ended: bool = False) -> None:
             nonlocal done
             running.check()
             done += 1
             if total:
                 node.unit = 1 / total
                 node.fraction = min(1.0, done / total)
-            if not silent and (not total or done < total):
+            if not silent and not ended:
                 node.details = f"{done + 1} of {total}" if total else f"{done + 1}"
             running.dirty = True
 
@@ -408,4 +408,4 @@ def copy_current_task(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def _text(details: Any) -> str | None:
-    return None if details is None or isinstance(details, str) else str(details)
+    return details if details is None or isinstance(details, str) else str(details)

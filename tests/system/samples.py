@@ -30,7 +30,7 @@ from sybil.evaluators.python import pad
 from sybil.parsers.myst import CodeBlockParser
 
 ROOT = Path(__file__).parents[2]
-SLEEP_AT_MOST = 0.05  # a sample that pretends to work for seconds is not waited for
+SLEEP_AT_MOST = 0.1  # a sample that pretends to work for seconds is not waited for
 
 EXECUTED = {"python", "console", "javascript"}
 SHOWN = {"text", "nginx", "toml", "html", "ini", "http", "json"}
@@ -96,6 +96,15 @@ class Page:
         module.__spec__ = spec_from_file_location("app", module.__file__)
         sys.modules["app"] = module
         self.namespace = vars(module)
+        self.namespace["until"] = self._until
+
+    def _until(self, status: str) -> None:
+        """Wait until the last task is in this state: for hidden blocks, so that what a page shows is there."""
+        until = time.monotonic() + 20
+        client = self.namespace["app"].test_client()
+        while (task := client.get(f"/tasks/{self.request_id}").get_json()).get("status") != status:
+            assert time.monotonic() < until, f"not {status}: {task}"
+            time.sleep(0.02)
 
     def _import(self, file: str) -> None:
         name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

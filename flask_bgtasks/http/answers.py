@@ -1,0 +1,140 @@
+"""Answers to status polls, kept ready in memory: polls are what a backend sees most.
+
+An entry is good while the store's change token is the same, which costs microseconds to see; when something changed
+somewhere, the task's version decides. Knows no owner: every request is checked by who asks for the entry.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+
+from ..errors import TaskNotFound
+from ..model import Task
+from ..owners import is_id
+from ..stores.base import Store, TaskQuery
+from . import representation
+from .parameters import MOST_IDS
+
+MOST_ENTRIES = 2048
+MOST_BYTES = 32 * 2**20
+
+
+class Entry:
+    """One task's answer. ``brief`` is the task without its result; the whole is made when it is first asked for."""
+
+    __slots__ = ("brief", "etag", "headers", "task", "token", "whole")
+
+    def __init__(self, task: Task, *, token: Hashable | None, base: str) -> None:
+        self.task = task
+        self.token = token
+        self.brief = representation.dumps(representation.brief(task, base))
+        self.whole: bytes | None = None
+        self.etag = f'"{task.seq}"'
+        self.headers = [
+            ("Content-Type", "application/json"),
+            ("ETag", self.etag),
+            # Kept by the client only, and asked for again each time: what makes If-None-Match work in browsers.
+            ("Cache-Control", "private, no-cache"),
+        ]
+        retry_after = representation.retry_after(task)
+        if retry_after is not None:
+            self.headers.append(("Retry-After", retry_after))
+
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps, roughly."""
+        return len(self.brief) + len(self.whole or b"")
+
+
+class Answers:
+    """The entries of one store; those that changed longest ago are forgotten first, so that a hit writes nothing.
+
+    :param prefix: the path of the blueprint under the app's root.
+    """
+
+    def __init__(self, store: Store, prefix: str, *, most: int = MOST_ENTRIES, most_bytes: int = MOST_BYTES) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._most = most
+        self._most_bytes = most_bytes
+        # Each call on it is one atomic operation of the dict; the size is an estimate, summed anew when it matters.
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._size = 0
+
+    def get(self, request_id: str, root: str) -> Entry:
+        """The answer for a task as it stands now.
+
+        :param root: the path under which the app is mounted, ``SCRIPT_NAME``.
+        :raises TaskNotFound: no such task, or this is no id.
+        """
+        token = self._store.change_token()
+        key = root + request_id
+        entry = self._entries.get(key)
+        if entry is not None and token is not None:
+            if entry.token == token:
+                return entry
+            if self._store.versions((request_id,)).get(request_id) == entry.task.seq:
+                entry.token = token
+                return entry
+        if not is_id(request_id):
+            raise TaskNotFound(request_id)
+        try:
+            task = self._store.get(request_id)
+        except TaskNotFound:
+            self._entries.pop(key, None)
+            raise
+        return self._keep(key, Entry(task, token=token, base=root + self._prefix))
+
+    def many(self, request_ids: Sequence[str], root: str) -> dict[str, Entry]:
+        """The answers for those of the tasks that exist, in the order in which they were asked for; at most 100."""
+        token = self._store.change_token()
+        known = {i: entry for i in request_ids if (entry := self._entries.get(root + i)) is not None}
+        old = [i for i, entry in known.items() if token is None or entry.token != token]
+        versions = self._store.versions(old) if old else {}
+        for request_id in old:
+            if versions.get(request_id) == known[request_id].task.seq:
+                known[request_id].token = token
+            else:
+                del known[request_id]
+        wanted = [i for i in request_ids if i not in known and is_id(i)]
+        if wanted:
+            for task in self._store.find(TaskQuery(ids=wanted, limit=MOST_IDS)).tasks:
+                entry = Entry(task, token=token, base=root + self._prefix)
+                known[task.request_id] = self._keep(root + task.request_id, entry)
+        return {i: known[i] for i in request_ids if i in known}
+
+    def of(self, task: Task, root: str) -> Entry:
+        """The answer for a task that was just read. Not kept: lists read many that nobody asks for again."""
+        return Entry(task, token=None, base=root + self._prefix)
+
+    def whole(self, entry: Entry) -> bytes:
+        """The status document of an entry, with the result."""
+        if entry.whole is None:
+            task = entry.task
+            result = self._store.load_result(task.request_id) if task.result_size is not None else None
+            entry.whole = representation.with_result(entry.brief, task, result)
+            self._size += len(entry.whole)
+            self._bound()
+        return entry.whole
+
+    def _keep(self, key: str, entry: Entry) -> Entry:
+        self._entries[key] = entry
+        try:
+            self._entries.move_to_end(key)
+        except KeyError:  # forgotten by another thread meanwhile
+            return entry
+        self._size += entry.size
+        self._bound()
+        return entry
+
+    def _bound(self) -> None:
+        if len(self._entries) <= self._most and self._size <= self._most_bytes:
+            return
+        self._size = sum(entry.size for entry in list(self._entries.values()))
+        while self._entries and (len(self._entries) > self._most or self._size > self._most_bytes):
+            try:
+                _, entry = self._entries.popitem(last=False)
+            except KeyError:
+                return
+            self._size -= entry.size

@@ -1,0 +1,70 @@
+"""Cross-origin requests (WHATWG Fetch, section 3.3) for the origins that ``BGTASKS_CORS_ORIGINS`` names.
+
+Covers the blueprint, and the addresses of backgrounded views, whose clients send the same headers. An answer to which
+the app, or Flask-CORS, has given CORS headers is left as it is: two of them would be one too many for a browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Flask, Response, request
+
+from .accept import ACCEPTED_FLAG
+
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer"
+EXPOSED_HEADERS = (
+    "Content-Location, ETag, Idempotent-Replayed, Location, Preference-Applied, Retry-After, Task-Id"
+)
+PREFLIGHT_SECONDS = "600"  # Chromium keeps no preflight for longer than two hours, Safari for ten minutes
+
+BACKGROUNDED = "__bgtasks__"
+"""An attribute of the functions that stand before backgrounded views."""
+
+
+def register(app: Flask, blueprint: str, origins: Sequence[str]) -> None:
+    """Have answers carry the headers. Does nothing where no origin is named.
+
+    :param blueprint: the blueprint's name.
+    """
+    if not origins:
+        return
+    named = frozenset(origin.rstrip("/") for origin in origins)
+
+    def add_headers(response: Response) -> Response:
+        if _concerns(app, blueprint) and "Access-Control-Allow-Origin" not in response.headers:
+            _allow(response, named)
+        return response
+
+    # First in the list is called last: whatever the app adds by itself is there by then, whenever it was registered.
+    app.after_request_funcs.setdefault(None, []).insert(0, add_headers)
+
+
+def _concerns(app: Flask, blueprint: str) -> bool:
+    if request.blueprint == blueprint or ACCEPTED_FLAG in request.environ:
+        return True
+    if request.method != "OPTIONS" or request.endpoint is None:
+        return False
+    return hasattr(app.view_functions.get(request.endpoint), BACKGROUNDED)
+
+
+def _allow(response: Response, named: frozenset[str]) -> None:
+    headers = response.headers
+    if "*" not in named:
+        response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return
+    if origin in named:
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Allow-Credentials"] = "true"  # the app's login may be a cookie; it names its origins
+    elif "*" in named:
+        headers["Access-Control-Allow-Origin"] = "*"
+    else:
+        return
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, HEAD, OPTIONS, POST, DELETE")
+        headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+        headers["Access-Control-Max-Age"] = PREFLIGHT_SECONDS
+    else:
+        headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS

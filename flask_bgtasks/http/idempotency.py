@@ -1,0 +1,49 @@
+"""Reads the ``Idempotency-Key`` header, and says where a key counts (draft-ietf-httpapi-idempotency-key-header-07). Pure.
+
+A key belongs to one owner and one task name: two users who choose the same key never meet, nor do two endpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from .problems import Problem
+
+LONGEST = 255
+
+_VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST}}}")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:\s*;.*)?')  # an sf-string and ignored parameters: RFC 8941, 3.3.3
+
+
+def parse(header: str | None) -> str | None:
+    """The key, None where none was sent. Quoted, as the draft has it, and bare, as most clients send it, are the same.
+
+    :raises Problem: it is no key.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.startswith('"'):
+        match = _QUOTED.fullmatch(text)
+        text = re.sub(r"\\(.)", r"\1", match[1]) if match else ""
+    if not _VISIBLE.fullmatch(text):
+        raise Problem(
+            "bad-idempotency-key",
+            f"Idempotency-Key: 1 to {LONGEST} visible ASCII characters are wanted, a UUID for instance",
+        )
+    return text
+
+
+def scope(owner: str | None, name: str, key: str) -> str:
+    """Where a key counts, as one opaque text: SHA-256 over owner, task name and key, so that no part is readable.
+
+    :param owner: None where the app knows no owners.
+    :param name: the task's name, which stands for its route. The request's path and method are in the fingerprint.
+    """
+    digest = hashlib.sha256()
+    for part in ("" if owner is None else "=" + owner, name, key):  # nobody is not the owner called ""
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""Reads query parameters. A wrong one is a problem that names the parameter, what came, and what is wanted. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from ..model import Status
+from .problems import Problem
+
+MOST_IDS = 100
+MOST_LISTED = 100
+
+
+def bad(name: str, value: str, wanted: str) -> Problem:
+    """The problem with a parameter."""
+    return Problem("bad-parameter", f"{name}={value[:80]!r}: {wanted}", parameter=name)
+
+
+def seconds(name: str, text: str, *, most: float) -> float:
+    """A time to wait, cut to ``most``.
+
+    :raises Problem: not a number of seconds, or negative.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise bad(name, text, "a number of seconds is wanted, 0 or more")
+    return min(value, most)
+
+
+def whole(name: str, text: str | None, *, default: int, most: int) -> int:
+    """A whole number from 1 to ``most``. :raises Problem: something else."""
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
+        raise bad(name, text, f"a whole number from 1 to {most} is wanted")
+    return int(text)
+
+
+def flag(name: str, text: str | None) -> bool | None:
+    """``true`` or ``false``, None where it was not given. :raises Problem: something else."""
+    if text is None:
+        return None
+    if text not in ("true", "false"):
+        raise bad(name, text, "true or false is wanted")
+    return text == "true"
+
+
+def ids(text: str) -> list[str]:
+    """Task ids with commas between them, each once. :raises Problem: more than :data:`MOST_IDS`."""
+    found = list(dict.fromkeys(part for part in map(str.strip, text.split(",")) if part))
+    if len(found) > MOST_IDS:
+        raise Problem(
+            "bad-parameter", f"ids: {len(found)} were given, at most {MOST_IDS} are answered at once", parameter="ids"
+        )
+    return found
+
+
+def statuses(text: str | None) -> frozenset[Status] | None:
+    """States with commas between them, None where they were not given. :raises Problem: an unknown one."""
+    if text is None:
+        return None
+    try:
+        return frozenset(Status(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise bad("status", text, f"one or more of {', '.join(s.value for s in Status)} are wanted") from None

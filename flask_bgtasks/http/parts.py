@@ -1,0 +1,81 @@
+"""What the HTTP layer keeps per app beside the state: ready answers and the places for streams.
+
+Found from the app in each request, never from the state that the blueprint was registered with: the test fixture puts
+another state in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Flask, request
+
+from ..owners import is_id
+from ..errors import TaskNotFound
+from ..model import Task
+from ..state import KEY, AppState, state_of
+from .answers import Answers
+from .capacity import streams
+from .problems import Problem
+from .slots import Slot, Slots
+
+PARTS_KEY = KEY + ".http"
+
+STREAMS_RETRY_SECONDS = 15
+"""When a client without a place for its stream tries again: it polls meanwhile."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One app's parts of the HTTP layer."""
+
+    state: AppState
+    answers: Answers
+    slots: Slots
+
+    def base(self) -> str:
+        """The path of the blueprint, as the client of this request sees it."""
+        return request.root_path + self.state.settings.url_prefix
+
+    def take_slot(self) -> Slot | None:
+        """A place for an answer that waits, None if all are taken."""
+        return self.slots.take(lambda: streams(request.environ))
+
+    def stream_slot(self) -> Slot:
+        """A place for a stream. :raises Problem: all are taken."""
+        slot = self.take_slot()
+        if slot is None:
+            raise Problem(
+                "streams-full",
+                f"{self.slots.limit} streams are open in this process (BGTASKS_MAX_STREAMS); poll the status instead",
+                headers={"Retry-After": str(STREAMS_RETRY_SECONDS)},
+            )
+        return slot
+
+    def readable(self, request_id: str, token: str | None = None) -> Task:
+        """A task that this request may read: its owner's, or by the ``access_token`` in its address.
+
+        :param token: the token, where the address holds several.
+        :raises TaskNotFound: it may not, or there is none. :raises AccessDenied: the token is wrong.
+        """
+        token = token if token is not None else request.args.get("access_token")
+        if not token:
+            return self.state.access.task(request_id)
+        if not is_id(request_id):
+            raise TaskNotFound(request_id)
+        return self.state.access.token_task(request_id, token)
+
+
+def parts_of(app: Flask) -> Parts:
+    """The parts that belong to the app's present state."""
+    state = state_of(app)
+    parts = cast("Parts | None", app.extensions.get(PARTS_KEY))
+    if parts is None or parts.state is not state:
+        parts = Parts(
+            state=state,
+            answers=Answers(state.store, state.settings.url_prefix),
+            slots=Slots(state.settings.max_streams),
+        )
+        app.extensions[PARTS_KEY] = parts
+    return parts

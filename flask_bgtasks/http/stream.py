@@ -1,0 +1,185 @@
+"""The body of an event stream: everything that one or several tasks have in their history, then what is added, live.
+
+Made inside the request and read outside of it: it takes what it needs when it is made, and touches no request, no
+``current_app`` and no ``g`` (``stream_with_context`` would leave them current on the server's thread, Flask issue 6123).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import documents
+from ..errors import BackgroundTasksError, TaskNotFound
+from ..model import Event, Task
+from ..watcher import Following, Watcher
+from . import sse
+from .presence import LOOK_SECONDS
+from .representation import brief, dumps
+from .slots import Slot
+
+log = logging.getLogger("flask_bgtasks")
+
+RETRY_MS, RETRY_JITTER_MS = 1000, 500
+"""When a client connects again: not all of them at once after a restart."""
+
+Name = Callable[[str, Mapping[str, int]], str]
+"""Makes the ``id:`` of an event of a task, from where the client is in each task with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """What a client asked to be told.
+
+    :param places: where it is in each task: the number of the last event that it has.
+    :param ahead: tasks in which it claims to be further than the task is: they begin with a snapshot.
+    :param missing: ids that it asked for and that are not there.
+    :param name: makes the events' ids.
+    :param seconds: the lifetime of the stream.
+    :param base: the path of the blueprint, for links.
+    """
+
+    places: Mapping[str, int]
+    ahead: frozenset[str] = frozenset()
+    missing: tuple[str, ...] = ()
+    name: Name
+    seconds: float
+    base: str
+
+
+class EventStream:
+    """The iterable that the server sends. Until it is iterated it holds its slot and nothing else.
+
+    :param chunks: what :meth:`Teller.tell` gives.
+    :param slot: given back by :meth:`close`, which every server calls (PEP 3333), or with the last reference.
+    """
+
+    def __init__(self, chunks: Generator[bytes, None, None], slot: Slot) -> None:
+        self._chunks = chunks
+        self._slot = slot
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """End the stream, whether it was ever iterated or not. Can be called twice."""
+        self._chunks.close()
+        self._slot.release()
+
+
+class Teller:
+    """Tells one client what happens to its tasks.
+
+    :param ended: tells whether the stream has to end now: the client has left, or the process stops.
+    """
+
+    def __init__(self, watcher: Watcher, subscription: Subscription, *, ended: Callable[[], bool]) -> None:
+        self._watcher = watcher
+        self._asked = subscription
+        self._ended = ended
+        self._places = dict(subscription.places)
+        self._ahead = set(subscription.ahead)
+        self._open = [request_id for request_id in self._places if request_id not in subscription.missing]
+
+    def tell(self) -> Generator[bytes, None, None]:
+        """The stream's bytes, until its time is over or nothing more is to come."""
+        yield self._first()
+        try:
+            with self._follow() as following:
+                yield from self._live(following)
+        except BackgroundTasksError as error:  # the store: the client comes back for the rest
+            log.warning("an event stream ends early: %s", error)
+
+    def _first(self) -> bytes:
+        first = sse.retry(RETRY_MS + random.randrange(RETRY_JITTER_MS))
+        if self._asked.missing:
+            first += sse.event("missing", dumps({"missing": self._asked.missing}).decode())
+        return first
+
+    def _follow(self) -> Following:
+        while True:
+            try:
+                return self._watcher.follow(self._open)
+            except TaskNotFound as deleted:  # since the request was checked
+                self._open.remove(deleted.request_id)
+
+    def _live(self, following: Following) -> Generator[bytes, None, None]:
+        now = time.monotonic()
+        end, silent_until = now + self._asked.seconds, now + sse.PING_SECONDS
+        while True:
+            chunk = self._news(following)
+            now = time.monotonic()
+            if not chunk and now >= silent_until:
+                chunk = sse.PING
+            if chunk:
+                yield chunk
+                silent_until = now + sse.PING_SECONDS
+            if not self._open or now >= end or self._ended():
+                return
+            following.wait(max(0.0, min(LOOK_SECONDS, end - now, silent_until - now)))
+
+    def _news(self, following: Following) -> bytes:
+        """What the client does not have yet, of all its tasks."""
+        chunks: list[bytes] = []
+        for request_id in list(self._open):
+            try:
+                chunks.extend(self._news_of(request_id, following))
+            except TaskNotFound:  # deleted: there is no more to come
+                self._open.remove(request_id)
+        return b"".join(chunks)
+
+    def _news_of(self, request_id: str, following: Following) -> Iterator[bytes]:
+        task = following.task(request_id)
+        if request_id in self._ahead:
+            self._ahead.remove(request_id)
+            yield self._snapshot(task, terminal_follows=task.done)
+        while (after := self._places[request_id]) < task.seq:
+            events = following.events(request_id, after)
+            if not events or events[0].seq > after + 1:  # the history does not reach back that far
+                yield self._snapshot(task, terminal_follows=task.done and bool(events))
+                continue
+            for event in events:
+                yield self._event(request_id, event)
+            task = following.task(request_id)
+        # A terminal event that is not the newest was followed by a retry, so the task's own state decides. A place
+        # beyond it: the request read the store when the watcher had not looked yet; it will.
+        if task.done and self._places[request_id] == task.seq:
+            self._open.remove(request_id)
+
+    def _event(self, request_id: str, event: Event) -> bytes:
+        self._places[request_id] = event.seq
+        data = documents.event_document(request_id, event)
+        return sse.event(event.type.value, dumps(data).decode(), id=self._asked.name(request_id, self._places))
+
+    def _snapshot(self, task: Task, *, terminal_follows: bool) -> bytes:
+        """The task as it stands, in place of events that are no longer kept.
+
+        Of a finished task it stands just before the terminal event, so that every stream of it ends with that.
+        """
+        self._places[task.request_id] = task.seq - 1 if terminal_follows else task.seq
+        data = dumps(brief(task, self._asked.base)).decode()
+        return sse.event("snapshot", data, id=self._asked.name(task.request_id, self._places))
+
+
+def page(request_id: str, events: list[Event], *, after: int, task: Task) -> dict[str, Any]:
+    """The same events as JSON: what is above ``after``, and where to go on.
+
+    ``trimmed`` says that events between ``after`` and the first one are no longer kept.
+    """
+    first = events[0].seq if events else task.seq + 1
+    return {
+        "request_id": request_id,
+        "events": [documents.event_document(request_id, event) for event in events],
+        "after": after,
+        "next": events[-1].seq if events else min(after, task.seq),
+        "trimmed": first > after + 1,
+        "seq": task.seq,
+        "done": task.done,
+    }

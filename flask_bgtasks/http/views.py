@@ -1,0 +1,185 @@
+"""The views of one task: status, progress, result, and what is done to it. Thin: they read the request and answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, current_app, request
+from werkzeug.http import parse_etags
+
+from .. import documents
+from ..errors import TaskExpired
+from ..model import MarkSeen, Task
+from . import parameters, prefer, stored
+from .accept import accepted
+from .answers import Entry
+from .parts import Parts, parts_of
+from .presence import gone
+from .problems import Problem
+from .representation import dumps, retry_after
+from .waiting import wait_until
+
+SEEN_VIA = ("poll", "stream", "push", "firestore")
+
+
+def status(request_id: str) -> Response:
+    """``GET /tasks/{id}``. The hot path: what is not asked for is not looked at."""
+    parts = parts_of(current_app)
+    environ = request.environ
+    answers, root = parts.answers, environ.get("SCRIPT_NAME", "")
+    headers: list[tuple[str, str]] = []
+    if environ.get("QUERY_STRING") or "HTTP_PREFER" in environ:
+        known = environ.get("HTTP_IF_NONE_MATCH")
+        task = parts.readable(request_id)
+        entry = answers.get(request_id, root)
+        seconds = _wait_asked(parts, headers)
+        if seconds and not (known and not _matches(known, entry.etag)):
+            _wait(parts, task, seconds, for_the_end=known is None, headers=headers)
+            entry = answers.get(request_id, root)
+    else:
+        entry = answers.get(request_id, root)
+        owner = entry.task.owner
+        if owner is not None:
+            parts.state.access.check(request_id, owner)
+    _check_time(parts, entry)
+    known = environ.get("HTTP_IF_NONE_MATCH")
+    if known is not None and (known == entry.etag or _matches(known, entry.etag)):
+        return Response(None, 304, entry.headers + headers)
+    return Response(entry.whole or answers.whole(entry), 200, entry.headers + headers)
+
+
+def progress(request_id: str) -> Response:
+    """``GET /tasks/{id}/progress``."""
+    parts = parts_of(current_app)
+    task = parts.readable(request_id)
+    response = _json(documents.progress_document(task))
+    response.set_etag(str(task.seq))
+    after = retry_after(task)
+    if after is not None:
+        response.headers["Retry-After"] = after
+    response.headers["Cache-Control"] = "private, no-cache"
+    return response.make_conditional(request)
+
+
+def result(request_id: str) -> Response:
+    """``GET /tasks/{id}/result``: the view's own answer."""
+    parts = parts_of(current_app)
+    task = parts.readable(request_id)
+    headers: list[tuple[str, str]] = []
+    seconds = _wait_asked(parts, headers)
+    if seconds and not task.done:
+        task = _wait(parts, task, seconds, for_the_end=True, headers=headers)
+    if task.done:
+        response = stored.answer(parts.state, task)
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+    else:
+        response = accepted(parts, task)
+    response.headers["Task-Id"] = request_id
+    response.headers.extend(headers)
+    return response
+
+
+def cancel(request_id: str) -> Response:
+    """``POST /tasks/{id}/cancel``."""
+    parts = parts_of(current_app)
+    state = parts.state
+    state.access.task(request_id)
+    task = state.cancel(request_id).task
+    return _brief(parts, task, 200 if task.done else 202)
+
+
+def retry(request_id: str) -> Response:
+    """``POST /tasks/{id}/retry``."""
+    parts = parts_of(current_app)
+    state = parts.state
+    state.access.task(request_id)
+    task = state.retry(request_id).task
+    response = _brief(parts, task, 202)
+    response.headers["Location"] = f"{parts.base()}/{request_id}"
+    return response
+
+
+def seen(request_id: str) -> Response:
+    """``POST /tasks/{id}/seen``: a client showed the outcome."""
+    parts = parts_of(current_app)
+    state = parts.state
+    state.access.task(request_id)
+    state.store.transition(request_id, MarkSeen(_seen_via()))
+    return Response(status=204)
+
+
+def delete(request_id: str) -> Response:
+    """``DELETE /tasks/{id}``."""
+    state = parts_of(current_app).state
+    state.access.task(request_id)
+    state.store.delete(request_id)
+    return Response(status=204)
+
+
+def _check_time(parts: Parts, entry: Entry) -> None:
+    task = entry.task
+    if task.expire_at is not None and task.expired(parts.state.store.now()):
+        raise TaskExpired(task.request_id, task.expire_at)
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """Whether ``If-None-Match`` names this version: ``*``, or a list; compared weakly (RFC 9110, section 13.1.2)."""
+    return parse_etags(if_none_match).contains_weak(etag.strip('"'))
+
+
+def _wait_asked(parts: Parts, headers: list[tuple[str, str]]) -> float:
+    """The seconds that the client asked to wait, cut to what is granted; 0 for none."""
+    most = parts.state.settings.max_wait
+    text = request.args.get("wait")
+    if text is not None:
+        return parameters.seconds("wait", text, most=most)
+    wish = prefer.parse(request.headers.get("Prefer"))
+    if wish.wait is None:
+        return 0
+    seconds = min(wish.wait, most)
+    headers.append(("Preference-Applied", f"wait={seconds:g}"))
+    return seconds
+
+
+def _wait(
+    parts: Parts, task: Task, seconds: float, *, for_the_end: bool, headers: list[tuple[str, str]]
+) -> Task:
+    """Hold the answer back until there is something new. Where all places are taken, answer at once.
+
+    :param for_the_end: the client named no version that it has: the change that it waits for is the end.
+    """
+    slot = parts.take_slot()
+    if slot is None:
+        headers.clear()  # the preference was not applied
+        return task
+    with slot:
+        return wait_until(
+            parts.state,
+            task.request_id,
+            (lambda now: now.done) if for_the_end else (lambda now: now.seq > task.seq),
+            seconds=seconds,
+            gone=gone(request.environ),
+        )
+
+
+def _seen_via() -> str:
+    """Where the client saw it. Sent by ``navigator.sendBeacon`` too, hence whatever the content type says."""
+    if not request.get_data():
+        return "poll"
+    body = request.get_json(force=True, silent=True)
+    via = body.get("via") if isinstance(body, dict) else None
+    if via not in SEEN_VIA:
+        raise Problem("bad-body", f'{{"via": …}} with one of {", ".join(SEEN_VIA)} is wanted')
+    return str(via)
+
+
+def _brief(parts: Parts, task: Task, status: int) -> Response:
+    entry = parts.answers.of(task, request.root_path)
+    response = Response(entry.brief, status, entry.headers)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Task-Id"] = task.request_id
+    return response
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    return Response(dumps(document), status, content_type="application/json")

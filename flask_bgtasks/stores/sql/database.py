@@ -1,0 +1,65 @@
+"""What the SQL store asks of a database: transactions to write in, connections to read from, and its time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy.engine.interfaces import Dialect
+
+T = TypeVar("T")
+
+Parameters = Mapping[str, Any]
+
+
+class Connection(ABC):
+    """A driver's connection in use by one operation. Counts its writes."""
+
+    writes = 0
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Parameters = {}) -> Any:  # noqa: B006 - never changed
+        """Execute a statement; a cursor."""
+
+    @abstractmethod
+    def write(self, sql: str, parameters: Parameters) -> int:
+        """Execute a statement that changes rows; how many it changed."""
+
+    @abstractmethod
+    def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
+        """Execute a statement for each set of parameters."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The database's time, the same throughout a transaction."""
+
+
+Operation = Callable[[Connection], T]
+
+
+class Database(ABC):
+    """One database. Opens connections on first need, and forgets them in a child of fork."""
+
+    dialect: Dialect
+
+    @abstractmethod
+    def write(self, operation: Operation[T], *, durable: bool) -> T:
+        """Run an operation in a transaction. It may be run again, so it must change nothing but the database.
+
+        :param durable: whether its effects must survive a power cut when this returns; else a killed process.
+        :raises StoreUnavailable: locked, full, or out of reach; nothing was changed.
+        """
+
+    @abstractmethod
+    def read(self, operation: Operation[T]) -> T:
+        """Run an operation that only reads. :raises StoreUnavailable: out of reach."""
+
+    @abstractmethod
+    def change_token(self) -> Hashable | None:
+        """See :meth:`flask_bgtasks.stores.base.Store.change_token`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close connections; the next call opens them again."""

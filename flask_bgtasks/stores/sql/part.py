@@ -1,0 +1,49 @@
+"""What the parts of the SQL store share: the database, its statements, and how a transition is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from ...errors import TaskNotFound
+from ...model import Task
+from ..base import Owed, Store
+from . import rows
+from .database import Connection, Database
+from .statements import Statements
+
+
+class SqlPart(Store):
+    """Holds the database; the parts are put together in :class:`~flask_bgtasks.stores.sql.SqlStore`."""
+
+    _database: Database
+    _sql: Statements
+
+    def _select(self, connection: Connection, request_id: str, *, to_change: bool = False) -> Task:
+        """The task, its row locked where it is to be changed. :raises TaskNotFound: there is none."""
+        sql = self._sql.select_task_to_change if to_change else self._sql.select_task
+        row = connection.execute(sql, {"id": request_id}).fetchone()
+        if row is None:
+            raise TaskNotFound(request_id)
+        return rows.task(row)
+
+    def _insert_deliveries(
+        self, connection: Connection, owed: Sequence[Owed], *, request_id: str | None, seq: int, now: datetime
+    ) -> None:
+        at = rows.micros(now)
+        values: list[dict[str, Any]] = [
+            {
+                "sink": one.sink,
+                "kind": one.kind,
+                "request_id": request_id,
+                "seq": seq,
+                "payload": None if one.payload is None else rows.dumps(one.payload),
+                "tries": 0,
+                "created_at": at,
+                "due_at": at,
+                "dead": 0,
+            }
+            for one in owed
+        ]
+        connection.write_many(self._sql.insert_delivery, values)

@@ -1,0 +1,144 @@
+"""What is asked of many tasks at once: finding, counting, purging, versions."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...errors import TransitionRefused
+from ...model import Task
+from ..base import Page, Stats, TaskQuery
+from . import rows
+from .database import Connection
+from .part import SqlPart
+from .schema import deliveries, events, payloads, tasks
+from .statements import PROCESSING, STARTED
+
+
+class SqlQueries(SqlPart):
+    """The reads over many tasks, and their removal."""
+
+    def find(self, query: TaskQuery) -> Page:
+        statement = (
+            sa.select(tasks)
+            .where(*_conditions(query))
+            .order_by(tasks.c.created_at.desc(), tasks.c.request_id.desc())
+            .limit(query.limit + 1)
+        )
+        found = self._tasks(statement)
+        page = found[: query.limit]
+        return Page(page, _write_cursor(page[-1]) if len(found) > len(page) and page else None)
+
+    def expired_leases(self, *, limit: int = 100) -> list[Task]:
+        def operation(connection: Connection) -> list[Task]:
+            now = rows.micros(connection.now())
+            statement = (
+                sa.select(tasks)
+                .where(tasks.c.status == PROCESSING, tasks.c.lease_until <= now)
+                .order_by(tasks.c.lease_until)
+                .limit(limit)
+            )
+            return [rows.task(row) for row in connection.execute(*self._sql.cold(statement)).fetchall()]
+
+        return self._database.read(operation)
+
+    def _tasks(self, statement: sa.Select[Any]) -> list[Task]:
+        def operation(connection: Connection) -> list[Task]:
+            return [rows.task(row) for row in connection.execute(*self._sql.cold(statement)).fetchall()]
+
+        return self._database.read(operation)
+
+    def versions(self, request_ids: Collection[str]) -> dict[str, int]:
+        if not request_ids:
+            return {}
+        statement = sa.select(tasks.c.request_id, tasks.c.seq).where(tasks.c.request_id.in_(list(request_ids)))
+
+        def operation(connection: Connection) -> dict[str, int]:
+            return {row[0]: row[1] for row in connection.execute(*self._sql.cold(statement)).fetchall()}
+
+        return self._database.read(operation)
+
+    def delete(self, request_id: str) -> None:
+        def operation(connection: Connection) -> None:
+            task = self._select(connection, request_id, to_change=True)
+            if not task.done:
+                raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
+            self._erase(connection, [request_id])
+
+        self._database.write(operation, durable=True)
+
+    def purge(self, before: datetime, *, limit: int = 500) -> int:
+        statement = (
+            sa.select(tasks.c.request_id)
+            .where(tasks.c.expire_at < rows.micros(before))
+            .order_by(tasks.c.expire_at)
+            .limit(limit)
+        )
+
+        def operation(connection: Connection) -> int:
+            over = [row[0] for row in connection.execute(*self._sql.cold(statement)).fetchall()]
+            if over:
+                self._erase(connection, over)
+            return len(over)
+
+        return self._database.write(operation, durable=False)
+
+    def _erase(self, connection: Connection, request_ids: list[str]) -> None:
+        for table in (deliveries, events, payloads, tasks):
+            sql, parameters = self._sql.cold(table.delete().where(table.c.request_id.in_(request_ids)))
+            connection.write(sql, parameters)
+
+    def stats(self) -> Stats:
+        by_status = sa.select(tasks.c.status, sa.func.count()).group_by(tasks.c.status)
+        oldest = sa.select(sa.func.min(tasks.c.created_at)).where(tasks.c.status == STARTED)
+        letters = sa.select(deliveries.c.dead, sa.func.count()).group_by(deliveries.c.dead)
+
+        def operation(connection: Connection) -> Stats:
+            counted = dict(tuple(row) for row in connection.execute(*self._sql.cold(by_status)).fetchall())
+            first = connection.execute(*self._sql.cold(oldest)).fetchone()[0]
+            outbox = dict(tuple(row) for row in connection.execute(*self._sql.cold(letters)).fetchall())
+            return Stats(
+                by_status=counted,
+                oldest_waiting=None if first is None else rows.moment(first),
+                deliveries_owed=outbox.get(0, 0),
+                deliveries_dead=outbox.get(1, 0),
+            )
+
+        return self._database.read(operation)
+
+
+def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    if query.owner is not None:
+        conditions.append(tasks.c.owner == query.owner)
+    if query.ids is not None:
+        conditions.append(tasks.c.request_id.in_(list(query.ids)))
+    if query.statuses is not None:
+        conditions.append(tasks.c.status.in_([status.value for status in query.statuses]))
+    if query.seen is not None:
+        conditions.append(tasks.c.seen_at.is_not(None) if query.seen else tasks.c.seen_at.is_(None))
+    if query.idempotency_scope is not None:
+        conditions.append(tasks.c.idempotency_scope == query.idempotency_scope)
+    if query.name is not None:
+        conditions.append(tasks.c.name == query.name)
+    if query.cursor is not None:
+        at, request_id = _read_cursor(query.cursor)
+        earlier = sa.and_(tasks.c.created_at == at, tasks.c.request_id < request_id)
+        conditions.append(sa.or_(tasks.c.created_at < at, earlier))
+    return conditions
+
+
+def _write_cursor(task: Task) -> str:
+    return base64.urlsafe_b64encode(f"{rows.micros(task.created_at)}|{task.request_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        at, _, request_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode().partition("|")
+        return int(at), request_id
+    except ValueError as error:
+        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error

@@ -1,0 +1,130 @@
+"""The tables, once, for every database: SQLAlchemy Core describes them, nothing here talks to one.
+
+Every column is a plain number, text or bytes: times are microseconds since the epoch in UTC, structures are JSON texts.
+So no row needs SQLAlchemy's type processing, and the same rows read the same everywhere.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+VERSION = 1
+"""Of this layout. A file of a newer one is refused with a clear error, not half understood."""
+
+metadata = sa.MetaData()
+
+Id = sa.String(36)
+Micros = sa.BigInteger
+
+tasks = sa.Table(
+    "bgtasks_tasks",
+    metadata,
+    sa.Column("request_id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("created_at", Micros, nullable=False),
+    sa.Column("updated_at", Micros, nullable=False),
+    sa.Column("expires_after", Micros, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("progress", sa.Text),
+    sa.Column("started_at", Micros),
+    sa.Column("completed_at", Micros),
+    sa.Column("expire_at", Micros),
+    sa.Column("error_message", sa.Text),
+    sa.Column("error_type", sa.Text),
+    sa.Column("result_status", sa.Integer),
+    sa.Column("result_type", sa.Text),
+    sa.Column("result_size", sa.BigInteger),
+    sa.Column("worker", sa.Text),
+    sa.Column("lease_until", Micros),
+    sa.Column("cancel_requested_at", Micros),
+    sa.Column("seen_at", Micros),
+    sa.Column("seen_via", sa.Text),
+    sa.Column("user_token", sa.Text),
+    sa.Column("idempotency_scope", sa.Text),
+    sa.Column("fingerprint", sa.Text),
+)
+
+# Partial indexes hold what is waiting, running or keyed, so that 100,000 finished tasks cost the hot path nothing.
+_waiting = sa.text("status = 'started'")
+_running = sa.text("status = 'processing'")
+_scoped = sa.text("idempotency_scope IS NOT NULL")
+_ended = sa.text("expire_at IS NOT NULL")
+
+
+def _index(name: str, *columns: sa.Column[object], where: sa.TextClause | None = None, unique: bool = False) -> None:
+    sa.Index(f"bgtasks_{name}", *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_index("tasks_waiting", tasks.c.owner, tasks.c.created_at, where=_waiting)
+_index("tasks_leases", tasks.c.lease_until, where=_running)
+_index("tasks_scope", tasks.c.idempotency_scope, where=_scoped, unique=True)
+_index("tasks_expire", tasks.c.expire_at, where=_ended)
+_index("tasks_newest", tasks.c.owner, tasks.c.created_at, tasks.c.request_id)
+
+payloads = sa.Table(
+    "bgtasks_payloads",
+    metadata,
+    # Beside the task, so that a change of its small row never rewrites a body of megabytes.
+    sa.Column("request_id", Id, primary_key=True),
+    sa.Column("part", sa.Text, primary_key=True),
+    sa.Column("head", sa.Text),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+
+events = sa.Table(
+    "bgtasks_events",
+    metadata,
+    sa.Column("request_id", Id, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("at", Micros, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sqlite_with_rowid=False,  # one tree, in the order in which a history is read
+)
+
+deliveries = sa.Table(
+    "bgtasks_deliveries",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("sink", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("request_id", Id),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("payload", sa.Text),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("created_at", Micros, nullable=False),
+    sa.Column("due_at", Micros, nullable=False),
+    sa.Column("dead", sa.Integer, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("worker", sa.Text),
+    sa.Column("leased_until", Micros),
+)
+
+_owed = sa.text("dead = 0")
+_index("deliveries_owed", deliveries.c.sink, deliveries.c.id, where=_owed)
+_index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.id)
+_index("deliveries_dead", deliveries.c.id, where=sa.text("dead = 1"))
+
+durations = sa.Table(
+    "bgtasks_durations",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("step", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("runs", sa.Integer, nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+)
+
+meta = sa.Table(
+    "bgtasks_meta",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)

@@ -1,0 +1,283 @@
+"""The store on SQL: each operation of the protocol is one transaction of a few prepared statements.
+
+Reads a row, lets the model say what becomes of it, writes what differs. What databases do differently stands in
+``sqlite`` and ``postgresql``.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...errors import ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
+from ...model import Change, Claim, Event, MarkSeen, Outcome, Renew, Report, Result, StepHistory, Task, accepted
+from ..base import Attempt, Clock, Created, Limits, Owed, average, system_clock
+from . import rows
+from .database import Connection, Database
+from .outbox import SqlOutbox
+from .postgresql import PostgresDatabase
+from .queries import SqlQueries
+from .sqlite import SqliteDatabase
+from .statements import Statements
+
+PASSING = (Report, Renew, MarkSeen)
+"""Changes that only have to survive a killed process: the next one says the same again, or better."""
+
+TRIM_EVERY = 256
+"""Events between two trims of a history that is over its bound."""
+
+
+class SqlStore(SqlOutbox, SqlQueries):
+    """Tasks in an SQL database.
+
+    :param url: an SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+    :param synchronous: SQLite: what a promised write commits with, ``FULL`` or ``NORMAL``.
+    :param clock: SQLite: the store's time. PostgreSQL has its own.
+    :param max_events: rows of history kept per task.
+    :raises ConfigurationError: a URL that cannot be used, or its driver is not installed.
+    """
+
+    def __init__(
+        self, url: str, *, synchronous: str = "FULL", clock: Clock = system_clock, max_events: int = 10_000
+    ) -> None:
+        super().__init__()
+        try:
+            parsed = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise ConfigurationError(f"BGTASKS_STORE: {error}") from error
+        self._database: Database
+        if parsed.get_backend_name() == "sqlite":
+            self._database = SqliteDatabase(parsed.database or "", synchronous=synchronous, clock=clock)
+        else:
+            self._database = PostgresDatabase(url)
+        self._sql = Statements(self._database.dialect)
+        self._max_events = max_events
+        self._gauge = _QueueGauge()
+
+    def now(self) -> datetime:
+        return self._database.read(lambda connection: connection.now())
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    def create(
+        self, task: Task, *, input: Mapping[str, Any], deliveries: Sequence[Owed] = (), limits: Limits | None = None
+    ) -> Created:
+        body = rows.dumps(input).encode("ascii")
+
+        def operation(connection: Connection) -> Outcome | Task:
+            now = connection.now()
+            found = self._by_scope(connection, task, now)
+            if found is not None:
+                return found
+            if limits is not None:
+                self._check_limits(connection, task.owner, limits)
+            outcome = accepted(replace(task, created_at=now, updated_at=now))
+            connection.write(self._sql.insert_task, rows.task_values(outcome.task))
+            payload = {"request_id": task.request_id, "part": "input", "head": None, "body": body}
+            connection.write(self._sql.insert_payload, payload)
+            self._insert_history(connection, outcome, deliveries, now)
+            return outcome
+
+        done = self._database.write(operation, durable=True)
+        if isinstance(done, Task):
+            return Created(done, replayed=True)
+        self._gauge.created()
+        self._committed(done)
+        return Created(done.task)
+
+    def _by_scope(self, connection: Connection, task: Task, now: datetime) -> Task | None:
+        if task.idempotency_scope is None:
+            return None
+        row = connection.execute(self._sql.select_by_scope, {"scope": task.idempotency_scope}).fetchone()
+        if row is None:
+            return None
+        found = rows.task(row)
+        if found.expired(now):
+            sql = self._sql.update_task(("idempotency_scope",))
+            connection.write(sql, {"id": found.request_id, "idempotency_scope": None})
+            return None
+        if found.fingerprint != task.fingerprint:
+            raise IdempotencyConflict(found.request_id)
+        return found
+
+    def _check_limits(self, connection: Connection, owner: str | None, limits: Limits) -> None:
+        if self._gauge.needs_count(limits.max_queued):
+            waiting = connection.execute(self._sql.count_waiting, {"most": limits.max_queued}).fetchone()[0]
+            self._gauge.counted(waiting)
+            if waiting >= limits.max_queued:
+                raise QueueFull(limits.max_queued)
+        if owner is not None:
+            most = limits.max_queued_per_owner
+            query = {"owner": owner, "most": most}
+            if connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0] >= most:
+                raise OwnerQueueFull(most)
+
+    def get(self, request_id: str) -> Task:
+        return self._database.read(lambda connection: self._select(connection, request_id))
+
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
+        outcome = self._database.write(
+            lambda connection: self._change(connection, request_id, change, deliveries),
+            durable=not isinstance(change, PASSING),
+        )
+        self._committed(outcome)
+        return outcome
+
+    def claim(self, request_id: str, *, worker: str, lease: timedelta, deliveries: Sequence[Owed] = ()) -> Attempt:
+        def operation(connection: Connection) -> tuple[Outcome, Mapping[str, Any]]:
+            outcome = self._change(connection, request_id, Claim(worker, lease), deliveries)
+            return outcome, self._input(connection, request_id)
+
+        outcome, input = self._database.write(operation, durable=True)
+        self._committed(outcome)
+        return Attempt(outcome.task, input)
+
+    def _change(
+        self, connection: Connection, request_id: str, change: Change, deliveries: Sequence[Owed]
+    ) -> Outcome:
+        before = self._select(connection, request_id, to_change=True)
+        now = connection.now()
+        outcome = change.apply(before, now)
+        task = outcome.task
+        if task is before and not outcome.events:
+            return outcome
+        values = rows.task_values(task, before)
+        if values:
+            sql = self._sql.update_task(tuple(values))
+            values["id"] = request_id
+            connection.write(sql, values)
+        if outcome.drop_result:
+            connection.write(self._sql.delete_payload, {"id": request_id, "part": "result"})
+        if outcome.result is not None:
+            head = rows.result_head(outcome.result)
+            payload = {"request_id": request_id, "part": "result", "head": head, "body": outcome.result.body}
+            connection.write(self._sql.insert_payload, payload)
+        if outcome.events:
+            self._insert_history(connection, outcome, deliveries, now)
+            over = task.seq - self._max_events
+            if over > 0 and over // TRIM_EVERY != (before.seq - self._max_events) // TRIM_EVERY:
+                connection.write(self._sql.trim_events, {"id": request_id, "until": over})
+        return outcome
+
+    def _insert_history(
+        self, connection: Connection, outcome: Outcome, deliveries: Sequence[Owed], now: datetime
+    ) -> None:
+        request_id = outcome.task.request_id
+        connection.write_many(
+            self._sql.insert_event, [rows.event_values(request_id, event) for event in outcome.events]
+        )
+        if deliveries and outcome.owed is not None:
+            self._insert_deliveries(connection, deliveries, request_id=request_id, seq=outcome.owed.seq, now=now)
+
+    def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
+        row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "input"}).fetchone()
+        loaded: Mapping[str, Any] = json.loads(bytes(row[1]))
+        return loaded
+
+    def load_input(self, request_id: str) -> Mapping[str, Any]:
+        def operation(connection: Connection) -> Mapping[str, Any]:
+            self._select(connection, request_id)
+            return self._input(connection, request_id)
+
+        return self._database.read(operation)
+
+    def load_result(self, request_id: str) -> Result | None:
+        def operation(connection: Connection) -> Result | None:
+            row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "result"}).fetchone()
+            if row is None:
+                self._select(connection, request_id)
+                return None
+            return rows.result(row[0], row[1])
+
+        return self._database.read(operation)
+
+    def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        def operation(connection: Connection) -> list[Event]:
+            query = {"id": request_id, "after": after, "most": limit}
+            found = connection.execute(self._sql.select_events, query).fetchall()
+            if not found:
+                self._select(connection, request_id)
+            return [rows.event(row) for row in found]
+
+        return self._database.read(operation)
+
+    def change_token(self) -> Hashable | None:
+        return self._database.change_token()
+
+    # -- durations ---------------------------------------------------------------------------------------------------
+
+    def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
+        def operation(connection: Connection) -> None:
+            known = self._durations(connection, name)
+            for step, value in seconds.items():
+                mean = average(known.get(step), value)
+                if step in known:
+                    values = {"task": name, "key": step, "count": mean.runs, "mean": mean.seconds}
+                    connection.write(self._sql.update_duration, values)
+                    known[step] = mean
+                    continue
+                row = {"name": name, "step": step, "position": len(known), "runs": mean.runs, "seconds": mean.seconds}
+                connection.write(self._sql.insert_duration, row)
+                known[step] = mean
+
+        self._database.write(operation, durable=False)
+
+    def load_durations(self, name: str) -> dict[str, StepHistory]:
+        return self._database.read(lambda connection: self._durations(connection, name))
+
+    def _durations(self, connection: Connection, name: str) -> dict[str, StepHistory]:
+        found = connection.execute(self._sql.select_durations, {"task": name}).fetchall()
+        return {step: StepHistory(runs, mean) for step, runs, mean in found}
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        self._database.read(lambda connection: connection.execute("SELECT 1").fetchone())
+
+    def close(self) -> None:
+        self._database.close()
+
+
+class _QueueGauge:
+    """Knows about how many tasks wait, so that not every create counts them.
+
+    A count is trusted for a second or 256 creates of this process, and only while those could not reach the limit. So
+    one process never exceeds it; several can, by what the others create within that second.
+    """
+
+    EXACT_UP_TO = 1000  # smaller limits are counted at each create: so few rows cost little
+    TRUSTED_SECONDS = 1.0
+    TRUSTED_CREATES = 256
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects the three below, which are one fact
+        self._waiting = 0
+        self._since = 0
+        self._until = 0.0
+
+    def needs_count(self, limit: int) -> bool:
+        """Whether the waiting tasks must be counted before another one is created."""
+        with self._lock:
+            return (
+                limit <= self.EXACT_UP_TO
+                or self._since >= self.TRUSTED_CREATES
+                or time.monotonic() >= self._until
+                or self._waiting + self._since + 1 >= limit
+            )
+
+    def counted(self, waiting: int) -> None:
+        """So many wait now."""
+        with self._lock:
+            self._waiting, self._since, self._until = waiting, 0, time.monotonic() + self.TRUSTED_SECONDS
+
+    def created(self) -> None:
+        """One more was created here."""
+        with self._lock:
+            self._since += 1

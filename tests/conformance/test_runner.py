@@ -1,0 +1,200 @@
+"""What every runner does, run over threads and inline."""
+
+import threading
+
+import pytest
+
+from flask_bgtasks import ShuttingDown
+from flask_bgtasks.runners.inline import InlineRunner
+from flask_bgtasks.runners.threads import ThreadRunner
+
+
+class Ran:
+    """Records what was run, and lets a test wait for it."""
+
+    def __init__(self):
+        self.ids = []
+        self._told = threading.Condition()
+
+    def __call__(self, request_id):
+        with self._told:
+            self.ids.append(request_id)
+            self._told.notify_all()
+
+    def wait_for(self, count, timeout=10):
+        with self._told:
+            assert self._told.wait_for(lambda: len(self.ids) >= count, timeout), self.ids
+
+
+@pytest.fixture
+def ran():
+    return Ran()
+
+
+@pytest.fixture(params=["threads", "inline"])
+def make_runner(request):
+    made = []
+
+    def make(run):
+        runner = ThreadRunner(run, workers=2) if request.param == "threads" else InlineRunner(run)
+        made.append(runner)
+        return runner
+
+    yield make
+    for runner in made:
+        runner.stop(5)
+
+
+def test_what_is_submitted_runs_once(make_runner, ran):
+    runner = make_runner(ran)
+    for n in range(50):
+        runner.submit(str(n))
+    ran.wait_for(50)
+
+    assert sorted(ran.ids, key=int) == [str(n) for n in range(50)]
+
+
+def test_a_run_that_raises_does_not_keep_the_next_from_running(make_runner, ran, caplog):
+    def run(request_id):
+        ran(request_id)
+        raise RuntimeError("broken")
+
+    runner = make_runner(run)
+    for n in range(6):
+        try:
+            runner.submit(str(n))
+        except RuntimeError:
+            assert isinstance(runner, InlineRunner)
+    ran.wait_for(6)
+
+    assert len(ran.ids) == 6
+
+
+def test_a_stopped_runner_refuses_work(make_runner, ran):
+    runner = make_runner(ran)
+    assert runner.stop(1) is True
+
+    assert runner.draining
+    with pytest.raises(ShuttingDown):
+        runner.submit("late")
+    assert ran.ids == []
+
+
+def test_a_stopped_runner_can_be_started_again(make_runner, ran):
+    runner = make_runner(ran)
+    runner.stop(1)
+    runner.start()
+    runner.submit("again")
+    ran.wait_for(1)
+
+
+def test_nothing_leaks_from_one_run_into_the_next(make_runner, ran):
+    import contextvars
+
+    leak = contextvars.ContextVar("leak", default="clean")
+    seen = []
+
+    def run(request_id):
+        seen.append(leak.get())
+        leak.set("dirty")
+        ran(request_id)
+
+    runner = make_runner(run)
+    leak.set("of the submitter")
+    for n in range(5):
+        runner.submit(str(n))
+    ran.wait_for(5)
+
+    assert seen == ["clean"] * 5
+
+
+class Gate:
+    """A run that waits until it is let go."""
+
+    def __init__(self):
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def __call__(self, request_id):
+        self.entered.release()
+        assert self.open.wait(10)
+
+
+def test_higher_priorities_run_first_and_equal_ones_in_order():
+    gate, order = Gate(), []
+
+    def run(request_id):
+        if request_id == "first":
+            gate(request_id)
+        order.append(request_id)
+
+    runner = ThreadRunner(run, workers=1)
+    runner.submit("first")
+    assert gate.entered.acquire(timeout=10)
+    for name, priority in (("low", -1), ("a", 0), ("b", 0), ("high", 5)):
+        runner.submit(name, priority=priority)
+    done = threading.Event()
+    runner.submit("last", priority=-9)
+    gate.open.set()
+    while not (order and order[-1] == "last"):
+        done.wait(0.001)
+
+    assert order == ["first", "high", "a", "b", "low", "last"]
+    runner.stop(1)
+
+
+def test_a_waiting_task_can_be_forgotten_and_a_running_one_not():
+    gate, order = Gate(), []
+
+    def run(request_id):
+        order.append(request_id)
+        gate(request_id)
+
+    runner = ThreadRunner(run, workers=1)
+    runner.submit("runs")
+    assert gate.entered.acquire(timeout=10)
+    runner.submit("waits")
+
+    assert runner.waiting == 1
+    assert runner.cancel("waits") is True
+    assert runner.cancel("runs") is False
+    assert runner.waiting == 0
+    gate.open.set()
+    assert runner.stop(10) is True
+    assert order == ["runs"]
+
+
+def test_stop_waits_for_what_runs_no_longer_than_the_grace():
+    gate = Gate()
+    runner = ThreadRunner(gate, workers=1)
+    runner.submit("long")
+    assert gate.entered.acquire(timeout=10)
+
+    assert runner.stop(0.05) is False
+    gate.open.set()
+    assert runner.stop(10) is True
+
+
+def test_a_delayed_task_waits_without_holding_a_thread(ran):
+    runner = ThreadRunner(ran, workers=1)
+    runner.submit("later", delay=0.2)
+    runner.submit("now")
+    ran.wait_for(2)
+
+    assert ran.ids == ["now", "later"]
+    runner.stop(1)
+
+
+def test_threads_are_made_on_first_need_and_not_more_than_the_workers():
+    gate = Gate()
+    before = threading.active_count()
+    runner = ThreadRunner(gate, workers=3)
+    assert threading.active_count() == before
+    for n in range(10):
+        runner.submit(str(n))
+    for _ in range(3):
+        assert gate.entered.acquire(timeout=10)
+
+    assert threading.active_count() == before + 3
+    gate.open.set()
+    runner.stop(10)

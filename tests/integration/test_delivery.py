@@ -1,0 +1,298 @@
+"""The outbox on its way to the sinks: order, retries, containment."""
+
+import threading
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from flask import Flask
+
+from flask_bgtasks import Notification, RetryLater, Undeliverable, hookimpl, signals
+from flask_bgtasks import delivery as delivery_module
+from flask_bgtasks.delivery import Deliveries
+from flask_bgtasks.model import Claim, Complete, Kind, Progress, Result, Status, Task
+from flask_bgtasks.plugins import Plugins
+from flask_bgtasks.sinks.memory import MemorySink
+from flask_bgtasks.stores.memory import MemoryStore
+
+T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Retries come at once, so that no test waits for them."""
+    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(delivery_module, "LOOK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def make(store):
+    made = []
+
+    def build(*sinks, notify=None):
+        plugins = Plugins()
+        for sink in sinks:
+            plugins.register(sink)
+        app = Flask("delivery")
+        deliveries = Deliveries(app, store, plugins, notify_of=lambda name: notify, worker="w")
+        deliveries.app = app  # kept alive for the test
+        made.append(deliveries)
+        return deliveries
+
+    yield build
+    for deliveries in made:
+        deliveries.stop(5)
+
+
+def finish_one(store, deliveries, result=None):
+    request_id = str(uuid.uuid4())
+    task = Task(request_id, "process", Kind.VIEW, T0, T0, timedelta(days=1), user_token="device")
+    store.create(task, input={}, deliveries=deliveries.owed("process"))
+    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed("process"))
+    store.transition(
+        request_id,
+        Complete(1, result),
+        deliveries=deliveries.owed("process", Status.COMPLETED),
+    )
+    deliveries.wake()
+    return request_id
+
+
+def told(sink, request_id):
+    return [event.type.value for task, event in sink.events if task.request_id == request_id]
+
+
+def test_every_sink_is_told_every_event_in_order(store, make):
+    one, two = MemorySink(), MemorySink()
+    two.name = "second"
+    deliveries = make(one, two)
+    ids = [finish_one(store, deliveries) for _ in range(20)]
+
+    for sink in (one, two):
+        sink.wait_for(lambda s: len(s.events) == 60)
+        assert all(told(sink, i) == ["accepted", "started", "completed"] for i in ids)
+    assert store.stats().deliveries_owed == 0
+
+
+def test_order_holds_through_failures(store, make):
+    class Flaky(MemorySink):
+        name = "flaky"
+        calls = 0
+
+        @hookimpl
+        def bgtasks_task_event(self, task, event):
+            self.calls += 1
+            if self.calls % 3:
+                raise ConnectionError("down")
+            self._record(self.events, (task, event))
+
+    sink = Flaky()
+    deliveries = make(sink)
+    ids = [finish_one(store, deliveries) for _ in range(5)]
+    sink.wait_for(lambda s: len(s.events) == 15)
+
+    assert all(told(sink, i) == ["accepted", "started", "completed"] for i in ids)
+
+
+def test_a_sink_that_hangs_delays_only_its_own_deliveries(store, make):
+    entered, let_go = threading.Event(), threading.Event()
+
+    class Hanging:
+        name = "hanging"
+
+        @hookimpl
+        def bgtasks_task_event(self, task, event):
+            entered.set()
+            let_go.wait(10)
+
+    good = MemorySink()
+    deliveries = make(Hanging(), good)
+    finish_one(store, deliveries)
+    assert entered.wait(10)
+    good.wait_for(lambda s: len(s.events) == 3)
+
+    let_go.set()
+
+
+def test_what_can_never_succeed_is_a_dead_letter_and_the_next_goes_on(store, make):
+    class Picky(MemorySink):
+        name = "picky"
+
+        @hookimpl
+        def bgtasks_task_event(self, task, event):
+            if event.type.value == "started":
+                raise Undeliverable("bad field")
+            self._record(self.events, (task, event))
+
+    sink = Picky()
+    request_id = finish_one(store, make(sink))
+    sink.wait_for(lambda s: len(s.events) == 2)
+
+    assert told(sink, request_id) == ["accepted", "completed"]
+    (dead,) = store.dead_deliveries()
+    assert (dead.sink, dead.seq, dead.error) == ("picky", 2, "Undeliverable: bad field")
+
+
+def test_retry_later_is_asked_again_when_it_said(store, make):
+    class Busy(MemorySink):
+        name = "busy"
+        asked = 0
+
+        @hookimpl
+        def bgtasks_task_event(self, task, event):
+            self.asked += 1
+            if self.asked == 1:
+                raise RetryLater(after=0.02)
+            self._record(self.events, (task, event))
+
+    sink = Busy()
+    finish_one(store, make(sink))
+
+    sink.wait_for(lambda s: len(s.events) == 3)
+
+
+def test_what_is_older_than_its_task_may_be_is_given_up(store, make, monkeypatch):
+    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 2 * 86400.0)
+
+    class Down(MemorySink):
+        name = "down"
+
+        @hookimpl
+        def bgtasks_task_event(self, task, event):
+            self._record(self.events, (task, event))
+            raise ConnectionError("down for two days")
+
+    sink = Down()
+    finish_one(store, make(sink))
+    sink.wait_for(lambda s: len(s.events) == 3 and len(store.dead_deliveries()) == 3)
+
+    assert "given up after 1 tries: ConnectionError" in store.dead_deliveries()[0].error
+
+
+def test_a_completed_task_notifies_with_its_results_fields(store, make):
+    sink = MemorySink()
+    deliveries = make(sink, notify="{title} is ready, {missing}")
+    request_id = finish_one(store, deliveries, Result(b'{"title": "Owls"}'))
+    (sent,) = sink.wait_for(lambda s: s.notifications)
+
+    assert sent.title == "Owls is ready, {missing}"
+    assert sent.user_token == "device"
+    assert sent.data["request_id"] == request_id
+    assert (sent.data["status"], sent.data["seq"], sent.data["attempt"]) == ("completed", "3", "1")
+    assert "device" not in repr(sent)
+
+
+def test_a_function_says_what_to_send_or_nothing(store, make):
+    sink = MemorySink()
+    deliveries = make(sink, notify=lambda task, data: data["send"] and Notification("own", "body", data={"k": 1}))
+    finish_one(store, deliveries, Result(b'{"send": false}'))
+    finish_one(store, deliveries, Result(b'{"send": true}'))
+    (sent,) = sink.wait_for(lambda s: s.notifications and len(s.events) == 6 and s.notifications)
+
+    assert (sent.title, sent.body, sent.data["k"]) == ("own", "body", "1")
+
+
+@pytest.mark.parametrize(("opinion", "titles"), [(False, []), (None, ["done"]), (Notification("other"), ["other"])])
+def test_a_plugin_shapes_or_vetoes_a_notification(store, make, opinion, titles):
+    class Shaper:
+        @hookimpl
+        def bgtasks_prepare_notification(self, task, notification):
+            return opinion
+
+    sink = MemorySink()
+    deliveries = make(sink, Shaper(), notify="done")
+    finish_one(store, deliveries)
+    sink.wait_for(lambda s: store.stats().deliveries_owed == 0)
+
+    assert [n.title for n in sink.notifications] == titles
+
+
+def test_signals_tell_of_notifications_sent_and_failed(store, make):
+    heard = []
+
+    class Sender(MemorySink):
+        name = "sender"
+        tries = 0
+
+        @hookimpl
+        def bgtasks_send_notification(self, notification):
+            self.tries += 1
+            if self.tries == 1:
+                raise ConnectionError("reset")
+            self._record(self.notifications, notification)
+
+    def sent(app, notification, sink):
+        heard.append(("sent", sink))
+
+    def failed(app, notification, sink, error, final):
+        heard.append(("failed", type(error).__name__, final))
+
+    with signals.notification_sent.connected_to(sent), signals.notification_failed.connected_to(failed):
+        sink = Sender()
+        finish_one(store, make(sink, notify="done"))
+        sink.wait_for(lambda s: s.notifications and store.stats().deliveries_owed == 0)
+
+    assert heard == [("failed", "ConnectionError", False), ("sent", "sender")]
+
+
+def test_progress_is_latest_wins_for_a_slow_sink(store, make):
+    entered, let_go = threading.Event(), threading.Event()
+
+    class Slow(MemorySink):
+        name = "slow"
+
+        @hookimpl
+        def bgtasks_task_progress(self, task, progress):
+            entered.set()
+            assert let_go.wait(10)
+            self._record(self.progress, progress)
+
+    sink = Slow()
+    deliveries = make(sink)
+    request_id = finish_one(store, deliveries)
+    task = store.get(request_id)
+    for percentage in range(100):
+        deliveries.offer_progress(task, Progress(T0, 1, float(percentage)))
+        if percentage == 0:
+            assert entered.wait(10)
+    let_go.set()
+    sink.wait_for(lambda s: len(s.progress) == 2)
+
+    assert [p.percentage for p in sink.progress] == [0.0, 99.0]
+
+
+def test_progress_that_was_not_told_before_the_end_is_dropped(store, make):
+    sink = MemorySink()
+    deliveries = make(sink)
+    lane = deliveries._lanes["memory"]
+    task = store.create(Task(str(uuid.uuid4()), "t", Kind.VIEW, T0, T0, timedelta(days=1)), input={}).task
+    with lane._lock:
+        lane._progress[task.request_id] = (task, Progress(T0, 1, 50.0))
+    deliveries.drop_progress(task.request_id)
+    finish_one(store, deliveries)
+    sink.wait_for(lambda s: len(s.events) == 3)
+
+    assert sink.progress == []
+
+
+def test_a_push_by_hand_goes_to_every_sink_that_sends(store, make):
+    sink = MemorySink()
+    deliveries = make(sink)
+
+    assert deliveries.send(Notification("T", "B", user_token="device", data={"k": "v"})) == 1
+    (sent,) = sink.wait_for(lambda s: s.notifications)
+    assert (sent.title, sent.body, sent.user_token, sent.data) == ("T", "B", "device", {"k": "v"})
+
+
+def test_backoff_grows_with_jitter_and_is_capped(monkeypatch):
+    monkeypatch.undo()
+    waits = [delivery_module.backoff(tries) for tries in range(40) for _ in range(20)]
+
+    assert min(waits) >= 0.5
+    assert max(waits) <= delivery_module.LONGEST_RETRY_SECONDS + 0.5
+    assert len(set(waits)) > 700

@@ -1,0 +1,58 @@
+"""The layers of the package hold, and the check that says so would notice."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.system.samples import ROOT
+
+
+def lint_imports(folder):
+    """Run import-linter over the copy of the package in a folder."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c()",
+    ]
+    done = subprocess.run([*command, "--no-cache"], cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package to plant faults in."""
+    pytest.importorskip("importlinter")
+    shutil.copytree(ROOT / "flask_bgtasks", tmp_path / "flask_bgtasks", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.system
+def test_imports_run_downwards(copy):
+    code, output = lint_imports(copy)
+
+    assert code == 0, output
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("module", "line", "contract"),
+    [
+        ("model.py", "import flask", "no framework"),
+        ("model.py", "from . import settings", "run downwards"),
+        ("engine.py", "from .stores import memory", "never a concrete"),
+        ("stores/memory.py", "import flask", "nothing of requests"),
+        ("delivery.py", "import sqlalchemy", "the one module that adapts it"),
+        ("newcomer.py", "", "run downwards"),
+    ],
+)
+def test_a_planted_fault_is_found(copy, module, line, contract):
+    with (copy / "flask_bgtasks" / module).open("a") as file:
+        file.write(f"\n{line}\n")
+
+    code, output = lint_imports(copy)
+
+    assert code != 0
+    assert contract in output
