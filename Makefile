@@ -74,7 +74,7 @@ lint: $(VENV)/.dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev ## let ruff lay the code out and mend what it can
 	$(BIN)/ruff check --fix --exit-zero

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, abort, current_app, render_template, request
+from werkzeug.exceptions import HTTPException
 
 from flask_bgtasks import BackgroundTasks
 
@@ -66,6 +67,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     @app.post("/sample")
     def process_sample() -> tuple[dict[str, str], int]:
         return {"request_id": sample_lesson.submit().request_id}, 202
+
+    @app.errorhandler(400)
+    @app.errorhandler(422)
+    def refused(error: HTTPException) -> tuple[dict[str, Any], int, dict[str, str]]:
+        problem = {"status": error.code, "title": error.name, "detail": error.description}
+        return problem, error.code or 400, {"Content-Type": "application/problem+json"}
 
     bgtasks.init_app(app, endpoints=["summary"])
     return app

@@ -117,7 +117,7 @@ class Result:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
     """One accepted request for work, as the store knows it. Small: input and result body are kept beside it."""
 
@@ -160,6 +160,20 @@ class Task:
         """Whether the time to keep this task is over."""
         return self.expire_at is not None and self.expire_at <= now
 
+    def evolve(self, **changes: Any) -> Task:
+        """This task with some fields changed.
+
+        As :func:`dataclasses.replace`, which walks all the fields in Python: 12 microseconds, three times a task.
+        """
+        return made_of({**self.__dict__, **changes})
+
+
+def made_of(fields: dict[str, Any]) -> Task:
+    """A task of all these fields, which are taken as they are: for stores, which read thousands a second."""
+    task = object.__new__(Task)
+    task.__dict__.update(fields)
+    return task
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -189,7 +203,7 @@ class Change(Protocol):
 def accepted(task: Task) -> Outcome:
     """The first event of a new task."""
     event = Event(1, EventType.ACCEPTED, task.created_at, 0, {"name": task.name})
-    return Outcome(replace(task, seq=1), (event,), event)
+    return Outcome(task.evolve(seq=1), (event,), event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +221,7 @@ class Claim:
         attempt = task.attempt + 1
         data = {"recovered": True} if task.status is Status.PROCESSING else {}
         event = Event(task.seq + 1, EventType.STARTED, now, attempt, data)
-        claimed = replace(
-            task,
+        claimed = task.evolve(
             status=Status.PROCESSING,
             attempt=attempt,
             seq=event.seq,
@@ -229,7 +242,7 @@ class Renew:
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         _check_holder(task, self.attempt)
-        return Outcome(replace(task, lease_until=now + self.lease))
+        return Outcome(task.evolve(lease_until=now + self.lease))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +264,7 @@ class Report:
                 Event(task.seq + len(events) + 1, EventType.PROGRESS, progress.updated_at, self.attempt, data)
             )
         seq = task.seq + len(events)
-        return Outcome(replace(task, seq=seq, updated_at=now, progress=progress), tuple(events))
+        return Outcome(task.evolve(seq=seq, updated_at=now, progress=progress), tuple(events))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +296,7 @@ class Fail:
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         _check_holder(task, self.attempt)
-        failed = replace(task, error_message=self.message, error_type=self.error_type)
+        failed = task.evolve(error_message=self.message, error_type=self.error_type)
         return _finish(
             failed,
             now,
@@ -315,11 +328,11 @@ class RequestCancel:
     def apply(self, task: Task, now: datetime) -> Outcome:
         if task.done or task.cancel_requested_at is not None:
             return Outcome(task)
-        asked = replace(task, cancel_requested_at=now)
+        asked = task.evolve(cancel_requested_at=now)
         if task.status is Status.STARTED:
             return _finish(asked, now, Status.CANCELLED, (), task.progress)
         event = Event(task.seq + 1, EventType.CANCEL_REQUESTED, now, task.attempt)
-        return Outcome(replace(asked, seq=event.seq, updated_at=now), (event,), event)
+        return Outcome(asked.evolve(seq=event.seq, updated_at=now), (event,), event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,8 +348,7 @@ class Reopen:
             )
             raise TransitionRefused(task.request_id, status=task.status.value, change="retry", why=why)
         event = Event(task.seq + 1, EventType.REOPENED, now, task.attempt)
-        reopened = replace(
-            task,
+        reopened = task.evolve(
             status=Status.STARTED,
             seq=event.seq,
             updated_at=now,
@@ -369,7 +381,7 @@ class MarkSeen:
             )
         if task.seen_at is not None:
             return Outcome(task)
-        return Outcome(replace(task, seen_at=now, seen_via=self.via))
+        return Outcome(task.evolve(seen_at=now, seen_via=self.via))
 
 
 def progress_data(progress: Progress) -> dict[str, Any]:
@@ -419,8 +431,7 @@ def _finish(
         task.attempt,
         {**(data or {}), "progress_percentage": percentage},
     )
-    finished = replace(
-        task,
+    finished = task.evolve(
         status=status,
         seq=final.seq,
         updated_at=now,

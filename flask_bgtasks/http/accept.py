@@ -145,7 +145,7 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
             response = _located(_outcome(state, task), parts, task)
             response.headers["Preference-Applied"] = f"wait={seconds:g}"
             return response
-    response = accepted(parts, task)
+    response = accepted(parts, task, token=parts.token(task))
     if applied is not None:
         response.headers["Preference-Applied"] = applied
     return response
@@ -158,11 +158,13 @@ def _outcome(state: AppState, task: Task) -> Response:
         return problem.response()
 
 
-def accepted(parts: Parts, task: Task) -> Response:
-    """``202``: the task is stored; where to follow it."""
+def accepted(parts: Parts, task: Task, *, token: str | None) -> Response:
+    """``202``: the task is stored; where to follow it.
+
+    :param token: lets its bearer read the task, in an address.
+    """
     addresses = links(task.request_id, parts.base())
     document: dict[str, Any] = {"request_id": task.request_id, "status": task.status.value, "links": addresses}
-    token = parts.state.access.sign(task.request_id)
     if token is not None:
         document["access_token"] = token
     response = Response(dumps(document), 202, content_type="application/json")

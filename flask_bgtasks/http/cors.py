@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from flask import Flask, Response, request
 
+from ..model import Kind
+from ..state import state_of
 from .accept import ACCEPTED_FLAG
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer"
@@ -17,9 +19,6 @@ EXPOSED_HEADERS = (
     "Content-Location, ETag, Idempotent-Replayed, Location, Preference-Applied, Retry-After, Task-Id"
 )
 PREFLIGHT_SECONDS = "600"  # Chromium keeps no preflight for longer than two hours, Safari for ten minutes
-
-BACKGROUNDED = "__bgtasks__"
-"""An attribute of the functions that stand before backgrounded views."""
 
 
 def register(app: Flask, blueprint: str, origins: Sequence[str]) -> None:
@@ -45,7 +44,21 @@ def _concerns(app: Flask, blueprint: str) -> bool:
         return True
     if request.method != "OPTIONS" or request.endpoint is None:
         return False
-    return hasattr(app.view_functions.get(request.endpoint), BACKGROUNDED)
+    return _backgrounded(app, request.endpoint)
+
+
+def _backgrounded(app: Flask, endpoint: str) -> bool:
+    """Whether a view's requests are accepted as tasks: Flask answers OPTIONS for it without calling the wrapper."""
+    state = state_of(app)
+    if endpoint in state.originals:
+        return True
+    functions = {definition.function for definition in state.registry.values() if definition.kind is Kind.VIEW}
+    view: object = app.view_functions.get(endpoint)
+    while view is not None:
+        if view in functions:
+            return True
+        view = getattr(view, "__wrapped__", None)
+    return False
 
 
 def _allow(response: Response, named: frozenset[str]) -> None:

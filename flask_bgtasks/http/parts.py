@@ -17,6 +17,7 @@ from ..model import Task
 from ..state import KEY, AppState, state_of
 from .answers import Answers
 from .capacity import streams
+from .figures import Figures
 from .problems import Problem
 from .slots import Slot, Slots
 
@@ -33,10 +34,15 @@ class Parts:
     state: AppState
     answers: Answers
     slots: Slots
+    figures: Figures
 
     def base(self) -> str:
         """The path of the blueprint, as the client of this request sees it."""
         return request.root_path + self.state.settings.url_prefix
+
+    def token(self, task: Task) -> str | None:
+        """A fresh ``access_token`` for a task, None where the app has no ``SECRET_KEY`` to sign with."""
+        return self.state.access.sign(task.request_id)
 
     def take_slot(self) -> Slot | None:
         """A place for an answer that waits, None if all are taken."""
@@ -76,6 +82,7 @@ def parts_of(app: Flask) -> Parts:
             state=state,
             answers=Answers(state.store, state.settings.url_prefix),
             slots=Slots(state.settings.max_streams),
+            figures=Figures(state.store),
         )
         app.extensions[PARTS_KEY] = parts
     return parts

@@ -75,7 +75,8 @@ TYPES: dict[str, ProblemType] = {
             "access-denied",
             401,
             "The access token is not valid",
-            "The ``access_token`` is wrong, too old or for another task. Ask for the task again to get a new one.",
+            "The ``access_token`` is wrong, too old or for another task. Its owner gets a new one with the ``202`` of the "
+            "task's result, or by sending the request again with its ``Idempotency-Key``.",
         ),
         ProblemType(
             "listing-refused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import Response, current_app, request
@@ -29,12 +30,10 @@ def status(request_id: str) -> Response:
     answers, root = parts.answers, environ.get("SCRIPT_NAME", "")
     headers: list[tuple[str, str]] = []
     if environ.get("QUERY_STRING") or "HTTP_PREFER" in environ:
-        known = environ.get("HTTP_IF_NONE_MATCH")
-        task = parts.readable(request_id)
+        parts.readable(request_id)
         entry = answers.get(request_id, root)
         seconds = _wait_asked(parts, headers)
-        if seconds and not (known and not _matches(known, entry.etag)):
-            _wait(parts, task, seconds, for_the_end=known is None, headers=headers)
+        if seconds and _wait(parts, entry.task, seconds, reached=_worth_waiting_for(entry), headers=headers):
             entry = answers.get(request_id, root)
     else:
         entry = answers.get(request_id, root)
@@ -43,7 +42,7 @@ def status(request_id: str) -> Response:
             parts.state.access.check(request_id, owner)
     _check_time(parts, entry)
     known = environ.get("HTTP_IF_NONE_MATCH")
-    if known is not None and (known == entry.etag or _matches(known, entry.etag)):
+    if known is not None and _matches(known, entry.etag):
         return Response(None, 304, entry.headers + headers)
     return Response(entry.whole or answers.whole(entry), 200, entry.headers + headers)
 
@@ -67,13 +66,14 @@ def result(request_id: str) -> Response:
     task = parts.readable(request_id)
     headers: list[tuple[str, str]] = []
     seconds = _wait_asked(parts, headers)
-    if seconds and not task.done:
-        task = _wait(parts, task, seconds, for_the_end=True, headers=headers)
+    if seconds:
+        task = _wait(parts, task, seconds, reached=_done, headers=headers) or task
     if task.done:
         response = stored.answer(parts.state, task)
         response.headers.setdefault("Cache-Control", "private, no-cache")
     else:
-        response = accepted(parts, task)
+        # Who reads by a token gets no fresh one for it, or it would never end.
+        response = accepted(parts, task, token=None if "access_token" in request.args else parts.token(task))
     response.headers["Task-Id"] = request_id
     response.headers.extend(headers)
     return response
@@ -124,7 +124,7 @@ def _check_time(parts: Parts, entry: Entry) -> None:
 
 def _matches(if_none_match: str, etag: str) -> bool:
     """Whether ``If-None-Match`` names this version: ``*``, or a list; compared weakly (RFC 9110, section 13.1.2)."""
-    return parse_etags(if_none_match).contains_weak(etag.strip('"'))
+    return if_none_match == etag or parse_etags(if_none_match).contains_weak(etag.strip('"'))
 
 
 def _wait_asked(parts: Parts, headers: list[tuple[str, str]]) -> float:
@@ -141,25 +141,38 @@ def _wait_asked(parts: Parts, headers: list[tuple[str, str]]) -> float:
     return seconds
 
 
-def _wait(
-    parts: Parts, task: Task, seconds: float, *, for_the_end: bool, headers: list[tuple[str, str]]
-) -> Task:
-    """Hold the answer back until there is something new. Where all places are taken, answer at once.
+def _worth_waiting_for(entry: Entry) -> Callable[[Task], bool]:
+    """What ends a long poll of the status: a change of the version that the client has.
 
-    :param for_the_end: the client named no version that it has: the change that it waits for is the end.
+    A client that names none waits for the one change that it cannot know yet: the end.
     """
+    known = request.headers.get("If-None-Match")
+    if known is None:
+        return _done
+    if not _matches(known, entry.etag):
+        return lambda task: True
+    return lambda task: task.seq > entry.task.seq
+
+
+def _wait(
+    parts: Parts, task: Task, seconds: float, *, reached: Callable[[Task], bool], headers: list[tuple[str, str]]
+) -> Task | None:
+    """Hold the answer back until the task is as wanted; the task then, None where there was no wait.
+
+    Where all places are taken the answer is given at once, and the preference was not applied.
+    """
+    if reached(task):
+        return None
     slot = parts.take_slot()
     if slot is None:
-        headers.clear()  # the preference was not applied
-        return task
+        headers.clear()
+        return None
     with slot:
-        return wait_until(
-            parts.state,
-            task.request_id,
-            (lambda now: now.done) if for_the_end else (lambda now: now.seq > task.seq),
-            seconds=seconds,
-            gone=gone(request.environ),
-        )
+        return wait_until(parts.state, task.request_id, reached, seconds=seconds, gone=gone(request.environ))
+
+
+def _done(task: Task) -> bool:
+    return task.done
 
 
 def _seen_via() -> str:

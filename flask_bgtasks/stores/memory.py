@@ -69,7 +69,7 @@ class MemoryStore(Store):
             if found is not None:
                 return Created(found, replayed=True)
             self._check_limits(task.owner, limits)
-            outcome = accepted(replace(task, created_at=now, updated_at=now))
+            outcome = accepted(task.evolve(created_at=now, updated_at=now))
             self._inputs[task.request_id] = text
             if task.idempotency_scope is not None:
                 self._scopes[task.idempotency_scope] = task.request_id
@@ -84,7 +84,7 @@ class MemoryStore(Store):
         if found is None:
             return None
         if found.expired(now):
-            self._tasks[found.request_id] = replace(found, idempotency_scope=None)
+            self._tasks[found.request_id] = found.evolve(idempotency_scope=None)
             return None
         if found.fingerprint != task.fingerprint:
             raise IdempotencyConflict(found.request_id)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from example_app import pace as pace_module
+from example_app.demo_key import demo_secret_key
 from example_app.lesson import Section
 from example_app.outline import MOST_SECTIONS, outline
 from example_app.pace import Pace
@@ -273,6 +274,14 @@ def test_a_lesson_at_a_pace_takes_its_time_for_each_section(monkeypatch):
 
     per_section = len(STEPS) - 3  # Read and Outline take one unit each, the story its own
     assert clock.now > 2 + 2 * per_section
+
+
+def test_all_processes_of_the_demo_agree_on_its_key(tmp_path):
+    first = demo_secret_key(tmp_path / "instance")
+
+    assert demo_secret_key(tmp_path / "instance") == first
+    assert len(first) == 64
+    assert [path.name for path in (tmp_path / "instance").iterdir()] == ["secret-key"]
 
 
 class FakeTime:

@@ -28,6 +28,10 @@ class Connection(ABC):
         """Execute a statement that changes rows; how many it changed."""
 
     @abstractmethod
+    def write_one(self, sql: str, parameters: Parameters) -> int:
+        """Execute a statement that changes one row and returns one number of it."""
+
+    @abstractmethod
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         """Execute a statement for each set of parameters."""
 

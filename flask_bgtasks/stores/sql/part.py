@@ -20,13 +20,19 @@ class SqlPart(Store):
     _database: Database
     _sql: Statements
 
-    def _select(self, connection: Connection, request_id: str, *, to_change: bool = False) -> Task:
-        """The task, its row locked where it is to be changed. :raises TaskNotFound: there is none."""
-        sql = self._sql.select_task_to_change if to_change else self._sql.select_task
-        row = connection.execute(sql, {"id": request_id}).fetchone()
+    def _select(self, connection: Connection, request_id: str) -> Task:
+        """The task. :raises TaskNotFound: there is none."""
+        row = connection.execute(self._sql.select_task, {"id": request_id}).fetchone()
         if row is None:
             raise TaskNotFound(request_id)
         return rows.task(row)
+
+    def _select_to_change(self, connection: Connection, request_id: str) -> tuple[int, Task]:
+        """The task's number and the task, its row locked. :raises TaskNotFound: there is none."""
+        row = connection.execute(self._sql.select_task_to_change, {"id": request_id}).fetchone()
+        if row is None:
+            raise TaskNotFound(request_id)
+        return row[rows.NUMBER], rows.task(row)
 
     def _insert_deliveries(
         self, connection: Connection, owed: Sequence[Owed], *, request_id: str | None, seq: int, now: datetime

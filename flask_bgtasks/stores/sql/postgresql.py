@@ -39,6 +39,11 @@ class PostgresConnection(Connection):
         rowcount: int = self.execute(sql, parameters).rowcount
         return rowcount
 
+    def write_one(self, sql: str, parameters: Parameters) -> int:
+        self.writes += 1
+        number: int = self.execute(sql, parameters).fetchone()[0]
+        return number
+
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         self.writes += 1
         self.raw.cursor().executemany(sql, parameters)

@@ -64,33 +64,38 @@ class SqlQueries(SqlPart):
 
     def delete(self, request_id: str) -> None:
         def operation(connection: Connection) -> None:
-            task = self._select(connection, request_id, to_change=True)
+            number, task = self._select_to_change(connection, request_id)
             if not task.done:
                 raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
-            self._erase(connection, [request_id])
+            self._erase(connection, [(number, request_id)])
 
         self._database.write(operation, durable=True)
 
     def purge(self, before: datetime, *, limit: int = 500) -> int:
         statement = (
-            sa.select(tasks.c.request_id)
+            sa.select(tasks.c.number, tasks.c.request_id)
             .where(tasks.c.expire_at < rows.micros(before))
             .order_by(tasks.c.expire_at)
             .limit(limit)
         )
 
         def operation(connection: Connection) -> int:
-            over = [row[0] for row in connection.execute(*self._sql.cold(statement)).fetchall()]
+            over = [(row[0], row[1]) for row in connection.execute(*self._sql.cold(statement)).fetchall()]
             if over:
                 self._erase(connection, over)
             return len(over)
 
         return self._database.write(operation, durable=False)
 
-    def _erase(self, connection: Connection, request_ids: list[str]) -> None:
-        for table in (deliveries, events, payloads, tasks):
-            sql, parameters = self._sql.cold(table.delete().where(table.c.request_id.in_(request_ids)))
-            connection.write(sql, parameters)
+    def _erase(self, connection: Connection, found: list[tuple[int, str]]) -> None:
+        numbers = [number for number, _ in found]
+        for statement in (
+            deliveries.delete().where(deliveries.c.request_id.in_([request_id for _, request_id in found])),
+            events.delete().where(events.c.task.in_(numbers)),
+            payloads.delete().where(payloads.c.task.in_(numbers)),
+            tasks.delete().where(tasks.c.number.in_(numbers)),
+        ):
+            connection.write(*self._sql.cold(statement))
 
     def stats(self) -> Stats:
         by_status = sa.select(tasks.c.status, sa.func.count()).group_by(tasks.c.status)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...model import Event, EventType, Kind, Progress, Result, Status, Task
+from ...model import Event, EventType, Kind, Progress, Result, Status, Task, made_of
 from ..base import Delivery
 from . import schema
 
@@ -17,19 +17,17 @@ Row = Any
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 
-TASK_FIELDS = tuple(column.name for column in schema.tasks.columns)
+TASK_FIELDS = tuple(column.name for column in schema.tasks.columns if column.name != "number")
 
-_TIMES = frozenset(
-    {
-        "created_at",
-        "updated_at",
-        "started_at",
-        "completed_at",
-        "expire_at",
-        "lease_until",
-        "cancel_requested_at",
-        "seen_at",
-    }
+_TIMES = (
+    "created_at",
+    "updated_at",
+    "started_at",
+    "completed_at",
+    "expire_at",
+    "lease_until",
+    "cancel_requested_at",
+    "seen_at",
 )
 
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -48,77 +46,42 @@ def moment(value: int) -> datetime:
     return EPOCH + timedelta(microseconds=value)
 
 
-def _moment(value: int | None) -> datetime | None:
-    return None if value is None else EPOCH + timedelta(microseconds=value)
-
-
 def dumps(value: Any) -> str:
     """JSON text, ASCII only: so that no lone surrogate or NUL in it upsets a database."""
     return _dumps(value)
 
 
+NUMBER = len(TASK_FIELDS)
+"""Where a row of all columns holds the task's number."""
+
+
 def task(row: Row) -> Task:
     """A row of all columns of the tasks' table."""
-    return Task(
-        row[0],
-        row[1],
-        _kinds[row[2]],
-        EPOCH + timedelta(microseconds=row[3]),
-        EPOCH + timedelta(microseconds=row[4]),
-        timedelta(microseconds=row[5]),
-        _statuses[row[6]],
-        row[7],
-        row[8],
-        row[9],
-        row[10],
-        row[11],
-        None if row[12] is None else _progress(row[12]),
-        _moment(row[13]),
-        _moment(row[14]),
-        _moment(row[15]),
-        row[16],
-        row[17],
-        row[18],
-        row[19],
-        row[20],
-        row[21],
-        _moment(row[22]),
-        _moment(row[23]),
-        _moment(row[24]),
-        row[25],
-        row[26],
-        row[27],
-        row[28],
-    )
+    fields = dict(zip(TASK_FIELDS, row, strict=False))  # what is over is the number
+    for name, read in _READ.items():
+        value = fields[name]
+        if value is not None:
+            fields[name] = read(value)
+    return made_of(fields)
 
 
 def task_values(new: Task, old: Task | None = None) -> dict[str, Any]:
     """The columns of a task; with ``old`` only those that differ."""
-    values: dict[str, Any] = {}
-    for field in TASK_FIELDS:
-        value = getattr(new, field)
-        if old is not None:
-            before = getattr(old, field)
-            if value is before or value == before:
-                continue
-        values[field] = _column(field, value)
+    if old is None:
+        values = dict(new.__dict__)
+    else:
+        before = old.__dict__
+        values = {name: value for name, value in new.__dict__.items() if value is not before[name]}
+    for name in values.keys() & _WRITE.keys():
+        value = values[name]
+        if value is not None:
+            values[name] = _WRITE[name](value)
     return values
 
 
-def _column(field: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if field in _TIMES:
-        return micros(value)
-    if field in ("status", "kind"):
-        return value.value
-    if field == "expires_after":
-        return value // MICROSECOND
-    if field == "progress":
-        return _progress_text(value)
-    if field == "error_message":  # the app's own text: whatever it holds must not keep the failure from being stored
-        return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
-    return value
+def _storable(text: str) -> str:
+    """The app's own text: whatever it holds must not keep a failure from being stored."""
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _progress_text(progress: Progress) -> str:
@@ -141,15 +104,33 @@ def _progress(text: str) -> Progress:
     return Progress(moment(at), *rest)
 
 
+# How the columns that are not kept as they are become fields, and fields columns.
+_READ: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_TIMES, moment),
+    "kind": _kinds.__getitem__,
+    "status": _statuses.__getitem__,
+    "expires_after": lambda value: timedelta(microseconds=value),
+    "progress": _progress,
+}
+_WRITE: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_TIMES, micros),
+    "kind": lambda kind: kind.value,
+    "status": lambda status: status.value,
+    "expires_after": lambda span: span // MICROSECOND,
+    "progress": _progress_text,
+    "error_message": _storable,
+}
+
+
 def event(row: Row) -> Event:
     """A row of seq, type, at, attempt, data."""
     return Event(row[0], _event_types[row[1]], moment(row[2]), row[3], json.loads(row[4]))
 
 
-def event_values(request_id: str, event: Event) -> dict[str, Any]:
-    """The columns of an event."""
+def event_values(number: int, event: Event) -> dict[str, Any]:
+    """The columns of an event of the task with that number."""
     return {
-        "request_id": request_id,
+        "task": number,
         "seq": event.seq,
         "type": event.type.value,
         "at": micros(event.at),

@@ -15,11 +15,14 @@ metadata = sa.MetaData()
 
 Id = sa.String(36)
 Micros = sa.BigInteger
+Number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""A task's number: what its history and payloads are kept under. Counting up, it puts what belongs to recent tasks side
+by side, so that a commit writes a few pages that it shares with others; random ids would dirty a page each."""
 
 tasks = sa.Table(
     "bgtasks_tasks",
     metadata,
-    sa.Column("request_id", Id, primary_key=True),
+    sa.Column("request_id", Id, nullable=False, unique=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("created_at", Micros, nullable=False),
@@ -48,6 +51,7 @@ tasks = sa.Table(
     sa.Column("user_token", sa.Text),
     sa.Column("idempotency_scope", sa.Text),
     sa.Column("fingerprint", sa.Text),
+    sa.Column("number", Number, primary_key=True),
 )
 
 # Partial indexes hold what is waiting, running or keyed, so that 100,000 finished tasks cost the hot path nothing.
@@ -55,6 +59,7 @@ _waiting = sa.text("status = 'started'")
 _running = sa.text("status = 'processing'")
 _scoped = sa.text("idempotency_scope IS NOT NULL")
 _ended = sa.text("expire_at IS NOT NULL")
+_owned = sa.text("owner IS NOT NULL")
 
 
 def _index(name: str, *columns: sa.Column[object], where: sa.TextClause | None = None, unique: bool = False) -> None:
@@ -65,22 +70,23 @@ _index("tasks_waiting", tasks.c.owner, tasks.c.created_at, where=_waiting)
 _index("tasks_leases", tasks.c.lease_until, where=_running)
 _index("tasks_scope", tasks.c.idempotency_scope, where=_scoped, unique=True)
 _index("tasks_expire", tasks.c.expire_at, where=_ended)
-_index("tasks_newest", tasks.c.owner, tasks.c.created_at, tasks.c.request_id)
+_index("tasks_newest", tasks.c.owner, tasks.c.created_at, tasks.c.request_id, where=_owned)
 
 payloads = sa.Table(
     "bgtasks_payloads",
     metadata,
     # Beside the task, so that a change of its small row never rewrites a body of megabytes.
-    sa.Column("request_id", Id, primary_key=True),
+    sa.Column("task", Number, primary_key=True, autoincrement=False),
     sa.Column("part", sa.Text, primary_key=True),
     sa.Column("head", sa.Text),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 events = sa.Table(
     "bgtasks_events",
     metadata,
-    sa.Column("request_id", Id, primary_key=True),
+    sa.Column("task", Number, primary_key=True, autoincrement=False),
     sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("at", Micros, nullable=False),

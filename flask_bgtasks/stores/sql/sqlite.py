@@ -62,6 +62,11 @@ class SqliteConnection(Connection):
         self.writes += 1
         return self.raw.execute(sql, parameters).rowcount
 
+    def write_one(self, sql: str, parameters: Parameters) -> int:
+        self.writes += 1
+        number: int = self.raw.execute(sql, parameters).fetchall()[0][0]  # to the end: the statement is done
+        return number
+
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         self.writes += 1
         if len(parameters) == 1:

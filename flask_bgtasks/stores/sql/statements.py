@@ -28,6 +28,11 @@ ONE: sa.ColumnClause[int] = sa.literal_column("1")
 NOT_DEAD = deliveries.c.dead == ZERO
 
 
+def _number_of(name: str) -> sa.ScalarSelect[int]:
+    """The number of the task whose id is in that parameter."""
+    return sa.select(tasks.c.number).where(tasks.c.request_id == parameter(name)).scalar_subquery()
+
+
 class Statements:
     """The compiled statements of one dialect, each a text."""
 
@@ -48,7 +53,11 @@ class Statements:
 
     @functools.cached_property
     def insert_task(self) -> str:
-        return self.text(tasks.insert())
+        """Gives the task's number back."""
+        from .rows import TASK_FIELDS
+
+        values = {name: parameter(name) for name in TASK_FIELDS}
+        return self.text(tasks.insert().values(values).returning(tasks.c.number))
 
     @functools.cached_property
     def select_task(self) -> str:
@@ -67,7 +76,7 @@ class Statements:
         text = self.updates.get(columns)
         if text is None:
             values = {name: parameter(name) for name in columns}
-            text = self.text(tasks.update().where(tasks.c.request_id == parameter("id")).values(values))
+            text = self.text(tasks.update().where(tasks.c.number == parameter("task")).values(values))
             self.updates[columns] = text
         return text
 
@@ -75,16 +84,18 @@ class Statements:
     def count_waiting(self) -> str:
         """How many wait, counted no further than ``most``."""
         waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED)
-        return self.text(sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery()))
+        return self.text(
+            sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
+        )
 
     @functools.cached_property
     def count_waiting_of_owner(self) -> str:
         waiting = (
-            sa.select(ONE)
-            .select_from(tasks)
-            .where(tasks.c.status == STARTED, tasks.c.owner == parameter("owner"))
+            sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, tasks.c.owner == parameter("owner"))
         )
-        return self.text(sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery()))
+        return self.text(
+            sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
+        )
 
     @functools.cached_property
     def insert_payload(self) -> str:
@@ -94,14 +105,14 @@ class Statements:
     def select_payload(self) -> str:
         return self.text(
             sa.select(payloads.c.head, payloads.c.body).where(
-                payloads.c.request_id == parameter("id"), payloads.c.part == parameter("part")
+                payloads.c.task == _number_of("id"), payloads.c.part == parameter("part")
             )
         )
 
     @functools.cached_property
     def delete_payload(self) -> str:
         return self.text(
-            payloads.delete().where(payloads.c.request_id == parameter("id"), payloads.c.part == parameter("part"))
+            payloads.delete().where(payloads.c.task == parameter("number"), payloads.c.part == parameter("kind"))
         )
 
     @functools.cached_property
@@ -113,15 +124,16 @@ class Statements:
         columns = (events.c.seq, events.c.type, events.c.at, events.c.attempt, events.c.data)
         return self.text(
             sa.select(*columns)
-            .where(events.c.request_id == parameter("id"), events.c.seq > parameter("after"))
+            .where(events.c.task == _number_of("id"), events.c.seq > parameter("after"))
             .order_by(events.c.seq)
-            .limit(parameter("most")).offset(ZERO)
+            .limit(parameter("most"))
+            .offset(ZERO)
         )
 
     @functools.cached_property
     def trim_events(self) -> str:
         return self.text(
-            events.delete().where(events.c.request_id == parameter("id"), events.c.seq <= parameter("until"))
+            events.delete().where(events.c.task == parameter("number"), events.c.seq <= parameter("until"))
         )
 
     @functools.cached_property
@@ -144,9 +156,12 @@ class Statements:
         free = sa.or_(deliveries.c.leased_until.is_(None), deliveries.c.leased_until <= parameter("now"))
         return self.text(
             sa.select(*(deliveries.c[name] for name in DELIVERY_FIELDS))
-            .where(deliveries.c.sink == parameter("sink"), NOT_DEAD, deliveries.c.due_at <= parameter("now"), free, ~waits)
+            .where(
+                deliveries.c.sink == parameter("sink"), NOT_DEAD, deliveries.c.due_at <= parameter("now"), free, ~waits
+            )
             .order_by(deliveries.c.id)
-            .limit(parameter("most")).offset(ZERO)
+            .limit(parameter("most"))
+            .offset(ZERO)
             .with_for_update(skip_locked=True, of=deliveries)
         )
 

@@ -10,7 +10,6 @@ import json
 import threading
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -78,11 +77,10 @@ class SqlStore(SqlOutbox, SqlQueries):
                 return found
             if limits is not None:
                 self._check_limits(connection, task.owner, limits)
-            outcome = accepted(replace(task, created_at=now, updated_at=now))
-            connection.write(self._sql.insert_task, rows.task_values(outcome.task))
-            payload = {"request_id": task.request_id, "part": "input", "head": None, "body": body}
-            connection.write(self._sql.insert_payload, payload)
-            self._insert_history(connection, outcome, deliveries, now)
+            outcome = accepted(task.evolve(created_at=now, updated_at=now))
+            number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
+            connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
+            self._insert_history(connection, number, outcome, deliveries, now)
             return outcome
 
         done = self._database.write(operation, durable=True)
@@ -101,7 +99,7 @@ class SqlStore(SqlOutbox, SqlQueries):
         found = rows.task(row)
         if found.expired(now):
             sql = self._sql.update_task(("idempotency_scope",))
-            connection.write(sql, {"id": found.request_id, "idempotency_scope": None})
+            connection.write(sql, {"task": row[rows.NUMBER], "idempotency_scope": None})
             return None
         if found.fingerprint != task.fingerprint:
             raise IdempotencyConflict(found.request_id)
@@ -139,10 +137,8 @@ class SqlStore(SqlOutbox, SqlQueries):
         self._committed(outcome)
         return Attempt(outcome.task, input)
 
-    def _change(
-        self, connection: Connection, request_id: str, change: Change, deliveries: Sequence[Owed]
-    ) -> Outcome:
-        before = self._select(connection, request_id, to_change=True)
+    def _change(self, connection: Connection, request_id: str, change: Change, deliveries: Sequence[Owed]) -> Outcome:
+        number, before = self._select_to_change(connection, request_id)
         now = connection.now()
         outcome = change.apply(before, now)
         task = outcome.task
@@ -151,30 +147,28 @@ class SqlStore(SqlOutbox, SqlQueries):
         values = rows.task_values(task, before)
         if values:
             sql = self._sql.update_task(tuple(values))
-            values["id"] = request_id
+            values["task"] = number
             connection.write(sql, values)
         if outcome.drop_result:
-            connection.write(self._sql.delete_payload, {"id": request_id, "part": "result"})
+            connection.write(self._sql.delete_payload, {"number": number, "kind": "result"})
         if outcome.result is not None:
             head = rows.result_head(outcome.result)
-            payload = {"request_id": request_id, "part": "result", "head": head, "body": outcome.result.body}
+            payload = {"task": number, "part": "result", "head": head, "body": outcome.result.body}
             connection.write(self._sql.insert_payload, payload)
         if outcome.events:
-            self._insert_history(connection, outcome, deliveries, now)
+            self._insert_history(connection, number, outcome, deliveries, now)
             over = task.seq - self._max_events
             if over > 0 and over // TRIM_EVERY != (before.seq - self._max_events) // TRIM_EVERY:
-                connection.write(self._sql.trim_events, {"id": request_id, "until": over})
+                connection.write(self._sql.trim_events, {"number": number, "until": over})
         return outcome
 
     def _insert_history(
-        self, connection: Connection, outcome: Outcome, deliveries: Sequence[Owed], now: datetime
+        self, connection: Connection, number: int, outcome: Outcome, deliveries: Sequence[Owed], now: datetime
     ) -> None:
-        request_id = outcome.task.request_id
-        connection.write_many(
-            self._sql.insert_event, [rows.event_values(request_id, event) for event in outcome.events]
-        )
+        connection.write_many(self._sql.insert_event, [rows.event_values(number, event) for event in outcome.events])
         if deliveries and outcome.owed is not None:
-            self._insert_deliveries(connection, deliveries, request_id=request_id, seq=outcome.owed.seq, now=now)
+            request_id, seq = outcome.task.request_id, outcome.owed.seq
+            self._insert_deliveries(connection, deliveries, request_id=request_id, seq=seq, now=now)
 
     def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
         row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "input"}).fetchone()

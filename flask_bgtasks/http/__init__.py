@@ -1,0 +1,20 @@
+"""The HTTP layer: the blueprint with everything that clients ask about tasks, and how requests for work are answered.
+
+Stands on top of the extension; nothing below knows of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..state import AppState
+
+
+def register(state: AppState) -> None:
+    """Give an app the blueprint, at ``BGTASKS_URL_PREFIX``. Called by ``init_app``."""
+    from . import blueprint, cors
+
+    app, settings = state.app, state.settings
+    app.register_blueprint(blueprint.make(settings.url_prefix))
+    cors.register(app, blueprint.NAME, settings.cors_origins)

@@ -1,0 +1,126 @@
+"""The views of events: one task's stream, the same as a JSON page, and one stream for many tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response, current_app, request
+
+from ..errors import AccessDenied, TaskNotFound
+from ..model import Event, Task
+from . import cursors, parameters, sse
+from .parts import Parts, parts_of
+from .presence import gone
+from .problems import Problem
+from .representation import dumps
+from .stream import EventStream, Subscription, Teller, page
+
+PAGE_EVENTS = 1000  # most in one page, and the default
+
+HEADERS = {
+    # no-transform keeps compressing proxies away; they would hold events back until a block is full.
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",  # nginx: do not buffer this answer
+}
+
+
+def of_one(request_id: str) -> Response:
+    """``GET /tasks/{id}/events``."""
+    parts = parts_of(current_app)
+    task = parts.readable(request_id)
+    text = _cursor_text()
+    place = cursors.parse_one(text, request_id) if text else 0
+    if _wanted(("text/event-stream", "application/json")) == "application/json":
+        return _page(parts, task, place)
+    if task.done and place == task.seq:
+        return Response(status=204)  # tells an EventSource to stop coming back
+    ahead = frozenset([request_id] if place > task.seq else [])
+    return _stream(
+        parts,
+        Subscription(
+            places={request_id: place},
+            ahead=ahead,
+            name=lambda _, places: str(places[request_id]),
+            seconds=parts.state.settings.stream_seconds,
+            base=parts.base(),
+        ),
+    )
+
+
+def of_many() -> Response:
+    """``GET /tasks/events?ids=a,b``: a browser has six HTTP/1.1 connections per origin, over all its tabs."""
+    parts = parts_of(current_app)
+    ids = parameters.ids(request.args.get("ids", ""))
+    if not ids:
+        raise parameters.bad("ids", "", "the ids of one or more tasks are wanted, with commas between them")
+    _wanted(("text/event-stream",))
+    tasks = _readable(parts, ids)
+    if not tasks:
+        raise TaskNotFound(ids[0]) if len(ids) == 1 else Problem("task-not-found", "none of these tasks exists")
+    text = _cursor_text()
+    places = cursors.parse_many(text, ids) if text else dict.fromkeys(ids, 0)
+    if all(task.done and places[request_id] == task.seq for request_id, task in tasks.items()):
+        return Response(status=204)
+    return _stream(
+        parts,
+        Subscription(
+            places=places,
+            ahead=frozenset(i for i, task in tasks.items() if places[i] > task.seq),
+            missing=tuple(i for i in ids if i not in tasks),
+            name=cursors.write_many,
+            seconds=parts.state.settings.stream_seconds,
+            base=parts.base(),
+        ),
+    )
+
+
+def _readable(parts: Parts, ids: list[str]) -> dict[str, Task]:
+    """Those of the tasks that this request may read: its owner's, or by one token each, in the order of the ids."""
+    tokens = [t for t in request.args.get("access_token", "").split(",") if t]
+    if not tokens:
+        found = parts.answers.many(ids, request.root_path).values()
+        return {task.request_id: task for task in parts.state.access.visible(entry.task for entry in found)}
+    if len(tokens) != len(ids):
+        raise AccessDenied(f"{len(ids)} ids and {len(tokens)} access tokens: one for each id is wanted, in their order")
+    tasks = {}
+    for request_id, token in zip(ids, tokens, strict=True):
+        try:
+            tasks[request_id] = parts.readable(request_id, token)
+        except TaskNotFound:
+            continue
+    return tasks
+
+
+def _page(parts: Parts, task: Task, after: int) -> Response:
+    limit = parameters.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, most=PAGE_EVENTS)
+    events: list[Event] = parts.state.store.events(task.request_id, after=after, limit=limit)
+    document = page(task.request_id, events, after=after, task=task)
+    return Response(dumps(document), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _stream(parts: Parts, subscription: Subscription) -> Response:
+    response = Response(content_type=sse.CONTENT_TYPE, headers=HEADERS)
+    if request.method != "HEAD":
+        slot = parts.stream_slot()
+        runner, client_gone = parts.state.runner, gone(request.environ)
+        ended: Callable[[], bool] = lambda: runner.draining or client_gone()  # noqa: E731
+        teller = Teller(parts.state.watcher, subscription, ended=ended)
+        response.response = EventStream(teller.tell(), slot)
+    return response
+
+
+def _cursor_text() -> str:
+    """Where the client is. A browser that reconnects sends the header and the old address: the header is newer."""
+    return request.headers.get("Last-Event-ID", "").strip() or request.args.get("starting_after", "").strip()
+
+
+def _wanted(offered: tuple[str, ...]) -> str:
+    """The representation that the client wants of those there are; the first, where it does not say.
+
+    :raises Problem: it wants none of them.
+    """
+    accept = request.accept_mimetypes
+    best = accept.best_match(offered, default=None)
+    if best is None and accept.provided:
+        raise Problem("not-acceptable", f"there is {' and '.join(offered)}")
+    return best or offered[0]

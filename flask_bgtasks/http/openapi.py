@@ -1,0 +1,1 @@
+def document(settings, *, root): return {"openapi":"3.1.0"}
