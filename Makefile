@@ -52,7 +52,7 @@ quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Pyth
 			echo "== setting up $$venv ($$python)"; \
 			[ -x $$venv/bin/python ] || $(MAKE) PYTHON=$$python $$venv/bin/python </dev/null; \
 			$$venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
-			$$venv/bin/python -m pip install --quiet --editable . --group test-core; \
+			$$venv/bin/python -m pip install --quiet --editable '.[demo]' --group test-core; \
 			touch $$venv/.test; \
 		fi; \
 		echo "== the quick part, Python $$version"; \

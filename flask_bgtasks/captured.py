@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from collections.abc import Mapping
 from typing import Any
 
 from flask import Request
+from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 
 from .errors import PayloadTooLarge
@@ -45,6 +47,9 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
         raise _too_large(length, max_bytes)
     # Kept by Werkzeug (cache=True), and form data is parsed from it: the view finds both as before.
     body = request.get_data(cache=True, parse_form_data=False)
+    content_type = request.headers.get("Content-Type")
+    if not body and (request.form or request.files):
+        body, content_type = _form_again(request)
     if len(body) > max_bytes:
         raise _too_large(len(body), max_bytes)
     stored: dict[str, Any] = {
@@ -54,13 +59,32 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
         "root_path": request.root_path,
         "path": request.path,
         "query": request.query_string.decode("latin-1"),
-        "headers": [[k, v] for k, v in request.headers.items() if k.lower() in KEPT_HEADERS],
+        "headers": [[k, v] for k, v in request.headers.items() if k.lower() in KEPT_HEADERS - {"content-type"}],
     }
+    if content_type is not None:
+        stored["headers"].append(["Content-Type", content_type])
     try:
         stored["text"] = body.decode("utf-8")
     except UnicodeDecodeError:
         stored["base64"] = base64.b64encode(body).decode("ascii")
     return stored
+
+
+def _form_again(request: Request) -> tuple[bytes, str]:
+    """The body of a form that something before the view has read already: its bytes are gone, its fields are not."""
+    data: dict[str, list[Any]] = {key: list(values) for key, values in request.form.lists()}
+    for key, uploads in request.files.lists():
+        for upload in uploads:
+            upload.stream.seek(0)
+            copy = FileStorage(io.BytesIO(upload.stream.read()), upload.filename, headers=upload.headers)
+            data.setdefault(key, []).append(copy)
+            upload.stream.seek(0)
+    builder = EnvironBuilder(method="POST", data=data, content_type=request.mimetype)
+    try:
+        again = builder.get_environ()
+        return again["wsgi.input"].read(), again["CONTENT_TYPE"]
+    finally:
+        builder.close()
 
 
 def fingerprint(stored: Mapping[str, Any]) -> str:
@@ -80,17 +104,19 @@ def environ(stored: Mapping[str, Any]) -> dict[str, Any]:
     else:
         body = stored["text"].encode("utf-8")
     builder = EnvironBuilder(
-        path=stored["path"],
         base_url=f"{stored['scheme']}://{stored['host']}{stored['root_path']}/",
-        query_string=stored["query"],
         method=stored["method"],
         headers=[(k, v) for k, v in stored["headers"]],
         data=body,
     )
     try:
-        return builder.get_environ()
+        made: dict[str, Any] = builder.get_environ()
     finally:
         builder.close()
+    # As the server gave them, not as the builder would quote them again (PEP 3333: bytes as latin-1).
+    made["PATH_INFO"] = stored["path"].encode("utf-8").decode("latin-1")
+    made["QUERY_STRING"] = stored["query"]
+    return made
 
 
 def _too_large(size: int, limit: int) -> PayloadTooLarge:

@@ -22,7 +22,7 @@ $('form').addEventListener('submit', async (event) => {
     });
     if (!answer.ok) return refuse(await reason(answer));
     const accepted = await answer.json();
-    history.replaceState(null, '', `#${accepted.request_id}`); // a reload finds the task again
+    history.replaceState(null, '', `?task=${accepted.request_id}`); // a reload finds the task again
     follow(accepted.links);
   } catch {
     refuse('The server cannot be reached. Nothing was sent; try again.');
@@ -89,6 +89,8 @@ function follow(links) {
   $('failure').hidden = true;
   $('story-text').replaceChildren();
   $('work').hidden = false;
+  $('cancel').disabled = false;
+  for (const item of $('steps').children) mark(item.dataset.step, 'waiting');
   show({ status: 'started', progress_percentage: 0 });
   $('work-title').focus({ preventScroll: true });
   scrollTo({ top: 0 });
@@ -116,7 +118,8 @@ function listen(mine) {
   on('output', (data) => output(mine, data));
   on('cancel_requested', () => { $('cancel').disabled = true; say('Stopping …'); });
   on('snapshot', () => ask(mine));
-  for (const type of ['completed', 'failed', 'cancelled']) on(type, () => { stream.close(); ask(mine); });
+  // After a retry the stream tells of the earlier end too: the status says whether this one is the end.
+  for (const type of ['completed', 'failed', 'cancelled']) on(type, () => ask(mine));
 }
 
 async function poll(mine) {
@@ -145,15 +148,19 @@ async function ask(mine) {
 
 async function end(mine, status, message) {
   if (mine.ended) return 0;
+  const found = { status };
   if (status === 'completed') {
     const answer = await fetch(mine.links.result);
     if (task !== mine) return 0;
-    showLesson(await answer.json());
+    const lesson = await answer.json();
+    showLesson(lesson);
+    const sections = `${lesson.blocks.length} ${lesson.blocks.length === 1 ? 'section' : 'sections'}`;
+    Object.assign(found, { progress_percentage: 100, details: `${sections}, a story and a lecture` });
   }
   mine.ended = true;
   mine.stream?.close();
   channel('');
-  show({ status, details: '', progress_percentage: status === 'completed' ? 100 : undefined });
+  show(found);
   for (const item of $('steps').children) {
     if (status === 'completed') mark(item.dataset.step, 'done');
     else if (item.dataset.state === 'running') mark(item.dataset.step, 'stopped');
@@ -168,7 +175,6 @@ async function end(mine, status, message) {
 
 function show({ status, step, step_number, total_steps, details, progress_percentage, eta_seconds }) {
   const ended = ['completed', 'failed', 'cancelled'].includes(status);
-  if (status === 'started') for (const item of $('steps').children) mark(item.dataset.step, 'waiting');
   $('work').dataset.status = status;
   $('work-title').textContent = TITLES[status] ?? 'At work';
   if (progress_percentage !== undefined) {
@@ -179,9 +185,9 @@ function show({ status, step, step_number, total_steps, details, progress_percen
   $('details').textContent = details ?? '';
   $('eta').textContent = ended || !eta_seconds ? '' : `about ${duration(eta_seconds)} left`;
   $('cancel').hidden = ended;
-  if (!ended && status === 'started') $('cancel').disabled = false;
   $('again').hidden = !['failed', 'cancelled'].includes(status);
   $('fresh').hidden = !ended;
+  $('jump').hidden = status !== 'completed';
   say(ended ? TITLES[status] : step ? `Step ${step_number} of ${total_steps}: ${step}` : TITLES.started);
   if (step && !ended) for (const item of $('steps').children) {
     const number = [...$('steps').children].indexOf(item) + 1;
@@ -212,10 +218,12 @@ function duration(seconds) {
 
 /* -- the story, while it is written ---------------------------------------------------------------------------- */
 
-function begin(mine, attempt) { // an attempt writes its story anew
+function begin(mine, attempt) { // an attempt goes through the steps and writes its story anew
   if (attempt === mine.attempt) return;
   Object.assign(mine, { attempt, chunks: 0, text: '' });
   $('story-text').replaceChildren();
+  $('cancel').disabled = false;
+  for (const item of $('steps').children) mark(item.dataset.step, 'waiting');
 }
 
 function output(mine, { attempt, offset, chunks }) {
@@ -280,14 +288,18 @@ function fieldset({ question, choices, answer, explanation }, name) {
 }
 
 function lecture({ title, minutes, parts }) {
-  return make('section', { className: 'card lecture' },
+  return make('section', { className: 'card lecture', id: 'lecture' },
     make('h3', {}, `The lecture: ${title}`),
     make('p', { className: 'quiet' }, `About ${minutes} min, with a question to the listeners after each part`),
     ...parts.map((part, index) => make('details', { open: index === 0 },
       make('summary', {}, make('time', {}, part.starts_at), make('span', { className: 'title' }, part.title),
-        make('span', { className: 'quiet' }, duration(part.seconds))),
+        make('span', { className: 'quiet' }, clock(part.seconds))),
       make('ul', {}, ...part.notes.map((note) => make('li', {}, note))),
       make('p', { className: 'ask' }, part.ask))));
+}
+
+function clock(seconds) {
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
 }
 
 function chips(words) {
@@ -303,7 +315,8 @@ function make(tag, properties = {}, ...children) {
 /* -- a task from before a reload ------------------------------------------------------------------------------- */
 
 count();
-if (location.hash.length > 1) {
-  const answer = await fetch(`/tasks/${encodeURIComponent(location.hash.slice(1))}`).catch(() => null);
+const earlier = new URLSearchParams(location.search).get('task');
+if (earlier) {
+  const answer = await fetch(`/tasks/${encodeURIComponent(earlier)}`).catch(() => null);
   if (answer?.ok) follow((await answer.json()).links);
 }

@@ -75,14 +75,14 @@ class Parts:
 
 def parts_of(app: Flask) -> Parts:
     """The parts that belong to the app's present state."""
-    state = state_of(app)
-    parts = cast("Parts | None", app.extensions.get(PARTS_KEY))
-    if parts is None or parts.state is not state:
-        parts = Parts(
+    extensions = app.extensions  # once: asking current_app costs, and every poll comes here
+    parts = cast("Parts | None", extensions.get(PARTS_KEY))
+    if parts is None or parts.state is not extensions.get(KEY):
+        state = state_of(app)
+        parts = extensions[PARTS_KEY] = Parts(
             state=state,
             answers=Answers(state.store, state.settings.url_prefix),
             slots=Slots(state.settings.max_streams),
             figures=Figures(state.store),
         )
-        app.extensions[PARTS_KEY] = parts
     return parts

@@ -110,9 +110,10 @@ def seen(request_id: str) -> Response:
 
 def delete(request_id: str) -> Response:
     """``DELETE /tasks/{id}``."""
-    state = parts_of(current_app).state
-    state.access.task(request_id)
-    state.store.delete(request_id)
+    parts = parts_of(current_app)
+    parts.state.access.task(request_id)
+    parts.state.store.delete(request_id)
+    parts.answers.forget(request_id, request.root_path)
     return Response(status=204)
 
 

@@ -1,0 +1,49 @@
+"""An app with tasks, as a user would write it."""
+
+import pytest
+from flask import Flask
+
+from flask_bgtasks import BackgroundTasks
+
+
+@pytest.fixture
+def bg():
+    """The extension object of a test."""
+    return BackgroundTasks()
+
+
+@pytest.fixture
+def make_app(tmp_path, bg):
+    """Makes apps on a store of their own; closes what it made."""
+    made = []
+
+    def make(*, init=True, **settings):
+        app = Flask("app_under_test", instance_path=str(tmp_path / "instance"))
+        app.config.update(TESTING=False, SECRET_KEY="for tests")
+        settings = {"store": "memory://", "sinks": ["memory"], "progress_interval": 0.02, **settings}
+        if init:
+            bg.init_app(app, **settings)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        if "bgtasks" in app.extensions:
+            app.extensions["bgtasks"].close(grace=10)
+
+
+@pytest.fixture
+def state():
+    """The parts of an app."""
+    return lambda app: app.extensions["bgtasks"]
+
+
+@pytest.fixture
+def finished(state):
+    """Waits for the task that a response started, and gives it."""
+    from flask_bgtasks import TaskHandle
+
+    def wait(app, response):
+        return TaskHandle(state(app), response.headers["Task-Id"]).wait_until_done(timeout=10)
+
+    return wait
