@@ -174,7 +174,7 @@ def build(app: Flask, extension: BackgroundTasks, overrides: Mapping[str, Any]) 
     """
     settings = Settings.from_config(app.config, **overrides)
     plugins = Plugins()
-    plugins.register(_builtins(), name="bgtasks-builtins")
+    plugins.register(_bundled(), name="bgtasks-bundled")
     plugins.load_entry_points()
     for plugin, name in extension.plugins:
         plugins.register(plugin, name=name)
@@ -230,10 +230,10 @@ def build(app: Flask, extension: BackgroundTasks, overrides: Mapping[str, Any]) 
     return state
 
 
-def _builtins() -> Any:
-    from . import builtins
+def _bundled() -> Any:
+    from . import bundled
 
-    return builtins
+    return bundled
 
 
 def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:

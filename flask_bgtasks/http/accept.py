@@ -137,9 +137,7 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
         slot = parts.take_slot()
         if slot is not None:
             with slot:
-                task = wait_until(
-                    state, task.request_id, _done, seconds=seconds, gone=gone(request.environ)
-                )
+                task = wait_until(state, task.request_id, _done, seconds=seconds, gone=gone(request.environ))
             applied = f"wait={seconds:g}"
         if task.done:
             response = _located(_outcome(state, task), parts, task)
@@ -217,7 +215,7 @@ def _taken_by(function: Callable[..., Any], view_args: Mapping[str, Any]) -> dic
     return {k: v for k, v in view_args.items() if names is None or k in names}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
     """The names that a function takes; None for any."""
     taken = inspect.signature(function).parameters.values()

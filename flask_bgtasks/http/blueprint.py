@@ -40,9 +40,7 @@ def make(url_prefix: str) -> Blueprint:
     blueprint = Blueprint(NAME, __name__, url_prefix=url_prefix)
     for path, methods in ROUTES.items():
         for method, view in methods.items():
-            blueprint.add_url_rule(
-                path, _name(view), view, methods=[method], provide_automatic_options=False
-            )
+            blueprint.add_url_rule(path, _name(view), view, methods=[method], provide_automatic_options=False)
         _add_other_methods(blueprint, path, methods)
     blueprint.register_error_handler(Problem, lambda problem: problem.response())
     blueprint.register_error_handler(BackgroundTasksError, _library_error)

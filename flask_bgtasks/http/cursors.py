@@ -46,7 +46,8 @@ def parse_many(text: str, request_ids: Sequence[str]) -> dict[str, int]:
         check, *places = vector.split(".")
         if check != _check(request_ids) or len(places) != len(request_ids):
             raise _bad(
-                text, "it was made for another list of ids. Say starting_after=<request_id>:<number>,… where lists change"
+                text,
+                "it was made for another list of ids. Say starting_after=<request_id>:<number>,… where lists change",
             )
         if not all(_NUMBER.fullmatch(place) for place in places):
             raise _bad(text, "a number is wanted for each task")

@@ -1,1 +1,2 @@
-def document(settings, *, root): return {"openapi":"3.1.0"}
+def document(settings, *, root):
+    return {"openapi": "3.1.0"}

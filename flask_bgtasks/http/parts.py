@@ -11,9 +11,9 @@ from typing import cast
 
 from flask import Flask, request
 
-from ..owners import is_id
 from ..errors import TaskNotFound
 from ..model import Task
+from ..owners import is_id
 from ..state import KEY, AppState, state_of
 from .answers import Answers
 from .capacity import streams

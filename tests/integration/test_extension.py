@@ -58,7 +58,10 @@ def test_settings_come_from_the_environment_by_flasks_own_way(monkeypatch, tmp_p
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"store": "sqllite:///x.db"}, r"BGTASKS_STORE='sqllite:///x.db': unknown scheme 'sqllite'. Known here: memory"),
+        (
+            {"store": "sqllite:///x.db"},
+            r"BGTASKS_STORE='sqllite:///x.db': unknown scheme 'sqllite'. Known here: memory",
+        ),
         ({"store": "mysql://user:s3cret@host/db"}, r"user:\*\*\*@host/db"),
         ({"store": "sqlite://"}, "Use 'memory://'"),
         ({"runner": "celery"}, "BGTASKS_RUNNER='celery': there is no such runner. Known here: threads, inline"),
@@ -82,7 +85,7 @@ def test_an_instance_folder_that_cannot_be_made_is_refused_with_the_mend(bg, tmp
 
 
 def test_an_instance_folder_that_cannot_be_written_is_refused(bg, tmp_path, monkeypatch):
-    monkeypatch.setattr("flask_bgtasks.builtins.os.access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr("flask_bgtasks.bundled.os.access", lambda path, mode: False)  # root may write everywhere
     app = Flask("readonly", instance_path=str(tmp_path))
 
     with pytest.raises(ConfigurationError, match="cannot be written by this user"):

@@ -7,8 +7,16 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks import NotSerializable, PayloadTooLarge, TaskCancelled, copy_current_task, current_task, step, track
-from flask_bgtasks import pipeline
+from flask_bgtasks import (
+    NotSerializable,
+    PayloadTooLarge,
+    TaskCancelled,
+    copy_current_task,
+    current_task,
+    pipeline,
+    step,
+    track,
+)
 from flask_bgtasks.plan import Expected, Plan
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)

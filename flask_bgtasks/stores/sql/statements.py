@@ -1,8 +1,8 @@
 """The statements of the hot path: built with SQLAlchemy Core, compiled once per dialect, executed by the driver.
 
-SQLAlchemy's own execution costs some 40 microseconds a statement (context, result, type processing) where SQLite's takes
-five, and a no-op task is a dozen statements. The columns are plain, so nothing of that is needed: what is compiled here
-is a text and named parameters.
+SQLAlchemy's own execution costs some 40 microseconds a statement (context, result, type processing) where SQLite
+takes five, and a no-op task is a dozen statements. The columns are plain, so nothing of that is needed: what is
+compiled here is a text with named parameters.
 """
 
 from __future__ import annotations
