@@ -91,7 +91,7 @@ def _is_used_as_a_noun(phrase: str, text: str) -> bool:
     if " " in phrase and phrase.endswith(("ed", "ing")):
         return False
     ends = rf"(?=\s+(?:{FUNCTION_WORDS})\b|[^\w\s])"
-    begins = rf"\b(?:{DETERMINERS})\s+(?:\w+\s+)?"
+    begins = r"\b(?:an?|the)\s+" if phrase.endswith("ing") else rf"\b(?:{DETERMINERS})\s+(?:\w+\s+)?"
     return re.search(rf"{begins}{re.escape(phrase)}{ends}", text, re.IGNORECASE) is not None
 
 

@@ -8,12 +8,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
-from typing import Any
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+from urllib.parse import urlencode
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
-from werkzeug.test import EnvironBuilder
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
+from werkzeug.wsgi import LimitedStream
 
 from .errors import PayloadTooLarge
 
@@ -42,16 +47,16 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
     :param max_bytes: the largest body that is stored, in bytes.
     :raises PayloadTooLarge: the body is larger. A body beyond the app's own limits raises as Werkzeug does.
     """
-    length = request.content_length
-    if length is not None and length > max_bytes:
-        raise _too_large(length, max_bytes)
-    # Kept by Werkzeug (cache=True), and form data is parsed from it: the view finds both as before.
-    body = request.get_data(cache=True, parse_form_data=False)
+    body = _body(request, max_bytes)
     content_type = request.headers.get("Content-Type")
     if not body and (request.form or request.files):
+        # Read as a form before we came (a CSRF check does that), so that no bytes are left: the form still says it all.
         body, content_type = _form_again(request)
     if len(body) > max_bytes:
         raise _too_large(len(body), max_bytes)
+    headers = [[k, v] for k, v in request.headers.items() if k.lower() in KEPT_HEADERS and k != "Content-Type"]
+    if content_type is not None:
+        headers.append(["Content-Type", content_type])
     stored: dict[str, Any] = {
         "method": request.method,
         "scheme": request.scheme,
@@ -59,10 +64,8 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
         "root_path": request.root_path,
         "path": request.path,
         "query": request.query_string.decode("latin-1"),
-        "headers": [[k, v] for k, v in request.headers.items() if k.lower() in KEPT_HEADERS - {"content-type"}],
+        "headers": headers,
     }
-    if content_type is not None:
-        stored["headers"].append(["Content-Type", content_type])
     try:
         stored["text"] = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -70,53 +73,143 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
     return stored
 
 
-def _form_again(request: Request) -> tuple[bytes, str]:
-    """The body of a form that something before the view has read already: its bytes are gone, its fields are not."""
-    data: dict[str, list[Any]] = {key: list(values) for key, values in request.form.lists()}
-    for key, uploads in request.files.lists():
-        for upload in uploads:
-            upload.stream.seek(0)
-            copy = FileStorage(io.BytesIO(upload.stream.read()), upload.filename, headers=upload.headers)
-            data.setdefault(key, []).append(copy)
-            upload.stream.seek(0)
-    builder = EnvironBuilder(method="POST", data=data, content_type=request.mimetype)
-    try:
-        again = builder.get_environ()
-        return again["wsgi.input"].read(), again["CONTENT_TYPE"]
-    finally:
-        builder.close()
-
-
 def fingerprint(stored: Mapping[str, Any]) -> str:
-    """What makes two captured requests the same: method, path, query, body. SHA-256, hexadecimal."""
+    """What makes two captured requests the same: method, path, query, body. SHA-256, hexadecimal.
+
+    The boundary of multipart form data is left out: a browser takes a new one whenever it sends the same form.
+    """
+    body = _stored_body(stored)
+    content_type = next((value for name, value in stored["headers"] if name == "Content-Type"), "")
+    mimetype, options = parse_options_header(content_type)
+    if mimetype == "multipart/form-data" and options.get("boundary"):
+        body = body.replace(options["boundary"].encode("utf-8", "replace"), b"")
     digest = hashlib.sha256()
-    for part in (stored["method"], stored["path"], stored["query"], stored.get("text"), stored.get("base64")):
-        data = (part or "").encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
+    for text in (stored["method"], stored["path"], stored["query"]):
+        _add(digest, text.encode("utf-8", "surrogatepass"))
+    _add(digest, body)
     return digest.hexdigest()
 
 
 def environ(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The WSGI environment of a captured request, to run its view in."""
-    if "base64" in stored:
-        body = base64.b64decode(stored["base64"])
-    else:
-        body = stored["text"].encode("utf-8")
-    builder = EnvironBuilder(
-        base_url=f"{stored['scheme']}://{stored['host']}{stored['root_path']}/",
-        method=stored["method"],
-        headers=[(k, v) for k, v in stored["headers"]],
-        data=body,
-    )
-    try:
-        made: dict[str, Any] = builder.get_environ()
-    finally:
-        builder.close()
-    # As the server gave them, not as the builder would quote them again (PEP 3333: bytes as latin-1).
-    made["PATH_INFO"] = stored["path"].encode("utf-8").decode("latin-1")
-    made["QUERY_STRING"] = stored["query"]
+    """The WSGI environment of a captured request (PEP 3333), to run its view in."""
+    body = _stored_body(stored)
+    name, port = _name_and_port(stored["host"], stored["scheme"])
+    made: dict[str, Any] = {
+        "REQUEST_METHOD": stored["method"],
+        "SCRIPT_NAME": _wsgi_text(stored["root_path"]),
+        "PATH_INFO": _wsgi_text(stored["path"]),
+        "QUERY_STRING": stored["query"],
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": stored["host"],
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": stored["scheme"],
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for header, value in stored["headers"]:
+        key = header.upper().replace("-", "_")
+        made[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
     return made
+
+
+# -- reading the body --------------------------------------------------------------------------------------------------
+
+
+def _body(request: Request, max_bytes: int) -> bytes:
+    """The request's body. Werkzeug keeps it and parses forms from what it kept: the view finds both as before."""
+    length = request.content_length
+    if length is not None and length > max_bytes:
+        raise _too_large(length, max_bytes)
+    if length is None and request.environ.get("wsgi.input_terminated") and "stream" not in request.__dict__:
+        # Chunked: nobody has said how long it is, so it is read with a limit.
+        unlimited = request.environ["wsgi.input"]
+        request.environ["wsgi.input"] = LimitedStream(unlimited, max_bytes + 1, is_max=True)
+        try:
+            return request.get_data(cache=True, parse_form_data=False)
+        except RequestEntityTooLarge:
+            raise _too_large(max_bytes + 1, max_bytes) from None
+    return request.get_data(cache=True, parse_form_data=False)
+
+
+def _form_again(request: Request) -> tuple[bytes, str]:
+    """The body, and its content type, of a form that was parsed already. The same form makes the same bytes."""
+    fields = [(name, value) for name, values in request.form.lists() for value in values]
+    if request.mimetype != "multipart/form-data":
+        return urlencode(fields).encode("ascii"), "application/x-www-form-urlencoded"
+    parts = [(_disposition(name), value.encode("utf-8")) for name, value in fields]
+    parts += [(_file_head(name, file), _whole(file)) for name, files in request.files.lists() for file in files]
+    digest = hashlib.sha256()
+    for head, content in parts:
+        _add(digest, head)
+        _add(digest, content)
+    boundary = f"bgtasks-{digest.hexdigest()}"  # made from what it separates, so it does not occur there
+    return b"".join(_encoded(parts, boundary.encode("ascii"))), f"multipart/form-data; boundary={boundary}"
+
+
+def _encoded(parts: list[tuple[bytes, bytes]], boundary: bytes) -> Iterator[bytes]:
+    """Multipart form data (RFC 7578)."""
+    for head, content in parts:
+        yield b"--" + boundary + b"\r\n" + head + b"\r\n\r\n" + content + b"\r\n"
+    yield b"--" + boundary + b"--\r\n"
+
+
+def _disposition(name: str, filename: str | None = None) -> bytes:
+    head = f'Content-Disposition: form-data; name="{_quoted(name)}"'
+    if filename is not None:
+        head += f'; filename="{_quoted(filename)}"'
+    return head.encode("utf-8", "replace")
+
+
+def _file_head(name: str, file: FileStorage) -> bytes:
+    content_type = re.sub(r"[\r\n]", " ", file.content_type or "application/octet-stream")
+    return _disposition(name, file.filename or "") + b"\r\nContent-Type: " + content_type.encode("utf-8", "replace")
+
+
+def _quoted(text: str) -> str:
+    """A name as browsers write it (WHATWG HTML, "multipart/form-data encoding algorithm"); Werkzeug takes both back."""
+    return text.replace("\\", "\\\\").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _whole(file: FileStorage) -> bytes:
+    """An upload's bytes; its stream stands afterwards where it stood."""
+    stream = cast(io.BufferedIOBase, file.stream)
+    place = stream.tell()
+    stream.seek(0)
+    content = stream.read()
+    stream.seek(place)
+    return content
+
+
+# -- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _stored_body(stored: Mapping[str, Any]) -> bytes:
+    if "base64" in stored:
+        return base64.b64decode(stored["base64"])
+    return cast(str, stored["text"]).encode("utf-8")
+
+
+def _wsgi_text(text: str) -> str:
+    """UTF-8 bytes in the form in which WSGI passes them (PEP 3333, "Unicode Issues")."""
+    return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def _name_and_port(host: str, scheme: str) -> tuple[str, str]:
+    match = re.fullmatch(r"(.*?)(?::(\d+))?", host)
+    name, port = match.groups() if match else (host, None)
+    return name, port or ("443" if scheme == "https" else "80")
+
+
+def _add(digest: Any, data: bytes) -> None:
+    """Take a part into a digest, its length first, so that parts cannot flow into each other."""
+    digest.update(len(data).to_bytes(8, "big"))
+    digest.update(data)
 
 
 def _too_large(size: int, limit: int) -> PayloadTooLarge:

@@ -55,6 +55,9 @@ class TaskHandle:
 
     def wait_until_done(self, *, timeout: float | None = None) -> Task:
         """Wait for the end, whatever it is, and return the task. :raises WaitTimeout: not in time."""
+        task = self.task
+        if task.done:
+            return task
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._state.watcher.follow([self.request_id]) as following:
             while not (task := following.task(self.request_id)).done:

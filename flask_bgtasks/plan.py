@@ -24,7 +24,7 @@ Durations = Mapping[str, StepHistory]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A step that is known to come: its name (None when only their number is known) and its weight, if one was given."""
+    """A step that is known to come: its name (None if only their number is known) and its weight, if one was given."""
 
     name: str | None
     weight: float | None = None
@@ -118,13 +118,11 @@ class Plan:
         node.finished = at
 
     def _take_slot(self, node: Node) -> int:
-        for index, slot in enumerate(self._slots):
-            if slot.node is None and slot.step.name in (node.name, None):
-                slot.node = node
-                break
-        else:
-            index = len(self._slots)
-            self._slots.append(_Slot(Expected(node.name), node))
+        free = (i for i, slot in enumerate(self._slots) if slot.node is None and slot.step.name in (node.name, None))
+        index = next(free, len(self._slots))
+        if index == len(self._slots):
+            self._slots.append(_Slot(Expected(node.name)))
+        self._slots[index].node = node
         self._furthest = max(self._furthest, index)
         return index
 

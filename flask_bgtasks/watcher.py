@@ -33,13 +33,21 @@ class _Topic:
 
     __slots__ = ("events", "followers", "task")
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self) -> None:
+        self.task: Task | None = None  # until it was read, or changed
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.followers: set[Following] = set()
 
+    @property
+    def seq(self) -> int:
+        """The newest event that is known here."""
+        return 0 if self.task is None else self.task.seq
+
     def take(self, task: Task, events: Iterable[Event]) -> bool:
-        """Take what is new; whether anything was, and no event is missing between the old ones and the new."""
+        """Take what is new; False if events are missing between those that are here and these."""
+        if self.task is None:
+            self.task = task
+            return True
         if task.seq <= self.task.seq:
             return True
         fresh = [event for event in events if event.seq > self.task.seq]
@@ -82,23 +90,24 @@ class Watcher:
     def _join(self, request_id: str, following: Following) -> None:
         with self._lock:
             topic = self._topics.get(request_id)
-            if topic is not None:
-                topic.followers.add(following)
-                return
+            if topic is None:
+                topic = self._topics[request_id] = _Topic()
+            topic.followers.add(following)
+            self._wanted.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="bgtasks-watcher", daemon=True)
+                self._thread.start()
+        if topic.task is not None:
+            return
+        # Read after the topic is known: what is committed from here on is announced to it.
         try:
             task = self._store.get(request_id)
         except BackgroundTasksError:
             following.close()
             raise
         with self._lock:
-            topic = self._topics.setdefault(request_id, _Topic(task))
-            topic.followers.add(following)
-            self._wanted.set()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="bgtasks-watcher", daemon=True)
-                self._thread.start()
-        # What was committed between our read and our joining was announced to nobody: read once more.
-        self._refresh(request_id, topic)
+            if task.seq > topic.seq:
+                topic.task = task
 
     def _leave(self, following: Following) -> None:
         with self._lock:
@@ -114,7 +123,7 @@ class Watcher:
     def _committed(self, task: Task, events: tuple[Event, ...]) -> None:
         """This process changed a task. In the thread that did: quick, and no reading."""
         topic = self._topics.get(task.request_id)
-        if topic is None or task.seq <= topic.task.seq:
+        if topic is None or (topic.task is not None and task.seq <= topic.task.seq):
             return
         with self._lock:
             contiguous = topic.take(task, events)
@@ -127,7 +136,7 @@ class Watcher:
 
     def _refresh(self, request_id: str, topic: _Topic) -> None:
         """Bring a topic up to date from the store."""
-        after = topic.task.seq
+        after = topic.seq
         try:
             task = self._store.get(request_id)
             events = self._store.events(request_id, after=after) if task.seq > after else []
@@ -138,7 +147,7 @@ class Watcher:
                 one.lose(request_id)
             return
         with self._lock:
-            changed = task.seq > topic.task.seq
+            changed = task.seq > topic.seq
             newest = events[-1].seq if events else after
             if changed and not topic.take(task, [e for e in events if e.seq <= task.seq]):
                 # Trimmed history, or more than one page of it: followers read what they need from the store.
@@ -175,7 +184,7 @@ class Watcher:
         versions = self._store.versions(list(topics)) if topics else {}
         self._token = token
         for request_id, topic in topics.items():
-            if versions.get(request_id, -1) != topic.task.seq:
+            if versions.get(request_id, -1) != topic.seq:
                 self._refresh(request_id, topic)
 
     def events(self, request_id: str, after: int) -> list[Event]:
@@ -183,7 +192,7 @@ class Watcher:
         with self._lock:
             topic = self._topics.get(request_id)
             if topic is not None:
-                if topic.task.seq <= after:
+                if topic.seq <= after:
                     return []
                 if topic.events and topic.events[0].seq <= after + 1:
                     return [event for event in topic.events if event.seq > after]
@@ -211,7 +220,7 @@ class Following:
     def task(self, request_id: str) -> Task:
         """The newest known of a followed task. :raises TaskNotFound: it was deleted."""
         topic = self._watcher._topics.get(request_id)
-        if topic is None or request_id in self._lost:
+        if topic is None or topic.task is None or request_id in self._lost:
             raise TaskNotFound(request_id)
         return topic.task
 

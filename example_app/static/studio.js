@@ -2,7 +2,7 @@
 // It follows by Server-Sent Events and, where they do not come through, by asking for the status again and again.
 
 const $ = (id) => document.getElementById(id);
-const TITLES = { started: 'Waiting to start', processing: 'At work', completed: 'Your lesson is ready',
+const TITLES = { started: 'Waiting to start', processing: 'At work', completed: 'Lesson ready',
   failed: 'This did not work', cancelled: 'Cancelled' };
 const STATE_WORDS = { waiting: 'waiting', running: 'in progress', done: 'done', stopped: 'stopped' };
 
@@ -134,10 +134,12 @@ async function ask(mine) {
   try {
     const answer = await fetch(mine.links.self);
     if (task !== mine) return 0;
-    if (answer.status === 404 || answer.status === 410) return end(mine, 'failed', 'This task is not kept any more.');
+    if (answer.status === 404 || answer.status === 410) {
+      return await end(mine, { status: 'failed', error_message: 'This task is not kept any more.' });
+    }
     const found = await answer.json();
+    if (found.done) return await end(mine, found);
     if (found.progress) show({ ...found.progress, status: found.status });
-    if (found.done) await end(mine, found.status, found.error_message);
     return found.poll_after_ms ?? 1000;
   } catch {
     channel('no connection, trying again …');
@@ -146,27 +148,26 @@ async function ask(mine) {
   }
 }
 
-async function end(mine, status, message) {
+async function end(mine, { status, progress, error_message }) {
   if (mine.ended) return 0;
-  const found = { status };
+  let details = progress?.step ? `Stopped at “${progress.step}”` : '';
   if (status === 'completed') {
     const answer = await fetch(mine.links.result);
     if (task !== mine) return 0;
     const lesson = await answer.json();
     showLesson(lesson);
-    const sections = `${lesson.blocks.length} ${lesson.blocks.length === 1 ? 'section' : 'sections'}`;
-    Object.assign(found, { progress_percentage: 100, details: `${sections}, a story and a lecture` });
+    details = `${sections(lesson)}, a story and a lecture`;
   }
   mine.ended = true;
   mine.stream?.close();
   channel('');
-  show(found);
+  show({ status, details, progress_percentage: progress?.progress_percentage });
   for (const item of $('steps').children) {
     if (status === 'completed') mark(item.dataset.step, 'done');
     else if (item.dataset.state === 'running') mark(item.dataset.step, 'stopped');
   }
   $('failure').hidden = status !== 'failed';
-  $('failure').textContent = message || 'The lesson could not be made.';
+  $('failure').textContent = error_message || 'The lesson could not be made.';
   $('story').classList.remove('writing');
   return 0;
 }
@@ -252,13 +253,17 @@ function showLesson(lesson) {
   showStory(lesson.story.paragraphs);
   $('lesson').replaceChildren(
     make('h2', { id: 'lesson-title' }, lesson.title),
-    make('p', { className: 'quiet' }, `${lesson.source.words.toLocaleString('en')} words in ` +
-      `${lesson.source.sections} ${lesson.source.sections === 1 ? 'section' : 'sections'}, by ${lesson.written_by}`),
+    make('p', { className: 'quiet' },
+      `${lesson.source.words.toLocaleString('en')} words in ${sections(lesson)}, by ${lesson.written_by}`),
     chips(lesson.keywords),
     ...lesson.blocks.map(block),
     lecture(lesson.lecture),
   );
   $('lesson').hidden = false;
+}
+
+function sections({ blocks }) {
+  return `${blocks.length} ${blocks.length === 1 ? 'section' : 'sections'}`;
 }
 
 function block({ number, title, summary, keywords, reading_minutes, quiz, image }) {

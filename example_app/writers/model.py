@@ -6,6 +6,7 @@ Needs the ``openai`` package, and imports it when a writer is made.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..lesson import Section
@@ -20,6 +21,10 @@ SYSTEM = (
     "You are a teacher who turns a text into a lesson. Say only what the text says. Write plain English prose, "
     "without Markdown, without a preamble."
 )
+
+
+class ModelFailed(RuntimeError):
+    """The model did not answer; the message is what the user of the demo reads."""
 
 
 class ModelWriter:
@@ -40,8 +45,10 @@ class ModelWriter:
             f"Retell this lesson, “{title}”, as a story for a curious twelve-year-old: one paragraph for each part, "
             f"with people and a place, a blank line between paragraphs.\n\n{outline}"
         )
-        stream = self._client.chat.completions.create(model=self.name, messages=_messages(request), stream=True)
-        with stream:  # closed when the task is cancelled halfway
+        with (
+            self._said_plainly(),
+            self._client.chat.completions.create(model=self.name, messages=_messages(request), stream=True) as stream,
+        ):  # the stream is closed when the task is cancelled halfway
             for chunk in stream:
                 if chunk.choices and (text := chunk.choices[0].delta.content):
                     yield text
@@ -53,9 +60,23 @@ class ModelWriter:
         )
 
     def _lines(self, request: str) -> tuple[str, ...]:
-        answer = self._client.chat.completions.create(model=self.name, messages=_messages(request))
+        with self._said_plainly():
+            answer = self._client.chat.completions.create(model=self.name, messages=_messages(request))
         text = answer.choices[0].message.content or ""
         return tuple(line for raw in text.splitlines() if (line := raw.strip().lstrip("-•* ")))
+
+    @contextmanager
+    def _said_plainly(self) -> Iterator[None]:
+        """Turn the client's errors into one that names the model and what to look at."""
+        from openai import APIError
+
+        try:
+            yield
+        except APIError as error:
+            raise ModelFailed(
+                f"The model {self.name} did not answer: {error.message} "
+                "Check OPENAI_BASE_URL, OPENAI_API_KEY and LESSON_MODEL."
+            ) from error
 
 
 def _messages(request: str) -> list[ChatCompletionMessageParam]:

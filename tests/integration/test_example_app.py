@@ -208,7 +208,7 @@ class TestWithAModel:
         model.status = 401
         accepted = http.post("/process", json={"input_text": TEXT})
 
-        with pytest.raises(TaskFailed):
+        with pytest.raises(TaskFailed, match=r"The model teacher-1 did not answer: .*no such key"):
             bgtasks.result(accepted)
 
         assert bgtasks.event_types(accepted)[-1] is EventType.FAILED

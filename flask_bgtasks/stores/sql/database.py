@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import Dialect
 
+from ...model import Change, MarkSeen, Renew, Report
+
 T = TypeVar("T")
 
 Parameters = Mapping[str, Any]
@@ -47,6 +49,9 @@ class Database(ABC):
     """One database. Opens connections on first need, and forgets them in a child of fork."""
 
     dialect: Dialect
+
+    passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen)
+    """Changes that only have to survive a killed process: the next one says the same again, or better."""
 
     @abstractmethod
     def write(self, operation: Operation[T], *, durable: bool) -> T:

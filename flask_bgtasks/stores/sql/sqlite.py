@@ -1,8 +1,9 @@
 """SQLite: one writer connection whose transactions are shared by whoever writes at the same time, and a pool to read.
 
-SQLite has one writer at a time, and a durable commit waits for the disk. So threads that write together commit together:
-each puts its operation into a queue and takes the writer's lock; who gets it runs everything that is queued as one
-transaction, with one fsync, and the others find their operation done. A lone thread is its own leader, and pays nothing.
+SQLite has one writer at a time, and a durable commit waits for the disk. So threads that write together commit
+together: the first to come leads; what others queue meanwhile is run as the next transaction, by one of them. And the
+wait for the disk is taken out of the transaction (:mod:`.walsync`), so that the next one does not stand behind it. A
+lone thread is its own leader, and pays no hand-over.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...errors import BackgroundTasksError, ConfigurationError, StoreUnavailable
 from ...forks import after_fork_in_child
+from ...model import Claim
 from ..base import Clock
 from . import schema
 from .database import Connection, Database, Operation, Parameters
+from .walsync import WalSync
 
 T = TypeVar("T")
 
@@ -31,6 +34,10 @@ BUSY_SECONDS = 10.0
 
 MOST_PER_COMMIT = 128
 """Operations that share a commit at most: the last of them waits for all."""
+
+LOG_PAGES = 4000
+"""Pages in the log before they are copied into the database: 16 MiB instead of SQLite's 4. The newest pages are written
+again and again; the longer the log, the fewer of their copies are copied."""
 
 MOST_READERS = 16  # connections kept for reading; more are opened when needed, and closed after use
 
@@ -83,14 +90,15 @@ class SqliteConnection(Connection):
 class _Job(Generic[T]):
     """One thread's operation on its way through a shared transaction."""
 
-    __slots__ = ("done", "durable", "error", "operation", "result")
+    __slots__ = ("done", "error", "operation", "result", "woken", "wrote")
 
-    def __init__(self, operation: Operation[T], durable: bool) -> None:
+    def __init__(self, operation: Operation[T]) -> None:
         self.operation = operation
-        self.durable = durable
         self.done = False
+        self.wrote = False
         self.result: T | None = None
         self.error: BaseException | None = None
+        self.woken: threading.Lock | None = None  # of a follower: released when it is done, or has to lead
 
     def outcome(self) -> T:
         if self.error is not None:
@@ -101,22 +109,28 @@ class _Job(Generic[T]):
 class SqliteDatabase(Database):
     """An SQLite file.
 
-    :param synchronous: what a durable operation commits with: ``FULL`` or ``NORMAL``.
+    :param synchronous: ``FULL``: durable operations wait for the disk; ``NORMAL``: they survive a killed process.
     """
+
+    # A power cut that takes a claim back has ended every process that could hold it, on this one machine: the task
+    # waits again, as it would after a crash, and is claimed once more. (Elsewhere the holder may outlive the server.)
+    passing = (*Database.passing, Claim)
 
     def __init__(self, path: str, *, synchronous: str, clock: Clock) -> None:
         self.dialect = SQLiteDialect_pysqlite(paramstyle="named")
         self._path = path
-        self._strict = synchronous
+        self._strict = synchronous == "FULL"
         self._clock = clock
         self._reset()
         after_fork_in_child(self._forget)
 
     def _reset(self) -> None:
-        self._write_lock = threading.Lock()  # protects _writer and _level, and is held over each transaction
+        self._queue_lock = threading.Lock()  # protects _queue and _led; held for microseconds
         self._queue: deque[_Job[Any]] = deque()
+        self._led = False  # whether a thread leads
+        self._writer_lock = threading.Lock()  # protects _writer: the leader against close()
         self._writer: SqliteConnection | None = None
-        self._level = ""  # what `PRAGMA synchronous` was set to last
+        self._sync = WalSync(self._path)
         self._readers: deque[SqliteConnection] = deque()  # append and pop are atomic: no lock
         self._watch_lock = threading.Lock()  # protects _watch
         self._watch: sqlite3.Connection | None = None
@@ -131,22 +145,51 @@ class SqliteDatabase(Database):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, operation: Operation[T], *, durable: bool) -> T:
-        job = _Job(operation, durable)
-        self._queue.append(job)
-        with self._write_lock:
-            while not job.done:  # another one's turn may have done it; a long queue may take several
-                self._run_batch()
-        return job.outcome()
+        job = _Job(operation)
+        with self._queue_lock:
+            self._queue.append(job)
+            leads, self._led = not self._led, True
+            if not leads:
+                job.woken = threading.Lock()
+                job.woken.acquire()
+        if job.woken is not None:
+            self._wait(job, job.woken)
+        if not job.done:
+            try:
+                self._lead()
+            finally:
+                self._pass_on()
+        result = job.outcome()
+        if durable and self._strict and job.wrote:
+            try:
+                self._sync.wait()
+            except OSError as error:
+                raise StoreUnavailable(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
+        return result
 
-    def _run_batch(self) -> None:
-        batch: list[_Job[Any]] = []
-        while self._queue and len(batch) < MOST_PER_COMMIT:
-            batch.append(self._queue.popleft())
+    def _wait(self, job: _Job[Any], woken: threading.Lock) -> None:
+        """Wait until another's transaction has done the operation, or this thread has to lead."""
         try:
-            if not self._run_together(batch):
-                for job in batch:  # one of them failed half-way: each on its own
-                    job.result = job.error = None
-                    self._run_together([job])
+            woken.acquire()
+        except BaseException:  # Ctrl-C: nobody may wait for a leader that left
+            with self._queue_lock:
+                waits = job in self._queue
+                if waits:
+                    self._queue.remove(job)
+            if waits and not woken.locked():
+                self._pass_on()
+            raise
+
+    def _lead(self) -> None:
+        """Run what is queued, this thread's operation first, as one transaction."""
+        with self._queue_lock:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_COMMIT))]
+        try:
+            with self._writer_lock:
+                if not self._run_together(batch):
+                    for job in batch:  # one of them failed half-way: each on its own
+                        job.result = job.error = None
+                        self._run_together([job])
         except sqlite3.Error as error:
             refusal = _unavailable(self._path, error)
             for job in batch:
@@ -158,21 +201,29 @@ class SqliteDatabase(Database):
         finally:
             for job in batch:
                 job.done = True
+            for job in batch:
+                if job.woken is not None:
+                    job.woken.release()
+
+    def _pass_on(self) -> None:
+        """Have the first that waits lead, if any does."""
+        with self._queue_lock:
+            self._led = bool(self._queue)
+            successor = self._queue[0].woken if self._queue else None
+        if successor is not None:
+            successor.release()
 
     def _run_together(self, batch: list[_Job[Any]]) -> bool:
         """Run the jobs in one transaction. False, with nothing changed, if one failed after it had written."""
         writer = self._writer or self._open_writer()
         raw = writer.raw
-        level = self._strict if any(job.durable for job in batch) else "NORMAL"
-        if level != self._level:
-            raw.execute(f"PRAGMA synchronous={level}")
-            self._level = level
         raw.execute("BEGIN IMMEDIATE")
         try:
             for job in batch:
                 writer.begin_operation()
                 try:
                     job.result = job.operation(writer)
+                    job.wrote = writer.writes > 0
                 except Exception as error:
                     if isinstance(error, sqlite3.OperationalError) or (writer.writes and len(batch) > 1):
                         raise
@@ -227,13 +278,15 @@ class SqliteDatabase(Database):
 
     def _open_writer(self) -> SqliteConnection:
         self._writer = SqliteConnection(self._connect(), self._clock)
-        self._level = ""
         return self._writer
 
     def _connect(self) -> sqlite3.Connection:
         raw = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
+        # In WAL mode NORMAL waits for the disk at checkpoints only: what has to survive a power cut waits in WalSync.
+        raw.execute("PRAGMA synchronous=NORMAL")
+        raw.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
         if not self._ready:
             try:
                 self._prepare(raw)
@@ -261,13 +314,14 @@ class SqliteDatabase(Database):
             ) from error
 
     def close(self) -> None:
-        with self._write_lock, self._watch_lock:
+        with self._writer_lock, self._watch_lock:
             for connection in (self._writer, *self._readers):
                 if connection is not None:
                     connection.raw.close()
             if self._watch is not None:
                 self._watch.close()
             self._writer, self._watch = None, None
+            self._sync.close()
             self._readers.clear()
 
 

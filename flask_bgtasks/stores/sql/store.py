@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...errors import ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
-from ...model import Change, Claim, Event, MarkSeen, Outcome, Renew, Report, Result, StepHistory, Task, accepted
+from ...model import Change, Claim, Event, Outcome, Result, StepHistory, Task, accepted
 from ..base import Attempt, Clock, Created, Limits, Owed, average, system_clock
 from . import rows
 from .database import Connection, Database
@@ -25,9 +25,6 @@ from .postgresql import PostgresDatabase
 from .queries import SqlQueries
 from .sqlite import SqliteDatabase
 from .statements import Statements
-
-PASSING = (Report, Renew, MarkSeen)
-"""Changes that only have to survive a killed process: the next one says the same again, or better."""
 
 TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
@@ -123,7 +120,7 @@ class SqlStore(SqlOutbox, SqlQueries):
     def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
         outcome = self._database.write(
             lambda connection: self._change(connection, request_id, change, deliveries),
-            durable=not isinstance(change, PASSING),
+            durable=not isinstance(change, self._database.passing),
         )
         self._committed(outcome)
         return outcome
@@ -133,7 +130,7 @@ class SqlStore(SqlOutbox, SqlQueries):
             outcome = self._change(connection, request_id, Claim(worker, lease), deliveries)
             return outcome, self._input(connection, request_id)
 
-        outcome, input = self._database.write(operation, durable=True)
+        outcome, input = self._database.write(operation, durable=Claim not in self._database.passing)
         self._committed(outcome)
         return Attempt(outcome.task, input)
 
