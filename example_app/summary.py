@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from .reading import read
-from .vectors import Matrix, tf_idf
+from .vectors import Matrix, terms, tf_idf
 
 DAMPING = 0.85  # as in PageRank
 ROUNDS = 40
 ALIKE = 0.5  # cosine above which a sentence repeats another
 GOOD_LENGTH = range(7, 46)  # words
 MOST_SENTENCES = 600  # of a text in one go: the similarity of all pairs is held in memory
-LEANING = ("and ", "but ", "so ", "then ", "it ", "they ", "this ", "these ", "that ", "he ", "she ", "here ")
+SAYS_SOMETHING = 4  # words that are no stop words
+LEANING = ("now, ", "and ", "but ", "so ", "then ", "it ", "they ", "this ", "these ", "that ", "he ", "she ", "here ")
 
 
 def quick_summary(text: str, *, most: int = 3) -> list[str]:
@@ -56,6 +57,8 @@ def _standing(sentence: str) -> float:
     standing = 1.0 if len(sentence.split()) in GOOD_LENGTH else 0.4
     if sentence.lower().startswith(LEANING):
         standing *= 0.6
+    if len(terms(sentence)) < SAYS_SOMETHING:
+        standing *= 0.5
     if sentence.endswith("?") or sentence.count('"') % 2:
         standing *= 0.5
     return standing

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 
 from flask import Request
 from werkzeug.datastructures import FileStorage
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import LimitedStream
 
@@ -49,7 +48,7 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
     """
     body = _body(request, max_bytes)
     content_type = request.headers.get("Content-Type")
-    if not body and (request.form or request.files):
+    if not body and "form" in request.__dict__ and (request.form or request.files):
         # Read as a form before we came (a CSRF check does that), so that no bytes are left: the form still says it all.
         body, content_type = _form_again(request)
     if len(body) > max_bytes:
@@ -126,14 +125,12 @@ def _body(request: Request, max_bytes: int) -> bytes:
     length = request.content_length
     if length is not None and length > max_bytes:
         raise _too_large(length, max_bytes)
-    if length is None and request.environ.get("wsgi.input_terminated") and "stream" not in request.__dict__:
+    own = request.max_content_length
+    unsized = length is None and request.environ.get("wsgi.input_terminated") and "stream" not in request.__dict__
+    if unsized and (own is None or own > max_bytes):
         # Chunked: nobody has said how long it is, so it is read with a limit.
         unlimited = request.environ["wsgi.input"]
-        request.environ["wsgi.input"] = LimitedStream(unlimited, max_bytes + 1, is_max=True)
-        try:
-            return request.get_data(cache=True, parse_form_data=False)
-        except RequestEntityTooLarge:
-            raise _too_large(max_bytes + 1, max_bytes) from None
+        request.environ["wsgi.input"] = LimitedStream(unlimited, max_bytes + 1, is_max=True)  # ends there
     return request.get_data(cache=True, parse_form_data=False)
 
 

@@ -2,9 +2,11 @@
 
 import json
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from werkzeug.serving import make_server
 
 from example_app import create_app
 from example_app.app import LEAST_WORDS, MOST_CHARACTERS, SAMPLE
@@ -146,6 +148,38 @@ def test_the_page_names_the_steps_the_writer_and_the_pace(http):
     assert http.get("/sample").get_data(as_text=True) == SAMPLE.read_text("utf-8")
 
 
+@pytest.mark.slow
+@pytest.mark.bgtasks(runner="threads")
+def test_the_page_makes_a_lesson_and_finds_it_again_after_a_reload(app, bgtasks, chromium_page):
+    page = chromium_page
+    with served(app) as url:
+        page.goto(url)
+        page.click("#sample")
+        page.wait_for_function("document.querySelector('#text').value.length > 1000")
+        page.click("#make")
+        page.wait_for_selector("#lesson:not([hidden])")
+        story = page.inner_text("#story-text")
+        page.reload()
+        page.wait_for_selector("#lesson:not([hidden])")
+        page.locator(".choice").first.click()
+
+        assert page.inner_text("#work-title") == "Lesson ready"
+        assert page.get_attribute("#bar", "aria-valuenow") == "100"
+        assert page.locator("#steps [data-state=done]").count() == len(STEPS)
+        assert page.inner_text("#story-text") == story
+        assert page.locator(".verdict").first.inner_text()
+
+
+@pytest.mark.slow
+def test_the_page_says_why_a_text_is_refused(app, bgtasks, chromium_page):
+    with served(app) as url:
+        chromium_page.goto(url)
+        chromium_page.fill("#text", "Too short.")
+        chromium_page.click("#make")
+
+        chromium_page.wait_for_function("document.querySelector('#refused').textContent.includes('2 words')")
+
+
 # -- cancelling ----------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +246,20 @@ class TestWithAModel:
             bgtasks.result(accepted)
 
         assert bgtasks.event_types(accepted)[-1] is EventType.FAILED
+
+
+@contextmanager
+def served(app):
+    """The app on a port of its own."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class ModelServer:

@@ -1,2 +1,0 @@
-def document(settings, *, root):
-    return {"openapi": "3.1.0"}

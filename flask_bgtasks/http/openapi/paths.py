@@ -1,0 +1,220 @@
+"""The calls: what each takes, and every status it can answer with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..problems import TYPES
+from .schemas import ref
+
+Item = dict[str, Any]
+
+
+def _problems(*names: str, **headers: str) -> dict[str, Item]:
+    """Responses for these problems, those of one status together.
+
+    :param headers: a header for a status, ``s401="WWW-Authenticate"``.
+    """
+    by_status: dict[int, list[str]] = {}
+    for name in names:
+        by_status.setdefault(TYPES[name].status, []).append(name)
+    made = {}
+    for status, found in by_status.items():
+        response: Item = {
+            "description": " Or: ".join(f"{TYPES[name].title} (`{name}`)." for name in found),
+            "content": {"application/problem+json": {"schema": ref("Problem")}},
+        }
+        header = {401: "WWW-Authenticate", 503: "Retry-After", 405: "Allow"}.get(status)
+        if header is not None:
+            response["headers"] = {header: ref(header, "headers")}
+        made[str(status)] = response
+    return made
+
+
+def _json(schema: str, description: str, *headers: str, **renamed: str) -> Item:
+    response: Item = {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
+    names = {name: name for name in headers} | {k.replace("_", "-"): v for k, v in renamed.items()}
+    if names:
+        response["headers"] = {name: ref(component, "headers") for name, component in names.items()}
+    return response
+
+
+def _empty(description: str) -> Item:
+    return {"description": description}
+
+
+def _call(id: str, summary: str, parameters: list[str], responses: dict[str, Item], **more: Any) -> Item:
+    return {
+        "operationId": id,
+        "summary": summary,
+        "tags": ["tasks"],
+        "parameters": [ref(name, "parameters") for name in parameters],
+        "responses": responses,
+        **more,
+    }
+
+
+_READ = ("access-denied", "task-not-found", "task-expired", "store-unavailable")
+_WRITE = ("task-not-found", "task-expired", "store-unavailable")
+
+_STREAM = {
+    "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where to go "
+    "on. First `retry:`. A `ping` event every 15 s has no id. A `snapshot` event, the task as it stands, comes in place of "
+    "events that are no longer kept. The stream ends after the terminal event, or when its time is over.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+
+STATUS = _call(
+    "getTask",
+    "How a task stands",
+    ["request_id", "wait", "prefer", "if_none_match", "access_token"],
+    {
+        "200": _json(
+            "Task", "The task, a failed one too.", "ETag", "Retry-After", "Preference-Applied"
+        ),
+        "304": {"description": "It is still the version that the client has.", "headers": {"ETag": ref("ETag", "headers")}},
+        **_problems("bad-parameter", *_READ),
+    },
+)
+
+DELETE = _call(
+    "deleteTask",
+    "Erase a finished task: record, input, result, history",
+    ["request_id"],
+    {"204": _empty("It is gone."), **_problems(*_WRITE, "refused")},
+)
+
+PROGRESS = _call(
+    "getProgress",
+    "Where a task is now",
+    ["request_id", "if_none_match", "access_token"],
+    {
+        "200": _json("Progress", "The progress.", "ETag", "Retry-After"),
+        "304": _empty("It is still the version that the client has."),
+        **_problems(*_READ),
+    },
+)
+
+EVENTS = _call(
+    "followTask",
+    "A task's history, then what is added, live",
+    ["request_id", "starting_after", "last_event_id", "event_limit", "access_token"],
+    {
+        "200": {
+            "description": _STREAM["description"] + " With `Accept: application/json`, the history as a page.",
+            "content": {**_STREAM["content"], "application/json": {"schema": ref("EventPage")}},
+        },
+        "204": _empty("The task has ended and the client has everything: do not come back."),
+        **_problems("bad-cursor", "bad-parameter", *_READ, "not-acceptable", "streams-full"),
+    },
+)
+
+MANY_EVENTS = _call(
+    "followTasks",
+    "Many tasks in one stream",
+    ["many_ids", "many_starting_after", "many_last_event_id", "many_access_token"],
+    {
+        "200": {
+            **_STREAM,
+            "description": _STREAM["description"] + " An event's `id:` begins with `<request_id>:<number>` and holds the "
+            "client's place in every task; ids that do not exist are named in a first `missing` event.",
+        },
+        "204": _empty("All tasks have ended and the client has everything."),
+        **_problems("bad-cursor", "bad-parameter", *_READ, "not-acceptable", "streams-full"),
+    },
+)
+
+RESULT = _call(
+    "getResult",
+    "What the task's view answered, as it was",
+    ["request_id", "wait", "prefer", "access_token"],
+    {
+        "202": _json("Accepted", "It has not finished.", "Task-Id", "Retry-After", "Location", "Preference-Applied"),
+        "204": _empty("It finished without a result."),
+        **_problems("bad-parameter", *_READ, "task-cancelled"),
+        "default": {
+            "description": "The stored answer, byte for byte: the view's own status, content type and body, `200` for a "
+            "function's value. A task that failed before its view could answer is a `task-failed` problem, `500`.",
+            "headers": {"Task-Id": ref("Task-Id", "headers")},
+        },
+    },
+)
+
+CANCEL = _call(
+    "cancelTask",
+    "Ask a task to stop",
+    ["request_id"],
+    {
+        "200": _json("TaskBrief", "It had not begun, and never will; or it had ended already.", "Task-Id"),
+        "202": _json("TaskBrief", "It stops at its next report.", "Task-Id"),
+        **_problems(*_WRITE),
+    },
+)
+
+RETRY = _call(
+    "retryTask",
+    "Run a failed or cancelled task again",
+    ["request_id"],
+    {
+        "202": _json("TaskBrief", "It waits to be run.", "Task-Id", "Location", "Retry-After"),
+        **_problems(*_WRITE, "refused", "shutting-down"),
+    },
+)
+
+SEEN = _call(
+    "markSeen",
+    "Say that the outcome was shown to the user",
+    ["request_id"],
+    {"204": _empty("Noted. The first time counts."), **_problems("bad-body", *_WRITE, "refused")},
+    requestBody={
+        "description": "Where it was seen; `poll` without a body.",
+        "content": {"application/json": {"schema": ref("Seen")}},
+    },
+)
+
+LIST = _call(
+    "listTasks",
+    "Many tasks at once, without results",
+    ["ids", "status", "seen", "name", "idempotency_key", "limit", "cursor", "if_none_match"],
+    {
+        "200": _json("TaskList", "With `ids`, those; else the owner's, newest first.", "ETag"),
+        "304": _empty("It is still the version that the client has."),
+        **_problems("bad-parameter", "bad-idempotency-key", "listing-refused", "store-unavailable"),
+    },
+)
+
+STATS = _call(
+    "getStats",
+    "Totals over all tasks",
+    [],
+    {"200": _json("Stats", "At most a second old."), **_problems("listing-refused", "store-unavailable")},
+)
+
+HEALTH = _call(
+    "getHealth",
+    "Whether this process can take and run tasks",
+    [],
+    {"200": _json("Health", "It can."), **_problems("not-ready")},
+)
+
+DESCRIPTION = _call(
+    "getDescription",
+    "This description",
+    [],
+    {"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+)
+
+PATHS: dict[str, Item] = {
+    "": {"get": LIST},
+    "/stats": {"get": STATS},
+    "/health": {"get": HEALTH},
+    "/openapi.json": {"get": DESCRIPTION},
+    "/events": {"get": MANY_EVENTS},
+    "/{request_id}": {"get": STATUS, "delete": DELETE},
+    "/{request_id}/progress": {"get": PROGRESS},
+    "/{request_id}/events": {"get": EVENTS},
+    "/{request_id}/result": {"get": RESULT},
+    "/{request_id}/cancel": {"post": CANCEL},
+    "/{request_id}/retry": {"post": RETRY},
+    "/{request_id}/seen": {"post": SEEN},
+}

@@ -1,0 +1,230 @@
+"""The documents, as JSON Schema, and the parameters and headers that several calls share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...model import EventType, Status
+from ..parameters import MOST_IDS
+from ..problems import BASE, TYPES
+
+PROBLEMS_PAGE = BASE.rstrip("#")
+
+Schema = dict[str, Any]
+
+ID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+PLACE_PATTERN = "^[0-9]{1,15}$"
+
+
+def ref(name: str, kind: str = "schemas") -> dict[str, str]:
+    """A reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _object(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), open: bool = False) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": open,
+    }
+
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+WHOLE: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+TIME: Schema = {"type": "string", "format": "date-time", "description": "UTC, with Z."}
+ID: Schema = {"type": "string", "format": "uuid", "pattern": ID_PATTERN}
+STATUS: Schema = {"type": "string", "enum": [status.value for status in Status]}
+
+PROGRESS = _object(
+    {
+        "request_id": ID,
+        "step": _nullable(TEXT),
+        "step_number": WHOLE,
+        "total_steps": _nullable(WHOLE),
+        "details": _nullable(TEXT),
+        "progress_percentage": {"type": "number", "minimum": 0, "maximum": 100, "description": "Never falls."},
+        "status": STATUS,
+        "last_updated": TIME,
+        "eta_seconds": _nullable(NUMBER),
+        "attempt": WHOLE,
+    }
+)
+
+LINKS = _object(dict.fromkeys(("self", "progress", "events", "result", "cancel", "retry", "seen"), TEXT))
+
+_BRIEF: dict[str, Schema] = {
+    "request_id": ID,
+    "status": STATUS,
+    "created_at": TIME,
+    "completed_at": _nullable(TIME),
+    "error_message": _nullable(TEXT),
+    "name": TEXT,
+    "owner_uid": _nullable(TEXT),
+    "attempt": {**WHOLE, "description": "Which try at the task this is; 0 before the first."},
+    "seq": {**WHOLE, "description": "The number of the newest event. With `attempt`, what clients tell doubles by."},
+    "updated_at": TIME,
+    "expire_at": _nullable(TIME),
+    "cancel_requested_at": _nullable(TIME),
+    "done": FLAG,
+    "poll_after_ms": {**_nullable(WHOLE), "description": "When to ask again; null when there is nothing to wait for."},
+    "progress": ref("Progress"),
+    "links": ref("Links"),
+}
+
+TASK = _object(
+    {
+        **_BRIEF,
+        "result_data": {"description": "What the task answered, where that is JSON and at most 1 MiB; else null."},
+        "result_omitted": {**FLAG, "description": "The JSON result is larger: it is at `links.result`."},
+    }
+)
+
+EVENT = _object(
+    {
+        "request_id": ID,
+        "seq": {"type": "integer", "minimum": 1},
+        "type": {"type": "string", "enum": [type.value for type in EventType]},
+        "at": TIME,
+        "attempt": WHOLE,
+    },
+    open=True,
+)
+
+SCHEMAS: dict[str, Schema] = {
+    "Task": TASK,
+    "TaskBrief": _object(_BRIEF),
+    "Progress": PROGRESS,
+    "Links": LINKS,
+    "Event": EVENT,
+    "Accepted": _object(
+        {"request_id": ID, "status": STATUS, "links": ref("Links"), "access_token": TEXT}, optional=("access_token",)
+    ),
+    "TaskList": _object(
+        {
+            "tasks": {"type": "array", "items": ref("TaskBrief"), "maxItems": MOST_IDS},
+            "missing": {"type": "array", "items": TEXT, "description": "Of the ids that were asked for."},
+            "cursor": {**_nullable(TEXT), "description": "Asks for the next page; null on the last."},
+        }
+    ),
+    "EventPage": _object(
+        {
+            "request_id": ID,
+            "events": {"type": "array", "items": ref("Event")},
+            "after": WHOLE,
+            "next": {**WHOLE, "description": "The `starting_after` of the next page."},
+            "trimmed": {**FLAG, "description": "Events between `after` and the first one are no longer kept."},
+            "seq": WHOLE,
+            "done": FLAG,
+        }
+    ),
+    "Stats": _object(
+        {
+            "tasks": _object({status.value: WHOLE for status in Status}),
+            "oldest_waiting": _nullable(TIME),
+            "deliveries": _object({"owed": WHOLE, "dead": WHOLE}),
+            "process": _object({"waiting": WHOLE, "streams": ref("Streams")}),
+        }
+    ),
+    "Streams": _object({"open": WHOLE, "max": {**_nullable(WHOLE), "description": "null before the first was asked for."}}),
+    "Health": _object(
+        {"status": {"const": "ok"}, "checks": _object({"store": TEXT, "runner": TEXT}), "streams": ref("Streams")}
+    ),
+    "Seen": _object({"via": {"type": "string", "enum": ["poll", "stream", "push", "firestore"]}}, open=True),
+    "Problem": _object(
+        {
+            "type": {"type": "string", "enum": [*(kind.uri for kind in TYPES.values()), "about:blank"]},
+            "title": TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": TEXT,
+        },
+        optional=("detail",),
+        open=True,
+    ),
+}
+
+
+def _query(name: str, schema: Schema, description: str, **more: Any) -> Schema:
+    return {"name": name, "in": "query", "schema": schema, "description": description, **more}
+
+
+def _header(name: str, schema: Schema, description: str) -> Schema:
+    return {"name": name, "in": "header", "schema": schema, "description": description}
+
+
+def _list_of(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+_COMMAS = {"style": "form", "explode": False}
+
+PARAMETERS: dict[str, Schema] = {
+    "request_id": {"name": "request_id", "in": "path", "required": True, "schema": ID},
+    "access_token": _query(
+        "access_token",
+        TEXT,
+        "A signed, read-only token of this task, from its `202`. For who cannot send headers (RFC 6750, section 2.3).",
+    ),
+    "wait": _query(
+        "wait",
+        {"type": "number", "minimum": 0},
+        "Hold the answer back for up to so many seconds (cut to BGTASKS_MAX_WAIT). With `If-None-Match`, until there is "
+        "another version; without, until the task has ended. Answered at once where all places for that are taken.",
+    ),
+    "prefer": _header("Prefer", TEXT, "`wait=N` is as `?wait=N`."),
+    "if_none_match": _header("If-None-Match", TEXT, "The `ETag` of the version that the client has, or `*`."),
+    "starting_after": _query(
+        "starting_after", {"type": "string", "pattern": PLACE_PATTERN}, "The number of the last event that the client has."
+    ),
+    "last_event_id": _header(
+        "Last-Event-ID", {"type": "string", "pattern": PLACE_PATTERN}, "As `starting_after`, and wins over it."
+    ),
+    "event_limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Of a page; not of a stream."),
+    "many_ids": _query(
+        "ids", {**_list_of(ID), "minItems": 1, "maxItems": MOST_IDS}, "The tasks to follow.", required=True, **_COMMAS
+    ),
+    "many_starting_after": _query(
+        "starting_after",
+        _list_of({"type": "string", "pattern": ID_PATTERN.rstrip("$") + ":[0-9]{1,15}$"}),
+        "`<request_id>:<number>` for each task that is not to start from 0.",
+        **_COMMAS,
+    ),
+    "many_last_event_id": _header(
+        "Last-Event-ID", TEXT, "The `id` of the last event that the client has; it holds its place in every task."
+    ),
+    "many_access_token": _query("access_token", TEXT, "One token for each of `ids`, in their order, with commas between."),
+    "ids": _query("ids", {**_list_of(TEXT), "maxItems": MOST_IDS}, "These tasks, of any state.", **_COMMAS),
+    "status": _query("status", {**_list_of(STATUS), "minItems": 1}, "Tasks in one of these states.", **_COMMAS),
+    "seen": _query("seen", FLAG, "Tasks whose outcome a client has shown, or has not: `done` or not."),
+    "name": _query("name", TEXT, "Tasks of this name."),
+    "idempotency_key": _query(
+        "idempotency_key",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        "The tasks that were sent with this key: one for each endpoint it was used with. `name` narrows it down.",
+    ),
+    "limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Tasks in a page; 50 by default."),
+    "cursor": _query("cursor", TEXT, "The `cursor` of the page before."),
+}
+
+HEADERS: dict[str, Schema] = {
+    "ETag": {"schema": TEXT, "required": True, "description": "Strong; the number of the newest event."},
+    "Retry-After": {"schema": WHOLE, "description": "Seconds. Not there once there is nothing to wait for."},
+    "Retry-After-Required": {"schema": WHOLE, "required": True, "description": "Seconds."},
+    "Location": {"schema": TEXT, "required": True, "description": "Where the task is followed."},
+    "Task-Id": {"schema": ID, "required": True},
+    "Preference-Applied": {"schema": TEXT, "description": "The `Prefer` that was followed."},
+    "Allow": {"schema": TEXT, "required": True},
+    "WWW-Authenticate": {"schema": TEXT, "required": True},
+}
+
+COMPONENTS = {
+    "schemas": SCHEMAS,
+    "parameters": PARAMETERS,
+    "headers": {name: header for name, header in HEADERS.items()},
+}

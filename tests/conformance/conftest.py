@@ -1,0 +1,105 @@
+"""Every implementation of the store protocol, behind one fixture."""
+
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from flask_bgtasks.model import Claim, Kind, Task
+from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.sql import SqlStore
+
+T0 = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+class FakeClock:
+    """A clock that moves when it is told to, also backwards."""
+
+    def __init__(self):
+        self.now = T0
+
+    def __call__(self):
+        return self.now
+
+    def advance(self, seconds):
+        self.now += timedelta(seconds=seconds)
+
+
+class Bench:
+    """A store under test, and the few things that a test does with every store."""
+
+    def __init__(self, store, clock, set_back):
+        self.store = store
+        self.clock = clock
+        self._set_back = set_back
+
+    def new(self, **fields):
+        now = T0
+        values = {
+            "request_id": str(uuid.uuid4()),
+            "name": "process",
+            "kind": Kind.FUNCTION,
+            "created_at": now,
+            "updated_at": now,
+            "expires_after": timedelta(days=7),
+            **fields,
+        }
+        return Task(**values)
+
+    def create(self, *, input=None, deliveries=(), limits=None, **fields):
+        task = self.new(**fields)
+        return self.store.create(task, input=input or {}, deliveries=deliveries, limits=limits).task
+
+    def claim(self, request_id, *, seconds=60, worker="worker", deliveries=()):
+        lease = timedelta(seconds=seconds)
+        return self.store.claim(request_id, worker=worker, lease=lease, deliveries=deliveries)
+
+    def running(self, **fields):
+        task = self.create(**fields)
+        return self.claim(task.request_id).task
+
+    def expire_lease(self, request_id):
+        """The worker's process died, and its lease ran out."""
+        self._set_back(self, request_id)
+
+    def history(self, request_id):
+        return [(event.seq, event.type.value) for event in self.store.events(request_id)]
+
+
+def _by_clock(bench, request_id):
+    until = bench.store.get(request_id).lease_until
+    bench.clock.now = until + timedelta(seconds=1)
+
+
+def _by_sql(bench, request_id):
+    def operation(connection):
+        sql = bench.store._sql.update_task(("lease_until",))
+        number, _ = bench.store._select_to_change(connection, request_id)
+        connection.write(sql, {"task": number, "lease_until": 0})
+
+    bench.store._database.write(operation, durable=True)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def bench(request, tmp_path):
+    clock = FakeClock()
+    if request.param == "memory":
+        yield Bench(MemoryStore(clock=clock, max_events=300), clock, _by_clock)
+        return
+    if request.param == "sqlite":
+        store = SqlStore(f"sqlite:///{tmp_path}/tasks.sqlite3", clock=clock, max_events=300)
+        yield Bench(store, clock, _by_clock)
+    else:
+        store = SqlStore(request.getfixturevalue("new_postgresql_database")(), max_events=300)
+        yield Bench(store, None, _by_sql)
+    store.close()
+
+
+@pytest.fixture
+def store(bench):
+    return bench.store
+
+
+@pytest.fixture
+def claim_change():
+    return Claim("worker", timedelta(seconds=60))
