@@ -95,7 +95,7 @@ def _runs_here(definition: TaskDefinition, wish: Prefer) -> bool:
 
 
 def _run_here(parts: Parts, task: Task, definition: TaskDefinition, view_args: Mapping[str, Any]) -> Response:
-    """Run the task on the request's own thread, so that an app keeps the concurrency that it has without this library."""
+    """Run the task on the request's own thread: an app keeps the concurrency that it has without this library."""
     app = parts.state.app
     view = parts.state.view_function(definition)
 

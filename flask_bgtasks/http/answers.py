@@ -1,7 +1,7 @@
 """Answers to status polls, kept ready in memory: polls are what a backend sees most.
 
-An entry is good while the store's change token is the same, which is cheap to see; when something changed somewhere, the
-task's version decides. Knows no owner: every request is checked by who asks for the entry.
+An entry is good while the store's change token is the same, which is cheap to see; when something changed somewhere,
+the task's version decides. Knows no owner: every request is checked by who asks for the entry.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ MOST_ENTRIES = 2048
 MOST_BYTES = 32 * 2**20
 
 LOOK_SECONDS = 0.002
-"""Polls that come within this time of a look at the store share it; what this process writes is seen at once all the same.
+"""Polls that come within this time of a look at the store share it; what this process writes is seen at once.
 
-Each look lets go of Python's lock, and under load another thread takes it: 13% of the polls, in the measurement that this
-number comes from. A poll is at most this much behind what *another* process wrote, where streams may be 20 ms.
+Each look lets go of Python's lock, and under load another thread takes it: that cost 13% of the rate of polls. A poll
+is at most this much behind what *another* process wrote, where streams may be 20 ms.
 """
 
 

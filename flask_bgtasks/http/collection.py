@@ -121,7 +121,8 @@ def _answer(briefs: list[bytes], *, missing: list[str] | None = None, cursor: st
     response = Response(body, content_type="application/json")
     response.headers["Cache-Control"] = "private, no-cache"
     response.set_etag(hashlib.blake2b(body, digest_size=12).hexdigest())
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def _streams(parts: Parts) -> dict[str, int | None]:

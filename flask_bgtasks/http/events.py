@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from flask import Response, current_app, request
 
 from ..errors import AccessDenied, TaskNotFound
@@ -103,8 +101,7 @@ def _stream(parts: Parts, subscription: Subscription) -> Response:
     if request.method != "HEAD":
         slot = parts.stream_slot()
         runner, client_gone = parts.state.runner, gone(request.environ)
-        ended: Callable[[], bool] = lambda: runner.draining or client_gone()  # noqa: E731
-        teller = Teller(parts.state.watcher, subscription, ended=ended)
+        teller = Teller(parts.state.watcher, subscription, ended=lambda: runner.draining or client_gone())
         response.response = EventStream(teller.tell(), slot)
     return response
 
@@ -120,7 +117,7 @@ def _wanted(offered: tuple[str, ...]) -> str:
     :raises Problem: it wants none of them.
     """
     accept = request.accept_mimetypes
-    best = accept.best_match(offered, default=None)
+    best = accept.best_match(offered)
     if best is None and accept.provided:
         raise Problem("not-acceptable", f"there is {' and '.join(offered)}")
     return best or offered[0]

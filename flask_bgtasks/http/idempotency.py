@@ -1,4 +1,6 @@
-"""Reads the ``Idempotency-Key`` header, and says where a key counts (draft-ietf-httpapi-idempotency-key-header-07). Pure.
+"""Reads the ``Idempotency-Key`` header, and says where a key counts. No I/O.
+
+After draft-ietf-httpapi-idempotency-key-header-07; bare keys are taken too, since most clients send them so.
 
 A key belongs to one owner and one task name: two users who choose the same key never meet, nor do two endpoints.
 """

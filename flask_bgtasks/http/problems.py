@@ -14,6 +14,7 @@ from typing import Any
 
 from flask import Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.response import Response as SansResponse
 
 from ..errors import (
     AccessDenied,
@@ -75,8 +76,8 @@ TYPES: dict[str, ProblemType] = {
             "access-denied",
             401,
             "The access token is not valid",
-            "The ``access_token`` is wrong, too old or for another task. Its owner gets a new one with the ``202`` of the "
-            "task's result, or by sending the request again with its ``Idempotency-Key``.",
+            "The ``access_token`` is wrong, too old or for another task. Its owner gets a new one with the "
+            "``202`` of the task's result, or by sending the request again with its ``Idempotency-Key``.",
         ),
         ProblemType(
             "listing-refused",
@@ -223,13 +224,13 @@ def of_error(error: BackgroundTasksError) -> Problem:
     raise error
 
 
-def of_http_exception(error: HTTPException) -> Response:
+def of_http_exception(error: HTTPException) -> SansResponse:
     """Any other HTTP error under the blueprint: what it said, as a problem of no type of its own.
 
     ``about:blank`` says that the status code is all there is to know (RFC 9457, section 4.2.1).
     """
     if error.response is not None:
-        return Response.force_type(error.response)
+        return error.response
     status = error.code or 500
     document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     if error.description:

@@ -1,4 +1,4 @@
-"""Answers with what a task's view answered, as it was stored: status, content type, kept headers, body, byte for byte."""
+"""Answers with what a task's view answered, as it was stored: status, content type, kept headers, body."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The body of an event stream: everything that one or several tasks have in their history, then what is added, live.
 
 Made inside the request and read outside of it: it takes what it needs when it is made, and touches no request, no
-``current_app`` and no ``g`` (``stream_with_context`` would leave them current on the server's thread, Flask issue 6123).
+``current_app`` and no ``g`` (``stream_with_context`` leaves them current on the server's thread: Flask issue 6123).
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def progress(request_id: str) -> Response:
     if after is not None:
         response.headers["Retry-After"] = after
     response.headers["Cache-Control"] = "private, no-cache"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def result(request_id: str) -> Response:

@@ -35,7 +35,9 @@ def test_preferences_are_read(header, expected):
     assert parse(header) == expected
 
 
-@pytest.mark.parametrize("header", ["wait=abc", "wait=-1", "wait=", "wait", "wait=nan", "wait=inf", 'wait="', "=5", "@"])
+@pytest.mark.parametrize(
+    "header", ["wait=abc", "wait=-1", "wait=", "wait", "wait=nan", "wait=inf", 'wait="', "=5", "@"]
+)
 def test_a_malformed_preference_is_ignored(header):
     assert parse(header) == NOTHING
 

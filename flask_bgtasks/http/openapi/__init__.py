@@ -1,6 +1,6 @@
 """The description of the blueprint (OpenAPI 3.1), written by hand and held against the running blueprint by the suite.
 
-``paths`` says what each call takes and answers, ``schemas`` how the documents look; here they are put together for one app.
+``paths`` says what each call takes and answers, ``schemas`` how the documents look; here they are put together.
 """
 
 from __future__ import annotations

@@ -10,11 +10,8 @@ from .schemas import ref
 Item = dict[str, Any]
 
 
-def _problems(*names: str, **headers: str) -> dict[str, Item]:
-    """Responses for these problems, those of one status together.
-
-    :param headers: a header for a status, ``s401="WWW-Authenticate"``.
-    """
+def _problems(*names: str) -> dict[str, Item]:
+    """Responses for these problems, those of one status together."""
     by_status: dict[int, list[str]] = {}
     for name in names:
         by_status.setdefault(TYPES[name].status, []).append(name)
@@ -31,11 +28,10 @@ def _problems(*names: str, **headers: str) -> dict[str, Item]:
     return made
 
 
-def _json(schema: str, description: str, *headers: str, **renamed: str) -> Item:
+def _json(schema: str, description: str, *headers: str) -> Item:
     response: Item = {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
-    names = {name: name for name in headers} | {k.replace("_", "-"): v for k, v in renamed.items()}
-    if names:
-        response["headers"] = {name: ref(component, "headers") for name, component in names.items()}
+    if headers:
+        response["headers"] = {name: ref(name, "headers") for name in headers}
     return response
 
 
@@ -57,10 +53,10 @@ def _call(id: str, summary: str, parameters: list[str], responses: dict[str, Ite
 _READ = ("access-denied", "task-not-found", "task-expired", "store-unavailable")
 _WRITE = ("task-not-found", "task-expired", "store-unavailable")
 
-_STREAM = {
-    "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where to go "
-    "on. First `retry:`. A `ping` event every 15 s has no id. A `snapshot` event, the task as it stands, comes in place of "
-    "events that are no longer kept. The stream ends after the terminal event, or when its time is over.",
+_STREAM: Item = {
+    "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where "
+    "to go on. First `retry:`. A `ping` event every 15 s has no id. A `snapshot` event, the task as it stands, comes "
+    "in place of events that are no longer kept. Ends after the terminal event, or when its time is over.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 
@@ -69,10 +65,11 @@ STATUS = _call(
     "How a task stands",
     ["request_id", "wait", "prefer", "if_none_match", "access_token"],
     {
-        "200": _json(
-            "Task", "The task, a failed one too.", "ETag", "Retry-After", "Preference-Applied"
-        ),
-        "304": {"description": "It is still the version that the client has.", "headers": {"ETag": ref("ETag", "headers")}},
+        "200": _json("Task", "The task, a failed one too.", "ETag", "Retry-After", "Preference-Applied"),
+        "304": {
+            "description": "It is still the version that the client has.",
+            "headers": {"ETag": ref("ETag", "headers")},
+        },
         **_problems("bad-parameter", *_READ),
     },
 )
@@ -116,7 +113,8 @@ MANY_EVENTS = _call(
     {
         "200": {
             **_STREAM,
-            "description": _STREAM["description"] + " An event's `id:` begins with `<request_id>:<number>` and holds the "
+            "description": _STREAM["description"]
+            + " An event's `id:` begins with `<request_id>:<number>` and holds the "
             "client's place in every task; ids that do not exist are named in a first `missing` event.",
         },
         "204": _empty("All tasks have ended and the client has everything."),
@@ -133,8 +131,8 @@ RESULT = _call(
         "204": _empty("It finished without a result."),
         **_problems("bad-parameter", *_READ, "task-cancelled"),
         "default": {
-            "description": "The stored answer, byte for byte: the view's own status, content type and body, `200` for a "
-            "function's value. A task that failed before its view could answer is a `task-failed` problem, `500`.",
+            "description": "The stored answer, byte for byte: the view's own status, content type and body, `200` for "
+            "a function's value. A task that failed before its view could answer is a `task-failed` problem, `500`.",
             "headers": {"Task-Id": ref("Task-Id", "headers")},
         },
     },

@@ -132,7 +132,9 @@ SCHEMAS: dict[str, Schema] = {
             "process": _object({"waiting": WHOLE, "streams": ref("Streams")}),
         }
     ),
-    "Streams": _object({"open": WHOLE, "max": {**_nullable(WHOLE), "description": "null before the first was asked for."}}),
+    "Streams": _object(
+        {"open": WHOLE, "max": {**_nullable(WHOLE), "description": "null before the first was asked for."}}
+    ),
     "Health": _object(
         {"status": {"const": "ok"}, "checks": _object({"store": TEXT, "runner": TEXT}), "streams": ref("Streams")}
     ),
@@ -174,13 +176,15 @@ PARAMETERS: dict[str, Schema] = {
     "wait": _query(
         "wait",
         {"type": "number", "minimum": 0},
-        "Hold the answer back for up to so many seconds (cut to BGTASKS_MAX_WAIT). With `If-None-Match`, until there is "
-        "another version; without, until the task has ended. Answered at once where all places for that are taken.",
+        "Hold the answer back for up to so many seconds (cut to BGTASKS_MAX_WAIT). With `If-None-Match`, until there "
+        "is another version; without, until the task has ended. Answered at once where all places for that are taken.",
     ),
     "prefer": _header("Prefer", TEXT, "`wait=N` is as `?wait=N`."),
     "if_none_match": _header("If-None-Match", TEXT, "The `ETag` of the version that the client has, or `*`."),
     "starting_after": _query(
-        "starting_after", {"type": "string", "pattern": PLACE_PATTERN}, "The number of the last event that the client has."
+        "starting_after",
+        {"type": "string", "pattern": PLACE_PATTERN},
+        "The number of the last event that the client has.",
     ),
     "last_event_id": _header(
         "Last-Event-ID", {"type": "string", "pattern": PLACE_PATTERN}, "As `starting_after`, and wins over it."
@@ -198,7 +202,9 @@ PARAMETERS: dict[str, Schema] = {
     "many_last_event_id": _header(
         "Last-Event-ID", TEXT, "The `id` of the last event that the client has; it holds its place in every task."
     ),
-    "many_access_token": _query("access_token", TEXT, "One token for each of `ids`, in their order, with commas between."),
+    "many_access_token": _query(
+        "access_token", TEXT, "One token for each of `ids`, in their order, with commas between."
+    ),
     "ids": _query("ids", {**_list_of(TEXT), "maxItems": MOST_IDS}, "These tasks, of any state.", **_COMMAS),
     "status": _query("status", {**_list_of(STATUS), "minItems": 1}, "Tasks in one of these states.", **_COMMAS),
     "seen": _query("seen", FLAG, "Tasks whose outcome a client has shown, or has not: `done` or not."),
@@ -215,7 +221,6 @@ PARAMETERS: dict[str, Schema] = {
 HEADERS: dict[str, Schema] = {
     "ETag": {"schema": TEXT, "required": True, "description": "Strong; the number of the newest event."},
     "Retry-After": {"schema": WHOLE, "description": "Seconds. Not there once there is nothing to wait for."},
-    "Retry-After-Required": {"schema": WHOLE, "required": True, "description": "Seconds."},
     "Location": {"schema": TEXT, "required": True, "description": "Where the task is followed."},
     "Task-Id": {"schema": ID, "required": True},
     "Preference-Applied": {"schema": TEXT, "description": "The `Prefer` that was followed."},
@@ -226,5 +231,5 @@ HEADERS: dict[str, Schema] = {
 COMPONENTS = {
     "schemas": SCHEMAS,
     "parameters": PARAMETERS,
-    "headers": {name: header for name, header in HEADERS.items()},
+    "headers": HEADERS,
 }

@@ -303,15 +303,10 @@ class SqliteDatabase(Database):
             raw.execute("BEGIN IMMEDIATE")
             create_schema(raw, self.dialect)
             raw.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.DatabaseError:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and "readonly" not in str(error):
-                raise
-            raise ConfigurationError(
-                f"BGTASKS_STORE: {self._path!r} cannot be used ({error}). "
-                "Name a file that is an SQLite database, or is not there yet, in a folder that this user may write"
-            ) from error
+            raise
 
     def close(self) -> None:
         with self._writer_lock, self._watch_lock:
@@ -361,8 +356,9 @@ def create_schema(raw: Any, dialect: Any) -> None:
 
 
 def _unavailable(path: str, error: sqlite3.Error) -> BackgroundTasksError:
-    if isinstance(error, sqlite3.OperationalError) and "unable to open" in str(error):
+    if any(text in str(error) for text in ("unable to open", "not a database", "readonly")):
         return ConfigurationError(
-            f"BGTASKS_STORE: {path!r} cannot be opened ({error}). Its folder has to be there, and writable by this user"
+            f"BGTASKS_STORE: {path!r} cannot be opened ({error}). Name a file that is an SQLite database or not there "
+            "yet. Its folder has to be there, and writable by this user"
         )
     return StoreUnavailable(f"the task store {path!r} cannot be used right now: {error}")

@@ -1,0 +1,253 @@
+"""Any sequence of changes, allowed and refused, held against an oracle that knows nothing of the model's code."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
+from flask_bgtasks.model import (
+    Cancel,
+    Complete,
+    Entry,
+    EventType,
+    Fail,
+    Kind,
+    MarkSeen,
+    Progress,
+    Renew,
+    Reopen,
+    Report,
+    RequestCancel,
+    Result,
+    Task,
+)
+from flask_bgtasks.stores.base import Owed
+from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.sql import SqlStore
+from tests.conformance.conftest import T0, FakeClock
+
+LEASE = 30
+TERMINAL = ("completed", "failed", "cancelled")
+
+
+class Oracle:
+    """What DESIGN's promises say of one task, in the plainest way."""
+
+    def __init__(self):
+        self.status = "started"
+        self.attempt = 0
+        self.history = ["accepted"]
+        self.shown = 0.0
+        self.lease_until = None
+        self.asked_to_stop = False
+        self.seen = False
+        self.result = None
+        self.owed = ["accepted"]
+
+    def tell(self, type, *, owed=True):
+        self.history.append(type)
+        if owed:
+            self.owed.append(type)
+
+    def holds(self, attempt):
+        return self.status == "processing" and self.attempt == attempt
+
+    def end(self, status, result=None):
+        self.status, self.result = status, result
+        self.tell(status)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Drives a store and the oracle side by side."""
+
+    make_store = None  # a function of a clock
+
+    def __init__(self):
+        super().__init__()
+        self.clock = FakeClock()
+        self.store = type(self).make_store(self.clock)
+        self.oracles = {}
+
+    ids = Bundle("ids")
+
+    def teardown(self):
+        self.store.close()
+
+    @rule(target=ids)
+    def create(self):
+        task = Task(str(uuid.uuid4()), "n", Kind.VIEW, T0, T0, timedelta(days=1))
+        self.store.create(task, input={}, deliveries=[Owed("sink")])
+        self.oracles[task.request_id] = Oracle()
+        return task.request_id
+
+    @rule(seconds=st.integers(-20, 60))
+    def time_passes_or_jumps_back(self, seconds):
+        self.clock.advance(seconds)
+
+    @rule(id=ids)
+    def claim(self, id):
+        oracle = self.oracles[id]
+        if oracle.status in TERMINAL:
+            expected = TaskFinished
+        elif oracle.status == "processing" and oracle.lease_until > self.clock.now:
+            expected = AlreadyClaimed
+        else:
+            expected = None
+            oracle.status, oracle.attempt = "processing", oracle.attempt + 1
+            oracle.lease_until = self.clock.now + timedelta(seconds=LEASE)
+            oracle.tell("started")
+        self.expect(
+            expected,
+            lambda: self.store.claim(id, worker="w", lease=timedelta(seconds=LEASE), deliveries=[Owed("sink")]),
+        )
+
+    @rule(id=ids, attempt=st.integers(0, 3))
+    def renew(self, id, attempt):
+        oracle = self.oracles[id]
+        if holds := oracle.holds(attempt):
+            oracle.lease_until = self.clock.now + timedelta(seconds=LEASE)
+        self.change(id, Renew(attempt, timedelta(seconds=LEASE)), None if holds else LeaseLost)
+
+    @rule(id=ids, attempt=st.integers(0, 3), percentage=st.floats(0, 100), chunks=st.integers(0, 2))
+    def report(self, id, attempt, percentage, chunks):
+        oracle = self.oracles[id]
+        if holds := oracle.holds(attempt):
+            for _ in range(chunks):
+                oracle.tell("output", owed=False)
+            oracle.tell("progress", owed=False)
+            oracle.shown = max(oracle.shown, percentage)
+        entries = tuple(Entry(EventType.OUTPUT, self.clock.now, {"chunks": [str(n)]}) for n in range(chunks))
+        progress = Progress(self.clock.now, attempt, percentage)
+        self.change(id, Report(attempt, entries, progress), None if holds else LeaseLost)
+
+    @rule(id=ids, attempt=st.integers(0, 3), how=st.sampled_from(["completed", "failed", "cancelled"]))
+    def end(self, id, attempt, how):
+        oracle, body = self.oracles[id], b"result"
+        change = {
+            "completed": Complete(attempt, Result(body)),
+            "failed": Fail(attempt, "no"),
+            "cancelled": Cancel(attempt),
+        }[how]
+        if holds := oracle.holds(attempt):
+            oracle.end(how, body if how == "completed" else None)
+            if how == "completed":
+                oracle.shown = 100.0
+        self.change(id, change, None if holds else LeaseLost)
+
+    @rule(id=ids)
+    def request_cancel(self, id):
+        oracle = self.oracles[id]
+        if oracle.status == "started":
+            oracle.end("cancelled")
+        elif oracle.status == "processing" and not oracle.asked_to_stop:
+            oracle.asked_to_stop = True
+            oracle.tell("cancel_requested")
+        self.change(id, RequestCancel(), None)
+
+    @rule(id=ids)
+    def retry(self, id):
+        oracle = self.oracles[id]
+        if allowed := oracle.status in ("failed", "cancelled"):
+            oracle.status, oracle.asked_to_stop, oracle.seen, oracle.result = "started", False, False, None
+            oracle.tell("reopened")
+        self.change(id, Reopen(), None if allowed else TransitionRefused)
+
+    @rule(id=ids)
+    def see(self, id):
+        oracle = self.oracles[id]
+        if ended := oracle.status in TERMINAL:
+            oracle.seen = True
+        self.change(id, MarkSeen("poll"), None if ended else TransitionRefused)
+
+    @precondition(lambda self: any(o.status in TERMINAL for o in self.oracles.values()))
+    @rule(target=ids, id=consumes(ids))
+    def delete(self, id):
+        if self.oracles[id].status not in TERMINAL:
+            self.expect(TransitionRefused, lambda: self.store.delete(id))
+            return id
+        self.store.delete(id)
+        del self.oracles[id]
+        with pytest.raises(TaskNotFound):
+            self.store.get(id)
+        return multiple()
+
+    def change(self, id, change, expected):
+        self.expect(expected, lambda: self.store.transition(id, change, deliveries=[Owed("sink")]))
+
+    def expect(self, expected, call):
+        if expected is None:
+            call()
+            return
+        with pytest.raises(expected) as refused:
+            call()
+        assert type(refused.value) is expected
+
+    @invariant()
+    def the_store_says_what_the_oracle_says(self):
+        for id, oracle in self.oracles.items():
+            task, events = self.store.get(id), self.store.events(id)
+            assert task.status.value == oracle.status
+            assert task.attempt == oracle.attempt
+            assert [e.type.value for e in events] == oracle.history
+            assert [e.seq for e in events] == list(range(1, task.seq + 1))
+            assert (task.seen_at is not None) == oracle.seen
+            assert (task.progress.percentage if task.progress else 0.0) == oracle.shown
+            result = self.store.load_result(id)
+            assert (result.body if result else None) == oracle.result
+            assert (task.expire_at is not None) == (oracle.status in TERMINAL)
+        assert self.store.stats().deliveries_owed == sum(len(o.owed) for o in self.oracles.values())
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def machine(request, tmp_path):
+    def make_store(clock):
+        if request.param == "memory":
+            return MemoryStore(clock=clock)
+        return SqlStore(f"sqlite:///{tmp_path / uuid.uuid4().hex}.sqlite3", clock=clock, synchronous="NORMAL")
+
+    return type("Machine", (StoreMachine,), {"make_store": staticmethod(make_store)})
+
+
+LIMITS = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+def test_any_sequence_of_changes_leaves_what_the_promises_say(machine):
+    run_state_machine_as_test(machine, settings=LIMITS)
+
+
+class Careless(MemoryStore):
+    """A store with a planted fault: it does not look who holds the task."""
+
+    def transition(self, request_id, change, **kwargs):
+        if hasattr(change, "attempt"):
+            object.__setattr__(change, "attempt", self.get(request_id).attempt)
+        return super().transition(request_id, change, **kwargs)
+
+
+class Forgetful(MemoryStore):
+    """A store with a planted fault: it owes nothing."""
+
+    def transition(self, request_id, change, **kwargs):
+        return super().transition(request_id, change)
+
+
+@pytest.mark.parametrize("faulty", [Careless, Forgetful])
+def test_the_machine_finds_a_planted_fault(faulty):
+    broken = type("Broken", (StoreMachine,), {"make_store": staticmethod(lambda clock: faulty(clock=clock))})
+
+    with pytest.raises(BaseException) as found:
+        run_state_machine_as_test(broken, settings=settings(LIMITS, database=None, print_blob=False))
+    assert not isinstance(found.value, KeyboardInterrupt)

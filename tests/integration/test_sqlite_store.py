@@ -1,0 +1,475 @@
+"""What is special about SQLite: shared commits, the disk, other processes, forks."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
+from flask_bgtasks.model import Claim, Complete, Kind, Report, Task
+from flask_bgtasks.stores.base import Limits, TaskQuery
+from flask_bgtasks.stores.sql import SqlStore, sqlite
+from flask_bgtasks.stores.sql.rows import EPOCH
+
+ROOT = Path(__file__).resolve().parents[2]
+LEASE = timedelta(seconds=60)
+
+
+def new(**fields):
+    return Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "tasks.sqlite3"
+
+
+@pytest.fixture
+def make(path):
+    made = []
+
+    def make(**kwargs):
+        store = SqlStore(f"sqlite:///{path}", **kwargs)
+        made.append(store)
+        return store
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def traced(make):
+    """A store whose writer's statements are recorded."""
+    store, statements = make(), []
+    store.create(new(), input={})
+    store._database._writer.raw.set_trace_callback(statements.append)
+    return store, statements
+
+
+class Held:
+    """An operation that keeps the writer's transaction open until it is let go."""
+
+    def __init__(self, store):
+        self.entered, self.go = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=store._database.write, args=(self._wait,), kwargs={"durable": False})
+
+    def _wait(self, connection):
+        self.entered.set()
+        assert self.go.wait(10)
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.entered.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        self.go.set()
+        self.thread.join(10)
+
+
+def queued(store, count):
+    """Wait until so many operations wait behind the one that is held."""
+    waiting = threading.Event()
+    while len(store._database._queue) < count:
+        waiting.wait(0.001)
+
+
+def start(call):
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, outcome
+
+
+# -- shared commits
+
+
+def test_operations_that_come_together_share_one_transaction(traced):
+    store, statements = traced
+    with Held(store) as held:
+        threads = [start(lambda: store.create(new(), input={})) for _ in range(10)]
+        queued(store, 10)
+        statements.clear()
+        held.go.set()
+        for thread, _ in threads:
+            thread.join(10)
+
+    assert [s for s in statements if s == "COMMIT"] == ["COMMIT"] * 2  # the held one's, and theirs
+    assert store.stats().by_status == {"started": 11}
+
+
+def test_a_refused_operation_does_not_disturb_those_beside_it(traced):
+    store, _ = traced
+    running = store.create(new(), input={}).task.request_id
+    store.claim(running, worker="w", lease=LEASE)
+    with Held(store) as held:
+        good = [start(lambda: store.create(new(), input={})) for _ in range(3)]
+        thread, refused = start(lambda: store.transition(running, Complete(7)))
+        good += [start(lambda: store.create(new(), input={})) for _ in range(3)]
+        queued(store, 7)
+        held.go.set()
+        for one, _ in [*good, (thread, None)]:
+            one.join(10)
+
+    assert isinstance(refused[0], LeaseLost)
+    assert all(not isinstance(outcome[0], Exception) for _, outcome in good)
+    assert store.stats().by_status == {"started": 7, "processing": 1}
+
+
+def test_an_operation_that_fails_half_way_is_undone_and_the_others_are_kept(traced):
+    store, _ = traced
+
+    def half_way(connection):
+        connection.write("INSERT INTO bgtasks_meta (key, value) VALUES ('half', 'way')", {})
+        raise ValueError("half-way")
+
+    with Held(store) as held:
+        before = start(lambda: store.create(new(), input={}))
+        queued(store, 1)
+        thread, failed = start(lambda: store._database.write(half_way, durable=True))
+        queued(store, 2)
+        after = start(lambda: store.create(new(), input={}))
+        queued(store, 3)
+        held.go.set()
+        for one, _ in (before, (thread, None), after):
+            one.join(10)
+
+    assert isinstance(failed[0], ValueError)
+    assert store.stats().by_status == {"started": 3}
+    left = store._database.read(lambda c: c.execute("SELECT * FROM bgtasks_meta WHERE key = 'half'").fetchall())
+    assert left == []
+
+
+def test_an_operation_that_fails_half_way_alone_is_undone_too(traced):
+    store, _ = traced
+
+    def half_way(connection):
+        connection.write("INSERT INTO bgtasks_meta (key, value) VALUES ('half', 'way')", {})
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        store._database.write(half_way, durable=True)
+    store.create(new(), input={})
+    left = store._database.read(lambda c: c.execute("SELECT * FROM bgtasks_meta WHERE key = 'half'").fetchall())
+    assert left == []
+
+
+def test_readers_do_not_wait_for_a_long_transaction(traced):
+    store, _ = traced
+    task = store.create(new(), input={}).task
+    with Held(store):
+        assert store.get(task.request_id) == task
+
+
+# -- the disk
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    """Counts what is brought to disk, by file."""
+    real, calls = os.fsync, []
+
+    def fsync(fd):
+        calls.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        real(fd)
+
+    monkeypatch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", fsync)
+    return calls
+
+
+def test_what_is_promised_is_on_disk_when_the_call_returns(make, syncs):
+    store = make()
+    task = store.create(new(), input={}).task
+    assert syncs == ["tasks.sqlite3-wal"]
+    store.claim(task.request_id, worker="w", lease=LEASE)
+    store.save_progress(task.request_id, attempt=1, progress=None)
+    store.renew(task.request_id, attempt=1, lease=LEASE)
+    assert len(syncs) == 1
+    store.transition(task.request_id, Complete(1))
+
+    assert len(syncs) == 2
+
+
+def test_normal_waits_for_no_disk(make, syncs):
+    make(synchronous="NORMAL").create(new(), input={})
+
+    assert syncs == []
+
+
+def test_a_refused_operation_waits_for_no_disk(make, syncs):
+    store = make()
+    task = store.create(new(), input={}).task
+    with pytest.raises(LeaseLost):
+        store.transition(task.request_id, Complete(1))
+
+    assert len(syncs) == 1
+
+
+def test_one_sync_serves_all_who_committed_before_it_began(make, monkeypatch):
+    store = make()
+    store.create(new(), input={})
+    real, entered, go, calls = os.fsync, threading.Event(), threading.Event(), []
+
+    def slow(fd):
+        calls.append(1)
+        entered.set()
+        assert go.wait(10)
+        real(fd)
+
+    monkeypatch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", slow)
+    first = start(lambda: store.create(new(), input={}))
+    assert entered.wait(10)
+    others = [start(lambda: store.create(new(), input={})) for _ in range(9)]
+    waiting = threading.Event()
+    while len(store._database._sync._turn._waiters) < 9:
+        waiting.wait(0.001)
+    go.set()
+    for thread, _ in [first, *others]:
+        thread.join(10)
+
+    assert len(calls) == 2  # the first's, and one for all who came while it ran
+    assert store.stats().by_status == {"started": 11}
+
+
+def test_a_disk_that_fails_is_said_and_the_next_write_tries_again(make, monkeypatch):
+    store = make()
+
+    def broken(fd):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", broken)
+        with pytest.raises(StoreUnavailable, match="cannot be brought to disk"):
+            store.create(new(), input={})
+
+    store.create(new(), input={})
+
+
+def test_a_full_disk_refuses_and_leaves_nothing_half_done(make):
+    store = make()
+    task = store.create(new(), input={}).task
+    raw = store._database._writer.raw
+    raw.execute(f"PRAGMA max_page_count={raw.execute('PRAGMA page_count').fetchone()[0] + 2}")
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.create(new(), input={"text": "x" * 100_000})
+
+    assert store.stats().by_status == {"started": 1}
+    raw.execute("PRAGMA max_page_count=1000000")
+    store.create(new(), input={"text": "x" * 100_000})
+    assert store.get(task.request_id) == task
+
+
+def test_a_database_that_another_process_holds_is_unavailable_not_broken(make, path, monkeypatch):
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
+    store = make()
+    store.create(new(), input={})
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        store.create(new(), input={})
+    other.execute("ROLLBACK")
+    other.close()
+
+    store.create(new(), input={})
+
+
+# -- opening
+
+
+def test_nothing_is_opened_before_it_is_needed(make, path):
+    make()
+
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        (lambda path: path.write_bytes(b"not a database at all" * 100), "not a database"),
+        (lambda path: path.mkdir(), "cannot be opened"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_mend(make, path, prepare, says):
+    prepare(path)
+
+    with pytest.raises(ConfigurationError, match="BGTASKS_STORE") as refused:
+        make().check()
+    assert says in str(refused.value)
+    assert str(path) in str(refused.value)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    store = SqlStore(f"sqlite:///{tmp_path}/missing/tasks.sqlite3")
+
+    with pytest.raises(ConfigurationError, match="Its folder has to be there"):
+        store.check()
+
+
+def test_a_file_of_a_newer_version_is_refused(make, path):
+    make().check()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE bgtasks_meta SET value = '99'")
+
+    with pytest.raises(ConfigurationError, match="made by a newer flask-bgtasks"):
+        make().check()
+
+
+# -- other processes
+
+CHILD = """
+import sys, uuid
+from datetime import timedelta
+from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.rows import EPOCH
+store = SqlStore("sqlite:///" + sys.argv[1])
+for n in range(int(sys.argv[2])):
+    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
+    print(store.create(task, input={"n": n}).task.request_id, flush=True)
+"""
+
+
+def child(path, count):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", CHILD, str(path), str(count)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+
+
+def test_processes_that_start_at_once_share_one_file(make, path):
+    children = [child(path, 100) for _ in range(4)]
+    ids = [line.strip() for process in children for line in process.communicate(timeout=60)[0].splitlines()]
+
+    assert [process.returncode for process in children] == [0] * 4
+    assert len(ids) == 400
+    assert make().stats().by_status == {"started": 400}
+
+
+def test_what_was_acknowledged_survives_kill_9(make, path):
+    process = child(path, 100_000)
+    acknowledged = [process.stdout.readline().strip() for _ in range(200)]
+    process.send_signal(signal.SIGKILL)
+    acknowledged += [line.strip() for line in process.communicate(timeout=30)[0].splitlines() if len(line) == 37]
+    store = make()
+
+    for request_id in acknowledged:
+        assert store.get(request_id).status is Status.STARTED
+        assert "n" in store.load_input(request_id)
+
+
+def test_a_child_of_fork_opens_its_own_connections(make):
+    store = make()
+    task = store.create(new(), input={}).task
+    token = store.change_token()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - the child
+        try:
+            store.claim(task.request_id, worker="child", lease=LEASE)
+            os._exit(0 if store.get(task.request_id).attempt == 1 else 1)
+        except BaseException:
+            os._exit(2)
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert store.change_token() != token
+    assert store.get(task.request_id).worker == "child"
+    store.transition(task.request_id, Complete(1))
+
+
+def test_a_change_elsewhere_changes_the_token(make, path):
+    here, there = make(), make()
+    here.check()
+    before = here.change_token()
+    assert here.change_token() == before
+    there.create(new(), input={})
+
+    assert here.change_token() != before
+
+
+# -- indexes
+
+
+@pytest.fixture
+def plan(make):
+    store = make()
+    store.create(new(owner="ada"), input={})
+
+    def plan(sql, parameters):
+        rows = store._database.read(lambda c: c.execute("EXPLAIN QUERY PLAN " + sql, parameters).fetchall())
+        return " / ".join(row[3] for row in rows)
+
+    plan.store = store
+    return plan
+
+
+def test_the_hot_statements_use_their_indexes(plan):
+    sql = plan.store._sql
+    expected = {
+        (sql.select_task, "id"): "sqlite_autoindex_bgtasks_tasks_1",
+        (sql.select_by_scope, "scope"): "bgtasks_tasks_scope",
+        (sql.count_waiting, "most"): "bgtasks_tasks_waiting",
+        (sql.count_waiting_of_owner, "owner most"): "bgtasks_tasks_waiting",
+        (sql.select_events, "id after most"): "USING PRIMARY KEY",
+        (sql.select_due, "sink now most"): "bgtasks_deliveries_owed",
+    }
+    for (text, names), index in expected.items():
+        steps = plan(text, dict.fromkeys(names.split(), 1))
+
+        assert index in steps, steps
+        assert re.search(r"SCAN bgtasks_\w+(?! USING)\b(?! USING)", steps) is None, steps
+        assert "TEMP B-TREE" not in steps, steps
+
+
+@pytest.mark.parametrize(
+    ("ask", "index"),
+    [
+        (lambda store: store.expired_leases(), "bgtasks_tasks_leases"),
+        (lambda store: store.purge(EPOCH), "bgtasks_tasks_expire"),
+        (lambda store: store.find(TaskQuery(owner="ada")), "bgtasks_tasks_newest"),
+    ],
+)
+def test_the_scans_use_their_indexes(plan, ask, index, monkeypatch):
+    store, seen = plan.store, []
+    original = store._sql.cold
+
+    def cold(statement):
+        seen.append(original(statement))
+        return seen[-1]
+
+    monkeypatch.setattr(store._sql, "cold", cold)
+    ask(store)
+
+    assert index in plan(*seen[0])
+
+
+def test_a_thousand_waiting_tasks_are_not_counted_for_each_new_one(traced):
+    store, statements = traced
+    limits = Limits(max_queued=10_000)
+    for _ in range(200):
+        store.create(new(), input={}, limits=limits)
+
+    assert sum("count(*)" in s for s in statements) < 10
+
+
+def test_a_report_of_nothing_still_checks_the_holder(make):
+    store = make()
+    task = store.create(new(), input={}).task
+    store.transition(task.request_id, Claim("w", LEASE))
+
+    with pytest.raises(LeaseLost):
+        store.transition(task.request_id, Report(2))

@@ -1,0 +1,141 @@
+"""The state machine: every change in every state, allowed or refused."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
+from flask_bgtasks.model import (
+    Cancel,
+    Claim,
+    Complete,
+    Event,
+    EventType,
+    Fail,
+    Kind,
+    MarkSeen,
+    Progress,
+    Renew,
+    Reopen,
+    Report,
+    RequestCancel,
+    Result,
+    Task,
+    accepted,
+)
+
+T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+MINUTE = timedelta(minutes=1)
+
+
+def task(status, **fields):
+    running = {"attempt": 1, "lease_until": T0 + MINUTE, "worker": "w"} if status is Status.PROCESSING else {}
+    ended = {"attempt": 1, "completed_at": T0, "expire_at": T0 + MINUTE} if status.terminal else {}
+    values = {"request_id": "t", "name": "n", "kind": Kind.VIEW, "created_at": T0, "updated_at": T0}
+    return Task(**{**values, "expires_after": MINUTE, "status": status, "seq": 5, **running, **ended, **fields})
+
+
+CHANGES = {
+    "claim": Claim("w", MINUTE),
+    "renew": Renew(1, MINUTE),
+    "report": Report(1, progress=Progress(T0, 1, 10.0)),
+    "complete": Complete(1, Result(b"1")),
+    "fail": Fail(1, "no"),
+    "cancel": Cancel(1),
+    "request_cancel": RequestCancel(),
+    "reopen": Reopen(),
+    "seen": MarkSeen("poll"),
+}
+S, P, OK, BAD, GONE = Status.STARTED, Status.PROCESSING, Status.COMPLETED, Status.FAILED, Status.CANCELLED
+
+# What each change makes of each state: the state after it, or the refusal.
+TABLE = {
+    "claim": {S: P, P: AlreadyClaimed, OK: TaskFinished, BAD: TaskFinished, GONE: TaskFinished},
+    "renew": {S: LeaseLost, P: P, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "report": {S: LeaseLost, P: P, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "complete": {S: LeaseLost, P: OK, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "fail": {S: LeaseLost, P: BAD, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "cancel": {S: LeaseLost, P: GONE, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "request_cancel": {S: GONE, P: P, OK: OK, BAD: BAD, GONE: GONE},
+    "reopen": {S: TransitionRefused, P: TransitionRefused, OK: TransitionRefused, BAD: S, GONE: S},
+    "seen": {S: TransitionRefused, P: TransitionRefused, OK: OK, BAD: BAD, GONE: GONE},
+}
+
+
+@pytest.mark.parametrize("status", list(Status), ids=lambda s: s.value)
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_change_in_each_state(name, status):
+    before, expected = task(status), TABLE[name][status]
+    if isinstance(expected, Status):
+        outcome = CHANGES[name].apply(before, T0)
+
+        assert outcome.task.status is expected
+        assert [e.seq for e in outcome.events] == list(range(6, 6 + len(outcome.events)))
+        assert outcome.task.seq == 5 + len(outcome.events)
+    else:
+        with pytest.raises(expected) as refused:
+            CHANGES[name].apply(before, T0)
+        assert type(refused.value) is expected
+
+
+@pytest.mark.parametrize("name", ["renew", "report", "complete", "fail", "cancel"])
+def test_another_attempts_change_is_refused(name):
+    with pytest.raises(LeaseLost, match="attempt 1 no longer holds it"):
+        CHANGES[name].apply(task(P, attempt=2), T0)
+
+
+def test_the_first_event_of_a_task_is_its_acceptance():
+    outcome = accepted(task(S, seq=0))
+
+    assert outcome.events == (Event(1, EventType.ACCEPTED, T0, 0, {"name": "n"}),)
+    assert outcome.owed == outcome.events[0]
+
+
+def test_an_expired_lease_lets_the_next_attempt_in_and_says_so():
+    outcome = CHANGES["claim"].apply(task(P), T0 + MINUTE)
+
+    assert outcome.task.attempt == 2
+    assert outcome.events[0].data == {"recovered": True}
+
+
+def test_a_holder_whose_lease_ran_out_goes_on_while_nobody_took_over():
+    assert CHANGES["complete"].apply(task(P), T0 + 5 * MINUTE).task.status is OK
+
+
+def test_completion_is_a_hundred_percent_and_dates_the_end():
+    done = CHANGES["complete"].apply(task(P, progress=Progress(T0, 1, 40.0, "Write", 2, 5)), T0).task
+
+    assert (done.progress.percentage, done.progress.step, done.progress.eta_seconds) == (100.0, "Write", 0.0)
+    assert (done.completed_at, done.expire_at, done.lease_until, done.worker) == (T0, T0 + MINUTE, None, None)
+
+
+def test_a_failure_keeps_where_it_was():
+    failed = Fail(1, "no", progress=Progress(T0, 1, 30.0)).apply(task(P, progress=Progress(T0, 1, 40.0)), T0)
+
+    assert failed.task.progress.percentage == 40.0
+    assert failed.events[-1].data == {"error_message": "no", "progress_percentage": 40.0}
+
+
+def test_a_task_that_was_cancelled_while_it_ran_may_still_complete():
+    asked = CHANGES["request_cancel"].apply(task(P), T0).task
+
+    assert asked.cancel_requested_at == T0
+    assert CHANGES["complete"].apply(asked, T0).task.status is OK
+
+
+def test_a_retry_keeps_the_history_the_percentage_and_the_attempt():
+    opened = CHANGES["reopen"].apply(task(BAD, progress=Progress(T0, 1, 40.0), error_message="no"), T0)
+
+    assert (opened.task.seq, opened.task.attempt, opened.task.progress.percentage) == (6, 1, 40.0)
+    assert (opened.task.error_message, opened.drop_result) == (None, True)
+
+
+def test_what_ran_where_it_stood_cannot_be_retried():
+    with pytest.raises(TransitionRefused, match="cannot be run from here"):
+        CHANGES["reopen"].apply(task(BAD, kind=Kind.TRACKED), T0)
+
+
+def test_only_lifecycle_events_are_owed_to_sinks():
+    assert CHANGES["report"].apply(task(P), T0).owed is None
+    assert CHANGES["renew"].apply(task(P), T0).owed is None
+    assert CHANGES["claim"].apply(task(S), T0).owed.type is EventType.STARTED
