@@ -1,0 +1,91 @@
+"""flask-bgtasks as it comes: the SQLite store and the threads of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from flask_bgtasks import BackgroundTasks, current_task, step
+
+from .subject import LONGEST_WAIT_SECONDS, REPORTS, Subject
+
+WORKERS = 4
+
+bgtasks = BackgroundTasks()
+gate = threading.Event()  # what `hold` waits for
+
+
+@bgtasks.task
+def noop() -> int:
+    """Does nothing."""
+    return 1
+
+
+@bgtasks.task
+def hold() -> None:
+    """Keeps a worker busy, with nothing."""
+    gate.wait(LONGEST_WAIT_SECONDS)
+
+
+@bgtasks.task
+def report(calls: int) -> float:
+    """Report ``calls`` times; the seconds that it took."""
+    with step("Drawing"):
+        begun = time.perf_counter()
+        for _ in range(calls // len(REPORTS)):
+            for details, fraction in REPORTS:
+                current_task.update(details=details, fraction=fraction)
+        return time.perf_counter() - begun
+
+
+class Measured(Subject):
+    """:param synchronous: ``BGTASKS_SQLITE_SYNCHRONOUS``."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, **options)
+        self.app = Flask("ours", instance_path=str(folder))
+        self.app.config["BGTASKS_WORKERS"] = WORKERS
+        self.app.config["BGTASKS_SQLITE_SYNCHRONOUS"] = options.get("synchronous", "FULL")
+        bgtasks.init_app(self.app)
+        self._context = self.app.app_context()
+        self._context.push()
+
+    def versions(self) -> str:
+        return f"flask-bgtasks {version('flask-bgtasks')}, Flask {version('flask')}, Python {platform.python_version()}"
+
+    def close(self) -> None:
+        gate.set()
+        self._context.pop()
+
+    def submit_one(self) -> Any:
+        return noop.submit()
+
+    def wait_for(self, handle: Any) -> None:
+        handle.wait(timeout=LONGEST_WAIT_SECONDS)
+
+    def submit_idle(self) -> Any:
+        self._last = noop.submit()
+
+    @contextlib.contextmanager
+    def nobody_works(self) -> Iterator[None]:
+        gate.clear()
+        holding = [hold.submit() for _ in range(WORKERS)]
+        stop = time.monotonic() + 5
+        while any(handle.status.value == "started" for handle in holding) and time.monotonic() < stop:
+            time.sleep(0.005)
+        try:
+            yield
+        finally:
+            gate.set()
+            self._last.wait(timeout=LONGEST_WAIT_SECONDS)
+
+    def report(self, calls: int) -> float:
+        return float(report.submit(calls).wait(timeout=LONGEST_WAIT_SECONDS))

@@ -1,0 +1,96 @@
+"""The servers that a run needs: Redis for the peers, gunicorn for the polls. Loopback, free ports, ended with the block."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+HOST = "127.0.0.1"
+START_SECONDS = 20.0
+GRACE_SECONDS = 10.0
+
+
+class ServerFailed(Exception):
+    """A server cannot be had; the text says why."""
+
+
+@contextlib.contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """A Redis that keeps nothing on disk, which is the fastest that it can be; its URL."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise ServerFailed("redis-server is not installed (Debian's package of that name)")
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [program, "--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    with _running(command, folder / "log", port=port):
+        yield f"redis://{HOST}:{port}"
+
+
+@contextlib.contextmanager
+def gunicorn(app: str, folder: Path, *, environ: Mapping[str, str]) -> Iterator[str]:
+    """One worker process with eight threads, as the aim says; its URL."""
+    folder.mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
+    command += ["--bind", f"{HOST}:{port}", "--keep-alive", "30", "--no-control-socket", app]
+    if "--no-control-socket" not in _options_of_gunicorn():
+        command.remove("--no-control-socket")
+    with _running(command, folder / "gunicorn.log", port=port, environ={**environ, "BENCH_FOLDER": str(folder)}):
+        yield f"http://{HOST}:{port}"
+
+
+def _options_of_gunicorn() -> str:
+    done = subprocess.run([sys.executable, "-m", "gunicorn", "--help"], capture_output=True, text=True, timeout=30)
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], log: Path, *, port: int, environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **(environ or {})},
+            start_new_session=True,  # Ctrl-C is the harness's
+        )
+    try:
+        _wait_for(port, process, log)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    stop = time.monotonic() + START_SECONDS
+    while time.monotonic() < stop:
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
+            raise ServerFailed(f"{Path(process.args[0]).name} ended at once: {lines[-1]}")  # type: ignore[index]
+        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise ServerFailed(f"nothing listens on port {port} after {START_SECONDS:g} s")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
