@@ -62,8 +62,9 @@ quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Pyth
 soak: $(VENV)/.dev backends ## the long form of the tests that have one (marked `soak`)
 	$(BIN)/python -m pytest -m soak --timeout 0
 
-bench: .bench-venv/.bench ## measure, into tests/benchmarks/results/
-	.bench-venv/bin/python -m tests.benchmarks
+bench: .bench-venv/.bench ## measure beside Celery, RQ, Dramatiq, Huey and DBOS (BENCH='--only polls --peers none')
+	@tests/backends/install.sh redis wrk || echo "going on without them" >&2
+	.bench-venv/bin/python -m tests.benchmarks --json tests/benchmarks/results/latest.json $(BENCH)
 
 docs: $(VENV)/.dev ## build the documentation into docs/_build/html; a warning is an error
 	@echo "== docs"
@@ -102,6 +103,10 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
-.bench-venv/.bench: pyproject.toml | .bench-venv/bin/python
+# A peer that does not install is named by the run as not installed, and keeps nobody else out.
+.bench-venv/.bench: pyproject.toml tests/benchmarks/peers/requirements.txt | .bench-venv/bin/python
 	.bench-venv/bin/python -m pip install --quiet --editable . gunicorn
+	@sed 's/ *#.*//; /^$$/d' tests/benchmarks/peers/requirements.txt | while read -r peer; do \
+		.bench-venv/bin/python -m pip install --quiet "$$peer" </dev/null || echo "not installed: $$peer" >&2; \
+	done
 	@touch $@

@@ -115,8 +115,8 @@ class Work:
     def _each(self, sections: Sequence[Section]) -> Iterator[Section]:
         """Go through the sections, saying which one is being worked on, at the demo's pace."""
         for section in track(sections):
-            name = section.title or f"section {section.number}"
-            current_task.update(details=f"{section.number} of {len(sections)}: {name}")
+            place = f"{section.number} of {len(sections)}"
+            current_task.update(details=f"{place}: {section.title}" if section.title else place)
             self.pace.wait()
             yield section
 

@@ -1,4 +1,4 @@
-"""Flask views that generate content for a minute become stored tasks that always finish, and are followed from anywhere.
+"""Flask views that generate content for a minute become stored tasks, which finish and are followed from anywhere.
 
 These names are the public API; nothing else is promised.
 """

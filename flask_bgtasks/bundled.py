@@ -20,6 +20,7 @@ from .stores.base import Store
 
 @hookimpl(trylast=True)
 def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
+    """``memory://``, ``sqlite://``, ``postgresql://``."""
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "memory":
         from .stores.memory import MemoryStore
@@ -38,6 +39,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 @hookimpl(trylast=True)
 def bgtasks_make_runner(app: Flask, name: str, run: Callable[[str], Any], settings: Settings) -> Runner | None:
+    """``threads`` and ``inline``."""
     if name == "threads":
         return ThreadRunner(run, workers=settings.workers)
     if name == "inline":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -142,16 +143,27 @@ def stored_response(response: Response) -> Result:
     return Result(body, response.status_code, response.headers.get("Content-Type", ""), headers)
 
 
-def describe(error: BaseException) -> str:
-    """One line for the user: what went wrong, without a traceback.
+MESSAGE_LENGTH = 1000  # characters of an error's text that are stored and shown
 
-    An HTTP error says its description. Any other says its message: it is the app's own text, and the owner's to read.
+_SECRET = re.compile(
+    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # a URL's user and password
+    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]+"  # what follows an authorization scheme
+    r"|\b(?:sk|pk|rk|ghp|gho|xox[a-z]|AKIA|AIza)[-_A-Za-z0-9]{8,}"  # keys that name their issuer
+    r"|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=password=)|(?<=passwd=)|(?<=pwd=))[^\s&,;'\"]+"
+    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]+"  # a JSON Web Token
+)
+"""What must not reach a client in an error's text. A net, not a wall: what an app writes into an exception it shows."""
+
+
+def describe(error: BaseException) -> str:
+    """One line for the user: what went wrong, without a traceback, and without what looks like a credential.
+
+    An HTTP error says its description, which the app wrote for the client. Any other says its message.
     """
     if isinstance(error, HTTPException):
         return error.description or error.name
-    if isinstance(error, KeyError):  # its message is only the key
-        return f"KeyError: {error}"
-    return str(error) or type(error).__name__
+    text = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)  # its message is only the key
+    return _SECRET.sub("***", text)[:MESSAGE_LENGTH] or type(error).__name__
 
 
 def _error_response(app: Flask, error: Exception, *, propagate: bool) -> Response:

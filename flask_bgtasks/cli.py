@@ -55,4 +55,5 @@ def register(state: AppState) -> None:
 
 def _line(task: Task) -> str:
     percentage = task.progress.percentage if task.progress else 0
-    return f"{task.request_id}  {task.status.value:<10} {percentage:>5.1f}%  {documents.rfc3339(task.created_at)}  {task.name}"
+    created = documents.rfc3339(task.created_at)
+    return f"{task.request_id}  {task.status.value:<10} {percentage:>5.1f}%  {created}  {task.name}"

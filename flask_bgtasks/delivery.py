@@ -113,10 +113,6 @@ class Deliveries:
         for lane in self._lanes.values():
             lane.wake()
 
-    def start(self) -> None:
-        """Start the lanes, so that what was left owed is delivered without anything happening here first."""
-        self.wake()
-
     def offer_progress(self, task: Task, progress: Progress) -> None:
         """The newest progress of a running task; replaces what a slow sink has not taken yet."""
         for name in self._progress_to:

@@ -51,7 +51,7 @@ DURATIONS_FRESH_SECONDS = 10.0
 """How long the averages of earlier runs are used before they are read again."""
 
 FINISH_PATIENCE_SECONDS = 60.0
-"""How long the end of a task is tried again while the store is out of reach; then its lease runs out, and it is recovered."""
+"""How long the end of a task is tried again while the store is out of reach; then its lease runs out."""
 
 _SIGNALS: dict[EventType, Signal] = {
     EventType.ACCEPTED: signals.task_accepted,
@@ -136,12 +136,13 @@ class Engine:
             return made
 
         running = self._running(attempt.task, self._registry.find(attempt.task.name))
+        before = pipeline.current()
         try:
             self._conclude(attempt.task, running, answer)
         except calling.Propagated as carried:
             raise carried.error from carried.error.__cause__
         finally:
-            pipeline.leave()
+            pipeline.leave(before)
         if response is None:  # cancelled: there is no answer of the view's
             response = Response(f"task {request_id} was cancelled\n", status=409, mimetype="text/plain")
         return response
@@ -152,7 +153,7 @@ class Engine:
         attempt = self._claim(request_id)
         running = self._running(attempt.task, self._registry.find(attempt.task.name))
         self._flusher.add(running)
-        pipeline.enter(running)
+        before = pipeline.enter(running)
         try:
             yield running
         except TaskCancelled:
@@ -166,16 +167,15 @@ class Engine:
             self._finish(attempt.task, running, Answer(running.result))
         finally:
             self._flusher.remove(running)
-            pipeline.leave()
+            pipeline.leave(before)
 
     def _claim(self, request_id: str) -> Attempt:
-        attempt = self._store.claim(
+        return self._store.claim(
             request_id,
             worker=self._worker,
             lease=self._settings.lease,
             deliveries=self._deliveries.owed(""),
         )
-        return attempt
 
     @contextmanager
     def _attempt(self, request_id: str) -> Iterator[tuple[Attempt, Running, TaskDefinition] | None]:
@@ -282,7 +282,7 @@ class Engine:
         task: Task,
         status: Status,
     ) -> bool:
-        """Store the end, with everything that was reported and not stored yet, in one transition; whether it counted."""
+        """Store the end and everything that was reported and not stored yet, in one transition; whether it counted."""
         with running.flush_lock:
             if self._flusher.get(running.request_id) is not running or running.stopped == SUPERSEDED:
                 return False  # ended by hand, or taken over: there is nothing more to say

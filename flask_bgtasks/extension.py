@@ -20,6 +20,7 @@ from .handles import TaskHandle
 from .model import Kind, Status, Task
 from .notifications import Notification
 from .owners import OwnerLoader
+from .pipeline import current_task
 from .settings import PREFIX
 from .state import KEY, AppState, build, current_state
 from .tracked import TrackedTask
@@ -362,6 +363,9 @@ def _is_plain() -> bool:
 
 
 def _owner(state: AppState, owner: str | None) -> str | None:
-    if owner is not None or not has_request_context():
+    """The owner that was named, or the task's that this code runs in, or the request's."""
+    if owner is not None:
         return owner
-    return state.owners.current()
+    if current_task:
+        return current_task.owner
+    return state.owners.current() if has_request_context() else None

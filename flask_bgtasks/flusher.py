@@ -50,13 +50,14 @@ class Flusher:
         self._lock = threading.Lock()  # protects _thread's creation
         self._thread: threading.Thread | None = None
         self._awake = threading.Event()
-        self._running: dict[str, tuple[Running, float]] = {}  # by id, with the monotonic time of the next renewal
+        self._running: dict[str, Running] = {}  # by id; each step on it is one, so it needs no lock
         self._token: Hashable | None = None
         self._looked = 0.0
 
     def add(self, running: Running) -> None:
         """An attempt begins here."""
-        self._running[running.request_id] = (running, time.monotonic() + self._lease.total_seconds() / 3)
+        running.renew_at = time.monotonic() + self._lease.total_seconds() / 3
+        self._running[running.request_id] = running
         if not self._awake.is_set():
             self._awake.set()
         if self._thread is None:
@@ -71,14 +72,13 @@ class Flusher:
 
     def get(self, request_id: str) -> Running | None:
         """The attempt of this task that runs here, if one does."""
-        entry = self._running.get(request_id)
-        return entry[0] if entry is not None else None
+        return self._running.get(request_id)
 
     def stop_running(self, request_id: str, why: str = CANCELLED) -> None:
         """Tell the attempt, if it runs here, to stop at its next report."""
-        entry = self._running.get(request_id)
-        if entry is not None:
-            entry[0].stop(why)
+        running = self._running.get(request_id)
+        if running is not None:
+            running.stop(why)
 
     def _serve(self) -> None:
         while True:
@@ -89,18 +89,18 @@ class Flusher:
                 if self._running:  # one came between the look and the clearing
                     self._awake.set()
                 continue
-            for running, renew_at in list(self._running.values()):
-                self._serve_one(running, renew_at)
+            for running in list(self._running.values()):
+                if running.stopped != SUPERSEDED:
+                    self._serve_one(running)
             self._look_for_cancellations()
 
-    def _serve_one(self, running: Running, renew_at: float) -> None:
+    def _serve_one(self, running: Running) -> None:
         try:
             self.flush(running)
-            if time.monotonic() >= renew_at:
+            if time.monotonic() >= running.renew_at:
                 task = self._store.renew(running.request_id, attempt=running.attempt, lease=self._lease)
+                running.renew_at = time.monotonic() + self._lease.total_seconds() / 3
                 self._heed(running, task)
-                if running.request_id in self._running:
-                    self.add(running)
         except (LeaseLost, TaskNotFound):
             running.stop(SUPERSEDED)
         except BackgroundTasksError as error:  # the store is out of reach: what was taken went back, and is tried again
@@ -150,8 +150,8 @@ class Flusher:
         self._token, self._looked = token, time.monotonic()
         try:
             for request_id, seq in self._store.versions(list(self._running)).items():
-                entry = self._running.get(request_id)
-                if entry is not None and seq > entry[0].seq:
-                    self._heed(entry[0], self._store.get(request_id))
+                running = self._running.get(request_id)
+                if running is not None and seq > running.seq:
+                    self._heed(running, self._store.get(request_id))
         except BackgroundTasksError as error:
             log.warning("cannot look for cancelled tasks: %s", error)

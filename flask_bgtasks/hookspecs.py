@@ -73,12 +73,12 @@ def bgtasks_request_owner(app: Flask, request: Request) -> str | None:
 
 @hookspec(firstresult=True)
 def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
-    """Make the store for a ``BGTASKS_STORE`` whose scheme this plugin knows. In ``init_app``: connect to nothing yet."""
+    """Make the store for a ``BGTASKS_STORE`` whose scheme this plugin knows. In ``init_app``: connect to nothing."""
 
 
 @hookspec(firstresult=True)
 def bgtasks_make_runner(app: Flask, name: str, run: Callable[[str], Any], settings: Settings) -> Runner | None:
-    """Make the runner that ``BGTASKS_RUNNER`` names; it has ``run(request_id)`` called. In ``init_app``: start nothing."""
+    """Make the runner that ``BGTASKS_RUNNER`` names; it calls ``run(request_id)``. In ``init_app``: start nothing."""
 
 
 @hookspec

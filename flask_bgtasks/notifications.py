@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 from .model import Status, Task
 
-Notify = Union[str, Callable[..., Any], None]
+Notify = str | Callable[..., Any] | None
 """A title, a format string over the result's fields, or ``function(task, result_data)`` giving a
 :class:`Notification`, a title, or None for no notification."""
 

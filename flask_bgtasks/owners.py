@@ -125,7 +125,7 @@ class Access:
         return [task for task in tasks if task.owner in (None, owner) and not task.expired(now)]
 
     def sign(self, request_id: str) -> str | None:
-        """A token that lets its bearer read this one task for ``BGTASKS_ACCESS_TOKEN_SECONDS``; None without SECRET_KEY."""
+        """A token that lets its bearer read this one task for a while; None without the app's ``SECRET_KEY``."""
         signer = self._signer()
         return None if signer is None else signer.dumps(request_id)
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from contextlib import ContextDecorator
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Union
 
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .model import Entry, EventType, Progress, Result
@@ -57,6 +57,7 @@ class Running:
         self.dirty = False
         self.stopped: str | None = None  # why the pipeline has to stop, None while it may go on
         self.result: Result | None = None  # of a tracked attempt, where it gives one
+        self.renew_at = 0.0  # when the lease is due to be renewed, by time.monotonic
         self.seq = 0  # the newest event that the flusher knows of
         self._clock = clock
         self._monotonic = monotonic
@@ -202,14 +203,25 @@ class Running:
 _node: contextvars.ContextVar[tuple[Running, Node] | None] = contextvars.ContextVar("bgtasks_step", default=None)
 
 
-def enter(running: Running) -> None:
-    """Make an attempt the current one of this context. The engine calls it; the context ends with the run."""
+Current = Union["tuple[Running, Node]", None]
+"""The attempt and the step that a context is in."""
+
+
+def current() -> Current:
+    """What this context is in, None outside a task."""
+    return _node.get()
+
+
+def enter(running: Running) -> Current:
+    """Make an attempt the current one of this context; what was current before, for :func:`leave`."""
+    before = _node.get()
     _node.set((running, running.plan.root))
+    return before
 
 
-def leave() -> None:
-    """Undo :func:`enter` where the context goes on after the run (a request's own thread)."""
-    _node.set(None)
+def leave(before: Current) -> None:
+    """Undo :func:`enter`, where the context goes on after the run (a request's own thread)."""
+    _node.set(before)
 
 
 class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Drawing")

@@ -133,6 +133,13 @@ class Answers:
         """The task was deleted here, which is no commit that others are told of."""
         self._entries.pop(root + request_id, None)
 
+    def look_again(self) -> None:
+        """Share no earlier look with what is asked for next: something is known to have changed.
+
+        Who waits for a change is woken by the commit too, and may be here before :meth:`_committed` was called.
+        """
+        self._looked = (-1, 0.0, None)
+
     def _token(self) -> Hashable | None:
         commits, until, token = self._looked
         now = time.monotonic()
@@ -148,6 +155,9 @@ class Answers:
         self._commits += 1
 
     def _keep(self, key: str, entry: Entry) -> Entry:
+        before = self._entries.get(key)
+        if before is not None and before.task.seq > entry.task.seq:
+            return before  # another thread read it later and was here first
         self._entries[key] = entry
         try:
             self._entries.move_to_end(key)

@@ -34,6 +34,7 @@ def status(request_id: str) -> Response:
         entry = answers.get(request_id, root)
         seconds = _wait_asked(parts, headers)
         if seconds and _wait(parts, entry.task, seconds, reached=_worth_waiting_for(entry), headers=headers):
+            answers.look_again()
             entry = answers.get(request_id, root)
     else:
         entry = answers.get(request_id, root)

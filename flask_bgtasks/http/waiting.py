@@ -1,4 +1,4 @@
-"""Waits for a task inside a request: long polls, ``Prefer: wait``, repeated requests. Each wait holds a thread.
+"""Waits for a task inside a request: long polls, ``Prefer: wait``, repeated requests. Each wait holds a thread."""
 
 from __future__ import annotations
 

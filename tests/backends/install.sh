@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the named things need, where they are missing. Asks nothing.
 #
-#   install.sh venv|postgresql|chromium …
+#   install.sh venv|postgresql|chromium|redis|wrk …
 #
 # As root, or with sudo. Where neither is to be had it says what is missing and goes on: the tests that need it
 # are skipped with a reason, and fail under CI=true.
@@ -18,6 +18,10 @@ for thing in "$@"; do
                 packages+=(postgresql) ;;
         chromium)
             command -v chromium >/dev/null || packages+=(chromium) ;;
+        redis)
+            command -v redis-server >/dev/null || packages+=(redis-server) ;;
+        wrk)
+            command -v wrk >/dev/null || packages+=(wrk) ;;
         *)
             echo "install.sh: nothing is known about '$thing'" >&2
             exit 2 ;;

@@ -1,4 +1,4 @@
-"""The other end of a subject's pipe: starts its process, asks it for one round at a time, and ends all that it started."""
+"""The other end of a subject's pipe: starts its process, asks it for one round at a time, and ends all of it."""
 
 from __future__ import annotations
 

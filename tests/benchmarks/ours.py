@@ -88,4 +88,7 @@ class Measured(Subject):
             self._last.wait(timeout=LONGEST_WAIT_SECONDS)
 
     def report(self, calls: int) -> float:
-        return float(report.submit(calls).wait(timeout=LONGEST_WAIT_SECONDS))
+        handle = report.submit(calls)
+        seconds = float(handle.wait(timeout=LONGEST_WAIT_SECONDS))
+        assert handle.progress.details == REPORTS[-1][0], "what was reported last is not what is stored"
+        return seconds

@@ -1,4 +1,4 @@
-"""The servers that a run needs: Redis for the peers, gunicorn for the polls. Loopback, free ports, ended with the block."""
+"""The servers that a run needs: Redis for the peers, gunicorn for the polls. Loopback only, ended with the block."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -34,22 +35,34 @@ def redis(folder: Path) -> Iterator[str]:
         yield f"redis://{HOST}:{port}"
 
 
+@dataclass(frozen=True)
+class Gunicorn:
+    """A running gunicorn."""
+
+    url: str
+    pid: int
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time that its worker has used, all threads; None where the system does not tell."""
+        try:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            fields = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split() for child in children]
+        except OSError:
+            return None
+        return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def gunicorn(app: str, folder: Path, *, environ: Mapping[str, str]) -> Iterator[str]:
-    """One worker process with eight threads, as the aim says; its URL."""
+def gunicorn(app: str, folder: Path, *, environ: Mapping[str, str]) -> Iterator[Gunicorn]:
+    """One worker process with eight threads, as the aim says."""
     folder.mkdir(parents=True)
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--bind", f"{HOST}:{port}", "--keep-alive", "30", "--no-control-socket", app]
-    if "--no-control-socket" not in _options_of_gunicorn():
-        command.remove("--no-control-socket")
-    with _running(command, folder / "gunicorn.log", port=port, environ={**environ, "BENCH_FOLDER": str(folder)}):
-        yield f"http://{HOST}:{port}"
-
-
-def _options_of_gunicorn() -> str:
-    done = subprocess.run([sys.executable, "-m", "gunicorn", "--help"], capture_output=True, text=True, timeout=30)
-    return done.stdout
+    command += ["--bind", f"{HOST}:{port}", "--keep-alive", "30", app]
+    with _running(
+        command, folder / "gunicorn.log", port=port, environ={**environ, "BENCH_FOLDER": str(folder)}
+    ) as process:
+        yield Gunicorn(f"http://{HOST}:{port}", process.pid)
 
 
 @contextlib.contextmanager

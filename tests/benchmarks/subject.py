@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.02
 LONGEST_WAIT_SECONDS = 30.0
 """For one result; what takes longer is broken."""
 
-REPORTS = [("section %d of 100" % i, i / 100) for i in range(100)]
+REPORTS = [(f"section {i} of 100", i / 100) for i in range(100)]
 """What a pipeline tells of itself, made beforehand: only the telling is measured."""
 
 
@@ -81,13 +81,15 @@ class Subject:
                 times.append(time.perf_counter() - begun)
         return statistics.median(times) * 1e6
 
-    def throughput(self, *, count: int) -> float:
+    def throughput(self, *, count: int, seconds: float) -> float:
         """Tasks per second, from the first submit to the last result, each of which is waited for."""
+        handles = []
         begun = time.perf_counter()
-        handles = [self.submit_one() for _ in range(count)]
+        while len(handles) < count and time.perf_counter() < begun + seconds:
+            handles.append(self.submit_one())
         for handle in handles:
             self.wait_for(handle)
-        return count / (time.perf_counter() - begun)
+        return len(handles) / (time.perf_counter() - begun)
 
     def latency(self, *, count: int, seconds: float) -> float:
         """Milliseconds from a submit to its visible result while nothing else runs, the median."""

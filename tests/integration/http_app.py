@@ -88,7 +88,7 @@ def make(store: str, folder: Path, *, config: dict[str, Any] | None = None, **se
     :param settings: of the extension, by lower-case name.
     """
     app = Flask("studio", instance_path=str(folder))
-    app.config.update({"TESTING": True, "PROPAGATE_EXCEPTIONS": False, "SECRET_KEY": "for tests", **(config or {})})
+    app.config.update({"SECRET_KEY": "for tests", **(config or {})})
     bgtasks = BackgroundTasks()
     studio = Studio(app, bgtasks)
     _add_views(studio)

@@ -674,3 +674,40 @@ def test_a_tracked_request_cannot_be_retried(make_app, bg):
             raise KeyError("x")
         with pytest.raises(TransitionRefused, match="cannot be run from here"):
             bg.retry(task.request_id)
+
+
+def test_a_task_that_a_task_submits_belongs_to_the_same_owner(make_app, bg, finished, state):
+    app, children = make_app(), []
+
+    @bg.owner_loader
+    def owner():
+        return request.headers["Authorization"]  # not there in a run: it is not stored
+
+    @bg.task
+    def part():
+        return 1
+
+    @app.post("/process")
+    @bg.background
+    def process():
+        children.append(part.submit().request_id)
+        return {}
+
+    accepted = app.test_client().post("/process", headers={"Authorization": "ada"})
+
+    assert finished(app, accepted).status is Status.COMPLETED
+    assert state(app).store.get(children[0]).owner == "ada"
+
+
+def test_a_tracked_block_inside_a_task_leaves_the_task_as_it_was(make_app, bg):
+    app = make_app()
+
+    @bg.task
+    def outer():
+        mine = current_task.request_id
+        with step("Outer"), bg.track_request("inner") as inner, step("Inner"):
+            assert current_task.request_id == inner.request_id != mine
+        return current_task.request_id == mine
+
+    with app.app_context():
+        assert outer.submit().wait(timeout=10) is True

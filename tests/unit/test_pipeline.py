@@ -39,7 +39,7 @@ def make_running():
         return running
 
     yield make
-    pipeline.leave()
+    pipeline.leave(None)
 
 
 def kinds(entries):

@@ -35,7 +35,9 @@ class Measured(Subject):
         self._idle = nobodys.task()(noop.func)
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(
-            worker("-m", "huey.bin.huey_consumer", f"{__name__}.huey", "--workers", "4", "--worker-type", "thread", "-q")
+            worker(
+                "-m", "huey.bin.huey_consumer", f"{__name__}.huey", "--workers", "4", "--worker-type", "thread", "-q"
+            )
         )
 
     def versions(self) -> str:

@@ -1,0 +1,338 @@
+"""`make bench`: the library beside its peers, in one run on one machine, as a table with the aims.
+
+python -m tests.benchmarks [--only update,submit,throughput,latency,polls] [--peers celery,…|none] \
+    [--rounds N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import aims, harness, load, polls, servers
+from .driver import Driver, DriverFailed
+from .harness import RowFailed, Series
+
+PEERS = {"celery": "Celery", "rq": "RQ", "dramatiq": "Dramatiq", "huey": "Huey", "dbos": "DBOS"}
+NEED_REDIS = ("celery", "rq", "dramatiq")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a section: whom to ask, with what, and what is done there."""
+
+    name: str
+    subject: str
+    arguments: dict[str, Any]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One of the questions."""
+
+    key: str
+    title: str
+    command: str
+    unit: str
+    rounds: int
+    seconds: float
+    rows: tuple[Row, ...]
+
+
+@dataclass
+class Measured:
+    """A section with its figures."""
+
+    key: str
+    title: str
+    unit: str
+    notes: dict[str, str]
+    series: dict[str, Series]
+    beside: dict[str, dict[str, Series]] = dataclasses.field(default_factory=dict)
+    """More figures of the rows, by what they are."""
+
+
+def _submit(count: int) -> dict[str, Any]:
+    return {"count": count, "seconds": 0.8}
+
+
+def _many(count: int) -> dict[str, Any]:
+    return {"count": count, "seconds": 2.5}
+
+
+ALONE = {"count": 40, "seconds": 1.5}
+
+SECTIONS = (
+    Section(
+        "update", "1  one progress report, from inside a running task", "update", "µs", 9, 30,
+        (
+            Row("ours", "ours", {"calls": 20_000}, "current_task.update(details=…, fraction=…)"),
+            Row("RQ", "rq", {"calls": 300}, "job.meta[…] = …; job.save_meta()"),
+            Row("Celery", "celery", {"calls": 200}, "self.update_state(state=…, meta=…)"),
+            Row("DBOS", "dbos", {"calls": 40}, "DBOS.set_event(…)"),
+        ),
+    ),
+    Section(
+        "submit-full", "2a one submit that survives a power cut", "submit", "µs", 11, 40,
+        (
+            Row("ours", "ours", _submit(200), "BGTASKS_SQLITE_SYNCHRONOUS=FULL, the default"),
+            Row("bare insert", "bare", _submit(200), "sqlite3, one INSERT and COMMIT, WAL, synchronous=FULL"),
+            Row("DBOS", "dbos", _submit(100), "enqueue, SQLite as it opens it (FULL)"),
+        ),
+    ),
+    Section(
+        "submit-normal", "2b one submit that survives a killed process", "submit", "µs", 11, 40,
+        (
+            Row("ours", "ours-normal", _submit(300), "BGTASKS_SQLITE_SYNCHRONOUS=NORMAL"),
+            Row("bare insert", "bare-normal", _submit(300), "the same with synchronous=NORMAL"),
+            Row("Dramatiq", "dramatiq", _submit(300), "to Redis, which keeps nothing on disk here"),
+            Row("RQ", "rq", _submit(300), "to the same Redis"),
+            Row("Celery", "celery", _submit(300), "to the same Redis"),
+            Row("Huey", "huey", _submit(200), "SqliteHuey as it comes"),
+        ),
+    ),
+    Section(
+        "throughput", "3  no-op tasks, from the first submit to the last result", "throughput", "tasks/s", 5, 75,
+        (
+            Row("ours", "ours", _many(2000), "SQLite (FULL), 4 threads of the submitting process"),
+            Row("Dramatiq", "dramatiq", _many(1000), "Redis, 1 process of 4 threads"),
+            Row("Huey", "huey", _many(400), "SQLite, consumer of 4 threads"),
+            Row("Celery", "celery", _many(400), "Redis, prefork worker of 4"),
+            Row("DBOS", "dbos", _many(150), "SQLite, 4 threads of the submitting process"),
+            Row("RQ", "rq", _many(40), "Redis, one worker that forks per job"),
+            Row("ours, NORMAL", "ours-normal", _many(2000), "as the first row, synchronous=NORMAL"),
+        ),
+    ),
+    Section(
+        "latency", "4  one task on an idle process, from submit to visible result (p50)", "latency", "ms", 5, 75,
+        (
+            Row("ours", "ours", ALONE, "SQLite (FULL)"),
+            Row("Celery", "celery", ALONE, "Redis"),
+            Row("Huey", "huey", ALONE, "SQLite; result looked for every ms"),
+            Row("Dramatiq", "dramatiq", ALONE, "Redis"),
+            Row("DBOS", "dbos", ALONE, "SQLite"),
+            Row("RQ", "rq", ALONE, "Redis, forks"),
+            Row("ours, NORMAL", "ours-normal", ALONE, "SQLite, synchronous=NORMAL"),
+        ),
+    ),
+)  # fmt: skip
+
+POLL_ROUNDS = 6
+POLL_SECONDS = 110.0
+
+SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ours": ("ours", {"synchronous": "FULL"}),
+    "ours-normal": ("ours", {"synchronous": "NORMAL"}),
+    "bare": ("bare", {"synchronous": "FULL"}),
+    "bare-normal": ("bare", {"synchronous": "NORMAL"}),
+    **{peer: (f"peers.{peer}_peer", {}) for peer in PEERS},
+}
+
+ONLY = ("update", "submit", "throughput", "latency", "polls")
+
+
+# -- measuring -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _subjects(names: Sequence[str], folder: Path, redis: str | None) -> Iterator[dict[str, Driver | str]]:
+    """The started subjects; of one that does not start the reason."""
+    found: dict[str, Driver | str] = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            if name in NEED_REDIS and redis is None:
+                found[name] = "no Redis"
+                continue
+            module, options = SUBJECTS[name]
+            driver = Driver(f"{__package__}.{module}", folder / name, environ={"BENCH_REDIS": redis or ""}, **options)
+            stack.callback(driver.close)
+            found[name] = driver
+        for name, driver in found.items():
+            if isinstance(driver, Driver):
+                try:
+                    _say(f"  {driver.ready()}")
+                except DriverFailed as failure:
+                    found[name] = str(failure)
+                    _say(f"  {name}: {failure}")
+        yield found
+
+
+def _measure(section: Section, subjects: dict[str, Driver | str], rounds: int | None) -> Measured:
+    def take(row: Row) -> Callable[[], float]:
+        def one() -> float:
+            driver = subjects[row.subject]
+            if isinstance(driver, str):
+                raise RowFailed(driver)
+            try:
+                return driver.ask(section.command, row.arguments)
+            except DriverFailed as failure:
+                raise RowFailed(str(failure)) from None
+
+        return one
+
+    rows = {row.name: row for row in section.rows if row.subject in subjects}
+    series = harness.in_turn(
+        {name: take(row) for name, row in rows.items()}, rounds=rounds or section.rounds, seconds=section.seconds
+    )
+    notes = {name: row.note for name, row in rows.items()}
+    return Measured(section.key, section.title, section.unit, notes, series)
+
+
+def _measure_polls(folder: Path, redis: str | None, peers: Sequence[str], rounds: int | None) -> Measured:
+    with polls.running(folder, redis=redis, peers=peers) as polled:
+        series = harness.in_turn(polled.rows(), rounds=rounds or POLL_ROUNDS, seconds=POLL_SECONDS)
+    title = f"5  status polls, as a share of a constant from the same app (gunicorn, 1 × 8 threads; {load.tool()})"
+    beside = {"polls per second": polled.rates, "the worker's CPU per poll, µs": polled.cpu}
+    return Measured("polls", title, "%", polls.NOTES, series, beside)
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+def _show(measured: Measured) -> None:
+    _say()
+    _say(f"{measured.title}, {measured.unit}")
+    _say(f"   {'':<14}{'median':>10}   {'min – max':<21}{'ours / it':>10}   the aim asks")
+    main = aims.rows_of(measured.key)[0]
+    ours, aim = measured.series.get(main), aims.of(measured.key, main)
+    assert aim is not None
+    for name, series in measured.series.items():
+        if not series.values:
+            _say(f"   {name:<14}not measured: {series.failed}")
+            continue
+        low, high = series.spread
+        text = f"   {name:<14}{_figure(series.median):>10}   {_figure(low) + ' – ' + _figure(high):<21}"
+        own = aims.of(measured.key, name)
+        if own is not None:
+            text += f"{'':>10}   {own!s:<32}{_verdict(own.met(series.median))}"
+        else:
+            ratio = ours.over(series) if ours else None
+            text += f"{_figure(ratio) + ' ×' if ratio is not None else '':>10}   "
+            asked = aim.ratio(name)
+            if ratio is not None and asked is not None:
+                sign = "<" if aim.better == "lower" else ">"
+                text += f"{f'{sign} {_figure(asked)} ×':<32}{_verdict(aim.ratio_met(name, ratio))}"
+        _say(f"{text:<100} {measured.notes.get(name, '')}".rstrip())
+        if series.failed:
+            _say(f"   {'':<14}after {len(series.values)} rounds: {series.failed}")
+    for what, all_series in measured.beside.items():
+        shown = [f"{name} {_figure(series.median)}" for name, series in all_series.items()]
+        _say(f"   {what}: {'; '.join(shown)}")
+
+
+def _verdict(met: bool | None) -> str:
+    return {True: "met", False: "MISSED", None: ""}[met]
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, thousands with a comma."""
+    if value >= 1000:
+        return f"{value:,.0f}"
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3g}"
+
+
+def _as_json(machine: str, measured: Sequence[Measured]) -> str:
+    document: dict[str, Any] = {"machine": machine, "sections": []}
+    for one in measured:
+        rows: dict[str, Any] = {}
+        for name, series in one.series.items():
+            rows[name] = {"rounds": list(series.values.values()), "failed": series.failed, "note": one.notes.get(name)}
+            aim = aims.of(one.key, name)
+            if series.values:
+                rows[name]["median"] = series.median
+                if aim is not None:
+                    rows[name] |= {"aim": str(aim), "met": aim.met(series.median)}
+        rates = {name: list(series.values.values()) for name, series in one.rates.items()}
+        document["sections"].append(
+            {"key": one.key, "title": one.title, "unit": one.unit, "rows": rows, "rates": rates}
+        )
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = [] if text == "none" else text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="The library beside its peers.")
+    parser.add_argument("--only", type=_names(ONLY), default=list(ONLY), help=f"of {','.join(ONLY)}")
+    parser.add_argument("--peers", type=_names(list(PEERS)), default=list(PEERS), help=f"of {','.join(PEERS)}, or none")
+    parser.add_argument("--rounds", type=int, help="of each section, instead of its own number")
+    parser.add_argument("--json", type=Path, help="a file for every figure")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what was asked for, and print it section by section."""
+    asked = _arguments()
+    signal.signal(signal.SIGTERM, _interrupt)
+    begun = time.monotonic()
+    folder = harness.folder_on_disk()
+    done: list[Measured] = []
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        machine = harness.machine(folder)
+        _say(machine)
+        redis: str | None = None
+        if any(peer in NEED_REDIS for peer in asked.peers):
+            try:
+                redis = stack.enter_context(servers.redis(folder / "redis"))
+            except servers.ServerFailed as failure:
+                _say(f"  {failure}")
+        sections = [s for s in SECTIONS if s.command in asked.only]
+        wanted = {row.subject for s in sections for row in s.rows}
+        names = [name for name in SUBJECTS if name in wanted and (name not in PEERS or name in asked.peers)]
+        with _subjects(names, folder, redis) as subjects:
+            for section in sections:
+                done.append(_measure(section, subjects, asked.rounds))
+                _show(done[-1])
+        if "polls" in asked.only:
+            try:
+                done.append(_measure_polls(folder / "polls", redis, asked.peers, asked.rounds))
+            except (servers.ServerFailed, load.LoadFailed, OSError) as failure:
+                _say(f"\n5  status polls: not measured: {failure}")
+            else:
+                _show(done[-1])
+        _say(f"\n{time.monotonic() - begun:.0f} s; median and min – max of the rounds, which were taken in turn. "
+             "ours / it: the median of the rounds' own ratios.")  # fmt: skip
+        if asked.json is not None:
+            asked.json.parent.mkdir(parents=True, exist_ok=True)
+            asked.json.write_text(_as_json(machine, done))
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

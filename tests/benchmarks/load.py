@@ -1,0 +1,106 @@
+"""Bursts of polls from a process of their own: by ``wrk`` where it is installed, else by threads and raw sockets here.
+
+`python -m tests.benchmarks.load HOST PORT PATH SECONDS [HEADER]` is the second way's process.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import urlsplit
+
+CONNECTIONS = 8
+SECONDS = 1  # of one burst; wrk takes whole ones
+PATIENCE_SECONDS = 20.0
+
+
+class LoadFailed(Exception):
+    """A burst was not answered as it should be."""
+
+
+def tool() -> str:
+    """What the load is made with."""
+    return "wrk" if shutil.which("wrk") else "threads and raw sockets (wrk is not installed)"
+
+
+def burst(url: str, header: str | None = None) -> float:
+    """Ask for this address as fast as it is answered; answers per second.
+
+    :raises LoadFailed: there were errors.
+    """
+    if shutil.which("wrk"):
+        return _wrk(url, header)
+    parts = urlsplit(url)
+    command = [sys.executable, "-m", "tests.benchmarks.load", str(parts.hostname), str(parts.port), parts.path]
+    done = _run([*command, str(SECONDS), *([header] if header else [])])
+    return float(done)
+
+
+def _wrk(url: str, header: str | None) -> float:
+    asked = ["--header", header] if header else []
+    out = _run(["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", *asked, url])
+    wrong = re.search(r"(Non-2xx or 3xx responses.*|Socket errors.*)", out)
+    found = re.search(r"Requests/sec:\s*([\d.]+)", out)
+    if wrong or not found:
+        raise LoadFailed(f"{url}: {wrong[0] if wrong else out}")
+    return float(found[1])
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + PATIENCE_SECONDS)
+    if done.returncode:
+        raise LoadFailed((done.stderr or done.stdout).strip()[-300:])
+    return done.stdout
+
+
+def _ask(host: str, port: int, request: bytes, stop: float, counts: list[int]) -> None:
+    with socket.create_connection((host, port), timeout=PATIENCE_SECONDS) as connection:
+        count, buffer = 0, b""
+        while time.perf_counter() < stop:
+            connection.sendall(request)
+            while b"\r\n\r\n" not in buffer:
+                buffer += _received(connection)
+            head, _, buffer = buffer.partition(b"\r\n\r\n")
+            if head[9:12] not in (b"200", b"304"):
+                raise LoadFailed(head.decode(errors="replace"))
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            size = int(length[1]) if length and head[9:12] == b"200" else 0
+            while len(buffer) < size:
+                buffer += _received(connection)
+            buffer = buffer[size:]
+            count += 1
+        counts.append(count)
+
+
+def _received(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise LoadFailed("the server closed the connection")
+    return data
+
+
+def main(host: str, port: str, path: str, seconds: str, header: str = "X-Nothing: 0") -> None:
+    """Print the answers per second of one burst."""
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{header}\r\n\r\n".encode()
+    counts: list[int] = []
+    begun = time.perf_counter()
+    threads = [
+        threading.Thread(target=_ask, args=(host, int(port), request, begun + float(seconds), counts), daemon=True)
+        for _ in range(CONNECTIONS)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if len(counts) < CONNECTIONS:
+        raise SystemExit("a connection failed")
+    print(sum(counts) / (time.perf_counter() - begun))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
