@@ -336,6 +336,10 @@ class Engine:
                 self._flusher.remove(running)
         return outcome
 
+    def close(self) -> None:
+        """Have the flusher's thread end."""
+        self._flusher.close()
+
     # -- what others are told ----------------------------------------------------------------------------------------
 
     def _committed(self, task: Task, events: Sequence[Event]) -> None:

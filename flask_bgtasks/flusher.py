@@ -80,8 +80,14 @@ class Flusher:
         if running is not None:
             running.stop(why)
 
+    def close(self) -> None:
+        """Have the thread end; the next attempt starts another."""
+        with self._lock:
+            self._thread = None
+        self._awake.set()
+
     def _serve(self) -> None:
-        while True:
+        while self._thread is threading.current_thread():
             self._awake.wait()
             time.sleep(self._interval)
             if not self._running:

@@ -142,6 +142,8 @@ class AppState:
         if not self.runner.stop(grace):
             log.warning("tasks were still running after %g s; their leases run out", grace)
         self.deliveries.stop(min(grace, 5.0))
+        self.watcher.close()
+        self.engine.close()
         self.store.close()
 
 

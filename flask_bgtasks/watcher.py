@@ -159,8 +159,14 @@ class Watcher:
         for one in following:
             one.wake()
 
+    def close(self) -> None:
+        """Have the thread end; the next follower starts another."""
+        with self._lock:
+            self._thread = None
+        self._wanted.set()
+
     def _serve(self) -> None:
-        while True:
+        while self._thread is threading.current_thread():
             self._wanted.wait()
             try:
                 self._look()

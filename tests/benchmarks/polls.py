@@ -45,6 +45,9 @@ class Polls:
     cpu: dict[str, Series] = field(default_factory=dict)
     """Microseconds of the worker's processor time per poll."""
 
+    cpu_share: dict[str, Series] = field(default_factory=dict)
+    """The constant's processor time per poll as a percentage of the row's, paired as the rates are."""
+
     _constant: float = 0.0
 
     def rows(self) -> dict[str, Callable[[], float]]:
@@ -66,6 +69,9 @@ class Polls:
                 self._constant = self._burst("a constant")
             except load.LoadFailed as failure:
                 raise RowFailed(str(failure)) from None
+            if self.cpu:
+                around = list(self.cpu["a constant"].values.values())[-2:]
+                _note(self.cpu_share, name, 50 * sum(around) / _newest(self.cpu[name]))
             return 200 * rate / (before + self._constant)
 
         return share
@@ -84,6 +90,10 @@ class Polls:
 def _note(all_series: dict[str, Series], name: str, value: float) -> None:
     values = all_series.setdefault(name, Series()).values
     values[len(values)] = value
+
+
+def _newest(series: Series) -> float:
+    return series.values[max(series.values)]
 
 
 @contextlib.contextmanager

@@ -207,3 +207,21 @@ def test_steps_are_learnt_over_runs_and_give_a_remaining_time(make_app, bg):
     assert list(learnt) == ["Read", "Write"]
     plan = app.extensions["bgtasks"].engine._running(first, bg.registry["generate"]).plan
     assert plan.total_steps == 2
+
+
+def test_closing_an_app_ends_its_threads(make_app, bg):
+    app, before = make_app(), set(threading.enumerate())
+
+    @bg.task
+    def generate():
+        return 1
+
+    with app.app_context():
+        generate.submit().wait_until_done(timeout=10)
+    mine = set(threading.enumerate()) - before
+    app.extensions["bgtasks"].close(grace=10)
+
+    assert mine
+    for thread in mine:
+        thread.join(10)
+        assert not thread.is_alive(), thread.name
