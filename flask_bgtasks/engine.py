@@ -136,13 +136,10 @@ class Engine:
             return made
 
         running = self._running(attempt.task, self._registry.find(attempt.task.name))
-        before = pipeline.current()
         try:
             self._conclude(attempt.task, running, answer)
         except calling.Propagated as carried:
             raise carried.error from carried.error.__cause__
-        finally:
-            pipeline.leave(before)
         if response is None:  # cancelled: there is no answer of the view's
             response = Response(f"task {request_id} was cancelled\n", status=409, mimetype="text/plain")
         return response
@@ -234,7 +231,7 @@ class Engine:
     def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> None:
         """Call, and store how it ended."""
         self._flusher.add(running)
-        pipeline.enter(running)
+        before = pipeline.enter(running)
         try:
             running.check()
             answer = call()
@@ -250,6 +247,8 @@ class Engine:
         except BaseException as error:  # SystemExit and its like end this thread, but not without a word
             self._finish(task, running, Answer(None, f"the task was ended by {type(error).__name__}", "Interrupted"))
             raise
+        finally:
+            pipeline.leave(before)
         self._finish(task, running, answer)
 
     # -- finishing ---------------------------------------------------------------------------------------------------

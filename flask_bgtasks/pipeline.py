@@ -207,11 +207,6 @@ Current = Union["tuple[Running, Node]", None]
 """The attempt and the step that a context is in."""
 
 
-def current() -> Current:
-    """What this context is in, None outside a task."""
-    return _node.get()
-
-
 def enter(running: Running) -> Current:
     """Make an attempt the current one of this context; what was current before, for :func:`leave`."""
     before = _node.get()
