@@ -6,7 +6,6 @@ would in a request. Knows Flask and the pipeline's exceptions; no store.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import re
@@ -45,6 +44,8 @@ def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[s
         try:
             value = function(*arguments["args"], **arguments["kwargs"])
             if inspect.iscoroutine(value):
+                import asyncio  # 15 ms that an app without async functions does not pay
+
                 value = asyncio.run(_awaited(value))
             return Answer(json_result(app, value, function.__qualname__, max_bytes))
         except Exception as error:
