@@ -71,7 +71,7 @@ def _many(count: int) -> dict[str, Any]:
     return {"count": count, "seconds": 2.5}
 
 
-ALONE = {"count": 40, "seconds": 1.5}
+ALONE = {"count": 40, "seconds": 1.5}  # with a pause of 20 ms before each
 
 SECTIONS = (
     Section(
@@ -106,7 +106,7 @@ SECTIONS = (
         "throughput", "3  no-op tasks, from the first submit to the last result", "throughput", "tasks/s", 5, 75,
         (
             Row("ours", "ours", _many(2000), "SQLite (FULL), 4 threads of the submitting process"),
-            Row("Dramatiq", "dramatiq", _many(1000), "Redis, 1 process of 4 threads"),
+            Row("Dramatiq", "dramatiq", _many(1000), "Redis, its own default: a process per core, 8 threads each"),
             Row("Huey", "huey", _many(400), "SQLite, consumer of 4 threads"),
             Row("Celery", "celery", _many(400), "Redis, prefork worker of 4"),
             Row("DBOS", "dbos", _many(150), "SQLite, 4 threads of the submitting process"),
@@ -124,6 +124,7 @@ SECTIONS = (
             Row("DBOS", "dbos", ALONE, "SQLite"),
             Row("RQ", "rq", ALONE, "Redis, forks"),
             Row("ours, NORMAL", "ours-normal", ALONE, "SQLite, synchronous=NORMAL"),
+            Row("ours, no pause", "ours", {**ALONE, "pause": 0.0}, "as the first row, one task right after the other"),
         ),
     ),
 )  # fmt: skip
@@ -207,16 +208,16 @@ def _measure_polls(folder: Path, redis: str | None, peers: Sequence[str], rounds
 def _show(measured: Measured) -> None:
     _say()
     _say(f"{measured.title}, {measured.unit}")
-    _say(f"   {'':<14}{'median':>10}   {'min – max':<21}{'ours / it':>10}   the aim asks")
+    _say(f"   {'':<15}{'median':>10}   {'min – max':<21}{'ours / it':>10}   the aim asks")
     main = aims.rows_of(measured.key)[0]
     ours, aim = measured.series.get(main), aims.of(measured.key, main)
     assert aim is not None
     for name, series in measured.series.items():
         if not series.values:
-            _say(f"   {name:<14}not measured: {series.failed}")
+            _say(f"   {name:<15}not measured: {series.failed}")
             continue
         low, high = series.spread
-        text = f"   {name:<14}{_figure(series.median):>10}   {_figure(low) + ' – ' + _figure(high):<21}"
+        text = f"   {name:<15}{_figure(series.median):>10}   {_figure(low) + ' – ' + _figure(high):<21}"
         own = aims.of(measured.key, name)
         if own is not None:
             text += f"{'':>10}   {own!s:<32}{_verdict(own.met(series.median))}"
@@ -227,9 +228,9 @@ def _show(measured: Measured) -> None:
             if ratio is not None and asked is not None:
                 sign = "<" if aim.better == "lower" else ">"
                 text += f"{f'{sign} {_figure(asked)} ×':<32}{_verdict(aim.ratio_met(name, ratio))}"
-        _say(f"{text:<100} {measured.notes.get(name, '')}".rstrip())
+        _say(f"{text:<102} {measured.notes.get(name, '')}".rstrip())
         if series.failed:
-            _say(f"   {'':<14}after {len(series.values)} rounds: {series.failed}")
+            _say(f"   {'':<15}after {len(series.values)} rounds: {series.failed}")
     for what, all_series in measured.beside.items():
         shown = [f"{name} {_figure(series.median)}" for name, series in all_series.items()]
         _say(f"   {what}: {'; '.join(shown)}")
@@ -259,10 +260,10 @@ def _as_json(machine: str, measured: Sequence[Measured]) -> str:
                 rows[name]["median"] = series.median
                 if aim is not None:
                     rows[name] |= {"aim": str(aim), "met": aim.met(series.median)}
-        rates = {name: list(series.values.values()) for name, series in one.rates.items()}
-        document["sections"].append(
-            {"key": one.key, "title": one.title, "unit": one.unit, "rows": rows, "rates": rates}
-        )
+        for what, all_series in one.beside.items():
+            for name, series in all_series.items():
+                rows.setdefault(name, {})[what] = list(series.values.values())
+        document["sections"].append({"key": one.key, "title": one.title, "unit": one.unit, "rows": rows})
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -90,5 +90,7 @@ class Measured(Subject):
     def report(self, calls: int) -> float:
         handle = report.submit(calls)
         seconds = float(handle.wait(timeout=LONGEST_WAIT_SECONDS))
-        assert handle.progress.details == REPORTS[-1][0], "what was reported last is not what is stored"
+        progress = handle.progress
+        assert progress is not None
+        assert progress.details == REPORTS[-1][0], "what was reported last is not what is stored"
         return seconds

@@ -95,7 +95,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     while time.monotonic() < stop:
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
-            raise ServerFailed(f"{Path(process.args[0]).name} ended at once: {lines[-1]}")  # type: ignore[index]
+            raise ServerFailed(f"{Path(str(process.args[0])).name} ended at once: {lines[-1]}")  # type: ignore[index]
         with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.05)

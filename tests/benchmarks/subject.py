@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 PAUSE_SECONDS = 0.02
-"""Between two tasks of the latency row: whoever was busy with the last one rests again."""
+"""Between two tasks of the latency rows: whoever was busy with the last one rests again, and so does the processor."""
 
 LONGEST_WAIT_SECONDS = 30.0
 """For one result; what takes longer is broken."""
@@ -72,7 +72,7 @@ class Subject:
 
     def submit(self, *, count: int, seconds: float) -> float:
         """Microseconds for one submit, the median."""
-        times = []
+        times: list[float] = []
         with self.nobody_works():
             stop = time.perf_counter() + seconds
             while len(times) < count and (len(times) < 3 or time.perf_counter() < stop):
@@ -83,7 +83,7 @@ class Subject:
 
     def throughput(self, *, count: int, seconds: float) -> float:
         """Tasks per second, from the first submit to the last result, each of which is waited for."""
-        handles = []
+        handles: list[Any] = []
         begun = time.perf_counter()
         while len(handles) < count and time.perf_counter() < begun + seconds:
             handles.append(self.submit_one())
@@ -91,12 +91,12 @@ class Subject:
             self.wait_for(handle)
         return len(handles) / (time.perf_counter() - begun)
 
-    def latency(self, *, count: int, seconds: float) -> float:
+    def latency(self, *, count: int, seconds: float, pause: float = PAUSE_SECONDS) -> float:
         """Milliseconds from a submit to its visible result while nothing else runs, the median."""
-        times = []
+        times: list[float] = []
         stop = time.perf_counter() + seconds
         while len(times) < count and (len(times) < 3 or time.perf_counter() < stop):
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pause)
             begun = time.perf_counter()
             self.wait_for(self.submit_one())
             times.append(time.perf_counter() - begun)

@@ -1,4 +1,7 @@
-"""Dramatiq with Redis as broker and result backend; one worker process of four threads."""
+"""Dramatiq with Redis as broker and result backend; its worker as it comes: a process per core, eight threads each.
+
+On two cores that is more than twice as fast as one process of four threads, so anything else would flatter us.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ class Measured(Subject):
         super().__init__(folder, **options)
         broker.declare_queue(NOBODYS)
         self._stack = contextlib.ExitStack()
-        self._stack.enter_context(worker("-m", "dramatiq", "--processes", "1", "--threads", "4", __name__))
+        self._stack.enter_context(worker("-m", "dramatiq", __name__))
 
     def versions(self) -> str:
         return f"Dramatiq {version('dramatiq')}"

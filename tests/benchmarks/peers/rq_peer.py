@@ -67,4 +67,4 @@ class Measured(Subject):
     def report(self, calls: int) -> float:
         job = self.simple.enqueue(report, calls)
         self.wait_for(job)
-        return float(job.return_value(refresh=True))
+        return float(job.return_value(refresh=True) or 0)
