@@ -57,7 +57,15 @@ _STREAM: Item = {
     "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where "
     "to go on. First `retry:`. A `ping` event every 15 s has no id. A `snapshot` event, the task as it stands, comes "
     "in place of events that are no longer kept. Ends after the terminal event, or when its time is over.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    # The schema is of one event, as in OpenAPI 3.2's itemSchema: a whole stream is no value to describe.
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {name: {"type": "string"} for name in ("id", "event", "data", "retry")},
+            }
+        }
+    },
 }
 
 STATUS = _call(
