@@ -228,6 +228,12 @@ def test_any_sequence_of_changes_leaves_what_the_promises_say(machine):
     run_state_machine_as_test(machine, settings=LIMITS)
 
 
+@pytest.mark.soak
+def test_any_long_sequence_of_changes_leaves_what_the_promises_say(machine):
+    """The long form, for `make soak`."""
+    run_state_machine_as_test(machine, settings=settings(LIMITS, max_examples=1500, stateful_step_count=80))
+
+
 class Careless(MemoryStore):
     """A store with a planted fault: it does not look who holds the task."""
 

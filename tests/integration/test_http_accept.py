@@ -26,7 +26,7 @@ def stored(studio, request_id):
     return studio.state.store.get(request_id)
 
 
-# -- 202 ---------------------------------------------------------------------------------------------------------------
+# -- 202
 
 
 def test_a_backgrounded_view_answers_at_once_and_says_where_to_follow_it(client, studio):
@@ -113,7 +113,7 @@ def test_an_upload_that_a_before_request_function_has_read_reaches_the_view(clie
     assert answer.json == {"name": "a.bin", "size": 1000, "title": "Sommer"}
 
 
-# -- Prefer ------------------------------------------------------------------------------------------------------------
+# -- Prefer
 
 
 def test_who_prefers_to_wait_gets_the_views_own_answer(client):
@@ -182,7 +182,7 @@ def test_a_view_that_breaks_answers_500_as_it_always_did(client, studio):
     assert "Traceback" not in answer.text
 
 
-# -- respond="prefer": views that know nothing of this ------------------------------------------------------------------
+# -- respond="prefer": views that know nothing of this
 
 
 def test_todays_clients_notice_nothing(client, studio):
@@ -263,7 +263,7 @@ def _only(studio):
     return task
 
 
-# -- validate ----------------------------------------------------------------------------------------------------------
+# -- validate
 
 
 @pytest.mark.parametrize(("name", "status", "text"), [("abort", 400, "no such name"), ("tuple", 422, "too short")])
@@ -301,7 +301,7 @@ def test_validate_need_not_take_the_views_arguments(studio, client):
     assert seen == ["2", {"a": "3"}]
 
 
-# -- limits ------------------------------------------------------------------------------------------------------------
+# -- limits
 
 
 def test_a_body_over_the_limit_is_refused_and_not_stored(tmp_path):
@@ -357,7 +357,7 @@ def test_a_process_that_stops_takes_no_more_work(client, studio):
     assert studio.count() == 0
 
 
-# -- Idempotency-Key ---------------------------------------------------------------------------------------------------
+# -- Idempotency-Key
 
 KEY = {"Idempotency-Key": '"8e03978e-40d5-43e8-bc93-6894a57f9324"'}
 
@@ -517,7 +517,7 @@ def test_a_multipart_form_that_a_browser_sends_again_is_the_same_request(client,
     assert (again.status_code, again.json["request_id"]) == (202, first.json["request_id"])
 
 
-# -- user_token --------------------------------------------------------------------------------------------------------
+# -- user_token
 
 
 @pytest.mark.parametrize("body", [{"json": {"input_text": "x", "user_token": "tok"}}, {"data": {"user_token": "tok"}}])

@@ -1,4 +1,4 @@
-"""Reading a task and acting upon it: status, progress, result, cancel, retry, seen, delete; and what is wrong with a request."""
+"""Reading a task and acting upon it: status, progress, result, cancel, retry, seen, delete; and bad requests."""
 
 import json
 import threading

@@ -1,0 +1,121 @@
+"""Pages of the origins that the app names may call the blueprint and the backgrounded views; others may not."""
+
+import pytest
+
+from tests.integration.http_app import PATIENCE, make
+
+ORIGIN = "https://app.example.com"
+
+
+@pytest.fixture
+def studio(tmp_path):
+    made = make("memory://", tmp_path, cors_origins=[ORIGIN, "https://other.example.com/"], max_queued=1, workers=1)
+    yield made
+    for gate in list(made.reached):
+        made.open(gate)
+    made.state.close(grace=PATIENCE)
+
+
+@pytest.fixture
+def client(studio):
+    return studio.app.test_client()
+
+
+def preflight(client, path, method="GET", origin=ORIGIN):
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "idempotency-key,prefer",
+    }
+    return client.options(path, headers=headers).headers
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/x", "/tasks/x/seen", "/tasks/events", "/process", "/legacy/a"])
+def test_a_preflight_names_what_clients_send(client, path):
+    headers = preflight(client, path)
+
+    assert headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert headers["Access-Control-Allow-Credentials"] == "true"
+    allowed = {name.strip().lower() for name in headers["Access-Control-Allow-Headers"].split(",")}
+    assert {"authorization", "idempotency-key", "if-none-match", "last-event-id", "prefer", "content-type"} <= allowed
+    methods = {name.strip() for name in headers["Access-Control-Allow-Methods"].split(",")}
+    assert ({"POST"} if path in ("/process", "/legacy/a", "/tasks/x/seen") else {"GET"}) <= methods
+    assert "Origin" in headers["Vary"]
+
+
+def test_a_page_may_read_the_answers_headers(client, studio):
+    request_id = studio.done()
+
+    headers = client.get(f"/tasks/{request_id}", headers={"Origin": ORIGIN}).headers
+
+    exposed = {name.strip() for name in headers["Access-Control-Expose-Headers"].split(",")}
+    assert {"ETag", "Retry-After", "Location", "Content-Location", "Task-Id", "Idempotent-Replayed"} <= exposed
+    assert "Preference-Applied" in exposed
+
+
+def test_a_page_may_read_202_and_problems_of_a_backgrounded_view(client, studio):
+    accepted = client.post("/wait", json={"gate": "a"}, headers={"Origin": ORIGIN})
+    assert studio.reached["a"].wait(PATIENCE)
+    studio.submit()
+    full = client.post("/process", json={"input_text": "x"}, headers={"Origin": ORIGIN})
+
+    assert (accepted.status_code, full.status_code) == (202, 503)
+    for answer in (accepted, full):
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+
+
+def test_a_page_may_read_a_problem_of_the_blueprint(client):
+    answer = client.get("/tasks/x", headers={"Origin": ORIGIN})
+
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (404, ORIGIN)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "https://app.example.com.evil.com", ""])
+def test_another_origin_gets_nothing(client, studio, origin):
+    answer = client.get(f"/tasks/{studio.done()}", headers={"Origin": origin})
+
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Origin" in answer.vary
+    assert "Access-Control-Allow-Origin" not in preflight(client, "/process", "POST", origin)
+
+
+def test_an_origin_may_be_written_with_a_slash_at_its_end(client):
+    assert preflight(client, "/tasks", origin="https://other.example.com")["Access-Control-Allow-Origin"]
+
+
+def test_views_that_have_nothing_to_do_with_tasks_are_left_alone(client, studio):
+    studio.app.add_url_rule("/about", "about", lambda: "about", methods=["GET"])
+
+    assert "Access-Control-Allow-Origin" not in client.get("/about", headers={"Origin": ORIGIN}).headers
+    assert "Access-Control-Allow-Origin" not in preflight(client, "/about")
+
+
+def test_an_app_that_gives_cors_headers_itself_is_not_contradicted(client, studio):
+    @studio.app.after_request  # as Flask-CORS does it; registered after the extension
+    def own(response):
+        response.headers["Access-Control-Allow-Origin"] = "https://mine.example.com"
+        return response
+
+    answer = client.get(f"/tasks/{studio.done()}", headers={"Origin": ORIGIN})
+
+    assert answer.headers.getlist("Access-Control-Allow-Origin") == ["https://mine.example.com"]
+    assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_for_any_origin_there_are_no_credentials(tmp_path):
+    studio = make("memory://", tmp_path, cors_origins="*")
+
+    headers = studio.app.test_client().get("/tasks/health", headers={"Origin": "https://any.example.com"}).headers
+
+    assert headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in headers
+
+
+def test_without_the_setting_nothing_is_added(tmp_path):
+    studio = make("memory://", tmp_path)
+
+    answer = studio.app.test_client().get("/tasks/health", headers={"Origin": ORIGIN})
+
+    assert not [name for name in answer.headers.keys() if name.startswith("Access-Control")]
+    assert "Origin" not in answer.vary
