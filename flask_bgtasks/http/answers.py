@@ -71,7 +71,7 @@ class Answers:
         self._size = 0
         self._commits = 0  # of this process; only ever compared with what it was
         self._looked: tuple[int, float, Hashable | None] = (-1, 0.0, None)  # commits then, good until, the token
-        store.on_commit(self._committed)
+        store.on_commit(self._committed, first=True)
 
     def get(self, request_id: str, root: str) -> Entry:
         """The answer for a task as it stands now.

@@ -249,9 +249,12 @@ class Store(ABC):
         Costs microseconds. None where the store has no such thing, and a reader has to ask :meth:`versions`.
         """
 
-    def on_commit(self, listener: CommitListener) -> None:
-        """Have ``listener(task, events)`` called after every change that this process makes."""
-        self._listeners.append(listener)
+    def on_commit(self, listener: CommitListener, *, first: bool = False) -> None:
+        """Have ``listener(task, events)`` called after every change that this process makes.
+
+        :param first: before those that are there: for caches, which have to know before anyone is woken who may ask.
+        """
+        self._listeners.insert(0 if first else len(self._listeners), listener)
 
     def _committed(self, outcome: Outcome) -> None:
         for listener in self._listeners:

@@ -85,3 +85,19 @@ def test_known_tasks_answer_as_described(studio, known, which):
     for path in ("/tasks/{request_id}", "/tasks/{request_id}/progress", "/tasks/{request_id}/events"):
         case = described[path]["GET"].Case(path_parameters={"request_id": known[which]})
         case.call_and_validate()
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("poll_after_ms", "soon"), ("seq", None), ("undocumented", 1)],
+)
+def test_a_planted_fault_is_found(studio, known, monkeypatch, name, fault):
+    from flask_bgtasks.http import representation
+
+    right = representation.brief
+    monkeypatch.setattr(representation, "brief", lambda task, base: {**right(task, base), name: fault})
+    described = schemathesis.openapi.from_wsgi("/tasks/openapi.json", studio.app)
+    case = described["/tasks/{request_id}"]["GET"].Case(path_parameters={"request_id": studio.done()})
+
+    with pytest.raises(schemathesis.errors.FailureGroup):
+        case.call_and_validate()
