@@ -104,6 +104,7 @@ class BackgroundTasks:
             if not checked:
                 self.wrap_endpoints(state)
                 state.owners.warn_of_unread_login()
+                state.deliveries.wake()  # another process may have left something owed
                 checked = True
 
     def wrap_endpoints(self, state: AppState, *, known_only: bool = False) -> None:

@@ -225,3 +225,15 @@ def test_closing_an_app_ends_its_threads(make_app, bg):
     for thread in mine:
         thread.join(10)
         assert not thread.is_alive(), thread.name
+
+
+def test_what_another_process_left_owed_is_delivered_from_the_first_request_on(make_app):
+    from flask_bgtasks.stores.base import Owed
+
+    app = make_app()
+    state = app.extensions["bgtasks"]
+    state.store.owe(Owed("memory", "notification", {"title": "late", "body": "", "user_token": "t"}))
+    app.test_client().get("/tasks/health")
+
+    (sent,) = state.plugins.get("memory").wait_for(lambda s: s.notifications)
+    assert sent.title == "late"
