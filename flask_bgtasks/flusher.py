@@ -25,6 +25,8 @@ Flushed = Callable[[Task, Progress], None]
 CANCELLED = "the task was cancelled"
 SUPERSEDED = "another attempt took over"
 
+CLOSE_SECONDS = 2.0  # that close() waits for the thread, so that nobody asks a closed store
+
 FOREIGN_LOOK_SECONDS = 1.0
 """How often a store without a change token is asked whether another process cancelled a task that runs here."""
 
@@ -50,6 +52,7 @@ class Flusher:
         self._lock = threading.Lock()  # protects _thread's creation
         self._thread: threading.Thread | None = None
         self._awake = threading.Event()
+        self._closed = threading.Event()  # of the thread that runs; set when it has to end
         self._running: dict[str, Running] = {}  # by id; each step on it is one, so it needs no lock
         self._token: Hashable | None = None
         self._looked = 0.0
@@ -63,7 +66,9 @@ class Flusher:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._serve, name="bgtasks-flusher", daemon=True)
+                    self._thread = threading.Thread(
+                        target=self._serve, args=(self._closed,), name="bgtasks-flusher", daemon=True
+                    )
                     self._thread.start()
 
     def remove(self, running: Running) -> None:
@@ -83,13 +88,18 @@ class Flusher:
     def close(self) -> None:
         """Have the thread end; the next attempt starts another."""
         with self._lock:
-            self._thread = None
+            thread, self._thread = self._thread, None
+            self._closed.set()
+            self._closed = threading.Event()
         self._awake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECONDS)
 
-    def _serve(self) -> None:
-        while self._thread is threading.current_thread():
+    def _serve(self, closed: threading.Event) -> None:
+        while not closed.is_set():
             self._awake.wait()
-            time.sleep(self._interval)
+            if closed.wait(self._interval):
+                return
             if not self._running:
                 self._awake.clear()
                 if self._running:  # one came between the look and the clearing

@@ -25,6 +25,8 @@ TOKEN_LOOK_SECONDS = 0.02
 QUERY_LOOK_SECONDS = 0.25
 """How often a store without a token is queried: one query, whatever the number of clients."""
 
+CLOSE_SECONDS = 2.0  # that close() waits for the thread, so that nobody asks a closed store
+
 KEPT_EVENTS = 512  # per followed task, in memory, for streams that are at its end
 
 
@@ -74,7 +76,7 @@ class Watcher:
         self._topics: dict[str, _Topic] = {}
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
-        self._rest = threading.Event()  # never set: only waited for, as a sleep that tests can bound
+        self._closed = threading.Event()  # of the thread that runs; set when it has to end
         self._token: Hashable | None = None
 
     def follow(self, request_ids: Sequence[str]) -> Following:
@@ -95,7 +97,9 @@ class Watcher:
             topic.followers.add(following)
             self._wanted.set()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="bgtasks-watcher", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._serve, args=(self._closed,), name="bgtasks-watcher", daemon=True
+                )
                 self._thread.start()
         if topic.task is not None:
             return
@@ -162,25 +166,32 @@ class Watcher:
     def close(self) -> None:
         """Have the thread end; the next follower starts another."""
         with self._lock:
-            self._thread = None
+            thread, self._thread = self._thread, None
+            self._closed.set()
+            self._closed = threading.Event()
         self._wanted.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECONDS)
 
-    def _serve(self) -> None:
-        while self._thread is threading.current_thread():
+    def _serve(self, closed: threading.Event) -> None:
+        while not closed.is_set():
             self._wanted.wait()
             try:
-                self._look()
+                self._look(closed)
             except BackgroundTasksError as error:
                 log.warning("following tasks: %s", error)
-                self._rest.wait(1.0)
+                closed.wait(1.0)
             except Exception:
                 log.exception("following tasks failed")
-                self._rest.wait(1.0)
+                closed.wait(1.0)
 
-    def _look(self) -> None:
+    def _look(self, closed: threading.Event) -> None:
         """One look at what other processes did."""
+        if closed.is_set():
+            return
         token = self._store.change_token()
-        self._rest.wait(QUERY_LOOK_SECONDS if token is None else TOKEN_LOOK_SECONDS)
+        if closed.wait(QUERY_LOOK_SECONDS if token is None else TOKEN_LOOK_SECONDS):
+            return
         if token is not None:
             token = self._store.change_token()
             if token == self._token:

@@ -1,5 +1,6 @@
 """What is special about SQLite: shared commits, the disk, other processes, forks."""
 
+import contextlib
 import os
 import re
 import signal
@@ -323,7 +324,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_file_of_a_newer_version_is_refused(make, path):
     make().check()
-    with sqlite3.connect(path) as raw:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
         raw.execute("UPDATE bgtasks_meta SET value = '99'")
 
     with pytest.raises(ConfigurationError, match="made by a newer flask-bgtasks"):

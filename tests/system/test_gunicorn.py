@@ -1,5 +1,6 @@
 """Under gunicorn: streams that cannot starve the server, and two processes on one SQLite file."""
 
+import contextlib
 import random
 import socket
 import sqlite3
@@ -191,7 +192,7 @@ def test_two_processes_on_the_default_store_lose_nothing(serve, tmp_path):
     assert results == {n: {"n": n} for n in range(50)}
     assert "locked" not in log
     assert "Traceback" not in log
-    with sqlite3.connect(tmp_path / "instance" / "bgtasks.sqlite3") as raw:
+    with contextlib.closing(sqlite3.connect(tmp_path / "instance" / "bgtasks.sqlite3")) as raw:
         workers = {row[0] for row in raw.execute("SELECT count(DISTINCT task) FROM bgtasks_events")}
     assert workers == {50}
 

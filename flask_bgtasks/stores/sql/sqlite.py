@@ -243,19 +243,19 @@ class SqliteDatabase(Database):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, operation: Operation[T]) -> T:
+        readers = self._readers  # close() puts another in its place
         try:
             try:
-                reader = self._readers.pop()
+                reader = readers.pop()
             except IndexError:
                 reader = SqliteConnection(self._connect(), self._clock)
             reader.begin_operation()
             try:
                 return operation(reader)
             finally:
-                if len(self._readers) < MOST_READERS:
-                    self._readers.append(reader)
-                else:
-                    reader.raw.close()
+                readers.append(reader)
+                if readers is not self._readers or len(readers) > MOST_READERS:
+                    _close_all(readers, keep=0 if readers is not self._readers else MOST_READERS)
         except sqlite3.Error as error:
             raise _unavailable(self._path, error) from error
 
@@ -284,16 +284,16 @@ class SqliteDatabase(Database):
         raw = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        # In WAL mode NORMAL waits for the disk at checkpoints only: what has to survive a power cut waits in WalSync.
-        raw.execute("PRAGMA synchronous=NORMAL")
-        raw.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
-        if not self._ready:
-            try:
+        try:
+            # In WAL mode NORMAL waits for the disk at checkpoints only; what must survive a power cut waits in WalSync.
+            raw.execute("PRAGMA synchronous=NORMAL")
+            raw.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
+            if not self._ready:
                 self._prepare(raw)
-            except BaseException:
-                raw.close()
-                raise
-            self._ready = True
+                self._ready = True
+        except BaseException:
+            raw.close()
+            raise
         return raw
 
     def _prepare(self, raw: sqlite3.Connection) -> None:
@@ -310,14 +310,23 @@ class SqliteDatabase(Database):
 
     def close(self) -> None:
         with self._writer_lock, self._watch_lock:
-            for connection in (self._writer, *self._readers):
-                if connection is not None:
-                    connection.raw.close()
+            readers, self._readers = self._readers, deque()
+            _close_all(readers)
+            if self._writer is not None:
+                self._writer.raw.close()
             if self._watch is not None:
                 self._watch.close()
             self._writer, self._watch = None, None
             self._sync.close()
-            self._readers.clear()
+
+
+def _close_all(readers: deque[SqliteConnection], *, keep: int = 0) -> None:
+    """Close readers until so many are left; several threads may be at it."""
+    while len(readers) > keep:
+        try:
+            readers.popleft().raw.close()
+        except IndexError:
+            return
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:
