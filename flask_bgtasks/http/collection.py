@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, current_app, request
@@ -22,42 +24,56 @@ log = logging.getLogger("flask_bgtasks")
 LISTED = 50  # tasks in a page where the client does not say
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which tasks a client asks for; None means any."""
+
+    statuses: frozenset[Status] | None
+    seen: bool | None
+    name: str | None
+    key: str | None
+
+    def admits(self, task: Task, owner: str | None) -> bool:
+        """Whether this is one of them. ``owner`` is who asks."""
+        return (
+            (self.statuses is None or task.status in self.statuses)
+            and (self.seen is None or (task.seen_at is not None) == self.seen)
+            and (self.name is None or task.name == self.name)
+            and (self.key is None or task.idempotency_scope == idempotency.scope(owner, task.name, self.key))
+        )
+
+
 def listed() -> Response:
     """``GET /tasks``: many tasks at once, without results."""
     parts = parts_of(current_app)
     args = request.args
-    statuses = parameters.statuses(args.get("status"))
-    seen = parameters.flag("seen", args.get("seen"))
-    name = args.get("name") or None
+    asked = _Asked(
+        statuses=parameters.statuses(args.get("status")),
+        seen=parameters.flag("seen", args.get("seen")),
+        name=args.get("name") or None,
+        key=idempotency.parse_parameter(args.get("idempotency_key")),
+    )
     limit = parameters.whole("limit", args.get("limit"), default=LISTED, most=parameters.MOST_LISTED)
-    key = args.get("idempotency_key")
-
     if "ids" in args:
-        ids = parameters.ids(args["ids"])
-        found = _by_ids(parts, ids)
-        briefs = [
-            brief
-            for task, brief in found.values()
-            if (statuses is None or task.status in statuses)
-            and (seen is None or (task.seen_at is not None) == seen)
-            and (name is None or task.name == name)
-        ]
-        return _answer(briefs, missing=[i for i in ids if i not in found])
+        return _by_ids(parts, parameters.ids(args["ids"]), asked)
     owner = parts.state.owners.current()
-    if key is not None:
-        tasks = _by_key(parts, owner, key, name)
-        return _answer([parts.answers.of(task, request.root_path).brief for task in tasks])
+    if asked.key is not None:
+        return _by_key(parts, asked, owner, asked.key)
     if owner is None:
         raise Problem("listing-refused", "this request has no owner: name the tasks, ids=… or idempotency_key=…")
     query = TaskQuery(
-        owner=owner, statuses=statuses, seen=seen, name=name, limit=limit, cursor=args.get("cursor") or None
+        owner=owner,
+        statuses=asked.statuses,
+        seen=asked.seen,
+        name=asked.name,
+        limit=limit,
+        cursor=args.get("cursor") or None,
     )
     try:
         page = parts.state.store.find(query)
     except ValueError:
         raise parameters.bad("cursor", args["cursor"], "the cursor of an earlier page is wanted") from None
-    tasks = parts.state.access.visible(page.tasks)
-    return _answer([parts.answers.of(task, request.root_path).brief for task in tasks], cursor=page.cursor)
+    return _answer(_briefs(parts, parts.state.access.visible(page.tasks)), cursor=page.cursor)
 
 
 def stats() -> Response:
@@ -97,21 +113,32 @@ def description() -> Response:
     return _json(openapi.document(parts.state.settings, root=request.root_path))
 
 
-def _by_ids(parts: Parts, ids: list[str]) -> dict[str, tuple[Task, bytes]]:
-    entries = parts.answers.many(ids, request.root_path)
-    visible = parts.state.access.visible([entry.task for entry in entries.values()])
-    return {task.request_id: (task, entries[task.request_id].brief) for task in visible}
+def _by_ids(parts: Parts, ids: list[str], asked: _Asked) -> Response:
+    """What a client asks when it wakes, and then every second: from memory, as the status of one task is."""
+    access, owner = parts.state.access, parts.state.owners.current()
+    if asked.seen is None:
+        entries = parts.answers.many(ids, request.root_path)
+        known = {task.request_id: task for task in access.visible(entry.task for entry in entries.values())}
+        briefs = [entries[i].brief for i, task in known.items() if asked.admits(task, owner)]
+    else:  # that someone has seen a task is no event of it: what is kept in memory does not know
+        page = parts.state.store.find(TaskQuery(ids=ids, limit=parameters.MOST_IDS))
+        known = {task.request_id: task for task in access.visible(page.tasks)}
+        briefs = _briefs(parts, [known[i] for i in ids if i in known and asked.admits(known[i], owner)])
+    return _answer(briefs, missing=[i for i in ids if i not in known])
 
 
-def _by_key(parts: Parts, owner: str | None, key: str, name: str | None) -> list[Task]:
+def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Response:
     """The tasks that were sent with a key: it counts per task name, of which an app has a few."""
-    key = idempotency.parse(key) or ""
-    registry = parts.state.registry
-    names = [n for n, definition in registry.items() if definition.kind is Kind.VIEW and name in (None, n)]
     found: list[Task] = []
-    for n in names:
-        found += parts.state.store.find(TaskQuery(idempotency_scope=idempotency.scope(owner, n, key), limit=1)).tasks
-    return parts.state.access.visible(found)
+    for name, definition in parts.state.registry.items():
+        if definition.kind is Kind.VIEW and asked.name in (None, name):
+            scope = idempotency.scope(owner, name, key)
+            found += parts.state.store.find(TaskQuery(idempotency_scope=scope, limit=1)).tasks
+    return _answer(_briefs(parts, [t for t in parts.state.access.visible(found) if asked.admits(t, owner)]))
+
+
+def _briefs(parts: Parts, tasks: Iterable[Task]) -> list[bytes]:
+    return [parts.answers.of(task, request.root_path).brief for task in tasks]
 
 
 def _answer(briefs: list[bytes], *, missing: list[str] | None = None, cursor: str | None = None) -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from .parameters import bad
 from .problems import Problem
 
 LONGEST = 255
@@ -27,14 +28,23 @@ def parse(header: str | None) -> str | None:
         return None
     text = header.strip()
     if text.startswith('"'):
-        match = _QUOTED.fullmatch(text)
-        text = re.sub(r"\\(.)", r"\1", match[1]) if match else ""
+        text = _unquoted(text) or ""
     if not _VISIBLE.fullmatch(text):
         raise Problem(
             "bad-idempotency-key",
             f"Idempotency-Key: 1 to {LONGEST} visible ASCII characters are wanted, a UUID for instance",
         )
     return text
+
+
+def parse_parameter(text: str | None) -> str | None:
+    """The key in ``?idempotency_key=``: bare, or as it stood in the header, for clients that kept it so.
+
+    :raises Problem: it is no key.
+    """
+    if text is not None and not _VISIBLE.fullmatch(text):
+        raise bad("idempotency_key", text, f"1 to {LONGEST} visible ASCII characters are wanted")
+    return text and (_unquoted(text) or text)
 
 
 def scope(owner: str | None, name: str, key: str) -> str:
@@ -49,3 +59,8 @@ def scope(owner: str | None, name: str, key: str) -> str:
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()
+
+
+def _unquoted(text: str) -> str | None:
+    match = _QUOTED.fullmatch(text)
+    return re.sub(r"\\(.)", r"\1", match[1]) if match else None

@@ -50,12 +50,12 @@ def flag(name: str, text: str | None) -> bool | None:
 
 def ids(text: str) -> list[str]:
     """Task ids with commas between them, each once. :raises Problem: more than :data:`MOST_IDS`."""
-    found = [part for part in map(str.strip, text.split(",")) if part]
+    found = [part.strip() for part in text.split(",")]
     if len(found) > MOST_IDS:
         raise Problem(
             "bad-parameter", f"ids: {len(found)} were given, at most {MOST_IDS} are answered at once", parameter="ids"
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def statuses(text: str | None) -> frozenset[Status] | None:

@@ -686,6 +686,9 @@ def test_an_owner_lists_what_they_have_missed(client, studio):
     assert ids(status="failed,completed", seen="true") == [seen]
     assert ids(name="process") == [unseen, seen]
     assert ids(ids=f"{seen},{failed}", status="failed") == [failed]
+    assert ids(ids=f"{seen},{failed}", seen="false") == [failed]
+    client.post(f"/tasks/{failed}/seen", json={"via": "poll"}, headers=ann)
+    assert ids(ids=f"{seen},{failed}", seen="false") == []
 
 
 def test_pages_follow_one_another(client, studio):
@@ -717,6 +720,7 @@ def test_a_key_finds_the_owners_task_and_no_one_elses(client, studio):
     with_owners(studio)
     headers = {"Idempotency-Key": "k1"}
     request_id = studio.done(headers={**headers, "X-User": "ann"})
+    other = studio.done(headers={"X-User": "ann"})
 
     def found(**query):
         owner = {"X-User": query.pop("by")}
@@ -726,6 +730,8 @@ def test_a_key_finds_the_owners_task_and_no_one_elses(client, studio):
     assert found(by="ann") == [request_id]
     assert found(by="ann", name="process") == [request_id]
     assert found(by="ann", name="wait") == []
+    assert found(by="ann", status="failed") == []
+    assert found(by="ann", ids=f"{request_id},{other}") == [request_id]
     assert found(by="bob") == []
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.http.idempotency import LONGEST, parse, scope
+from flask_bgtasks.http.idempotency import LONGEST, parse, parse_parameter, scope
 from flask_bgtasks.http.problems import Problem
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -44,6 +44,19 @@ def test_every_visible_text_is_a_key_when_it_is_quoted(key):
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
 
     assert parse(f'"{quoted}"') == key
+
+
+@pytest.mark.parametrize(("text", "key"), [(KEY, KEY), (f'"{KEY}"', KEY), ('"', '"'), ('""', '""'), (r'"\""', '"')])
+def test_a_key_in_an_address_is_bare_or_as_it_stood_in_the_header(text, key):
+    assert parse_parameter(text) == key
+
+
+@pytest.mark.parametrize("text", ["", " a", "a b", "ü", "x" * (LONGEST + 1)])
+def test_what_is_no_key_in_an_address_is_refused(text):
+    with pytest.raises(Problem) as caught:
+        parse_parameter(text)
+
+    assert caught.value.members["parameter"] == "idempotency_key"
 
 
 def test_owner_task_and_key_each_make_another_scope():

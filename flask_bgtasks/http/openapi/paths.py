@@ -185,7 +185,7 @@ LIST = _call(
     {
         "200": _json("TaskList", "With `ids`, those; else the owner's, newest first.", "ETag"),
         "304": _empty("It is still the version that the client has."),
-        **_problems("bad-parameter", "bad-idempotency-key", "listing-refused", "store-unavailable"),
+        **_problems("bad-parameter", "listing-refused", "store-unavailable"),
     },
 )
 
