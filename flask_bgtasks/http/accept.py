@@ -22,7 +22,7 @@ from ..stores.base import Created, TaskQuery
 from . import idempotency, prefer, problems, stored
 from .parts import Parts, parts_of
 from .prefer import Prefer
-from .presence import gone
+from .presence import cut_short
 from .problems import Problem
 from .representation import dumps, links, retry_after
 from .waiting import wait_for_end, wait_until
@@ -74,8 +74,10 @@ def _accept(state: AppState, definition: TaskDefinition, view_args: Mapping[str,
             run=not here,
         )
     task = created.task
-    if here:
-        response = _answered_later(parts, task) if created.replayed else _run_here(parts, task, definition, view_args)
+    if here and created.replayed and task.status is not Status.STARTED:
+        response = _answered_later(parts, task)
+    elif here:  # an earlier request's task too, if nobody has begun with it: that server may have died
+        response = _run_here(parts, task, definition, view_args)
     else:
         response = _answered(parts, task, wish)
     response.headers["Task-Id"] = task.request_id
@@ -117,7 +119,7 @@ def _answered_later(parts: Parts, task: Task) -> Response:
     Takes no slot: whoever waits here would have run the task on this thread without this library.
     """
     state = parts.state
-    ended = wait_for_end(state, task.request_id, patience=state.settings.max_wait, gone=gone(request.environ))
+    ended = wait_for_end(state, task.request_id, patience=state.settings.max_wait, cut_short=cut_short(request.environ))
     if not ended.done:
         raise Problem(
             "still-running",
@@ -137,7 +139,7 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
         slot = parts.take_slot()
         if slot is not None:
             with slot:
-                task = wait_until(state, task.request_id, _done, seconds=seconds, gone=gone(request.environ))
+                task = wait_until(state, task.request_id, _done, seconds=seconds, cut_short=cut_short(request.environ))
             applied = f"wait={seconds:g}"
         if task.done:
             response = _located(_outcome(state, task), parts, task)

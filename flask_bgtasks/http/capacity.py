@@ -58,5 +58,6 @@ _SERVERS: dict[tuple[str, str], Callable[[Mapping[str, Any]], int]] = {
 }
 """Module and function that called the app, and where the number of threads is in its local variables.
 
-Checked against gunicorn 20 to 27, waitress 3, cheroot 10, Werkzeug 3. An entry that no longer fits is passed over.
+Tried with gunicorn 20.1, 22, 23 and 27 (gevent under 27), waitress 3.0, cheroot 11.1 and Werkzeug 3. An entry that no
+longer fits is passed over.
 """

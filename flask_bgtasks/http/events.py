@@ -8,7 +8,7 @@ from ..errors import AccessDenied, TaskNotFound
 from ..model import Event, Task
 from . import cursors, parameters, sse
 from .parts import Parts, parts_of
-from .presence import gone
+from .presence import cut_short
 from .problems import Problem
 from .representation import dumps
 from .stream import EventStream, Subscription, Teller, page
@@ -100,8 +100,8 @@ def _stream(parts: Parts, subscription: Subscription) -> Response:
     response = Response(content_type=sse.CONTENT_TYPE, headers=HEADERS)
     if request.method != "HEAD":
         slot = parts.stream_slot()
-        runner, client_gone = parts.state.runner, gone(request.environ)
-        teller = Teller(parts.state.watcher, subscription, ended=lambda: runner.draining or client_gone())
+        runner, is_cut_short = parts.state.runner, cut_short(request.environ)
+        teller = Teller(parts.state.watcher, subscription, ended=lambda: runner.draining or is_cut_short())
         response.response = EventStream(teller.tell(), slot)
     return response
 

@@ -1,16 +1,28 @@
-"""Tells whether the client of a waiting answer is still there, where the server lets one see its connection.
+"""Tells an answer that waits whether it still should: whether its client is there, and whether its server goes on.
 
-Without this a place for streams whose client has gone is found free with the next write that fails: two pings later.
+Without this a place for streams whose client has gone is found free with the next write that fails, two pings later;
+and a server that is told to stop waits for its streams as long as it waits at all: 30 s with gunicorn.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
 LOOK_SECONDS = 1.0
-"""How often those who wait look whether their client is there."""
+"""How often those who wait look."""
+
+
+def cut_short(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """A function that tells whether to wait no longer: the client has left, or the server was told to stop.
+
+    :param environ: the WSGI environment of the request that waits.
+    """
+    client_gone, server_stops = gone(environ), stopping()
+    return lambda: client_gone() or server_stops()
 
 
 def gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
@@ -33,3 +45,23 @@ def gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
             return True
 
     return look
+
+
+def stopping(frame: FrameType | None = None) -> Callable[[], bool]:
+    """A function that tells whether the server process was told to stop; always False where that cannot be seen.
+
+    No server tells an app. Gunicorn's workers keep it in an attribute, and the worker is found on the stack, as the
+    number of its threads is (:mod:`.capacity`).
+
+    :param frame: where to begin looking; by default the caller's frame.
+    """
+    frame = frame or sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "handle" and frame.f_globals.get("__name__") in _GUNICORN_WORKERS:
+            worker = frame.f_locals.get("self")
+            return lambda: not getattr(worker, "alive", True)
+        frame = frame.f_back
+    return lambda: False
+
+
+_GUNICORN_WORKERS = ("gunicorn.workers.gthread", "gunicorn.workers.base_async")

@@ -146,6 +146,8 @@ class Teller:
                 yield self._snapshot(task, terminal_follows=task.done and bool(events))
                 continue
             for event in events:
+                if event.seq > self._places[request_id] + 1:  # whatever happens, a gap is told and not passed over
+                    break
                 yield self._event(request_id, event)
             task = following.task(request_id)
         # A terminal event that is not the newest was followed by a retry, so the task's own state decides. A place

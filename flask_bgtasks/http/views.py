@@ -15,7 +15,7 @@ from . import parameters, prefer, stored
 from .accept import accepted
 from .answers import Entry
 from .parts import Parts, parts_of
-from .presence import gone
+from .presence import cut_short
 from .problems import Problem
 from .representation import dumps, retry_after
 from .waiting import wait_until
@@ -171,7 +171,7 @@ def _wait(
         headers.clear()
         return None
     with slot:
-        return wait_until(parts.state, task.request_id, reached, seconds=seconds, gone=gone(request.environ))
+        return wait_until(parts.state, task.request_id, reached, seconds=seconds, cut_short=cut_short(request.environ))
 
 
 def _done(task: Task) -> bool:

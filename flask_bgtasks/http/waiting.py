@@ -16,7 +16,7 @@ def wait_until(
     reached: Callable[[Task], bool],
     *,
     seconds: float,
-    gone: Callable[[], bool],
+    cut_short: Callable[[], bool],
 ) -> Task:
     """Wait until the task is as wanted, the time is over, the client has gone or this process stops.
 
@@ -28,13 +28,13 @@ def wait_until(
     with state.watcher.follow([request_id]) as following:
         while not reached(task := following.task(request_id)):
             left = deadline - time.monotonic()
-            if left <= 0 or state.runner.draining or gone():
+            if left <= 0 or state.runner.draining or cut_short():
                 break
             following.wait(min(left, LOOK_SECONDS))
     return task
 
 
-def wait_for_end(state: AppState, request_id: str, *, patience: float, gone: Callable[[], bool]) -> Task:
+def wait_for_end(state: AppState, request_id: str, *, patience: float, cut_short: Callable[[], bool]) -> Task:
     """Wait for the end of a task as long as someone works on it, with no other limit: as the request itself would.
 
     :param patience: seconds for it to begin, and for its lease to be renewed by somebody once that ran out.
@@ -42,8 +42,8 @@ def wait_for_end(state: AppState, request_id: str, *, patience: float, gone: Cal
     """
     impatient = time.monotonic() + patience
     while True:
-        task = wait_until(state, request_id, _done, seconds=min(patience, LOOK_SECONDS * 5), gone=gone)
-        if task.done or gone() or state.runner.draining:
+        task = wait_until(state, request_id, _done, seconds=min(patience, LOOK_SECONDS * 5), cut_short=cut_short)
+        if task.done or cut_short() or state.runner.draining:
             return task
         task = state.store.get(request_id)  # renewals are no events: only the store knows of them
         lease = task.lease_until

@@ -491,6 +491,26 @@ def test_a_request_sent_again_does_not_wait_for_a_run_that_died(tmp_path):
     assert int(answer.headers["Retry-After"]) > 0
 
 
+def test_a_request_sent_again_runs_the_task_that_nobody_has_begun(studio, client, monkeypatch):
+    """The first request's server died between storing it and running it."""
+    submit = type(studio.state).submit
+
+    def die_after(state, *args, **kwargs):
+        submit(state, *args, **kwargs)
+        raise SystemExit
+
+    with monkeypatch.context() as dying, pytest.raises(SystemExit):
+        dying.setattr(type(studio.state), "submit", die_after)
+        client.post("/legacy/plain", json={"a": 1}, headers=KEY)
+    assert _only(studio).status is Status.STARTED
+
+    again = client.post("/legacy/plain", json={"a": 1}, headers=KEY)
+
+    assert (again.status_code, again.json["kind"]) == (201, "plain")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert _only(studio).attempt == 1
+
+
 def test_of_many_equal_requests_at_once_one_runs(studio):
     barrier = threading.Barrier(8)
 

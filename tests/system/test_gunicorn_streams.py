@@ -4,6 +4,7 @@ That streams cannot starve the server, and resume exactly, stands in test_gunico
 """
 
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -55,7 +56,7 @@ def name_process(response):
     response.headers["X-Process"] = str(os.getpid())
     return response
 
-bgtasks.init_app(app)
+bgtasks.init_app(app, shutdown_grace=1)
 """
 
 
@@ -153,3 +154,16 @@ def test_one_process_tells_live_of_a_task_that_runs_in_the_other(serve):
     assert [int(event.last_id) for event in told if event.type != "ping"] == list(range(1, len(told) + 1))
     chunks = [chunk for event in told if event.type == "output" for chunk in event.document["chunks"]]
     assert (chunks, told[-1].type) == (list(range(300)), "completed")
+
+
+def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(serve):
+    with serve() as server, ThreadPoolExecutor(1) as pool:
+        path = running(server)
+        with silent_readers(server, path + "/events", 2):
+            poll = pool.submit(get, server, f"{path}?wait=30")
+            wait_until(lambda: streams(server)["open"] == 3)
+
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait(15)  # gunicorn itself would wait for 30
+
+        assert poll.result().status_code == 200  # an answer, if not the one that was waited for
