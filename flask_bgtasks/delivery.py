@@ -124,7 +124,7 @@ class Deliveries:
             self._lanes[name].withdraw(request_id)
 
     def stop(self, grace: float) -> None:
-        """Let the lanes deliver what they are at; what stays owed is delivered by the next process."""
+        """Let the lanes deliver what is due, for ``grace`` seconds; what stays owed is the next process's."""
         for lane in self._lanes.values():
             lane.stop()
         for lane in self._lanes.values():
@@ -293,8 +293,9 @@ class Lane:
             self._thread.join(timeout)
 
     def _serve(self) -> None:
-        while not self._stopped:
+        while True:
             self._woken.clear()
+            stopping = self._stopped  # seen before the look: what is owed by now is still delivered
             try:
                 busy = self._deliver_due()
                 busy = self._tell_progress() or busy
@@ -304,6 +305,8 @@ class Lane:
             except Exception:
                 log.exception("the lane of sink %r failed", self._sink)
                 busy = False
+            if stopping and not busy:
+                return
             if not busy:
                 self._woken.wait(LOOK_SECONDS)
 
