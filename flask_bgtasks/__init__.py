@@ -5,9 +5,12 @@ These names are the public API; nothing else is promised.
 
 from __future__ import annotations
 
+from .backoff import Backoff
+from .checkpoints import checkpoint
 from .definitions import TaskOptions, UnknownTask
 from .errors import (
     AlreadyClaimed,
+    AtCapacity,
     BackgroundTasksError,
     ConfigurationError,
     IdempotencyConflict,
@@ -25,6 +28,7 @@ from .errors import (
     TaskFailed,
     TaskFinished,
     TaskNotFound,
+    TaskTimeout,
     TaskWasCancelled,
     TransitionRefused,
     Undeliverable,
@@ -42,8 +46,10 @@ from .tracked import TrackedTask
 
 __all__ = [
     "AlreadyClaimed",
+    "AtCapacity",
     "BackgroundTasks",
     "BackgroundTasksError",
+    "Backoff",
     "ConfigurationError",
     "Event",
     "EventType",
@@ -72,12 +78,14 @@ __all__ = [
     "TaskHandle",
     "TaskNotFound",
     "TaskOptions",
+    "TaskTimeout",
     "TaskWasCancelled",
     "TrackedTask",
     "TransitionRefused",
     "Undeliverable",
     "UnknownTask",
     "WaitTimeout",
+    "checkpoint",
     "copy_current_task",
     "current_task",
     "hookimpl",

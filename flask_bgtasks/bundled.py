@@ -11,7 +11,8 @@ from flask import Flask
 
 from .errors import ConfigurationError
 from .hookspecs import hookimpl
-from .runners.base import Runner
+from .runners.base import Pick, Runner
+from .runners.external import ExternalRunner
 from .runners.inline import InlineRunner
 from .runners.threads import ThreadRunner
 from .settings import Settings
@@ -38,12 +39,16 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 
 @hookimpl(trylast=True)
-def bgtasks_make_runner(app: Flask, name: str, run: Callable[[str], Any], settings: Settings) -> Runner | None:
-    """``threads`` and ``inline``."""
+def bgtasks_make_runner(
+    app: Flask, name: str, run: Callable[[str], Any], pick: Pick, settings: Settings
+) -> Runner | None:
+    """``threads``, ``inline`` and ``external``."""
     if name == "threads":
-        return ThreadRunner(run, workers=settings.workers)
+        return ThreadRunner(run, workers=settings.workers, pick=pick)
     if name == "inline":
         return InlineRunner(run)
+    if name == "external":
+        return ExternalRunner()
     return None
 
 

@@ -5,15 +5,23 @@ They speak for the task's current attempt, whoever runs it; the state machine ac
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import calling
+from .changes import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
-from .model import Cancel, Change, Complete, Fail, Progress, Status, Task
+from .model import Progress, Status, Task
 from .owners import is_id
 
 if TYPE_CHECKING:
     from .state import AppState
+
+
+BY_HAND = "by hand"
+
+LEASE = timedelta(hours=1)
+"""How long code that speaks for itself may be silent before it is taken for dead; each of its calls renews it."""
 
 
 def checked_id(request_id: str | None) -> str | None:
@@ -38,10 +46,7 @@ def update_status(
     if task.status is wanted:
         return task
     if task.status is Status.STARTED and wanted is not Status.STARTED:
-        settings = state.settings
-        task = state.store.claim(
-            request_id, worker="by hand", lease=settings.lease, deliveries=state.deliveries.owed(task.name)
-        ).task
+        task = state.store.claim(request_id, worker=BY_HAND, lease=LEASE, deliveries=state.deliveries.owed).task
     if wanted is Status.PROCESSING and task.status is Status.PROCESSING:
         return task
     change: Change
@@ -59,7 +64,7 @@ def update_status(
             change=f"update_status({wanted.value!r})",
             why="a task never goes back",
         )
-    return state.engine.end_by_hand(task, change, wanted).task
+    return state.engine.end_by_hand(task, change).task
 
 
 def update_progress(
@@ -84,6 +89,8 @@ def update_progress(
         details=details,
     )
     after = state.store.save_progress(request_id, attempt=task.attempt, progress=progress)
+    if task.worker == BY_HAND:
+        state.store.renew(request_id, attempt=task.attempt, lease=LEASE)
     if after.progress is not None:
         state.deliveries.offer_progress(after, after.progress)
     return after

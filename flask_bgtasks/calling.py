@@ -32,6 +32,8 @@ class Answer:
     result: Result | None
     error: str | None = None
     error_type: str | None = None
+    exception: BaseException | None = None
+    retry_after: str | None = None  # what the answer's header says
 
 
 def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[str, Any], *, max_bytes: int) -> Answer:
@@ -51,7 +53,7 @@ def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[s
         except Exception as error:
             app.logger.exception("task function %s failed", function.__qualname__)
             got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-            return Answer(None, describe(error), type(error).__name__)
+            return Answer(None, describe(error), type(error).__name__, error)
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -119,12 +121,13 @@ def answer_of(
     try:
         result = _sized(stored_response(response), name, max_bytes)
     except PayloadTooLarge as too_large:
-        return Answer(None, str(too_large), type(too_large).__name__), response
+        return Answer(None, str(too_large), type(too_large).__name__, too_large), response
     if response.status_code < 400:
         return Answer(result), response
+    later = response.headers.get("Retry-After")
     if error is None:
-        return Answer(result, f"the view answered {response.status}", "HTTPError"), response
-    return Answer(result, describe(error), type(error).__name__), response
+        return Answer(result, f"the view answered {response.status}", "HTTPError", retry_after=later), response
+    return Answer(result, describe(error), type(error).__name__, error, later), response
 
 
 class Propagated(Exception):
@@ -133,7 +136,7 @@ class Propagated(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
-        self.answer = Answer(None, describe(error), type(error).__name__)
+        self.answer = Answer(None, describe(error), type(error).__name__, error)
 
 
 def stored_response(response: Response) -> Result:

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Union
 
+from .backoff import Backoff
 from .errors import BackgroundTasksError, ConfigurationError
-from .model import Kind
+from .model import HIGHEST_PRIORITY, Kind
 from .notifications import Notify
 from .plan import Expected
 
 Respond = Literal["async", "prefer", "hold"]
 RESPONDS = ("async", "prefer", "hold")
+
+DEFAULT_BACKOFF = Backoff()
+
+RetryOn = Union["type[Exception]", "tuple[type[Exception], ...]"]
 
 Steps = Sequence[Union[str, "tuple[str, float]"]]
 
@@ -30,7 +35,18 @@ class TaskOptions:
     :param steps: the names of the top-level steps in order, or ``(name, weight)`` pairs.
     :param total_steps: how many top-level steps there are, where their names are not known.
     :param notify: the notification when the task is completed; see :data:`~flask_bgtasks.notifications.Notify`.
-    :param priority: higher ones run first.
+    :param retries: how often an attempt that failed is followed by another one.
+    :param retry_on: the exceptions for which it is. By default any, but for an HTTP error that the client has to mend
+        (4xx other than 408, 425 and 429).
+    :param backoff: how long the first wait may be, in seconds (the following ones double, each drawn between nothing
+        and its ceiling), or a :class:`Backoff`. An exception or answer that carries ``Retry-After`` says it itself.
+    :param max_attempts: how many attempts may lose their process (a crash, ``kill -9``) before the task is taken for
+        the cause, and fails.
+    :param timeout: seconds that one attempt may take; then its next report raises, and it has failed.
+    :param on_interrupt: ``"retry"`` has a task whose process died run again, from its last checkpoint; with ``"fail"``
+        it has failed.
+    :param max_concurrency: how many tasks of this name may run at once, over all processes.
+    :param priority: higher ones run first, -1000 to 1000; a step counts as ten minutes of waiting.
     :param expires_after: seconds or a timedelta to keep a finished task; None for ``BGTASKS_EXPIRES_AFTER``.
     :param queue: a name for runners that serve several queues.
     """
@@ -41,6 +57,13 @@ class TaskOptions:
     steps: Steps = ()
     total_steps: int | None = None
     notify: Notify = None
+    retries: int = 0
+    retry_on: RetryOn = Exception
+    backoff: float | Backoff = DEFAULT_BACKOFF
+    max_attempts: int = 3
+    timeout: float | None = None
+    on_interrupt: Literal["retry", "fail"] = "retry"
+    max_concurrency: int | None = None
     priority: int = 0
     expires_after: timedelta | float | None = None
     queue: str = "default"
@@ -63,10 +86,12 @@ class TaskOptions:
                 raise ConfigurationError(
                     f"{label}: {len(steps)} steps are named and total_steps={self.total_steps}; drop total_steps"
                 )
-        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+        if not _is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):
             raise ConfigurationError(
-                f"{label}: priority={self.priority!r}; a whole number is wanted, higher runs first"
+                f"{label}: priority={self.priority!r}; a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY} "
+                "is wanted, higher runs first"
             )
+        self._check_attempts(label)
         seconds = self._expires_seconds()
         if seconds is not None and not (isinstance(seconds, (int, float)) and 1 <= seconds < 1e11):
             raise ConfigurationError(
@@ -74,6 +99,35 @@ class TaskOptions:
             )
         if not isinstance(self.queue, str) or not self.queue:
             raise ConfigurationError(f"{label}: queue={self.queue!r}; a name is wanted")
+
+    def _check_attempts(self, label: str) -> None:
+        for name, least in (("retries", 0), ("max_attempts", 1), ("max_concurrency", 1)):
+            value = getattr(self, name)
+            if not _is_whole(value, least) and not (value is None and name == "max_concurrency"):
+                raise ConfigurationError(f"{label}: {name}={value!r}; a whole number from {least} is wanted")
+        classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        if not classes or not all(isinstance(one, type) and issubclass(one, Exception) for one in classes):
+            raise ConfigurationError(
+                f"{label}: retry_on={self.retry_on!r}; an exception class or a tuple of them is wanted"
+            )
+        if not isinstance(self.backoff, Backoff):
+            try:
+                Backoff(self.backoff)
+            except ValueError:
+                raise ConfigurationError(
+                    f"{label}: backoff={self.backoff!r}; seconds or a Backoff(first=…, longest=…) are wanted"
+                ) from None
+        if self.timeout is not None and not (
+            isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool) and 0 < self.timeout < 1e9
+        ):
+            raise ConfigurationError(f"{label}: timeout={self.timeout!r}; seconds above 0 are wanted, or None")
+        if self.on_interrupt not in ("retry", "fail"):
+            raise ConfigurationError(f"{label}: on_interrupt={self.on_interrupt!r}; 'retry' or 'fail' is wanted")
+
+    @property
+    def waits(self) -> Backoff:
+        """The waits between attempts that failed."""
+        return self.backoff if isinstance(self.backoff, Backoff) else Backoff(self.backoff)
 
     def _expires_seconds(self) -> Any:
         value = self.expires_after
@@ -95,6 +149,11 @@ class TaskOptions:
         """How long a finished task is kept."""
         seconds = self._expires_seconds()
         return default if seconds is None else timedelta(seconds=seconds)
+
+
+def _is_whole(value: Any, least: int, most: int | None = None) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and value >= least and (most is None or value <= most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +193,8 @@ class Registry(Mapping[str, TaskDefinition]):
 
     def __init__(self) -> None:
         self._by_name: dict[str, TaskDefinition] = {}
+        self.most_running: dict[str, int] = {}
+        """How many tasks of a name may run at once, where there is a limit."""
 
     def add(self, definition: TaskDefinition) -> TaskDefinition:
         """:raises ConfigurationError: another function has this name already."""
@@ -144,6 +205,8 @@ class Registry(Mapping[str, TaskDefinition]):
                 "Give one of them another name="
             )
         self._by_name[definition.name] = definition
+        if definition.options.max_concurrency is not None:
+            self.most_running[definition.name] = definition.options.max_concurrency
         return definition
 
     def __getitem__(self, name: str) -> TaskDefinition:

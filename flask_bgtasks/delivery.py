@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from . import notifications, signals
+from . import notifications, processes, signals
+from .backoff import Backoff
+from .changes import Outcome
 from .errors import BackgroundTasksError, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
-from .model import Event, Progress, Status, Task
+from .model import Event, Progress, Task
 from .notifications import Notification, Notify
 from .plugins import Plugins
 from .stores.base import Delivery, Owed, Settlement, Store
@@ -38,34 +39,28 @@ LEASE = timedelta(seconds=60)
 """How long a lane has for one delivery before another process may try it."""
 
 FIRST_RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 300.0
+BACKOFF = Backoff(first=FIRST_RETRY_SECONDS, longest=300.0)
 
 EVENT = "event"
 NOTIFICATION = "notification"
 
 
 def backoff(tries: int) -> float:
-    """Seconds to wait after so many failed tries: exponential with full jitter.
-
-    Source: "Exponential Backoff And Jitter", AWS Architecture Blog; the floor keeps a retry from following at once.
-    """
-    ceiling = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(tries, 30))
-    return FIRST_RETRY_SECONDS / 2 + random.uniform(0, ceiling)
+    """Seconds to wait after so many failed tries; the floor keeps one from following at once."""
+    return FIRST_RETRY_SECONDS / 2 + BACKOFF.wait(tries + 1)
 
 
 class Deliveries:
     """The lanes of one app in this process, and what is owed to whom.
 
     :param notify_of: the ``notify`` option of a task by its name.
-    :param worker: who this process is, for the outbox's leases.
     """
 
-    def __init__(self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, worker: str) -> None:
+    def __init__(self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf) -> None:
         self._app = weakref.ref(app)
         self._store = store
         self._plugins = plugins
         self._notify_of = notify_of
-        self._worker = worker
         self._lanes: dict[str, Lane] = {}
         self.refresh()
         after_fork_in_child(self._reset)
@@ -84,13 +79,12 @@ class Deliveries:
                 self._lanes[name] = Lane(self, name)
         self._for_event = tuple(Owed(name, EVENT) for name in self._events_to)
 
-    def owed(self, name: str, status: Status | None = None) -> Sequence[Owed]:
-        """What a change of a task owes: the event to every sink that wants events, and the user's notification.
-
-        :param name: the task's name.
-        :param status: the terminal state that it reaches with the change, None for any other change.
-        """
-        if status is None or not self._notify_by or not notifications.owed_for(status, self._notify_of(name)):
+    def owed(self, outcome: Outcome) -> Sequence[Owed]:
+        """What a change of a task owes: the event to every sink that wants events, and the user's notification."""
+        task, event = outcome.task, outcome.owed
+        if not self._notify_by or event is None or not event.type.terminal:
+            return self._for_event
+        if not notifications.owed_for(task.status, self._notify_of(task.name)):
             return self._for_event
         return (*self._for_event, *(Owed(sink, NOTIFICATION) for sink in self._notify_by))
 
@@ -134,7 +128,7 @@ class Deliveries:
 
     def due(self, sink: str) -> list[Delivery]:
         """What this sink is owed now."""
-        return self._store.due_deliveries(sink, worker=self._worker, lease=LEASE)
+        return self._store.due_deliveries(sink, worker=processes.me(), lease=LEASE)
 
     def deliver(self, delivery: Delivery) -> None:
         """Try once, and settle."""

@@ -1,4 +1,4 @@
-"""Runs a task: claims it, calls its function, finishes it. ``run(request_id)`` is all that a runner needs to know.
+"""Runs a task: claims it, calls its function, has its end stored. ``run(request_id)`` is all that a runner needs.
 
 Knows the protocols of the store and the runner, never a concrete one. What a run writes is fenced by its attempt; what
 goes wrong inside the task ends in the store, what goes wrong around it in the log.
@@ -6,76 +6,68 @@ goes wrong inside the task ends in the store, what goes wrong around it in the l
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from blinker import Signal
 from flask import Flask, Response
 
-from . import calling, pipeline, signals
+from . import calling, pipeline, processes, signals
 from .calling import Answer
+from .changes import Change, Outcome, RequestCancel
+from .checkpoints import Book
 from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
-from .errors import AlreadyClaimed, LeaseLost, StoreUnavailable, TaskCancelled, TaskFinished, TaskNotFound
-from .flusher import CANCELLED, SUPERSEDED, Flusher
-from .model import (
-    Cancel,
-    Change,
-    Complete,
-    Entry,
-    Event,
-    EventType,
-    Fail,
-    Kind,
-    Outcome,
-    Progress,
-    RequestCancel,
-    Status,
-    StepHistory,
-    Task,
-)
-from .pipeline import Running
+from .endings import Endings
+from .errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
+from .model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
 from .plan import Node, Plan
+from .running import Running
 from .settings import Settings
 from .stores.base import Attempt, Store
 
 log = logging.getLogger("flask_bgtasks")
 
-T = TypeVar("T")
-
 DURATIONS_FRESH_SECONDS = 10.0
 """How long the averages of earlier runs are used before they are read again."""
-
-FINISH_PATIENCE_SECONDS = 60.0
-"""How long the end of a task is tried again while the store is out of reach; then its lease runs out."""
 
 _SIGNALS: dict[EventType, Signal] = {
     EventType.ACCEPTED: signals.task_accepted,
     EventType.STARTED: signals.task_started,
+    EventType.RETRYING: signals.task_retrying,
     EventType.REOPENED: signals.task_retrying,
     EventType.COMPLETED: signals.task_completed,
     EventType.FAILED: signals.task_failed,
     EventType.CANCELLED: signals.task_cancelled,
 }
 
+_OWED = frozenset({*_SIGNALS, EventType.CANCEL_REQUESTED, EventType.RELEASED})
+"""Events that sinks are told of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What runs need of the extension, as functions, so that the engine knows none of it."""
+    """What runs need of the extension, as functions, so that the engine knows none of it.
+
+    :param run_later: has a task run after so many seconds.
+    :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
+    :param look: says that there may be work which had to wait for a place.
+    """
 
     view_of: Callable[[TaskDefinition], Callable[..., object]]
     before_run: Callable[[Task], None]
+    run_later: Callable[[Task, float], None]
+    can_wait: Callable[[], bool]
+    look: Callable[[], None]
 
 
 class Engine:
-    """Runs the tasks of one app in this process.
-
-    :param worker: who this process is; shown to operators.
-    """
+    """Runs the tasks of one app in this process."""
 
     def __init__(
         self,
@@ -86,7 +78,6 @@ class Engine:
         registry: Registry,
         deliveries: Deliveries,
         environment: Environment,
-        worker: str,
     ) -> None:
         self._app = app
         self._store = store
@@ -94,7 +85,6 @@ class Engine:
         self._registry = registry
         self._deliveries = deliveries
         self._environment = environment
-        self._worker = worker
         self._flusher = Flusher(
             store,
             interval=settings.progress_interval,
@@ -102,6 +92,7 @@ class Engine:
             offer=deliveries.offer_progress,
             flushed=self._progress_stored,
         )
+        self._endings = Endings(store, self._flusher, deliveries)
         self._durations: dict[str, tuple[float, dict[str, StepHistory]]] = {}
         store.on_commit(self._committed)
 
@@ -109,16 +100,32 @@ class Engine:
 
     def run(self, request_id: str) -> None:
         """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads."""
-        with self._attempt(request_id) as started:
-            if started is None:
-                return
-            attempt, running, definition = started
-            self._conclude(attempt.task, running, lambda: self._call(attempt, definition))
+        try:
+            attempt = self._claim(request_id)
+        except (AlreadyClaimed, AtCapacity, TaskFinished, TaskNotFound) as refused:
+            log.debug("not run here: %s", refused)
+            return
+        definition: TaskDefinition | None = None
+        try:
+            definition = self._registry[attempt.task.name]
+        except LookupError as unknown:
+            running = self._running(attempt.task, None)
+            self._flusher.add(running)
+            self._finish(attempt.task, running, Answer(None, str(unknown), type(unknown).__name__, unknown))
+            return
+        running = self._running(attempt.task, definition)
+        try:
+            self._conclude(attempt.task, running, functools.partial(self._call, attempt, definition))
+        except BaseException as error:  # SystemExit and its like end this thread, but not without a word
+            answer = Answer(None, f"the task was ended by {type(error).__name__}", "Interrupted", error)
+            self._finish(attempt.task, running, answer)
+            raise
 
-    def run_here(self, request_id: str, call: Callable[[], Response]) -> Response:
+    def run_here(self, request_id: str, call: Callable[[], Response]) -> Response | None:
         """Run a task as ``call()`` in this thread and this request's context; its response goes to this client.
 
-        :raises TransitionRefused: someone else runs it already.
+        :returns: the view's response; None if the attempt did not come to an answer, or another attempt follows.
+        :raises TransitionRefused: someone else runs it already, or has to.
         """
         attempt = self._claim(request_id)
         propagate = bool(self._app.config["PROPAGATE_EXCEPTIONS"] or self._app.testing or self._app.debug)
@@ -137,12 +144,15 @@ class Engine:
 
         running = self._running(attempt.task, self._registry.find(attempt.task.name))
         try:
-            self._conclude(attempt.task, running, answer)
+            again = self._conclude(attempt.task, running, answer)
         except calling.Propagated as carried:
+            if self._finish(attempt.task, running, carried.answer):
+                return None
             raise carried.error from carried.error.__cause__
-        if response is None:  # cancelled: there is no answer of the view's
-            response = Response(f"task {request_id} was cancelled\n", status=409, mimetype="text/plain")
-        return response
+        except BaseException:  # the server ends this thread, and the process: gunicorn's timeout, Ctrl-C
+            self._endings.interrupt(running)
+            raise
+        return None if again else response
 
     @contextmanager
     def tracked(self, request_id: str) -> Iterator[Running]:
@@ -154,10 +164,10 @@ class Engine:
         try:
             yield running
         except TaskCancelled:
-            self._end(running, lambda taken: Cancel(attempt.number, *taken), attempt.task, Status.CANCELLED)
+            self._endings.cancel(running)
             raise
         except BaseException as error:
-            answer = Answer(None, calling.describe(error), type(error).__name__)
+            answer = Answer(None, calling.describe(error), type(error).__name__, error)
             self._finish(attempt.task, running, answer)
             raise
         else:
@@ -167,37 +177,26 @@ class Engine:
             pipeline.leave(before)
 
     def _claim(self, request_id: str) -> Attempt:
-        return self._store.claim(
+        """:raises TransitionRefused: it is not to be run now."""
+        attempt = self._store.claim(
             request_id,
-            worker=self._worker,
+            worker=processes.me(),
             lease=self._settings.lease,
-            deliveries=self._deliveries.owed(""),
+            deliveries=self._deliveries.owed,
+            most_running=self._registry.most_running,
         )
-
-    @contextmanager
-    def _attempt(self, request_id: str) -> Iterator[tuple[Attempt, Running, TaskDefinition] | None]:
-        try:
-            attempt = self._claim(request_id)
-        except (AlreadyClaimed, TaskFinished, TaskNotFound) as refused:
-            log.debug("not run here: %s", refused)
-            yield None
-            return
-        definition: TaskDefinition | None
-        try:
-            definition = self._registry[attempt.task.name]
-        except LookupError as unknown:
-            running = self._running(attempt.task, None)
-            self._flusher.add(running)
-            self._finish(attempt.task, running, Answer(None, str(unknown), type(unknown).__name__))
-            yield None
-            return
-        yield attempt, self._running(attempt.task, definition), definition
+        if attempt.task.done:
+            log.error("task %s is not run again: %s", request_id, attempt.task.error_message)
+            raise TaskFinished(request_id, status=attempt.task.status.value, change="claim")
+        return attempt
 
     def _running(self, task: Task, definition: TaskDefinition | None) -> Running:
+        options = definition.options if definition else None
+        started = time.monotonic()
         plan = Plan(
-            started=time.monotonic(),
+            started=started,
             expected=definition.expected if definition else (),
-            total_steps=definition.options.total_steps if definition else None,
+            total_steps=options.total_steps if options else None,
             durations=self._load_durations(task.name),
         )
         running = Running(
@@ -210,6 +209,15 @@ class Engine:
             on_step=self._step_changed,
         )
         running.seq = task.seq
+        if options is not None and options.timeout is not None:
+            running.deadline = started + options.timeout
+            running.overdue = functools.partial(self._overdue, task, running, options.timeout)
+        if task.kind is not Kind.TRACKED:
+            running.releasable = task.on_interrupt is not OnInterrupt.FAIL
+            stored = self._store.load_checkpoints(task.request_id) if task.attempt > 1 else {}
+            running.book = Book(stored, save=self._flusher.save_checkpoint, max_bytes=self._settings.max_result_bytes)
+        if task.attempt > 1 and task.progress is not None:
+            running.behind = (task.progress.percentage, f"resumed, attempt {task.attempt}")
         if task.cancel_requested_at is not None:
             running.stop(CANCELLED)
         return running
@@ -228,112 +236,78 @@ class Engine:
             before=lambda: self._environment.before_run(attempt.task),
         )
 
-    def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> None:
-        """Call, and store how it ended."""
+    def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
+        """Call, and store how it ended; whether another attempt follows."""
         self._flusher.add(running)
         before = pipeline.enter(running)
         try:
             running.check()
             answer = call()
         except TaskCancelled:
-            self._end(running, lambda taken: Cancel(running.attempt, *taken), task, Status.CANCELLED)
-            return
-        except calling.Propagated as carried:
-            self._finish(task, running, carried.answer)
+            if running.stopped in OVER:
+                return True
+            if running.stopped != TIMED_OUT:
+                self._endings.cancel(running)
+                return False
+            answer = self._timed_out(task)
+        except calling.Propagated:
             raise
         except Exception as error:  # not the task's own: its request could not be restored, say
             log.exception("task %s cannot be run", task.request_id)
-            answer = Answer(None, calling.describe(error), type(error).__name__)
-        except BaseException as error:  # SystemExit and its like end this thread, but not without a word
-            self._finish(task, running, Answer(None, f"the task was ended by {type(error).__name__}", "Interrupted"))
-            raise
+            answer = Answer(None, calling.describe(error), type(error).__name__, error)
         finally:
             pipeline.leave(before)
-        self._finish(task, running, answer)
+        return self._finish(task, running, answer)
 
     # -- finishing ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, task: Task, running: Running, answer: Answer) -> None:
-        if answer.error is not None:
-            error, kind, result = answer.error, answer.error_type, answer.result
-            self._end(
-                running,
-                lambda taken: Fail(
-                    running.attempt, error, error_type=kind, result=result, entries=taken[0], progress=taken[1]
-                ),
-                task,
-                Status.FAILED,
-            )
-            return
-        ended = self._end(
-            running,
-            lambda taken: Complete(running.attempt, answer.result, entries=taken[0], progress=taken[1]),
-            task,
-            Status.COMPLETED,
-        )
-        if ended and running.plan.root.children:
+    def _finish(self, task: Task, running: Running, answer: Answer) -> bool:
+        """Store what an attempt came to; whether another one follows."""
+        definition = self._registry.find(task.name)
+        options = definition.options if definition is not None and task.kind is not Kind.TRACKED else None
+        wait = self._endings.finish(task, running, answer, options, can_wait=self._environment.can_wait())
+        if answer.error is None and running.plan.root.children:
             self._learn(task.name, running.plan)
+        if wait is not None:
+            self._environment.run_later(task, wait)
+        if options is not None and options.max_concurrency is not None:
+            self._environment.look()
+        return wait is not None
 
-    def _end(
-        self,
-        running: Running,
-        change: Callable[[tuple[tuple[Entry, ...], Progress | None]], Change],
-        task: Task,
-        status: Status,
-    ) -> bool:
-        """Store the end and everything that was reported and not stored yet, in one transition; whether it counted."""
-        with running.flush_lock:
-            if self._flusher.get(running.request_id) is not running or running.stopped == SUPERSEDED:
-                return False  # ended by hand, or taken over: there is nothing more to say
-            self._flusher.remove(running)
-            self._deliveries.drop_progress(running.request_id)
-            taken = running.take()
-            try:
-                self._patiently(
-                    lambda: self._store.transition(
-                        running.request_id, change(taken), deliveries=self._deliveries.owed(task.name, status)
-                    ),
-                    running.request_id,
-                )
-            except (LeaseLost, TaskNotFound) as lost:
-                log.warning("the end of an attempt does not count: %s", lost)
-                return False
-            except StoreUnavailable:
-                log.exception("the end of task %s is lost, its lease runs out", running.request_id)
-                return False
-        return True
+    def _timed_out(self, task: Task) -> Answer:
+        timeout = self._registry[task.name].options.timeout or 0.0
+        error = TaskTimeout(task.request_id, timeout)
+        return Answer(None, str(error), type(error).__name__, error)
 
-    def _patiently(self, write: Callable[[], T], request_id: str) -> T:
-        deadline, pause = time.monotonic() + FINISH_PATIENCE_SECONDS, 0.05
-        while True:
-            try:
-                return write()
-            except StoreUnavailable as error:
-                if time.monotonic() + pause > deadline:
-                    raise
-                log.warning("the end of task %s cannot be stored yet: %s", request_id, error)
-                time.sleep(pause)
-                pause = min(5.0, pause * 2)
+    def _overdue(self, task: Task, running: Running, timeout: float) -> None:
+        """It was told to stop and does not: it is ended without its doing. Its thread stays lost until it returns."""
+        log.error(
+            "task %s reports nothing after its timeout of %g s; its thread is lost to it", task.request_id, timeout
+        )
+        self._finish(task, running, self._timed_out(task))
 
     # -- changes from outside ----------------------------------------------------------------------------------------
 
     def cancel(self, request_id: str) -> Outcome:
-        """Ask a task to stop: at once if it has not begun, at its next report if it runs, here or elsewhere."""
-        return self._store.transition(request_id, RequestCancel(), deliveries=self._deliveries.owed(""))
+        """Ask a task to stop: at once if nobody runs it, at its next report if someone does, here or elsewhere."""
+        return self._store.transition(request_id, RequestCancel(), deliveries=self._deliveries.owed)
 
     def change(self, task: Task, change: Change) -> Outcome:
         """Make a change that is not the end, on behalf of someone outside the run."""
-        return self._store.transition(task.request_id, change, deliveries=self._deliveries.owed(task.name))
+        return self._store.transition(task.request_id, change, deliveries=self._deliveries.owed)
 
-    def end_by_hand(self, task: Task, change: Change, status: Status) -> Outcome:
+    def end_by_hand(self, task: Task, change: Change) -> Outcome:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
-        running = self._flusher.get(task.request_id)
-        self._deliveries.drop_progress(task.request_id)
-        outcome = self._store.transition(task.request_id, change, deliveries=self._deliveries.owed(task.name, status))
-        if running is not None:
-            with running.flush_lock:
-                self._flusher.remove(running)
-        return outcome
+        return self._endings.by_hand(task, change)
+
+    @property
+    def running(self) -> int:
+        """How many attempts run here, in the runner's threads and in requests' own."""
+        return len(self._flusher.all())
+
+    def release(self) -> int:
+        """Give back the leases of what still runs here; how many."""
+        return self._endings.release()
 
     def close(self) -> None:
         """Have the flusher's thread end."""
@@ -345,15 +319,12 @@ class Engine:
         """This process changed a task: tell signals and wake the lanes. In the thread that changed it."""
         owed = False
         for event in events:
+            owed = owed or event.type in _OWED
             signal = _SIGNALS.get(event.type)
-            if signal is not None:
-                owed = True
-                if signal.receivers:
-                    signals.send(signal, self._app, task=task, event=event)
-                if event.type is EventType.STARTED and event.data.get("recovered"):
-                    signals.send(signals.task_recovered, self._app, task=task, event=event)
-            elif event.type is EventType.CANCEL_REQUESTED:
-                owed = True
+            if signal is not None and signal.receivers:
+                signals.send(signal, self._app, task=task, event=event)
+            if event.type is EventType.STARTED and event.data.get("recovered"):
+                signals.send(signals.task_recovered, self._app, task=task, event=event)
         if task.cancel_requested_at is not None:
             self._flusher.stop_running(task.request_id)
         if owed:
@@ -382,7 +353,9 @@ class Engine:
 
     def _learn(self, name: str, plan: Plan) -> None:
         try:
-            self._store.save_durations(name, plan.durations())
+            durations = plan.durations()
+            if durations:
+                self._store.save_durations(name, durations)
             self._durations.pop(name, None)
         except Exception:  # the task is completed: what it teaches is a bonus
             log.exception("the durations of task %r are not stored", name)

@@ -52,12 +52,25 @@ class TaskFinished(TransitionRefused):
 
 
 class AlreadyClaimed(TransitionRefused):
-    """Someone alive runs the task; ``until`` says how long that claim holds without renewal."""
+    """Someone alive runs the task; ``until`` says how long that claim holds without renewal.
+
+    Or, with ``worker`` None, it waits until then for its next attempt.
+    """
 
     def __init__(self, request_id: str, *, status: str, worker: str | None, until: datetime) -> None:
-        super().__init__(request_id, status=status, change="claim", why=f"{worker} holds it until {until:%H:%M:%S}Z")
+        holds = "it waits" if worker is None else f"{worker} holds it"
+        super().__init__(request_id, status=status, change="claim", why=f"{holds} until {until:%H:%M:%S}Z")
         self.worker = worker
         self.until = until
+
+
+class AtCapacity(TransitionRefused):
+    """As many tasks of this name run as ``max_concurrency`` allows; this one waits for one of them to end."""
+
+    def __init__(self, request_id: str, *, status: str, name: str, limit: int) -> None:
+        why = f"{limit} tasks called {name!r} run already (max_concurrency)"
+        super().__init__(request_id, status=status, change="claim", why=why)
+        self.limit = limit
 
 
 class LeaseLost(BackgroundTasksError):
@@ -171,7 +184,10 @@ class WaitTimeout(BackgroundTasksError, TimeoutError):
 
 
 class RetryLater(BackgroundTasksError):
-    """A sink raises this to be asked again, after ``after`` seconds if it knows better than the usual backoff."""
+    """A sink raises this to be asked again, after ``after`` seconds if it knows better than the usual backoff.
+
+    A task may raise it too: another attempt follows, as long as ``retries`` allows one.
+    """
 
     def __init__(self, message: str = "", *, after: float | None = None) -> None:
         super().__init__(message or "asked to be called again later")
@@ -180,6 +196,15 @@ class RetryLater(BackgroundTasksError):
 
 class Undeliverable(BackgroundTasksError):
     """A sink raises this for what can never succeed: the delivery ends as a dead letter at once."""
+
+
+class TaskTimeout(BackgroundTasksError, TimeoutError):
+    """An attempt took longer than the task's ``timeout``; what ``retry_on`` is compared with then."""
+
+    def __init__(self, request_id: str, seconds: float) -> None:
+        super().__init__(f"the attempt took longer than its timeout of {seconds:g} s")
+        self.request_id = request_id
+        self.seconds = seconds
 
 
 class TaskCancelled(BaseException):

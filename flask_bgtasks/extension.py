@@ -96,6 +96,7 @@ class BackgroundTasks:
         cli.register(state)
         if state.settings.endpoints:
             self.wrap_endpoints(state, known_only=True)
+        state.lifecycle.loaded()
         checked = False
 
         @app.before_request
@@ -104,7 +105,7 @@ class BackgroundTasks:
             if not checked:
                 self.wrap_endpoints(state)
                 state.owners.warn_of_unread_login()
-                state.deliveries.wake()  # another process may have left something owed
+                state.lifecycle.start()
                 checked = True
 
     def wrap_endpoints(self, state: AppState, *, known_only: bool = False) -> None:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 
-from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
+from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskCancelled, TaskNotFound
 from .forks import after_fork_in_child
-from .model import Progress, Task
-from .pipeline import Running
+from .model import Checkpoint, Progress, Task
+from .plan import Node
+from .running import Running
 from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
@@ -24,6 +25,17 @@ Flushed = Callable[[Task, Progress], None]
 
 CANCELLED = "the task was cancelled"
 SUPERSEDED = "another attempt took over"
+RELEASED = "this process is stopping; another one goes on with the task"
+TIMED_OUT = "the attempt took longer than its timeout"
+
+OVER = (SUPERSEDED, RELEASED)
+"""Why an attempt has nothing more to write."""
+
+OVERDUE_SECONDS = 10.0
+"""How long after its timeout an attempt that reports nothing may go on before it is ended without its doing."""
+
+SAVE_PATIENCE_SECONDS = 60.0
+"""How long a checkpoint is tried again while the store is out of reach: a full disk, a database that restarts."""
 
 CLOSE_SECONDS = 2.0  # that close() waits for the thread, so that nobody asks a closed store
 
@@ -39,7 +51,15 @@ class Flusher:
     :param flushed: called likewise, but the task may have ended meanwhile.
     """
 
-    def __init__(self, store: Store, *, interval: float, lease: timedelta, offer: Flushed, flushed: Flushed) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        interval: float,
+        lease: timedelta,
+        offer: Flushed,
+        flushed: Flushed,
+    ) -> None:
         self._store = store
         self._interval = interval
         self._lease = lease
@@ -73,11 +93,16 @@ class Flusher:
 
     def remove(self, running: Running) -> None:
         """An attempt ended; nothing of it is written after this."""
-        self._running.pop(running.request_id, None)
+        if self._running.get(running.request_id) is running:
+            self._running.pop(running.request_id, None)
 
     def get(self, request_id: str) -> Running | None:
         """The attempt of this task that runs here, if one does."""
         return self._running.get(request_id)
+
+    def all(self) -> list[Running]:
+        """The attempts that run here."""
+        return list(self._running.values())
 
     def stop_running(self, request_id: str, why: str = CANCELLED) -> None:
         """Tell the attempt, if it runs here, to stop at its next report."""
@@ -106,12 +131,18 @@ class Flusher:
                     self._awake.set()
                 continue
             for running in list(self._running.values()):
-                if running.stopped != SUPERSEDED:
+                if running.stopped not in OVER:
                     self._serve_one(running)
             self._look_for_cancellations()
 
     def _serve_one(self, running: Running) -> None:
         try:
+            if running.deadline is not None and time.monotonic() >= running.deadline:
+                running.stop(TIMED_OUT)
+                late = time.monotonic() >= running.deadline + OVERDUE_SECONDS
+                if late and running.stopped == TIMED_OUT and running.overdue is not None:
+                    running.overdue()
+                    return
             self.flush(running)
             if time.monotonic() >= running.renew_at:
                 task = self._store.renew(running.request_id, attempt=running.attempt, lease=self._lease)
@@ -130,7 +161,7 @@ class Flusher:
         :raises LeaseLost: the attempt no longer holds its task.
         """
         with running.flush_lock:
-            if running.request_id not in self._running:
+            if self._running.get(running.request_id) is not running:
                 return  # it ended while we were on the way here
             entries, progress = running.take()
             if not entries and progress is None:
@@ -149,6 +180,45 @@ class Flusher:
         self._heed(running, task)
         if progress is not None and task.progress is not None:
             self._flushed(task, task.progress)
+
+    def save_checkpoint(self, running: Running, node: Node, checkpoint: Checkpoint) -> None:
+        """End a step and store its value, with everything that was reported until then, in one transaction.
+
+        :raises TaskCancelled: another attempt has taken over; nothing was stored.
+        :raises StoreUnavailable: the store was out of reach for a minute.
+        """
+        deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
+        with running.flush_lock:
+            running.close_step(node, more={"checkpoint": True})
+            entries, progress = running.take()
+            while True:
+                if self._running.get(running.request_id) is not running:
+                    running.stop(SUPERSEDED)  # ended by hand, or given back
+                    raise TaskCancelled(running.stopped)
+                try:
+                    task = self._store.save_checkpoint(
+                        running.request_id,
+                        attempt=running.attempt,
+                        checkpoint=checkpoint,
+                        progress=progress,
+                        entries=entries,
+                    )
+                    break
+                except (LeaseLost, TaskNotFound):
+                    running.stop(SUPERSEDED)
+                    raise TaskCancelled(running.stopped) from None
+                except StoreUnavailable as error:
+                    if time.monotonic() + pause > deadline:
+                        running.put_back(entries)
+                        raise
+                    log.warning(
+                        "checkpoint %r of task %s cannot be stored yet: %s", node.name, running.request_id, error
+                    )
+                    time.sleep(pause)
+                    pause = min(5.0, pause * 2)
+            if progress is not None and task.progress is not None:
+                self._offer(task, task.progress)
+        self._heed(running, task)
 
     def _heed(self, running: Running, task: Task) -> None:
         running.seq = task.seq

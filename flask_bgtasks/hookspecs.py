@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from .model import Event, Progress, Task
     from .notifications import Notification
-    from .runners.base import Runner
+    from .runners.base import Pick, Runner
     from .settings import Settings
     from .stores.base import Store
 
@@ -77,8 +77,13 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 
 @hookspec(firstresult=True)
-def bgtasks_make_runner(app: Flask, name: str, run: Callable[[str], Any], settings: Settings) -> Runner | None:
-    """Make the runner that ``BGTASKS_RUNNER`` names; it calls ``run(request_id)``. In ``init_app``: start nothing."""
+def bgtasks_make_runner(
+    app: Flask, name: str, run: Callable[[str], Any], pick: Pick, settings: Settings
+) -> Runner | None:
+    """Make the runner that ``BGTASKS_RUNNER`` names; it calls ``run(request_id)``. In ``init_app``: start nothing.
+
+    ``pick(limit)`` asks the store for tasks that may begin here, for runners that have no queue of their own.
+    """
 
 
 @hookspec

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .model import StepHistory
 
@@ -33,7 +34,20 @@ class Expected:
 class Node:
     """One step of this run. The root stands for the task; its children are the top-level steps."""
 
-    __slots__ = ("children", "details", "finished", "fraction", "name", "number", "parent", "started", "unit", "weight")
+    __slots__ = (
+        "children",
+        "details",
+        "finished",
+        "fraction",
+        "kept",
+        "name",
+        "number",
+        "parent",
+        "restored",
+        "started",
+        "unit",
+        "weight",
+    )
 
     def __init__(self, name: str, parent: Node | None, *, started: float, weight: float | None = None) -> None:
         self.name = name
@@ -46,6 +60,8 @@ class Node:
         self.finished: float | None = None
         self.number = 0
         self.children: list[Node] = []
+        self.kept: list[Any] | None = None  # the output given inside it, of a checkpoint
+        self.restored = False  # whether an earlier attempt's value took the place of its work
 
     @property
     def path(self) -> list[str]:
@@ -212,6 +228,8 @@ class Plan:
         taken: dict[str, float] = {}
         for node in self.root.children:
             for step in (node, *node.children):
+                if step.restored or any(child.restored for child in step.children):
+                    continue  # its work was done in another attempt, in a time that nobody knows here
                 if step.finished is not None and (step.key in taken or len(taken) < most):
                     taken[step.key] = taken.get(step.key, 0.0) + step.finished - step.started
         return taken

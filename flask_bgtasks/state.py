@@ -5,26 +5,26 @@ Everything that belongs to an app lives here, never on the extension object, whi
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
-import platform
 import uuid
-import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 
+from . import serving
+from .changes import Outcome, Reopen
 from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
 from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
-from .model import Outcome, Reopen, Task
+from .lifecycle import Lifecycle
+from .model import OnInterrupt, Task
 from .owners import Access, Owners
+from .picking import Picker
 from .plugins import Plugins
+from .recovery import LOOK_SECONDS
 from .runners.base import Runner
 from .settings import Settings
 from .stores.base import Created, Limits, Store
@@ -32,8 +32,6 @@ from .watcher import Watcher
 
 if TYPE_CHECKING:
     from .extension import BackgroundTasks
-
-log = logging.getLogger("flask_bgtasks")
 
 KEY = "bgtasks"
 
@@ -54,6 +52,7 @@ class AppState:
     engine: Engine
     deliveries: Deliveries
     watcher: Watcher
+    lifecycle: Lifecycle
     owners: Owners
     access: Access
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -93,18 +92,22 @@ class AppState:
             owner=owner,
             queue=options.queue,
             priority=options.priority,
+            max_attempts=options.max_attempts,
+            on_interrupt=OnInterrupt(options.on_interrupt),
             user_token=user_token,
             idempotency_scope=idempotency_scope,
             fingerprint=fingerprint,
         )
         limits = Limits(self.settings.max_queued, self.settings.max_queued_per_owner) if run else None
-        created = self.store.create(task, input=input, deliveries=self.deliveries.owed(definition.name), limits=limits)
+        created = self.store.create(task, input=input, deliveries=self.deliveries.owed, limits=limits)
         if run and not created.replayed:
             self.hand_over(created.task)
         return created
 
     def hand_over(self, task: Task) -> None:
-        """Have the runner run a stored task."""
+        """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""
+        if self.runner.picks and serving.in_command():
+            return
         self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 
     def cancel(self, request_id: str) -> Outcome:
@@ -138,13 +141,7 @@ class AppState:
 
     def close(self, grace: float | None = None) -> None:
         """Stop taking work, let running tasks and deliveries finish for ``grace`` seconds, close the store."""
-        grace = self.settings.shutdown_grace if grace is None else grace
-        if not self.runner.stop(grace):
-            log.warning("tasks were still running after %g s; their leases run out", grace)
-        self.deliveries.stop(min(grace, 5.0))
-        self.watcher.close()
-        self.engine.close()
-        self.store.close()
+        self.lifecycle.close(grace)
 
 
 def current_state() -> AppState:
@@ -168,10 +165,19 @@ def state_of(app: Flask) -> AppState:
         ) from None
 
 
-def build(app: Flask, extension: BackgroundTasks, overrides: Mapping[str, Any]) -> AppState:
+def build(
+    app: Flask,
+    extension: BackgroundTasks,
+    overrides: Mapping[str, Any],
+    *,
+    queues: Collection[str] | None = None,
+    look_seconds: float = LOOK_SECONDS,
+) -> AppState:
     """Build an app's parts. Opens no connection and starts no thread: a server may fork after this.
 
     :param overrides: settings by lower-case name, which win over ``app.config``.
+    :param queues: run tasks of these queues only.
+    :param look_seconds: the mean time between two looks for work.
     :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
     """
     settings = Settings.from_config(app.config, **overrides)
@@ -183,19 +189,15 @@ def build(app: Flask, extension: BackgroundTasks, overrides: Mapping[str, Any]) 
     plugins.add_sinks(settings.sinks)
 
     store = _open_store(app, plugins, settings)
-    worker = f"{platform.node()}:{os.getpid()}"
     registry = extension.registry
-    deliveries = Deliveries(
-        app,
-        store,
-        plugins,
-        notify_of=lambda name: _notify_of(registry, name),
-        worker=f"{worker}:{uuid.uuid4().hex[:8]}",
-    )
+    deliveries = Deliveries(app, store, plugins, notify_of=lambda name: _notify_of(registry, name))
     owners = Owners(app, plugins, lambda: extension.loader)
     environment = Environment(
         view_of=lambda definition: state_of(app).view_function(definition),
         before_run=lambda task: _before_run(app, extension, owners, task),
+        run_later=lambda task, wait: _run_later(runner, task, wait),
+        can_wait=lambda: runner.can_wait,
+        look=lambda: runner.look(),  # noqa: PLW0108 - the runner is made after the engine
     )
     engine = Engine(
         app,
@@ -204,32 +206,42 @@ def build(app: Flask, extension: BackgroundTasks, overrides: Mapping[str, Any]) 
         registry=registry,
         deliveries=deliveries,
         environment=environment,
-        worker=worker,
     )
-    state = AppState(
+    picker = Picker(
+        store,
+        names=lambda: registry,
+        most_running=lambda: registry.most_running,
+        lease=settings.lease_seconds,
+        queues=queues,
+    )
+    runner = _make_runner(app, plugins, engine, picker, settings)
+    watcher = Watcher(store)
+    lifecycle = Lifecycle(
+        store=store,
+        runner=runner,
+        engine=engine,
+        deliveries=deliveries,
+        watcher=watcher,
+        picker=picker,
+        grace=settings.shutdown_grace,
+        look_seconds=look_seconds,
+    )
+    return AppState(
         app=app,
         extension=extension,
         settings=settings,
         plugins=plugins,
         registry=registry,
         store=store,
-        runner=_make_runner(app, plugins, engine, settings),
+        runner=runner,
         engine=engine,
         deliveries=deliveries,
-        watcher=Watcher(store),
+        watcher=watcher,
+        lifecycle=lifecycle,
         owners=owners,
         access=Access(app, store, owners, settings),
         overrides=dict(overrides),
     )
-    this = weakref.ref(state)
-
-    def close_at_exit() -> None:
-        alive = this()
-        if alive is not None:
-            alive.close()
-
-    atexit.register(close_at_exit)
-    return state
 
 
 def _bundled() -> Any:
@@ -249,12 +261,14 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
     return cast(Store, store)
 
 
-def _make_runner(app: Flask, plugins: Plugins, engine: Engine, settings: Settings) -> Runner:
-    runner = plugins.hook.bgtasks_make_runner(app=app, name=settings.runner, run=engine.run, settings=settings)
+def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Picker, settings: Settings) -> Runner:
+    runner = plugins.hook.bgtasks_make_runner(
+        app=app, name=settings.runner, run=engine.run, pick=picker, settings=settings
+    )
     if runner is None:
         raise ConfigurationError(
             f"BGTASKS_RUNNER={settings.runner!r}: there is no such runner. "
-            "Known here: threads, inline. A plugin may add more."
+            "Known here: threads, inline, external. A plugin may add more."
         )
     return cast(Runner, runner)
 
@@ -262,6 +276,13 @@ def _make_runner(app: Flask, plugins: Plugins, engine: Engine, settings: Setting
 def _notify_of(registry: Registry, name: str) -> Any:
     definition = registry.find(name)
     return definition.options.notify if definition is not None else None
+
+
+def _run_later(runner: Runner, task: Task, wait: float) -> None:
+    try:
+        runner.submit(task.request_id, delay=max(wait, 0.001), priority=task.priority, queue=task.queue)
+    except ShuttingDown:
+        return  # the store keeps it for whoever looks
 
 
 def _before_run(app: Flask, extension: BackgroundTasks, owners: Owners, task: Task) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import calling
-from .pipeline import Running
+from .running import Running
 
 if TYPE_CHECKING:
     from .state import AppState

@@ -108,6 +108,8 @@ def _run_here(parts: Parts, task: Task, definition: TaskDefinition, view_args: M
         response = parts.state.engine.run_here(task.request_id, call)
     except TransitionRefused:  # another process took it first
         return _answered_later(parts, task)
+    if response is None:  # the attempt has failed, and another one follows
+        return _answered_later(parts, task)
     if response.status_code == 409 and parts.state.store.get(task.request_id).status is Status.CANCELLED:
         raise Problem("task-cancelled", f"task {task.request_id} was cancelled; there is no result")
     return _located(response, parts, task)

@@ -9,8 +9,9 @@ from flask import Response, current_app, request
 from werkzeug.http import parse_etags
 
 from .. import documents
+from ..changes import MarkSeen
 from ..errors import TaskExpired
-from ..model import MarkSeen, Task
+from ..model import Task
 from . import parameters, prefer, stored
 from .accept import accepted
 from .answers import Entry

@@ -1,16 +1,25 @@
-"""The runner protocol. Only the id travels through a runner; the store holds the rest."""
+"""The runner protocol. Only the id travels through a runner; the store holds the rest, the queue too."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from ..model import Task
 
 Run = Callable[[str], Any]
 
+Pick = Callable[[int], Sequence[Task]]
+"""Asks the store for tasks that may begin here now, in the order in which they should; at most so many."""
+
 
 class Runner(ABC):
-    """Makes ``run(request_id)`` happen somewhere, at least once. Called from any thread."""
+    """Makes ``run(request_id)`` happen somewhere, at least once. Called from any thread.
+
+    A task that is submitted is in the store already. A runner that has no place for it may forget it: it is picked up
+    from there when there is one.
+    """
 
     @abstractmethod
     def submit(self, request_id: str, *, delay: float = 0.0, priority: int = 0, queue: str = "default") -> None:
@@ -43,3 +52,21 @@ class Runner(ABC):
     @abstractmethod
     def waiting(self) -> int:
         """How many tasks wait in this process."""
+
+    @property
+    def picks(self) -> bool:
+        """Whether this process is to look for work in the store: for what waits, and what dead processes left."""
+        return False
+
+    @property
+    def free(self) -> int:
+        """How many more tasks this process could begin right now: so many are picked from the store for it."""
+        return 0
+
+    def look(self) -> None:  # noqa: B027 - most runners have a queue of their own
+        """There may be work in the store that had to wait until now: pick some, where a place is free."""
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether :meth:`submit` heeds a delay. Where it does not, what failed is tried again at once."""
+        return True

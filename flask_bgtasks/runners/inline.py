@@ -41,3 +41,7 @@ class InlineRunner(Runner):
     @property
     def waiting(self) -> int:
         return 0
+
+    @property
+    def can_wait(self) -> bool:
+        return False

@@ -1,6 +1,8 @@
 """Runs tasks in threads of this process: the default, with nothing else to install or start.
 
-Threads are made on first need, hence after a fork of the server's; a process that submits nothing has none.
+Threads are made on first need, hence after a fork of the server's; a process that submits nothing has none. The queue
+is the store's: a task that comes while all threads are busy is forgotten here, and a thread that is done with one picks
+the next from the store, in the order that holds over all processes.
 """
 
 from __future__ import annotations
@@ -11,20 +13,28 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 
-from ..errors import ShuttingDown
+from ..errors import BackgroundTasksError, ShuttingDown, StoreUnavailable
 from ..forks import after_fork_in_child
-from .base import Run, Runner
+from .base import Pick, Run, Runner
 
 log = logging.getLogger("flask_bgtasks")
 
+PICKED_AHEAD = 4
+"""Tasks per thread that are picked at once, so that a look into the store serves several short ones."""
+
+PICKED_SECONDS = 0.5
+"""How long what was picked ahead is taken for the order of the queue; then the store is asked again."""
+
 
 class ThreadRunner(Runner):
-    """``BGTASKS_RUNNER = "threads"``: ``workers`` daemon threads serve one queue, highest priority first."""
+    """``BGTASKS_RUNNER = "threads"``: ``workers`` daemon threads."""
 
-    def __init__(self, run: Run, *, workers: int) -> None:
+    def __init__(self, run: Run, *, workers: int, pick: Pick | None = None) -> None:
         self._run = run
         self._workers = workers
+        self._pick = pick
         self._reset()
         # A child of fork has none of the parent's threads, and its queue is the parent's to run.
         after_fork_in_child(self._reset)
@@ -34,9 +44,13 @@ class ThreadRunner(Runner):
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
-        self._ready: list[tuple[int, int, str]] = []  # heap of (-priority, order, request_id)
-        self._later: list[tuple[float, int, int, str]] = []  # heap of (monotonic due, -priority, order, request_id)
-        self._dropped: set[str] = set()
+        self._ready: deque[str] = deque()  # given to a thread that was free
+        self._picked: deque[str] = deque()  # picked from the store, in its order
+        self._picked_at = 0.0
+        self._more = False  # whether there may be work in the store
+        self._picking = False  # whether a thread is asking it
+        self._later: list[tuple[float, int, str]] = []  # heap of (monotonic due, order, request_id)
+        self._mine: set[str] = set()  # what runs here, or is about to
         self._order = itertools.count()
         self._threads: list[threading.Thread] = []
         self._idle_threads = 0
@@ -47,23 +61,30 @@ class ThreadRunner(Runner):
         with self._lock:
             if self._stopped:
                 raise ShuttingDown()
-            self._dropped.discard(request_id)
             if delay > 0:
-                due = time.monotonic() + delay
-                heapq.heappush(self._later, (due, -priority, next(self._order), request_id))
+                heapq.heappush(self._later, (time.monotonic() + delay, next(self._order), request_id))
+                self._wake_one()
+            elif request_id in self._mine:
+                return
+            elif self._free() > 0 or self._pick is None:
+                self._mine.add(request_id)
+                self._ready.append(request_id)
+                self._wake_one()
             else:
-                heapq.heappush(self._ready, (-priority, next(self._order), request_id))
-            if self._idle_threads:
-                self._work.notify()
-            elif len(self._threads) < self._workers:
-                self._start_one()
+                self._more = True
 
     def cancel(self, request_id: str) -> bool:
         with self._lock:
-            waiting = any(request_id == entry[-1] for entry in itertools.chain(self._ready, self._later))
-            if waiting:
-                self._dropped.add(request_id)
-            return waiting
+            for queue in (self._ready, self._picked):
+                if request_id in queue:
+                    queue.remove(request_id)
+                    self._mine.discard(request_id)
+                    return True
+            kept = [entry for entry in self._later if entry[-1] != request_id]
+            found = len(kept) < len(self._later)
+            self._later = kept
+            heapq.heapify(kept)
+            return found
 
     def start(self) -> None:
         with self._lock:
@@ -83,6 +104,12 @@ class ThreadRunner(Runner):
                 self._idle.wait(left)
             return True
 
+    def look(self) -> None:
+        with self._lock:
+            self._more = True
+            if self._idle_threads:
+                self._work.notify()
+
     @property
     def draining(self) -> bool:
         return self._stopped
@@ -90,7 +117,25 @@ class ThreadRunner(Runner):
     @property
     def waiting(self) -> int:
         with self._lock:
-            return len(self._ready) + len(self._later) - len(self._dropped)
+            return len(self._ready) + len(self._picked) + len(self._later)
+
+    @property
+    def picks(self) -> bool:
+        return self._pick is not None
+
+    @property
+    def free(self) -> int:
+        with self._lock:
+            return 0 if self._stopped else self._free()
+
+    def _free(self) -> int:
+        return self._workers - self._busy - len(self._ready) - len(self._picked)
+
+    def _wake_one(self) -> None:
+        if self._idle_threads:
+            self._work.notify()
+        elif len(self._threads) < self._workers:
+            self._start_one()
 
     def _start_one(self) -> None:
         thread = threading.Thread(target=self._serve, name=f"bgtasks-worker-{len(self._threads) + 1}", daemon=True)
@@ -103,16 +148,26 @@ class ThreadRunner(Runner):
             try:
                 # A fresh context each: what one task leaves in a context variable does not reach the next.
                 contextvars.Context().run(self._run, request_id)
-            except Exception:
+            except StoreUnavailable as error:  # it stays in the store; whoever looks next finds it
+                log.warning("task %s cannot be begun: %s", request_id, error)
+                self._forget_picked()
+            except BaseException:  # SystemExit too: a task that calls sys.exit() must not cost the process a thread
                 log.exception("the run of task %s broke", request_id)
             finally:
                 with self._lock:
                     self._busy -= 1
+                    self._mine.discard(request_id)
                     if self._stopped:
                         self._idle.notify_all()
         with self._lock:
             if me in self._threads:
                 self._threads.remove(me)
+
+    def _forget_picked(self) -> None:
+        with self._lock:
+            self._mine.difference_update(self._picked)
+            self._picked.clear()
+            self._more = False
 
     def _next(self) -> str | None:
         """The next task to run, None when it is time to end. What still waits at a stop stays in the store."""
@@ -122,19 +177,49 @@ class ThreadRunner(Runner):
                 if request_id is not None:
                     self._busy += 1
                     return request_id
+                if self._more and not self._picking and self._pick is not None:
+                    self._pick_more(self._pick)
+                    continue
                 self._idle_threads += 1
                 self._work.wait(wait)
                 self._idle_threads -= 1
             return None
 
+    def _pick_more(self, pick: Pick) -> None:
+        """Ask the store, without the lock; one thread at a time, or all would be given the same."""
+        self._picking, self._more = True, False  # who submits from now on says so once more
+        limit = self._workers * PICKED_AHEAD
+        self._lock.release()
+        found: list[str] | None = None
+        try:
+            found = [task.request_id for task in pick(limit)]
+        except BackgroundTasksError as error:
+            log.warning("cannot look for work: %s", error)
+        except Exception:
+            log.exception("looking for work failed")
+        finally:
+            self._lock.acquire()
+            self._picking = False
+        if found is None:
+            return
+        new = [request_id for request_id in found if request_id not in self._mine]
+        self._more = self._more or (len(found) >= limit and bool(new))
+        self._picked.extend(new)
+        self._mine.update(new)
+        self._picked_at = time.monotonic()
+        for _ in new[1:]:
+            self._wake_one()
+
     def _pop(self) -> tuple[str | None, float | None]:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
-            _, priority, order, request_id = heapq.heappop(self._later)
-            heapq.heappush(self._ready, (priority, order, request_id))
-        while self._ready:
-            request_id = heapq.heappop(self._ready)[-1]
-            if request_id not in self._dropped:
-                return request_id, None
-            self._dropped.discard(request_id)
+            self._ready.append(heapq.heappop(self._later)[-1])
+        if self._ready:
+            return self._ready.popleft(), None
+        if self._picked and now - self._picked_at > PICKED_SECONDS:
+            self._mine.difference_update(self._picked)
+            self._picked.clear()
+            self._more = True
+        if self._picked:
+            return self._picked.popleft(), None
         return None, (self._later[0][0] - now if self._later else None)

@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..model import Change, Claim, Entry, Event, Outcome, Progress, Renew, Report, Result, Status, StepHistory, Task
+from ..changes import Change, Outcome, Renew, Report
+from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 
 log = logging.getLogger("flask_bgtasks")
 
 Clock = Callable[[], datetime]
 CommitListener = Callable[[Task, "tuple[Event, ...]"], None]
+
+CHECKPOINT = "checkpoint:"
+"""What the name of a checkpoint's part begins with, where a store keeps a task's parts by name."""
 
 
 def system_clock() -> datetime:
@@ -65,6 +69,10 @@ class Owed:
     sink: str
     kind: str = "event"
     payload: Mapping[str, Any] | None = None
+
+
+Owing = Callable[[Outcome], Sequence[Owed]]
+"""Says what a change owes, by its outcome: not every end is known before it is reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,12 @@ class Store(ABC):
 
     @abstractmethod
     def create(
-        self, task: Task, *, input: Mapping[str, Any], deliveries: Sequence[Owed] = (), limits: Limits | None = None
+        self,
+        task: Task,
+        *,
+        input: Mapping[str, Any],
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
     ) -> Created:
         """Store a new task, its first event and what is owed for it. When it returns, the task survives a power cut.
 
@@ -161,7 +174,7 @@ class Store(ABC):
         """:raises TaskNotFound: no such task."""
 
     @abstractmethod
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
         """Apply a change; store the task, its new events, its result and the deliveries owed for it together.
 
         ``deliveries`` are recorded only when the change has an event that is owed (:attr:`Outcome.owed`).
@@ -171,19 +184,29 @@ class Store(ABC):
         :raises LeaseLost: the attempt does not hold the task.
         """
 
-    def claim(self, request_id: str, *, worker: str, lease: timedelta, deliveries: Sequence[Owed] = ()) -> Attempt:
+    @abstractmethod
+    def claim(
+        self,
+        request_id: str,
+        *,
+        worker: str,
+        lease: timedelta,
+        deliveries: Sequence[Owed] | Owing = (),
+        most_running: Mapping[str, int] = {},
+    ) -> Attempt:
         """Take the right to run a task.
 
         :param request_id: the task, as ``submit`` returned it.
-        :param worker: who asks; shown to operators, never compared.
+        :param worker: which process asks, as :func:`flask_bgtasks.processes.me` names it.
         :param lease: how long the claim holds without :meth:`renew`, at least one second.
-        :returns: the attempt, its number one higher than the last.
+        :param most_running: how many tasks may run at once, by name; names that are not there have no limit.
+        :returns: the attempt, its number one higher than the last. Its task is ``done`` where the claim found that the
+            last process died with it, and that it is not to be run again (:class:`~flask_bgtasks.changes.Claim`).
         :raises TaskNotFound: no such task.
         :raises AlreadyClaimed: someone alive holds it; ``until`` says how long.
+        :raises AtCapacity: as many tasks of this name run as may.
         :raises TaskFinished: it is in a terminal state.
         """
-        outcome = self.transition(request_id, Claim(worker, lease), deliveries=deliveries)
-        return Attempt(outcome.task, self.load_input(request_id))
 
     def renew(self, request_id: str, *, attempt: int, lease: timedelta) -> Task:
         """Prolong a claim by ``lease`` from now. :raises LeaseLost: it is no longer held."""
@@ -197,6 +220,25 @@ class Store(ABC):
         Survives a killed process; a power cut may take the last few. :raises LeaseLost: the attempt is over.
         """
         return self.transition(request_id, Report(attempt, tuple(entries), progress)).task
+
+    def save_checkpoint(
+        self,
+        request_id: str,
+        *,
+        attempt: int,
+        checkpoint: Checkpoint,
+        progress: Progress | None,
+        entries: Sequence[Entry] = (),
+    ) -> Task:
+        """Store a finished step's value, with what was reported until then, in one transaction.
+
+        When it returns, the value survives a power cut. :raises LeaseLost: the attempt is over; nothing was stored.
+        """
+        return self.transition(request_id, Report(attempt, tuple(entries), progress, checkpoint)).task
+
+    @abstractmethod
+    def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
+        """The values that earlier attempts stored, by key."""
 
     @abstractmethod
     def load_input(self, request_id: str) -> Mapping[str, Any]:
@@ -225,12 +267,39 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def purge(self, before: datetime, *, limit: int = 500) -> int:
-        """Erase at most ``limit`` tasks whose ``expire_at`` is before that time; how many were."""
+    def purge(self, *, limit: int = 100) -> int:
+        """Erase at most ``limit`` tasks that expired as long ago as they were kept before; how many were."""
+
+    # -- who runs what -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def expired_leases(self, *, limit: int = 100) -> list[Task]:
-        """Tasks in ``processing`` whose lease has run out: their process died."""
+    def runnable(
+        self,
+        *,
+        limit: int,
+        names: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        most_running: Mapping[str, int] = {},
+    ) -> list[Task]:
+        """The tasks that may begin now, in the order in which they should.
+
+        First those that have begun already (their lease ran out, was given back, or their pause is over), then those
+        that wait, by their place in the queue.
+
+        :param limit: at most so many.
+        :param names: only tasks of these names, None for any. What was tracked where it stood is given for any names,
+            once its lease ran out: nobody can run it, but somebody has to end it.
+        :param queues: only tasks of these queues, None for any.
+        :param most_running: leave out the names of which as many run already.
+        """
+
+    @abstractmethod
+    def workers(self) -> list[str]:
+        """The processes that hold a lease, on a task or on a delivery."""
+
+    @abstractmethod
+    def expire_leases(self, worker: str) -> int:
+        """End all leases of a process that is known to be dead; how many tasks it held."""
 
     @abstractmethod
     def stats(self) -> Stats:
@@ -281,8 +350,12 @@ class Store(ABC):
         """Record how a try ended. Done deliveries are erased, dead ones kept to be seen and replayed."""
 
     @abstractmethod
-    def dead_deliveries(self, *, limit: int = 100) -> list[Delivery]:
-        """Dead letters, newest first."""
+    def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
+        """Dead letters, newest first, of one sink or of all."""
+
+    @abstractmethod
+    def replay_deliveries(self, ids: Collection[int]) -> int:
+        """Have dead letters delivered after all: due now, as if never tried; how many there were."""
 
     # -- durations -----------------------------------------------------------------------------------------------
 
@@ -303,6 +376,13 @@ class Store(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close connections; the next call opens them again."""
+
+
+def owed_by(outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> Sequence[Owed]:
+    """What a change owes: nothing, if it has no event that sinks are told of."""
+    if outcome.owed is None:
+        return ()
+    return deliveries(outcome) if callable(deliveries) else deliveries
 
 
 def average(old: StepHistory | None, seconds: float) -> StepHistory:

@@ -10,24 +10,28 @@ import itertools
 import json
 import threading
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..errors import IdempotencyConflict, OwnerQueueFull, QueueFull, TaskNotFound, TransitionRefused
-from ..model import Change, Event, Outcome, Result, Status, StepHistory, Task, accepted
+from ..changes import Change, Claim, Outcome, accepted
+from ..errors import AtCapacity, IdempotencyConflict, OwnerQueueFull, QueueFull, TaskNotFound, TransitionRefused
+from ..model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from .base import (
+    Attempt,
     Clock,
     Created,
     Delivery,
     Limits,
     Owed,
+    Owing,
     Page,
     Settlement,
     Stats,
     Store,
     TaskQuery,
     average,
+    owed_by,
     system_clock,
 )
 
@@ -48,8 +52,9 @@ class MemoryStore(Store):
         self._inputs: dict[str, str] = {}
         self._results: dict[str, Result] = {}
         self._events: dict[str, list[Event]] = {}
+        self._checkpoints: dict[str, dict[str, Checkpoint]] = {}
         self._scopes: dict[str, str] = {}
-        self._deliveries: dict[int, tuple[Delivery, datetime | None]] = {}  # with the end of a worker's lease on it
+        self._deliveries: dict[int, tuple[Delivery, _Lease | None]] = {}  # with the worker's lease on it
         self._delivery_ids = itertools.count(1)
         self._durations: dict[str, dict[str, StepHistory]] = {}
         self._changes = 0
@@ -60,7 +65,12 @@ class MemoryStore(Store):
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def create(
-        self, task: Task, *, input: Mapping[str, Any], deliveries: Sequence[Owed] = (), limits: Limits | None = None
+        self,
+        task: Task,
+        *,
+        input: Mapping[str, Any],
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
     ) -> Created:
         text = json.dumps(input)
         with self._lock:
@@ -68,8 +78,7 @@ class MemoryStore(Store):
             found = self._by_scope(task, now)
             if found is not None:
                 return Created(found, replayed=True)
-            self._check_limits(task.owner, limits)
-            outcome = accepted(task.evolve(created_at=now, updated_at=now))
+            outcome = accepted(task, now, turn=self._check_limits(task.owner, limits))
             self._inputs[task.request_id] = text
             if task.idempotency_scope is not None:
                 self._scopes[task.idempotency_scope] = task.request_id
@@ -90,14 +99,17 @@ class MemoryStore(Store):
             raise IdempotencyConflict(found.request_id)
         return found
 
-    def _check_limits(self, owner: str | None, limits: Limits | None) -> None:
+    def _check_limits(self, owner: str | None, limits: Limits | None) -> int:
+        """How many of the owner wait. :raises LimitReached: too many do."""
         if limits is None:
-            return
+            return 0
         waiting = [task.owner for task in self._tasks.values() if task.status is Status.STARTED]
         if len(waiting) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
-        if owner is not None and waiting.count(owner) >= limits.max_queued_per_owner:
+        of_owner = waiting.count(owner) if owner is not None else 0
+        if of_owner >= limits.max_queued_per_owner:
             raise OwnerQueueFull(limits.max_queued_per_owner)
+        return of_owner
 
     def get(self, request_id: str) -> Task:
         try:
@@ -105,17 +117,44 @@ class MemoryStore(Store):
         except KeyError:
             raise TaskNotFound(request_id) from None
 
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
+    def claim(
+        self,
+        request_id: str,
+        *,
+        worker: str,
+        lease: timedelta,
+        deliveries: Sequence[Owed] | Owing = (),
+        most_running: Mapping[str, int] = {},
+    ) -> Attempt:
         with self._lock:
-            before = self.get(request_id)
-            outcome = change.apply(before, self.now())
-            if outcome.task is before and not outcome.events:
-                return outcome
-            self._write(outcome, deliveries)
+            task = self.get(request_id)
+            limit = most_running.get(task.name)
+            if limit is not None and self._running(task.name, besides=request_id) >= limit:
+                raise AtCapacity(request_id, status=task.status.value, name=task.name, limit=limit)
+            outcome = self._apply(task, Claim(worker, lease), deliveries)
+        self._committed(outcome)
+        return Attempt(outcome.task, self.load_input(request_id))
+
+    def _running(self, name: str, *, besides: str = "") -> int:
+        now = self.now()
+        return sum(
+            task.name == name and task.held and not _ran_out(task, now) and task.request_id != besides
+            for task in self._tasks.values()
+        )
+
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
+        with self._lock:
+            outcome = self._apply(self.get(request_id), change, deliveries)
         self._committed(outcome)
         return outcome
 
-    def _write(self, outcome: Outcome, deliveries: Sequence[Owed]) -> None:
+    def _apply(self, before: Task, change: Change, deliveries: Sequence[Owed] | Owing) -> Outcome:
+        outcome = change.apply(before, self.now())
+        if outcome.task is not before or outcome.events or outcome.checkpoint is not None:
+            self._write(outcome, deliveries)
+        return outcome
+
+    def _write(self, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
         task = outcome.task
         history = self._events.setdefault(task.request_id, [])
         history.extend(replace(event, data=json.loads(json.dumps(event.data))) for event in outcome.events)
@@ -125,8 +164,12 @@ class MemoryStore(Store):
             self._results[task.request_id] = outcome.result
         if outcome.drop_result:
             self._results.pop(task.request_id, None)
+        if outcome.checkpoint is not None:
+            self._checkpoints.setdefault(task.request_id, {})[outcome.checkpoint.key] = outcome.checkpoint
+        if outcome.drop_checkpoints:
+            self._checkpoints.pop(task.request_id, None)
         if outcome.owed is not None:
-            for owed in deliveries:
+            for owed in owed_by(outcome, deliveries):
                 self._owe(owed, task.request_id, outcome.owed.seq)
         self._changes += 1
 
@@ -134,6 +177,10 @@ class MemoryStore(Store):
         self.get(request_id)
         loaded: Mapping[str, Any] = json.loads(self._inputs[request_id])
         return loaded
+
+    def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
+        with self._lock:
+            return dict(self._checkpoints.get(request_id, {}))
 
     def load_result(self, request_id: str) -> Result | None:
         self.get(request_id)
@@ -161,15 +208,16 @@ class MemoryStore(Store):
                 raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
             self._erase(task)
 
-    def purge(self, before: datetime, *, limit: int = 500) -> int:
+    def purge(self, *, limit: int = 100) -> int:
         with self._lock:
-            over = [t for t in self._tasks.values() if t.expire_at is not None and t.expire_at < before][:limit]
-            for task in over:
+            now = self.now()
+            over = [t for t in self._tasks.values() if t.expire_at is not None and t.expire_at + t.expires_after <= now]
+            for task in over[:limit]:
                 self._erase(task)
-            return len(over)
+            return len(over[:limit])
 
     def _erase(self, task: Task) -> None:
-        for table in (self._tasks, self._inputs, self._results, self._events):
+        for table in (self._tasks, self._inputs, self._results, self._events, self._checkpoints):
             table.pop(task.request_id, None)
         if task.idempotency_scope is not None:
             self._scopes.pop(task.idempotency_scope, None)
@@ -178,14 +226,50 @@ class MemoryStore(Store):
                 del self._deliveries[key]
         self._changes += 1
 
-    def expired_leases(self, *, limit: int = 100) -> list[Task]:
-        now = self.now()
+    # -- who runs what -------------------------------------------------------------------------------------------
+
+    def runnable(
+        self,
+        *,
+        limit: int,
+        names: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        most_running: Mapping[str, int] = {},
+    ) -> list[Task]:
         with self._lock:
-            return [
+            now = self.now()
+            full = {name for name, most in most_running.items() if self._running(name) >= most}
+            fitting = [
                 task
                 for task in self._tasks.values()
-                if task.status is Status.PROCESSING and task.lease_until is not None and task.lease_until <= now
-            ][:limit]
+                if (names is None or task.name in names or task.kind is Kind.TRACKED)
+                and (queues is None or task.queue in queues)
+                and task.name not in full
+            ]
+            begun = [task for task in fitting if task.status is Status.PROCESSING and _ran_out(task, now)]
+            waiting = [task for task in fitting if task.status is Status.STARTED and task.kind is not Kind.TRACKED]
+        begun.sort(key=lambda task: task.lease_until or now)
+        waiting.sort(key=lambda task: task.place or task.created_at)
+        return [*begun, *waiting][:limit]
+
+    def workers(self) -> list[str]:
+        with self._lock:
+            now = self.now()
+            names = {t.worker for t in self._tasks.values() if t.worker is not None and t.held and not _ran_out(t, now)}
+            names.update(lease.worker for _, lease in self._deliveries.values() if lease is not None)
+            return sorted(names)
+
+    def expire_leases(self, worker: str) -> int:
+        with self._lock:
+            now = self.now()
+            held = [task for task in self._tasks.values() if task.held and task.worker == worker]
+            for task in held:
+                self._tasks[task.request_id] = task.evolve(lease_until=now)
+            for key, (delivery, lease) in self._deliveries.items():
+                if lease is not None and lease.worker == worker:
+                    self._deliveries[key] = (delivery, None)
+            self._changes += 1
+            return len(held)
 
     def stats(self) -> Stats:
         with self._lock:
@@ -226,15 +310,15 @@ class MemoryStore(Store):
         with self._lock:
             now = self.now()
             begun: set[str] = set()  # tasks whose oldest delivery was met: the later ones wait for it
-            for key, (delivery, leased_until) in self._deliveries.items():
+            for key, (delivery, leased) in self._deliveries.items():
                 if len(taken) == limit:
                     break
                 if delivery.sink != sink or delivery.dead or delivery.request_id in begun:
                     continue
                 if delivery.request_id is not None:
                     begun.add(delivery.request_id)
-                if delivery.due_at <= now and (leased_until is None or leased_until <= now):
-                    self._deliveries[key] = (delivery, now + lease)
+                if delivery.due_at <= now and (leased is None or leased.until <= now):
+                    self._deliveries[key] = (delivery, _Lease(worker, now + lease))
                     taken.append(delivery)
         return taken
 
@@ -249,9 +333,20 @@ class MemoryStore(Store):
                 )
                 self._deliveries[delivery.id] = (tried, None)
 
-    def dead_deliveries(self, *, limit: int = 100) -> list[Delivery]:
+    def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
         with self._lock:
-            return [delivery for delivery, _ in reversed(self._deliveries.values()) if delivery.dead][:limit]
+            dead = [delivery for delivery, _ in reversed(self._deliveries.values()) if delivery.dead]
+        return [delivery for delivery in dead if sink in (None, delivery.sink)][:limit]
+
+    def replay_deliveries(self, ids: Collection[int]) -> int:
+        with self._lock:
+            now = self.now()
+            found = [self._deliveries[key][0] for key in ids if key in self._deliveries]
+            dead = [delivery for delivery in found if delivery.dead]
+            for delivery in dead:
+                self._deliveries[delivery.id] = (replace(delivery, dead=False, tries=0, due_at=now, error=None), None)
+            self._changes += 1
+            return len(dead)
 
     # -- durations -----------------------------------------------------------------------------------------------
 
@@ -272,6 +367,19 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         """There is nothing to close: what is stored stays while the process lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A worker's lease on a delivery."""
+
+    worker: str
+    until: datetime
+
+
+def _ran_out(task: Task, now: datetime) -> bool:
+    """Whether nobody's lease on it holds any more."""
+    return task.lease_until is None or task.lease_until <= now
 
 
 def _fits(task: Task, query: TaskQuery) -> bool:

@@ -5,9 +5,11 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.model import Claim, Kind, Task
+from flask_bgtasks.changes import Claim
+from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.rows import micros
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -61,6 +63,20 @@ class Bench:
     def expire_lease(self, request_id):
         """The worker's process died, and its lease ran out."""
         self._set_back(self, request_id)
+
+    def pass_time(self, request_ids, span):
+        """So much time passes; what is no database of a clock of its own moves the tasks' times instead."""
+        if self.clock is not None:
+            self.clock.now += span
+            return
+
+        def operation(connection):
+            for request_id in request_ids:
+                number, task = self.store._select_to_change(connection, request_id)
+                sql = self.store._sql.update_task(("expire_at",))
+                connection.write(sql, {"task": number, "expire_at": micros(task.expire_at - span)})
+
+        self.store._database.write(operation, durable=True)
 
     def history(self, request_id):
         return [(event.seq, event.type.value) for event in self.store.events(request_id)]

@@ -1,10 +1,11 @@
 """What every runner does, run over threads and inline."""
 
 import threading
+from dataclasses import dataclass
 
 import pytest
 
-from flask_bgtasks import ShuttingDown
+from flask_bgtasks import ShuttingDown, StoreUnavailable
 from flask_bgtasks.runners.inline import InlineRunner
 from flask_bgtasks.runners.threads import ThreadRunner
 
@@ -24,6 +25,13 @@ class Ran:
     def wait_for(self, count, timeout=10):
         with self._told:
             assert self._told.wait_for(lambda: len(self.ids) >= count, timeout), self.ids
+
+
+@dataclass
+class Waiting:
+    """What a runner looks at of a picked task."""
+
+    request_id: str
 
 
 @pytest.fixture
@@ -120,26 +128,67 @@ class Gate:
         assert self.open.wait(10)
 
 
-def test_higher_priorities_run_first_and_equal_ones_in_order():
-    gate, order = Gate(), []
+def test_what_comes_while_all_threads_are_busy_is_picked_from_the_store_in_its_order():
+    gate, ran, queue = Gate(), Ran(), ["high", "a", "b", "low"]
 
     def run(request_id):
         if request_id == "first":
             gate(request_id)
-        order.append(request_id)
+        else:
+            queue.remove(request_id)
+        ran(request_id)
 
-    runner = ThreadRunner(run, workers=1)
+    runner = ThreadRunner(run, workers=1, pick=lambda limit: [Waiting(name) for name in queue[:limit]])
     runner.submit("first")
     assert gate.entered.acquire(timeout=10)
-    for name, priority in (("low", -1), ("a", 0), ("b", 0), ("high", 5)):
-        runner.submit(name, priority=priority)
-    done = threading.Event()
-    runner.submit("last", priority=-9)
+    for name in ("low", "a", "b", "high"):
+        runner.submit(name)
+    assert runner.waiting == 0  # the store has them
+    assert runner.free == 0
     gate.open.set()
-    while not (order and order[-1] == "last"):
-        done.wait(0.001)
+    ran.wait_for(5)
 
-    assert order == ["first", "high", "a", "b", "low", "last"]
+    assert ran.ids == ["first", "high", "a", "b", "low"]
+    runner.stop(1)
+
+
+def test_a_store_that_is_out_of_reach_is_asked_again_when_there_is_reason_to(caplog):
+    answers = [StoreUnavailable("locked"), [Waiting("a")]]
+    ran, asked = Ran(), threading.Semaphore(0)
+
+    def pick(limit):
+        asked.release()
+        answer = answers.pop(0) if answers else []
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    runner = ThreadRunner(ran, workers=1, pick=pick)
+    runner.start()
+    runner.look()
+    assert asked.acquire(timeout=10)
+    assert ran.ids == []
+    runner.look()
+    ran.wait_for(1)
+
+    assert ran.ids == ["a"]
+    assert "cannot look for work: locked" in caplog.text
+    runner.stop(1)
+
+
+def test_a_task_that_ends_its_thread_does_not_cost_the_process_a_worker(caplog):
+    ran = Ran()
+
+    def run(request_id):
+        ran(request_id)
+        raise SystemExit(1)
+
+    runner = ThreadRunner(run, workers=1)
+    for n in range(3):
+        runner.submit(str(n))
+    ran.wait_for(3)
+
+    assert ran.ids == ["0", "1", "2"]
     runner.stop(1)
 
 

@@ -18,35 +18,38 @@ from hypothesis.stateful import (
 )
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
-from flask_bgtasks.model import (
+from flask_bgtasks.changes import (
     Cancel,
     Complete,
-    Entry,
-    EventType,
+    Expire,
     Fail,
-    Kind,
     MarkSeen,
-    Progress,
+    Release,
     Renew,
     Reopen,
     Report,
     RequestCancel,
-    Result,
-    Task,
+    Retry,
 )
+from flask_bgtasks.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result, Task
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 from tests.conformance.conftest import T0, FakeClock
 
 LEASE = 30
+MAX_ATTEMPTS = 2
 TERMINAL = ("completed", "failed", "cancelled")
 
 
 class Oracle:
     """What DESIGN's promises say of one task, in the plainest way."""
 
-    def __init__(self):
+    def __init__(self, on_interrupt=OnInterrupt.RETRY):
+        self.on_interrupt = on_interrupt
+        self.held = False  # whether an attempt has it, as far as anyone knows
+        self.crashes = 0
+        self.checkpoints = {}
         self.status = "started"
         self.attempt = 0
         self.history = ["accepted"]
@@ -63,11 +66,24 @@ class Oracle:
             self.owed.append(type)
 
     def holds(self, attempt):
-        return self.status == "processing" and self.attempt == attempt
+        return self.status == "processing" and self.held and self.attempt == attempt
 
     def end(self, status, result=None):
-        self.status, self.result = status, result
+        self.status, self.result, self.held = status, result, False
         self.tell(status)
+
+    def let_go(self, how, until):
+        self.held, self.lease_until = False, until
+        self.tell(how)
+
+    def crash(self):
+        """What becomes of it when its lease is found to have run out; whether it runs again."""
+        self.crashes += 1
+        if self.asked_to_stop:
+            self.end("cancelled")
+        elif self.on_interrupt is OnInterrupt.FAIL or self.crashes >= MAX_ATTEMPTS:
+            self.end("failed")
+        return self.status == "processing"
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -86,11 +102,12 @@ class StoreMachine(RuleBasedStateMachine):
     def teardown(self):
         self.store.close()
 
-    @rule(target=ids)
-    def create(self):
-        task = Task(str(uuid.uuid4()), "n", Kind.VIEW, T0, T0, timedelta(days=1))
+    @rule(target=ids, on_interrupt=st.sampled_from(OnInterrupt))
+    def create(self, on_interrupt):
+        policy = {"max_attempts": MAX_ATTEMPTS, "on_interrupt": on_interrupt}
+        task = Task(str(uuid.uuid4()), "n", Kind.VIEW, T0, T0, timedelta(days=1), **policy)
         self.store.create(task, input={}, deliveries=[Owed("sink")])
-        self.oracles[task.request_id] = Oracle()
+        self.oracles[task.request_id] = Oracle(on_interrupt)
         return task.request_id
 
     @rule(seconds=st.integers(-20, 60))
@@ -106,9 +123,10 @@ class StoreMachine(RuleBasedStateMachine):
             expected = AlreadyClaimed
         else:
             expected = None
-            oracle.status, oracle.attempt = "processing", oracle.attempt + 1
-            oracle.lease_until = self.clock.now + timedelta(seconds=LEASE)
-            oracle.tell("started")
+            if not oracle.held or oracle.crash():
+                oracle.status, oracle.attempt, oracle.held = "processing", oracle.attempt + 1, True
+                oracle.lease_until = self.clock.now + timedelta(seconds=LEASE)
+                oracle.tell("started")
         self.expect(
             expected,
             lambda: self.store.claim(id, worker="w", lease=timedelta(seconds=LEASE), deliveries=[Owed("sink")]),
@@ -133,26 +151,70 @@ class StoreMachine(RuleBasedStateMachine):
         progress = Progress(self.clock.now, attempt, percentage)
         self.change(id, Report(attempt, entries, progress), None if holds else LeaseLost)
 
+    @rule(id=ids, attempt=st.integers(0, 3), key=st.sampled_from("ab"), value=st.integers(0, 9))
+    def checkpoint(self, id, attempt, key, value):
+        oracle = self.oracles[id]
+        made = Checkpoint(key, {"n": value}, str(value).encode())
+        if holds := oracle.holds(attempt):
+            oracle.checkpoints[key] = made
+        self.expect(
+            None if holds else LeaseLost,
+            lambda: self.store.save_checkpoint(id, attempt=attempt, checkpoint=made, progress=None),
+        )
+
+    @rule(id=ids, attempt=st.integers(0, 3), seconds=st.integers(0, 60))
+    def fail_and_try_again(self, id, attempt, seconds):
+        oracle = self.oracles[id]
+        if holds := oracle.holds(attempt):
+            if oracle.asked_to_stop:
+                oracle.end("cancelled")
+            else:
+                oracle.let_go("retrying", self.clock.now + timedelta(seconds=seconds))
+        self.change(id, Retry(attempt, "no", timedelta(seconds=seconds), 9), None if holds else LeaseLost)
+
+    @rule(id=ids, attempt=st.integers(0, 3))
+    def give_back(self, id, attempt):
+        oracle = self.oracles[id]
+        if holds := oracle.holds(attempt):
+            oracle.let_go("released", self.clock.now)
+        self.change(id, Release(attempt), None if holds else LeaseLost)
+
+    @rule(id=ids, attempt=st.integers(0, 3), known=st.booleans())
+    def die(self, id, attempt, known):
+        oracle = self.oracles[id]
+        if holds := oracle.holds(attempt):
+            oracle.lease_until = self.clock.now
+        if known:
+            self.change(id, Expire(attempt), None if holds else LeaseLost)
+        elif holds:
+            worker = self.store.get(id).worker
+            self.store.expire_leases(worker)
+            for other in self.oracles.values():  # one process has them all
+                if other.status == "processing" and other.held:
+                    other.lease_until = self.clock.now
+
     @rule(id=ids, attempt=st.integers(0, 3), how=st.sampled_from(["completed", "failed", "cancelled"]))
     def end(self, id, attempt, how):
         oracle, body = self.oracles[id], b"result"
         change = {
-            "completed": Complete(attempt, Result(body)),
+            "completed": Complete(attempt, Result(body), drop_checkpoints=True),
             "failed": Fail(attempt, "no"),
             "cancelled": Cancel(attempt),
         }[how]
         if holds := oracle.holds(attempt):
             oracle.end(how, body if how == "completed" else None)
             if how == "completed":
-                oracle.shown = 100.0
+                oracle.shown, oracle.checkpoints = 100.0, {}
         self.change(id, change, None if holds else LeaseLost)
 
     @rule(id=ids)
     def request_cancel(self, id):
         oracle = self.oracles[id]
-        if oracle.status == "started":
+        if oracle.status in TERMINAL or oracle.asked_to_stop:
+            pass
+        elif not oracle.held:
             oracle.end("cancelled")
-        elif oracle.status == "processing" and not oracle.asked_to_stop:
+        else:
             oracle.asked_to_stop = True
             oracle.tell("cancel_requested")
         self.change(id, RequestCancel(), None)
@@ -162,6 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
         oracle = self.oracles[id]
         if allowed := oracle.status in ("failed", "cancelled"):
             oracle.status, oracle.asked_to_stop, oracle.seen, oracle.result = "started", False, False, None
+            oracle.crashes = 0
             oracle.tell("reopened")
         self.change(id, Reopen(), None if allowed else TransitionRefused)
 
@@ -208,6 +271,14 @@ class StoreMachine(RuleBasedStateMachine):
             result = self.store.load_result(id)
             assert (result.body if result else None) == oracle.result
             assert (task.expire_at is not None) == (oracle.status in TERMINAL)
+            assert self.store.load_checkpoints(id) == oracle.checkpoints
+            assert task.held == oracle.held
+        runnable = {
+            id
+            for id, oracle in self.oracles.items()
+            if oracle.status == "started" or (oracle.status == "processing" and oracle.lease_until <= self.clock.now)
+        }
+        assert {task.request_id for task in self.store.runnable(limit=1000)} == runnable
         assert self.store.stats().deliveries_owed == sum(len(o.owed) for o in self.oracles.values())
 
 

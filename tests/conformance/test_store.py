@@ -16,22 +16,8 @@ from flask_bgtasks import (
     TaskNotFound,
     TransitionRefused,
 )
-from flask_bgtasks.model import (
-    Cancel,
-    Complete,
-    Entry,
-    EventType,
-    Fail,
-    MarkSeen,
-    Progress,
-    Renew,
-    Reopen,
-    Report,
-    RequestCancel,
-    Result,
-    Status,
-    StepHistory,
-)
+from flask_bgtasks.changes import Cancel, Complete, Fail, MarkSeen, Renew, Reopen, Report, RequestCancel
+from flask_bgtasks.model import Entry, EventType, Progress, Result, Status, StepHistory
 from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery, average
 
 EVENT = Owed("sink")
@@ -221,14 +207,14 @@ def test_of_many_that_race_for_a_claim_exactly_one_wins(bench, store):
 
 def test_an_expired_lease_is_found_and_taken_over(bench, store):
     task = bench.running()
-    assert store.expired_leases() == []
+    assert store.runnable(limit=10) == []
     bench.expire_lease(task.request_id)
 
-    assert [found.request_id for found in store.expired_leases()] == [task.request_id]
+    assert [found.request_id for found in store.runnable(limit=10)] == [task.request_id]
     second = bench.claim(task.request_id, worker="other")
     assert second.number == 2
     assert store.events(task.request_id)[-1].data == {"recovered": True}
-    assert store.expired_leases() == []
+    assert store.runnable(limit=10) == []
 
 
 @pytest.mark.parametrize(
@@ -462,14 +448,18 @@ def test_what_is_deleted_leaves_nothing(bench, store):
     assert store.create(bench.new(idempotency_scope="k", fingerprint="g"), input={}).replayed is False
 
 
-def test_purge_takes_what_expired_in_small_batches(bench, store):
-    for _ in range(5):
-        store.transition(bench.running().request_id, Complete(1, Result(b"1")))
+def test_purge_takes_what_was_over_as_long_as_it_was_kept_in_small_batches(bench, store):
+    finished = [bench.running(expires_after=timedelta(days=7)).request_id for _ in range(5)]
+    for request_id in finished:
+        store.transition(request_id, Complete(1, Result(b"1")))
     kept = bench.create().request_id
-    later = store.now() + timedelta(days=8)
+    assert store.purge() == 0
+    bench.pass_time(finished, timedelta(days=13))
+    assert store.purge() == 0  # expired, and still told apart from one that never was
 
-    assert store.purge(store.now()) == 0
-    assert [store.purge(later, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+    bench.pass_time(finished, timedelta(days=2))
+
+    assert [store.purge(limit=2) for _ in range(4)] == [2, 2, 1, 0]
     assert find(store) == [kept]
 
 

@@ -10,8 +10,9 @@ from flask import Flask
 
 from flask_bgtasks import Notification, RetryLater, Undeliverable, hookimpl, signals
 from flask_bgtasks import delivery as delivery_module
+from flask_bgtasks.changes import Claim, Complete
 from flask_bgtasks.delivery import Deliveries
-from flask_bgtasks.model import Claim, Complete, Kind, Progress, Result, Status, Task
+from flask_bgtasks.model import Kind, Progress, Result, Task
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory import MemoryStore
@@ -40,7 +41,7 @@ def make(store):
         for sink in sinks:
             plugins.register(sink)
         app = Flask("delivery")
-        deliveries = Deliveries(app, store, plugins, notify_of=lambda name: notify, worker="w")
+        deliveries = Deliveries(app, store, plugins, notify_of=lambda name: notify)
         deliveries.app = app  # kept alive for the test
         made.append(deliveries)
         return deliveries
@@ -53,12 +54,12 @@ def make(store):
 def finish_one(store, deliveries, result=None):
     request_id = str(uuid.uuid4())
     task = Task(request_id, "process", Kind.VIEW, T0, T0, timedelta(days=1), user_token="device")
-    store.create(task, input={}, deliveries=deliveries.owed("process"))
-    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed("process"))
+    store.create(task, input={}, deliveries=deliveries.owed)
+    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed)
     store.transition(
         request_id,
         Complete(1, result),
-        deliveries=deliveries.owed("process", Status.COMPLETED),
+        deliveries=deliveries.owed,
     )
     deliveries.wake()
     return request_id
@@ -304,5 +305,5 @@ def test_backoff_grows_with_jitter_and_is_capped(monkeypatch):
     waits = [delivery_module.backoff(tries) for tries in range(40) for _ in range(20)]
 
     assert min(waits) >= 0.5
-    assert max(waits) <= delivery_module.LONGEST_RETRY_SECONDS + 0.5
+    assert max(waits) <= delivery_module.BACKOFF.longest + 0.5
     assert len(set(waits)) > 700

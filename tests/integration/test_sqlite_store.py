@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
-from flask_bgtasks.model import Claim, Complete, Kind, Report, Task
+from flask_bgtasks.changes import Claim, Complete, Report
+from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.stores.base import Limits, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore, sqlite
 from flask_bgtasks.stores.sql.rows import EPOCH
@@ -427,6 +428,10 @@ def test_the_hot_statements_use_their_indexes(plan):
         (sql.count_waiting_of_owner, "owner most"): "bgtasks_tasks_waiting",
         (sql.select_events, "id after most"): "USING PRIMARY KEY",
         (sql.select_due, "sink now most"): "bgtasks_deliveries_owed",
+        (sql.select_over, "now most"): "bgtasks_tasks_over",
+        (sql.expire_leases, "who until"): "bgtasks_tasks_leases",
+        (sql.free_deliveries, "who"): "bgtasks_deliveries_leased",
+        (sql.count_running, "now name besides"): "bgtasks_tasks_leases",
     }
     for (text, names), index in expected.items():
         steps = plan(text, dict.fromkeys(names.split(), 1))
@@ -437,14 +442,18 @@ def test_the_hot_statements_use_their_indexes(plan):
 
 
 @pytest.mark.parametrize(
-    ("ask", "index"),
+    ("ask", "indexes"),
     [
-        (lambda store: store.expired_leases(), "bgtasks_tasks_leases"),
-        (lambda store: store.purge(EPOCH), "bgtasks_tasks_expire"),
-        (lambda store: store.find(TaskQuery(owner="ada")), "bgtasks_tasks_newest"),
+        (lambda store: store.runnable(limit=4, names=["t", "u"]), ["bgtasks_tasks_leases", "bgtasks_tasks_queue"]),
+        (lambda store: store.runnable(limit=4), ["bgtasks_tasks_leases", "bgtasks_tasks_queue"]),
+        (
+            lambda store: store.runnable(limit=4, names=["t"], queues=["q"], most_running={"t": 1}),
+            ["bgtasks_tasks_leases", "bgtasks_tasks_leases", "bgtasks_tasks_queue"],
+        ),
+        (lambda store: store.find(TaskQuery(owner="ada")), ["bgtasks_tasks_newest"]),
     ],
 )
-def test_the_scans_use_their_indexes(plan, ask, index, monkeypatch):
+def test_the_scans_use_their_indexes(plan, ask, indexes, monkeypatch):
     store, seen = plan.store, []
     original = store._sql.cold
 
@@ -455,7 +464,12 @@ def test_the_scans_use_their_indexes(plan, ask, index, monkeypatch):
     monkeypatch.setattr(store._sql, "cold", cold)
     ask(store)
 
-    assert index in plan(*seen[0])
+    assert len(seen) == len(indexes)
+    for index, (text, values) in zip(indexes, seen, strict=True):
+        steps = plan(text, values)
+        assert index in steps, steps
+        assert re.search(r"SCAN bgtasks_\w+(?! USING)\b(?! USING)", steps) is None, steps
+        assert "TEMP B-TREE" not in steps or "name" in steps or "GROUP BY" in text, steps
 
 
 def test_a_thousand_waiting_tasks_are_not_counted_for_each_new_one(traced):

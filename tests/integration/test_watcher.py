@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.model import Claim, Complete, Entry, EventType, Kind, Report, Task
+from flask_bgtasks.changes import Claim, Complete, Report
+from flask_bgtasks.model import Entry, EventType, Kind, Task
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.watcher import Watcher
 

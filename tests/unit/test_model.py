@@ -5,24 +5,22 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
-from flask_bgtasks.model import (
+from flask_bgtasks.changes import (
     Cancel,
     Claim,
     Complete,
-    Event,
-    EventType,
+    Expire,
     Fail,
-    Kind,
     MarkSeen,
-    Progress,
+    Release,
     Renew,
     Reopen,
     Report,
     RequestCancel,
-    Result,
-    Task,
+    Retry,
     accepted,
 )
+from flask_bgtasks.model import Event, EventType, Kind, Progress, Result, Task
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -41,6 +39,9 @@ CHANGES = {
     "report": Report(1, progress=Progress(T0, 1, 10.0)),
     "complete": Complete(1, Result(b"1")),
     "fail": Fail(1, "no"),
+    "retry": Retry(1, "no", MINUTE, 3),
+    "release": Release(1),
+    "expire": Expire(1),
     "cancel": Cancel(1),
     "request_cancel": RequestCancel(),
     "reopen": Reopen(),
@@ -55,6 +56,9 @@ TABLE = {
     "report": {S: LeaseLost, P: P, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
     "complete": {S: LeaseLost, P: OK, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
     "fail": {S: LeaseLost, P: BAD, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "retry": {S: LeaseLost, P: P, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "release": {S: LeaseLost, P: P, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
+    "expire": {S: LeaseLost, P: P, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
     "cancel": {S: LeaseLost, P: GONE, OK: LeaseLost, BAD: LeaseLost, GONE: LeaseLost},
     "request_cancel": {S: GONE, P: P, OK: OK, BAD: BAD, GONE: GONE},
     "reopen": {S: TransitionRefused, P: TransitionRefused, OK: TransitionRefused, BAD: S, GONE: S},
@@ -85,7 +89,7 @@ def test_another_attempts_change_is_refused(name):
 
 
 def test_the_first_event_of_a_task_is_its_acceptance():
-    outcome = accepted(task(S, seq=0))
+    outcome = accepted(task(S, seq=0), T0)
 
     assert outcome.events == (Event(1, EventType.ACCEPTED, T0, 0, {"name": "n"}),)
     assert outcome.owed == outcome.events[0]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import Dialect
 
-from ...model import Change, MarkSeen, Renew, Report
+from ...changes import Change, Expire, MarkSeen, Renew, Report
 
 T = TypeVar("T")
 
@@ -38,6 +38,10 @@ class Connection(ABC):
         """Execute a statement for each set of parameters."""
 
     @abstractmethod
+    def lock(self, name: str) -> None:
+        """Hold this name until the transaction ends: no other transaction that asks for it goes on before."""
+
+    @abstractmethod
     def now(self) -> datetime:
         """The database's time, the same throughout a transaction."""
 
@@ -50,8 +54,12 @@ class Database(ABC):
 
     dialect: Dialect
 
-    passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen)
+    passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen, Expire)
     """Changes that only have to survive a killed process: the next one says the same again, or better."""
+
+    def must_last(self, change: Change) -> bool:
+        """Whether a change must survive a power cut. A checkpoint must, though what is reported with it need not."""
+        return not isinstance(change, self.passing) or getattr(change, "checkpoint", None) is not None
 
     @abstractmethod
     def write(self, operation: Operation[T], *, durable: bool) -> T:

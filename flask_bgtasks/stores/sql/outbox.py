@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -60,14 +61,26 @@ class SqlOutbox(SqlPart):
         # What a power cut takes back is delivered once more: at least once is what is promised.
         self._database.write(operation, durable=settlement.dead)
 
-    def dead_deliveries(self, *, limit: int = 100) -> list[Delivery]:
+    def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
         columns = [deliveries.c[name] for name in rows.DELIVERY_FIELDS]
         statement = (
             sa.select(*columns).where(deliveries.c.dead == sa.literal_column("1")).order_by(deliveries.c.id.desc())
         )
+
+        if sink is not None:
+            statement = statement.where(deliveries.c.sink == sink)
 
         def operation(connection: Connection) -> list[Delivery]:
             found = connection.execute(*self._sql.cold(statement.limit(limit))).fetchall()
             return [rows.delivery(row) for row in found]
 
         return self._database.read(operation)
+
+    def replay_deliveries(self, ids: Collection[int]) -> int:
+        def operation(connection: Connection) -> int:
+            now = rows.micros(connection.now())
+            statement = deliveries.update().where(deliveries.c.id.in_(list(ids)), deliveries.c.dead == 1)
+            fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None, "worker": None, "leased_until": None}
+            return connection.write(*self._sql.cold(statement.values(fresh)))
+
+        return self._database.write(operation, durable=True)

@@ -48,6 +48,9 @@ class PostgresConnection(Connection):
         self.writes += 1
         self.raw.cursor().executemany(sql, parameters)
 
+    def lock(self, name: str) -> None:
+        self.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0))", {"name": name})
+
     def now(self) -> datetime:
         if self._now is None:
             self._now = moment(self.execute(_NOW).fetchone()[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +15,7 @@ from . import rows
 from .database import Connection
 from .part import SqlPart
 from .schema import deliveries, events, payloads, tasks
-from .statements import PROCESSING, STARTED
+from .statements import STARTED
 
 
 class SqlQueries(SqlPart):
@@ -32,19 +31,6 @@ class SqlQueries(SqlPart):
         found = self._tasks(statement)
         page = found[: query.limit]
         return Page(page, _write_cursor(page[-1]) if len(found) > len(page) and page else None)
-
-    def expired_leases(self, *, limit: int = 100) -> list[Task]:
-        def operation(connection: Connection) -> list[Task]:
-            now = rows.micros(connection.now())
-            statement = (
-                sa.select(tasks)
-                .where(tasks.c.status == PROCESSING, tasks.c.lease_until <= now)
-                .order_by(tasks.c.lease_until)
-                .limit(limit)
-            )
-            return [rows.task(row) for row in connection.execute(*self._sql.cold(statement)).fetchall()]
-
-        return self._database.read(operation)
 
     def _tasks(self, statement: sa.Select[Any]) -> list[Task]:
         def operation(connection: Connection) -> list[Task]:
@@ -71,21 +57,19 @@ class SqlQueries(SqlPart):
 
         self._database.write(operation, durable=True)
 
-    def purge(self, before: datetime, *, limit: int = 500) -> int:
-        statement = (
-            sa.select(tasks.c.number, tasks.c.request_id)
-            .where(tasks.c.expire_at < rows.micros(before))
-            .order_by(tasks.c.expire_at)
-            .limit(limit)
-        )
+    def purge(self, *, limit: int = 100) -> int:
+        def find(connection: Connection) -> list[tuple[int, str]]:
+            values = {"now": rows.micros(connection.now()), "most": limit}
+            return [(row[0], row[1]) for row in connection.execute(self._sql.select_over, values).fetchall()]
 
-        def operation(connection: Connection) -> int:
-            over = [(row[0], row[1]) for row in connection.execute(*self._sql.cold(statement)).fetchall()]
+        def erase(connection: Connection) -> int:
+            over = find(connection)
             if over:
                 self._erase(connection, over)
             return len(over)
 
-        return self._database.write(operation, durable=False)
+        # A look costs no write: most find nothing.
+        return self._database.write(erase, durable=False) if self._database.read(find) else 0
 
     def _erase(self, connection: Connection, found: list[tuple[int, str]]) -> None:
         numbers = [number for number, _ in found]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...model import Event, EventType, Kind, Progress, Result, Status, Task, made_of
-from ..base import Delivery
+from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, made_of
+from ..base import CHECKPOINT, Delivery
 from . import schema
 
 Row = Any
@@ -24,6 +24,7 @@ _TIMES = (
     "updated_at",
     "started_at",
     "completed_at",
+    "place",
     "expire_at",
     "lease_until",
     "cancel_requested_at",
@@ -33,6 +34,7 @@ _TIMES = (
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _statuses = {status.value: status for status in Status}
 _kinds = {kind.value: kind for kind in Kind}
+_interrupts = {choice.value: choice for choice in OnInterrupt}
 _event_types = {type.value: type for type in EventType}
 
 
@@ -109,6 +111,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_TIMES, moment),
     "kind": _kinds.__getitem__,
     "status": _statuses.__getitem__,
+    "on_interrupt": _interrupts.__getitem__,
     "expires_after": lambda value: timedelta(microseconds=value),
     "progress": _progress,
 }
@@ -116,6 +119,7 @@ _WRITE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_TIMES, micros),
     "kind": lambda kind: kind.value,
     "status": lambda status: status.value,
+    "on_interrupt": lambda choice: choice.value,
     "expires_after": lambda span: span // MICROSECOND,
     "progress": _progress_text,
     "error_message": _storable,
@@ -148,6 +152,11 @@ def result(head: str, body: bytes) -> Result:
     """A stored result."""
     status_code, content_type, headers = json.loads(head)
     return Result(bytes(body), status_code, content_type, tuple((name, value) for name, value in headers))
+
+
+def checkpoint(part: str, head: str, body: bytes) -> Checkpoint:
+    """A stored checkpoint."""
+    return Checkpoint(part.removeprefix(CHECKPOINT), json.loads(head), bytes(body))
 
 
 DELIVERY_FIELDS = (

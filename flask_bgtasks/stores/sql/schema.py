@@ -6,10 +6,26 @@ So no row needs SQLAlchemy's type processing, and the same rows read the same ev
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
-VERSION = 1
+VERSION = 2
 """Of this layout. A file of a newer one is refused with a clear error, not half understood."""
+
+UPGRADES: dict[int, tuple[str, ...]] = {
+    2: (
+        "ALTER TABLE bgtasks_tasks ADD COLUMN place BIGINT",
+        "ALTER TABLE bgtasks_tasks ADD COLUMN max_attempts INTEGER NOT NULL DEFAULT 3",
+        "ALTER TABLE bgtasks_tasks ADD COLUMN on_interrupt TEXT NOT NULL DEFAULT 'retry'",
+        "ALTER TABLE bgtasks_tasks ADD COLUMN failures INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE bgtasks_tasks ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
+        "UPDATE bgtasks_tasks SET place = created_at",
+        "DROP INDEX bgtasks_tasks_leases",
+        "DROP INDEX bgtasks_tasks_expire",
+    ),
+}
+"""What makes the layout before into this one. The order of a table's columns is never relied on."""
 
 metadata = sa.MetaData()
 
@@ -34,6 +50,11 @@ tasks = sa.Table(
     sa.Column("seq", sa.Integer, nullable=False),
     sa.Column("queue", sa.Text, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("place", Micros),
+    sa.Column("max_attempts", sa.Integer, nullable=False, server_default="3"),
+    sa.Column("on_interrupt", sa.Text, nullable=False, server_default="retry"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
     sa.Column("progress", sa.Text),
     sa.Column("started_at", Micros),
     sa.Column("completed_at", Micros),
@@ -62,15 +83,19 @@ _ended = sa.text("expire_at IS NOT NULL")
 _owned = sa.text("owner IS NOT NULL")
 
 
-def _index(name: str, *columns: sa.Column[object], where: sa.TextClause | None = None, unique: bool = False) -> None:
+def _index(
+    name: str, *columns: sa.ColumnElement[Any], where: sa.TextClause | None = None, unique: bool = False
+) -> None:
     sa.Index(f"bgtasks_{name}", *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 # With the status in it, though it is always the same: else SQLite's planner takes `newest` to count an owner's.
 _index("tasks_waiting", tasks.c.status, tasks.c.owner, where=_waiting)
-_index("tasks_leases", tasks.c.lease_until, where=_running)
+# With what is asked of it: the queue is read without looking at a row that is not taken.
+_index("tasks_queue", tasks.c.status, tasks.c.place, tasks.c.name, tasks.c.queue, where=_waiting)
+_index("tasks_leases", tasks.c.lease_until, tasks.c.name, tasks.c.worker, where=_running)
 _index("tasks_scope", tasks.c.idempotency_scope, where=_scoped, unique=True)
-_index("tasks_expire", tasks.c.expire_at, where=_ended)
+_index("tasks_over", tasks.c.expire_at + tasks.c.expires_after, where=_ended)
 _index("tasks_newest", tasks.c.owner, tasks.c.created_at, tasks.c.request_id, where=_owned)
 
 payloads = sa.Table(
@@ -118,6 +143,7 @@ _owed = sa.text("dead = 0")
 _index("deliveries_owed", deliveries.c.sink, deliveries.c.id, where=_owed)
 _index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.id)
 _index("deliveries_dead", deliveries.c.id, where=sa.text("dead = 1"))
+_index("deliveries_leased", deliveries.c.worker, where=sa.text("worker IS NOT NULL"))
 
 durations = sa.Table(
     "bgtasks_durations",

@@ -19,9 +19,9 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from ...changes import Claim
 from ...errors import BackgroundTasksError, ConfigurationError, StoreUnavailable
 from ...forks import after_fork_in_child
-from ...model import Claim
 from ..base import Clock
 from . import schema
 from .database import Connection, Database, Operation, Parameters
@@ -80,6 +80,9 @@ class SqliteConnection(Connection):
             self.raw.execute(sql, parameters[0])
         else:
             self.raw.executemany(sql, parameters)
+
+    def lock(self, name: str) -> None:
+        """There is one writer at a time, and this is it."""
 
     def now(self) -> datetime:
         if self._now is None:
@@ -346,14 +349,12 @@ def _use_wal(raw: sqlite3.Connection) -> None:
 
 
 def create_schema(raw: Any, dialect: Any) -> None:
-    """Make the tables that are not there, in the caller's transaction.
+    """Make the tables that are not there, and bring older ones up to date, in the caller's transaction.
 
     :raises ConfigurationError: a newer version made them.
     """
     for table in schema.metadata.sorted_tables:
         raw.execute(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-        for index in table.indexes:
-            raw.execute(str(sa.schema.CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
     found = raw.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()
     if found is None:
         raw.execute(f"INSERT INTO bgtasks_meta (key, value) VALUES ('version', '{schema.VERSION}')")
@@ -362,6 +363,14 @@ def create_schema(raw: Any, dialect: Any) -> None:
             f"BGTASKS_STORE: these tables were made by a newer flask-bgtasks (layout {found[0]}, "
             f"this one knows {schema.VERSION}). Upgrade this installation, or name another database"
         )
+    else:
+        for version in range(int(found[0]) + 1, schema.VERSION + 1):
+            for statement in schema.UPGRADES[version]:
+                raw.execute(statement)
+            raw.execute(f"UPDATE bgtasks_meta SET value = '{version}' WHERE key = 'version'")
+    for table in schema.metadata.sorted_tables:
+        for index in table.indexes:
+            raw.execute(str(sa.schema.CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
 
 
 def _unavailable(path: str, error: sqlite3.Error) -> BackgroundTasksError:

@@ -8,11 +8,13 @@ compiled here is a text with named parameters.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
+from ..base import CHECKPOINT
 from .schema import deliveries, durations, events, payloads, tasks
 
 
@@ -33,6 +35,12 @@ def _number_of(name: str) -> sa.ScalarSelect[int]:
     return sa.select(tasks.c.number).where(tasks.c.request_id == parameter(name)).scalar_subquery()
 
 
+def _checkpoint_parts() -> tuple[sa.ColumnElement[bool], ...]:
+    """The names that begin with :data:`CHECKPOINT`, as a range of the primary key."""
+    after = CHECKPOINT[:-1] + chr(ord(CHECKPOINT[-1]) + 1)
+    return payloads.c.part >= sa.literal_column(f"'{CHECKPOINT}'"), payloads.c.part < sa.literal_column(f"'{after}'")
+
+
 class Statements:
     """The compiled statements of one dialect, each a text."""
 
@@ -43,6 +51,11 @@ class Statements:
     def text(self, statement: sa.Executable) -> str:
         """A statement as the driver takes it."""
         return str(statement.compile(dialect=self._dialect))  # type: ignore[attr-defined]
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - lives as long as the store does
+    def known(self, build: Callable[..., sa.Executable], *arguments: Hashable) -> tuple[str, dict[str, Any]]:
+        """A statement that is built from arguments, compiled once for each set of them that occurs."""
+        return self.cold(build(*arguments))
 
     def cold(self, statement: sa.Executable) -> tuple[str, dict[str, Any]]:
         """A statement that differs from call to call, with the values that were written into it."""
@@ -110,6 +123,27 @@ class Statements:
         )
 
     @functools.cached_property
+    def replace_payload(self) -> str:
+        """Changes a part that is there already."""
+        return self.text(
+            payloads.update()
+            .where(payloads.c.task == parameter("number"), payloads.c.part == parameter("kind"))
+            .values(head=parameter("top"), body=parameter("content"))
+        )
+
+    @functools.cached_property
+    def select_checkpoints(self) -> str:
+        return self.text(
+            sa.select(payloads.c.part, payloads.c.head, payloads.c.body).where(
+                payloads.c.task == _number_of("id"), *_checkpoint_parts()
+            )
+        )
+
+    @functools.cached_property
+    def delete_checkpoints(self) -> str:
+        return self.text(payloads.delete().where(payloads.c.task == parameter("number"), *_checkpoint_parts()))
+
+    @functools.cached_property
     def delete_payload(self) -> str:
         return self.text(
             payloads.delete().where(payloads.c.task == parameter("number"), payloads.c.part == parameter("kind"))
@@ -134,6 +168,18 @@ class Statements:
     def trim_events(self) -> str:
         return self.text(
             events.delete().where(events.c.task == parameter("number"), events.c.seq <= parameter("until"))
+        )
+
+    @functools.cached_property
+    def select_over(self) -> str:
+        """Tasks that expired as long ago as they were kept before."""
+        over = tasks.c.expire_at + tasks.c.expires_after
+        return self.text(
+            sa.select(tasks.c.number, tasks.c.request_id)
+            .where(tasks.c.expire_at.is_not(None), over <= parameter("now"))
+            .order_by(over)
+            .limit(parameter("most"))
+            .offset(ZERO)
         )
 
     @functools.cached_property
@@ -191,6 +237,41 @@ class Statements:
                 leased_until=sa.null(),
             )
         )
+
+    @functools.cached_property
+    def count_running(self) -> str:
+        return self.text(
+            sa.select(sa.func.count())
+            .select_from(tasks)
+            .where(
+                tasks.c.status == PROCESSING,
+                tasks.c.lease_until > parameter("now"),
+                tasks.c.name == parameter("name"),
+                tasks.c.worker.is_not(None),
+                tasks.c.request_id != parameter("besides"),
+            )
+        )
+
+    @functools.cached_property
+    def select_workers(self) -> str:
+        running = sa.select(tasks.c.worker).where(
+            tasks.c.status == PROCESSING, tasks.c.lease_until > parameter("now"), tasks.c.worker.is_not(None)
+        )
+        delivering = sa.select(deliveries.c.worker).where(deliveries.c.worker.is_not(None))
+        return self.text(sa.union(running, delivering))
+
+    @functools.cached_property
+    def expire_leases(self) -> str:
+        return self.text(
+            tasks.update()
+            .where(tasks.c.status == PROCESSING, tasks.c.worker == parameter("who"))
+            .values(lease_until=parameter("until"))
+        )
+
+    @functools.cached_property
+    def free_deliveries(self) -> str:
+        free = {"worker": sa.null(), "leased_until": sa.null()}
+        return self.text(deliveries.update().where(deliveries.c.worker == parameter("who")).values(free))
 
     @functools.cached_property
     def select_durations(self) -> str:

@@ -15,11 +15,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...errors import ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
-from ...model import Change, Claim, Event, Outcome, Result, StepHistory, Task, accepted
-from ..base import Attempt, Clock, Created, Limits, Owed, average, system_clock
+from ...changes import Change, Claim, Outcome, accepted
+from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
+from ...model import Checkpoint, Event, Result, StepHistory, Task
+from ..base import CHECKPOINT, Attempt, Clock, Created, Limits, Owed, Owing, average, owed_by, system_clock
 from . import rows
 from .database import Connection, Database
+from .leases import SqlLeases
 from .outbox import SqlOutbox
 from .postgresql import PostgresDatabase
 from .queries import SqlQueries
@@ -30,7 +32,7 @@ TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
 
 
-class SqlStore(SqlOutbox, SqlQueries):
+class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
     """Tasks in an SQL database.
 
     :param url: an SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
@@ -63,7 +65,12 @@ class SqlStore(SqlOutbox, SqlQueries):
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def create(
-        self, task: Task, *, input: Mapping[str, Any], deliveries: Sequence[Owed] = (), limits: Limits | None = None
+        self,
+        task: Task,
+        *,
+        input: Mapping[str, Any],
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
     ) -> Created:
         body = rows.dumps(input).encode("ascii")
 
@@ -72,9 +79,8 @@ class SqlStore(SqlOutbox, SqlQueries):
             found = self._by_scope(connection, task, now)
             if found is not None:
                 return found
-            if limits is not None:
-                self._check_limits(connection, task.owner, limits)
-            outcome = accepted(task.evolve(created_at=now, updated_at=now))
+            turn = 0 if limits is None else self._check_limits(connection, task.owner, limits)
+            outcome = accepted(task, now, turn=turn)
             number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
             connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
             self._insert_history(connection, number, outcome, deliveries, now)
@@ -102,44 +108,71 @@ class SqlStore(SqlOutbox, SqlQueries):
             raise IdempotencyConflict(found.request_id)
         return found
 
-    def _check_limits(self, connection: Connection, owner: str | None, limits: Limits) -> None:
+    def _check_limits(self, connection: Connection, owner: str | None, limits: Limits) -> int:
+        """How many of the owner wait. :raises LimitReached: too many do."""
         if self._gauge.needs_count(limits.max_queued):
             waiting = connection.execute(self._sql.count_waiting, {"most": limits.max_queued}).fetchone()[0]
             self._gauge.counted(waiting)
             if waiting >= limits.max_queued:
                 raise QueueFull(limits.max_queued)
-        if owner is not None:
-            most = limits.max_queued_per_owner
-            query = {"owner": owner, "most": most}
-            if connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0] >= most:
-                raise OwnerQueueFull(most)
+        if owner is None:
+            return 0
+        most = limits.max_queued_per_owner
+        query = {"owner": owner, "most": most}
+        of_owner: int = connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0]
+        if of_owner >= most:
+            raise OwnerQueueFull(most)
+        return of_owner
 
     def get(self, request_id: str) -> Task:
         return self._database.read(lambda connection: self._select(connection, request_id))
 
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] = ()) -> Outcome:
-        outcome = self._database.write(
-            lambda connection: self._change(connection, request_id, change, deliveries),
-            durable=not isinstance(change, self._database.passing),
-        )
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
+        def operation(connection: Connection) -> Outcome:
+            number, before = self._select_to_change(connection, request_id)
+            return self._change(connection, number, before, change, deliveries)
+
+        outcome = self._database.write(operation, durable=self._database.must_last(change))
         self._committed(outcome)
         return outcome
 
-    def claim(self, request_id: str, *, worker: str, lease: timedelta, deliveries: Sequence[Owed] = ()) -> Attempt:
+    def claim(
+        self,
+        request_id: str,
+        *,
+        worker: str,
+        lease: timedelta,
+        deliveries: Sequence[Owed] | Owing = (),
+        most_running: Mapping[str, int] = {},
+    ) -> Attempt:
+        change = Claim(worker, lease)
+
         def operation(connection: Connection) -> tuple[Outcome, Mapping[str, Any]]:
-            outcome = self._change(connection, request_id, Claim(worker, lease), deliveries)
+            number, before = self._select_to_change(connection, request_id)
+            limit = most_running.get(before.name)
+            if limit is not None and not before.done:
+                running = self._running(connection, before.name, connection.now(), besides=request_id)
+                if running >= limit:
+                    raise AtCapacity(request_id, status=before.status.value, name=before.name, limit=limit)
+            outcome = self._change(connection, number, before, change, deliveries)
             return outcome, self._input(connection, request_id)
 
-        outcome, input = self._database.write(operation, durable=Claim not in self._database.passing)
+        outcome, input = self._database.write(operation, durable=self._database.must_last(change))
         self._committed(outcome)
         return Attempt(outcome.task, input)
 
-    def _change(self, connection: Connection, request_id: str, change: Change, deliveries: Sequence[Owed]) -> Outcome:
-        number, before = self._select_to_change(connection, request_id)
+    def _change(
+        self,
+        connection: Connection,
+        number: int,
+        before: Task,
+        change: Change,
+        deliveries: Sequence[Owed] | Owing,
+    ) -> Outcome:
         now = connection.now()
         outcome = change.apply(before, now)
         task = outcome.task
-        if task is before and not outcome.events:
+        if task is before and not outcome.events and outcome.checkpoint is None:
             return outcome
         values = rows.task_values(task, before)
         if values:
@@ -152,6 +185,10 @@ class SqlStore(SqlOutbox, SqlQueries):
             head = rows.result_head(outcome.result)
             payload = {"task": number, "part": "result", "head": head, "body": outcome.result.body}
             connection.write(self._sql.insert_payload, payload)
+        if outcome.checkpoint is not None:
+            self._insert_checkpoint(connection, number, outcome.checkpoint)
+        if outcome.drop_checkpoints:
+            connection.write(self._sql.delete_checkpoints, {"number": number})
         if outcome.events:
             self._insert_history(connection, number, outcome, deliveries, now)
             over = task.seq - self._max_events
@@ -160,12 +197,32 @@ class SqlStore(SqlOutbox, SqlQueries):
         return outcome
 
     def _insert_history(
-        self, connection: Connection, number: int, outcome: Outcome, deliveries: Sequence[Owed], now: datetime
+        self,
+        connection: Connection,
+        number: int,
+        outcome: Outcome,
+        deliveries: Sequence[Owed] | Owing,
+        now: datetime,
     ) -> None:
         connection.write_many(self._sql.insert_event, [rows.event_values(number, event) for event in outcome.events])
-        if deliveries and outcome.owed is not None:
+        owed = owed_by(outcome, deliveries)
+        if owed and outcome.owed is not None:
             request_id, seq = outcome.task.request_id, outcome.owed.seq
-            self._insert_deliveries(connection, deliveries, request_id=request_id, seq=seq, now=now)
+            self._insert_deliveries(connection, owed, request_id=request_id, seq=seq, now=now)
+
+    def _insert_checkpoint(self, connection: Connection, number: int, checkpoint: Checkpoint) -> None:
+        part, head = CHECKPOINT + checkpoint.key, rows.dumps(checkpoint.head)
+        values = {"number": number, "kind": part, "top": head, "content": checkpoint.body}
+        if not connection.write(self._sql.replace_payload, values):
+            row = {"task": number, "part": part, "head": head, "body": checkpoint.body}
+            connection.write(self._sql.insert_payload, row)
+
+    def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
+        def operation(connection: Connection) -> dict[str, Checkpoint]:
+            found = connection.execute(self._sql.select_checkpoints, {"id": request_id}).fetchall()
+            return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
+
+        return self._database.read(operation)
 
     def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
         row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "input"}).fetchone()

@@ -1,0 +1,36 @@
+"""How long to wait before the next try: exponential backoff with full jitter. Pure, but for the dice."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+MOST_DOUBLINGS = 30  # beyond them any ceiling is reached
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits that double, each drawn between nothing and its ceiling, so that those who failed together part.
+
+    Source: "Exponential Backoff And Jitter" (AWS Architecture Blog), "full jitter".
+
+    :param first: the ceiling of the first wait, in seconds.
+    :param longest: no ceiling is higher, in seconds.
+    """
+
+    first: float = 2.0
+    longest: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("first", "longest"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+                raise ValueError(f"Backoff({name}={value!r}): seconds are wanted, 0 or more")
+
+    def ceiling(self, tries: int) -> float:
+        """The longest that is waited after so many failed tries, from 1."""
+        return min(self.longest, self.first * 2.0 ** min(max(0, tries - 1), MOST_DOUBLINGS))
+
+    def wait(self, tries: int) -> float:
+        """Seconds to wait after so many failed tries."""
+        return random.uniform(0, self.ceiling(tries))

@@ -1,0 +1,439 @@
+"""What may change about a task, into what, and what history it leaves: each change a value, applied to a task.
+
+Pure: no I/O, no Flask, no clock; a change is applied at a time that is given. Every store applies these same changes,
+so a rule stands here once. Knows the model and the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from .errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
+from .model import (
+    Checkpoint,
+    Entry,
+    Event,
+    EventType,
+    Kind,
+    OnInterrupt,
+    Progress,
+    Result,
+    Status,
+    Task,
+    place_in_queue,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change makes of a task: the task after it, and the rows that go into the history with it.
+
+    ``owed`` is the one event that sinks are told of, if there is any. ``result`` and ``checkpoint`` are bodies to store
+    beside the task.
+    """
+
+    task: Task
+    events: tuple[Event, ...] = ()
+    owed: Event | None = None
+    result: Result | None = None
+    drop_result: bool = False
+    checkpoint: Checkpoint | None = None
+    drop_checkpoints: bool = False
+
+
+class Change(Protocol):
+    """One allowed change of a task."""
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        """The task after the change. ``now`` is the store's time.
+
+        :raises TransitionRefused: not in this state (a subclass says why).
+        :raises LeaseLost: the attempt that asks does not hold the task.
+        """
+
+
+def accepted(task: Task, now: datetime, *, turn: int = 0) -> Outcome:
+    """A new task as it is stored, with its first event.
+
+    :param turn: how many tasks of its owner wait already.
+    """
+    event = Event(1, EventType.ACCEPTED, now, 0, {"name": task.name})
+    place = place_in_queue(now, priority=task.priority, turn=turn)
+    return Outcome(task.evolve(seq=1, created_at=now, updated_at=now, place=place), (event,), event)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the right to run the task: the next attempt begins.
+
+    Of a task whose lease ran out this finds that its process died; a task that is not to be run again after that ends
+    here, and the outcome's task is in a terminal state.
+    """
+
+    worker: str
+    lease: timedelta
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if task.done:
+            raise TaskFinished(task.request_id, status=task.status.value, change="claim")
+        if task.status is Status.PROCESSING and task.lease_until is not None and task.lease_until > now:
+            raise AlreadyClaimed(task.request_id, status=task.status.value, worker=task.worker, until=task.lease_until)
+        crashed = task.held
+        if crashed:
+            task = task.evolve(crashes=task.crashes + 1)
+            if task.cancel_requested_at is not None:
+                return _finish(task, now, Status.CANCELLED, (), task.progress)
+            reason = _not_again(task)
+            if reason is not None:
+                return _failed(task, now, reason, error_type="Interrupted")
+        attempt = task.attempt + 1
+        event = Event(task.seq + 1, EventType.STARTED, now, attempt, {"recovered": True} if crashed else {})
+        claimed = task.evolve(
+            status=Status.PROCESSING,
+            attempt=attempt,
+            seq=event.seq,
+            updated_at=now,
+            started_at=task.started_at or now,
+            worker=self.worker,
+            lease_until=now + self.lease,
+        )
+        return Outcome(claimed, (event,), event)
+
+
+def _not_again(task: Task) -> str | None:
+    """Why a task whose process died is not run again, None if it is."""
+    if task.kind is Kind.TRACKED:
+        return "its process died; what ran where it stood cannot be run again from here"
+    if task.on_interrupt is OnInterrupt.FAIL:
+        return "its process died while it ran, and it is not to be run again (on_interrupt='fail')"
+    if task.crashes >= task.max_attempts:
+        return (
+            f"its process died in {task.crashes} attempts of {task.max_attempts} (max_attempts): "
+            "the task itself seems to end it, and is not run again"
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Prolong the lease. Leaves no event: the history is not a heartbeat log."""
+
+    attempt: int
+    lease: timedelta
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        return Outcome(task.evolve(lease_until=now + self.lease))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Store what the attempt reported since the last time: steps and output in order, then the newest progress.
+
+    With a ``checkpoint``, its value too, which a later attempt gets back.
+    """
+
+    attempt: int
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+    checkpoint: Checkpoint | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        events = _numbered(self.entries, task.seq, self.attempt)
+        progress = task.progress
+        if self.progress is not None:
+            progress = _never_back(self.progress, task.progress) or self.progress
+            data = progress_data(progress)
+            events.append(
+                Event(task.seq + len(events) + 1, EventType.PROGRESS, progress.updated_at, self.attempt, data)
+            )
+        seq = task.seq + len(events)
+        after = task.evolve(seq=seq, updated_at=now, progress=progress)
+        return Outcome(after, tuple(events), checkpoint=self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The attempt reached its end: the task is completed.
+
+    ``drop_checkpoints``: there are some, and nobody will want them any more. ``data`` goes into the event.
+    """
+
+    attempt: int
+    result: Result | None = None
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+    drop_checkpoints: bool = False
+    data: Mapping[str, Any] | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        last = self.progress or task.progress or Progress(now, self.attempt)
+        last = replace(last, percentage=100.0, eta_seconds=0.0, updated_at=now, attempt=self.attempt)
+        done = _finish(task, now, Status.COMPLETED, self.entries, last, result=self.result, data=self.data)
+        return replace(done, drop_checkpoints=True) if self.drop_checkpoints else done
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The attempt failed and is not tried again. ``result`` is what the view answered, where it did."""
+
+    attempt: int
+    message: str
+    error_type: str | None = None
+    result: Result | None = None
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        progress = _never_back(self.progress, task.progress)
+        return _failed(
+            task,
+            now,
+            self.message,
+            error_type=self.error_type,
+            entries=self.entries,
+            progress=progress,
+            result=self.result,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The attempt failed, and the task is tried again after ``wait``. Until then nobody holds it."""
+
+    attempt: int
+    message: str
+    wait: timedelta
+    retries: int
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        if task.cancel_requested_at is not None:
+            progress = _never_back(self.progress, task.progress)
+            return _finish(task, now, Status.CANCELLED, self.entries, progress)
+        failures = task.failures + 1
+        until = now + self.wait
+        data = {
+            "error_message": self.message,
+            "failures": failures,
+            "retries": self.retries,
+            "seconds": round(self.wait.total_seconds(), 3),
+        }
+        details = f"trying again ({failures} of {self.retries}): {self.message}"
+        failed = task.evolve(failures=failures)
+        return _let_go(failed, now, self.entries, self.progress, EventType.RETRYING, data, details, until=until)
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The attempt's process ends in good order before the task does: whoever is there goes on at once.
+
+    Not for a task that is not to be run again: that keeps its lease, as long as its process lives.
+    """
+
+    attempt: int
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        details = "interrupted by a restart; going on shortly"
+        return _let_go(task, now, self.entries, self.progress, EventType.RELEASED, {}, details, until=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The attempt ended without a word, and its process knows it: its lease ends now. The next claim says the rest."""
+
+    attempt: int
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        reported = Report(self.attempt, self.entries, self.progress).apply(task, now)
+        return replace(reported, task=reported.task.evolve(lease_until=now))
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The attempt noticed that it was cancelled, and stopped."""
+
+    attempt: int
+    entries: tuple[Entry, ...] = ()
+    progress: Progress | None = None
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        _check_holder(task, self.attempt)
+        return _finish(task, now, Status.CANCELLED, self.entries, _never_back(self.progress, task.progress))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancel:
+    """Someone wants the task to stop. At once if no attempt holds it; asked twice, or too late, it changes nothing."""
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if task.done or task.cancel_requested_at is not None:
+            return Outcome(task)
+        asked = task.evolve(cancel_requested_at=now)
+        if not task.held:
+            return _finish(asked, now, Status.CANCELLED, (), task.progress)
+        event = Event(task.seq + 1, EventType.CANCEL_REQUESTED, now, task.attempt)
+        return Outcome(asked.evolve(seq=event.seq, updated_at=now), (event,), event)
+
+
+@dataclass(frozen=True, slots=True)
+class Reopen:
+    """An explicit retry of a failed or cancelled task: the one way out of a terminal state. Checkpoints stay."""
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is Kind.TRACKED:
+            why = (
+                "what ran where it stood cannot be run from here"
+                if task.kind is Kind.TRACKED
+                else "only a failed or cancelled task is retried"
+            )
+            raise TransitionRefused(task.request_id, status=task.status.value, change="retry", why=why)
+        event = Event(task.seq + 1, EventType.REOPENED, now, task.attempt)
+        reopened = task.evolve(
+            status=Status.STARTED,
+            seq=event.seq,
+            updated_at=now,
+            place=place_in_queue(now, priority=task.priority),
+            failures=0,
+            crashes=0,
+            completed_at=None,
+            expire_at=None,
+            error_message=None,
+            error_type=None,
+            result_status=None,
+            result_type=None,
+            result_size=None,
+            worker=None,
+            lease_until=None,
+            cancel_requested_at=None,
+            seen_at=None,
+            seen_via=None,
+        )
+        return Outcome(reopened, (event,), event, drop_result=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkSeen:
+    """A client showed the outcome. The first sighting counts; no event, so the terminal event stays the newest."""
+
+    via: str
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if not task.done:
+            raise TransitionRefused(
+                task.request_id, status=task.status.value, change="seen", why="there is no outcome yet"
+            )
+        if task.seen_at is not None:
+            return Outcome(task)
+        return Outcome(task.evolve(seen_at=now, seen_via=self.via))
+
+
+def progress_data(progress: Progress) -> dict[str, Any]:
+    """The fields of a progress event, as the published ``request_progress`` schema names them."""
+    return {
+        "step": progress.step,
+        "step_number": progress.step_number,
+        "total_steps": progress.total_steps,
+        "details": progress.details,
+        "progress_percentage": progress.percentage,
+        "eta_seconds": progress.eta_seconds,
+    }
+
+
+def _check_holder(task: Task, attempt: int) -> None:
+    if task.attempt != attempt or not task.held:
+        raise LeaseLost(task.request_id, attempt=attempt, holder=task.attempt, status=task.status.value)
+
+
+def _numbered(entries: tuple[Entry, ...], seq: int, attempt: int) -> list[Event]:
+    return [Event(seq + n, e.type, e.at, attempt, e.data) for n, e in enumerate(entries, 1)]
+
+
+def _never_back(new: Progress | None, old: Progress | None) -> Progress | None:
+    """The new progress, its percentage lifted to what was already shown."""
+    if new is None or old is None or new.percentage >= old.percentage:
+        return new or old
+    return replace(new, percentage=old.percentage)
+
+
+def _let_go(
+    task: Task,
+    now: datetime,
+    entries: tuple[Entry, ...],
+    progress: Progress | None,
+    type: EventType,
+    data: Mapping[str, Any],
+    details: str,
+    *,
+    until: datetime,
+) -> Outcome:
+    """The attempt is over and the task is not: nobody holds it, and nobody may take it before ``until``."""
+    events = _numbered(entries, task.seq, task.attempt)
+    last = _never_back(progress, task.progress) or Progress(now, task.attempt)
+    last = replace(last, details=details, eta_seconds=None, updated_at=now, attempt=task.attempt)
+    event = Event(task.seq + len(events) + 1, type, now, task.attempt, {**data, **progress_data(last)})
+    free = task.evolve(seq=event.seq, updated_at=now, progress=last, worker=None, lease_until=until)
+    return Outcome(free, (*events, event), event)
+
+
+def _failed(
+    task: Task,
+    now: datetime,
+    message: str,
+    *,
+    error_type: str | None,
+    entries: tuple[Entry, ...] = (),
+    progress: Progress | None = None,
+    result: Result | None = None,
+) -> Outcome:
+    failed = task.evolve(error_message=message, error_type=error_type)
+    data = {"error_message": message}
+    return _finish(failed, now, Status.FAILED, entries, progress or task.progress, result=result, data=data)
+
+
+def _finish(
+    task: Task,
+    now: datetime,
+    status: Status,
+    entries: tuple[Entry, ...],
+    progress: Progress | None,
+    *,
+    result: Result | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> Outcome:
+    events = _numbered(entries, task.seq, task.attempt)
+    percentage = progress.percentage if progress else 0.0
+    final = Event(
+        task.seq + len(events) + 1,
+        EventType(status.value),
+        now,
+        task.attempt,
+        {**(data or {}), "progress_percentage": percentage},
+    )
+    finished = task.evolve(
+        status=status,
+        seq=final.seq,
+        updated_at=now,
+        completed_at=now,
+        expire_at=now + task.expires_after,
+        progress=progress,
+        worker=None,
+        lease_until=None,
+        result_status=result.status_code if result else None,
+        result_type=result.content_type if result else None,
+        result_size=len(result.body) if result else None,
+    )
+    return Outcome(finished, (*events, final), final, result)

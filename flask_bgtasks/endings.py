@@ -1,0 +1,163 @@
+"""How an attempt ends: completed, failed, tried again, cancelled, given back. One transition each.
+
+The end and everything that was reported and not stored yet go into the store together; what comes after it counts for
+nothing. Knows the store, the flusher and what is owed; calls no task.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from .calling import Answer
+from .changes import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
+from .definitions import TaskOptions
+from .delivery import Deliveries
+from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
+from .flusher import OVER, RELEASED, Flusher
+from .model import Entry, Progress, Task
+from .retrying import wait_before_retry
+from .running import Running
+from .stores.base import Store
+
+log = logging.getLogger("flask_bgtasks")
+
+T = TypeVar("T")
+
+FINISH_PATIENCE_SECONDS = 60.0
+"""How long the end of a task is tried again while the store is out of reach; then its lease runs out."""
+
+Taken = tuple[tuple[Entry, ...], "Progress | None"]
+
+
+class Endings:
+    """Ends the attempts of one process."""
+
+    def __init__(self, store: Store, flusher: Flusher, deliveries: Deliveries) -> None:
+        self._store = store
+        self._flusher = flusher
+        self._deliveries = deliveries
+
+    def finish(
+        self, task: Task, running: Running, answer: Answer, options: TaskOptions | None, *, can_wait: bool
+    ) -> float | None:
+        """Store what an attempt came to.
+
+        :param options: of the task; None where it cannot be tried again.
+        :param can_wait: whether the next attempt can be put off.
+        :returns: the seconds after which another attempt has to follow, None if it has ended.
+        """
+        if answer.error is None:
+            self._complete(running, answer)
+            return None
+        error, kind, result = answer.error, answer.error_type, answer.result
+        wait = None if options is None else wait_before_retry(options, task.failures, answer)
+        if options is None or wait is None:
+            self._end(
+                running,
+                lambda taken: Fail(running.attempt, error, kind, result=result, entries=taken[0], progress=taken[1]),
+            )
+            return None
+        wait, retries = wait if can_wait else 0.0, options.retries
+        span = timedelta(seconds=wait)
+        ended = self._end(running, lambda taken: Retry(running.attempt, error, span, retries, *taken))
+        return wait if ended is not None and not ended.task.done else None
+
+    def _complete(self, running: Running, answer: Answer) -> None:
+        remarks, drop = [], False
+        if running.book is not None:
+            running.book.unreached(running)
+            remarks, drop = running.book.remarks, running.book.used
+        data = {"remarks": list(remarks)} if remarks else None
+        self._end(
+            running,
+            lambda taken: Complete(
+                running.attempt,
+                answer.result,
+                entries=taken[0],
+                progress=taken[1],
+                drop_checkpoints=drop,
+                data=data,
+            ),
+        )
+
+    def cancel(self, running: Running) -> None:
+        """It noticed that it was cancelled, and stopped."""
+        self._end(running, lambda taken: Cancel(running.attempt, *taken))
+
+    def interrupt(self, running: Running) -> None:
+        """Its thread is being ended from outside: its lease ends now, and whoever looks finds it lost."""
+        self._end(running, lambda taken: Expire(running.attempt, *taken), patience=0.0)
+
+    def release(self) -> int:
+        """Give back the leases of what still runs here, so that another process goes on at once; how many.
+
+        What cannot be run again elsewhere keeps its lease: it may reach its end before the process does.
+        """
+        released = 0
+        for running in self._flusher.all():
+            if running.releasable and self._release(running):
+                released += 1
+        return released
+
+    def _release(self, running: Running) -> bool:
+        with running.flush_lock:
+            if self._flusher.get(running.request_id) is not running or running.stopped in OVER:
+                return False
+            self._flusher.remove(running)
+            running.stopped = RELEASED
+            self._deliveries.drop_progress(running.request_id)
+            change = Release(running.attempt, *running.take())
+            try:
+                self._store.transition(running.request_id, change, deliveries=self._deliveries.owed)
+            except BackgroundTasksError as error:
+                log.warning("the lease of task %s is not given back, it runs out: %s", running.request_id, error)
+                return False
+        return True
+
+    def by_hand(self, task: Task, change: Change) -> Outcome:
+        """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
+        running = self._flusher.get(task.request_id)
+        self._deliveries.drop_progress(task.request_id)
+        outcome = self._store.transition(task.request_id, change, deliveries=self._deliveries.owed)
+        if running is not None:
+            with running.flush_lock:
+                self._flusher.remove(running)
+        return outcome
+
+    def _end(
+        self, running: Running, change: Callable[[Taken], Change], *, patience: float = FINISH_PATIENCE_SECONDS
+    ) -> Outcome | None:
+        """Store the end and everything that was reported before it, in one transition; None if it does not count."""
+        with running.flush_lock:
+            if self._flusher.get(running.request_id) is not running or running.stopped in OVER:
+                return None  # ended by hand, given back, or taken over: there is nothing more to say
+            self._flusher.remove(running)
+            self._deliveries.drop_progress(running.request_id)
+            made = change(running.take())
+            try:
+                return self._patiently(
+                    lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.owed),
+                    running.request_id,
+                    patience,
+                )
+            except (LeaseLost, TaskNotFound) as lost:
+                log.warning("the end of an attempt does not count: %s", lost)
+            except StoreUnavailable:
+                log.exception("the end of task %s is lost, its lease runs out", running.request_id)
+        return None
+
+    def _patiently(self, write: Callable[[], T], request_id: str, patience: float) -> T:
+        deadline, pause = time.monotonic() + patience, 0.05
+        while True:
+            try:
+                return write()
+            except StoreUnavailable as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                log.warning("the end of task %s cannot be stored yet: %s", request_id, error)
+                time.sleep(pause)
+                pause = min(5.0, pause * 2)

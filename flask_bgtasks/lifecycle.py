@@ -1,0 +1,140 @@
+"""The life of an app's parts in one process: when looking for work begins, and how all of it ends.
+
+Knows the parts by their protocols; what tells it that the process serves, or stops, stands in :mod:`.serving` and
+:mod:`.shutdown`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+
+from . import serving
+from .delivery import Deliveries
+from .engine import Engine
+from .forks import after_fork_in_child
+from .picking import Picker
+from .recovery import LOOK_SECONDS, Recovery
+from .runners.base import Runner
+from .shutdown import Sigterm, before_exit
+from .stores.base import Store
+from .watcher import Watcher
+
+log = logging.getLogger("flask_bgtasks")
+
+LAST_DELIVERIES_SECONDS = 5.0
+"""What sinks get to take what is due when a process ends; what stays owed is the next process's."""
+
+IDLE_LOOK_SECONDS = 0.05
+
+
+class Lifecycle:
+    """Starts, drains and closes.
+
+    :param grace: seconds that running tasks get to finish when the process ends.
+    :param look_seconds: the mean time between two looks for work.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        runner: Runner,
+        engine: Engine,
+        deliveries: Deliveries,
+        watcher: Watcher,
+        picker: Picker,
+        grace: float,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._engine = engine
+        self._deliveries = deliveries
+        self._watcher = watcher
+        self._grace = grace
+        self.recovery = Recovery(
+            store, runner, picker, wake_deliveries=deliveries.wake, drain=self._told_to_stop, look_seconds=look_seconds
+        )
+        self._sigterm = Sigterm(self.recovery.stop)
+        self._reset()
+        after_fork_in_child(self._forked)
+        this = weakref.ref(self)
+
+        def close_at_exit() -> None:
+            alive = this()
+            if alive is not None:
+                alive.close()
+
+        before_exit(close_at_exit)
+
+    def _reset(self) -> None:
+        self._draining = threading.Lock()  # held by the one who drains; others wait for it
+        self._drained = False
+
+    def _forked(self) -> None:
+        self._reset()
+        server = serving.server_of_fork()
+        if server is not None:
+            self.start(server)
+
+    def loaded(self) -> None:
+        """The app is being made: if a server makes it, to serve it in this process, begin when it is complete."""
+        server = serving.server()
+        if server is None or not self._runner.picks:
+            return
+        if not server.own_signals:
+            self._sigterm.install()
+        self.start(server)
+
+    def start(self, server: serving.Server | None = None) -> None:
+        """Begin looking for work in this process, where its runner runs any. Called again it changes nothing."""
+        if not self._runner.picks:
+            self._deliveries.wake()  # another process may have left something owed
+        elif not self._runner.draining:
+            self.recovery.start(server)
+
+    def _told_to_stop(self) -> None:
+        self.drain()
+        self._deliveries.stop(LAST_DELIVERIES_SECONDS)
+        self._sigterm.go()
+
+    def drain(self, grace: float | None = None) -> None:
+        """Take no more work, let what runs finish for ``grace`` seconds, give back the leases of what does not.
+
+        Whoever else calls this waits until it is done.
+        """
+        deadline = time.monotonic() + (self._grace if grace is None else grace)
+        with self._draining:
+            if self._drained:
+                return
+            try:
+                self._wait(deadline)
+            finally:  # a second Ctrl-C comes here too
+                released = self._engine.release()
+                if released:
+                    log.warning(
+                        "%d tasks were given back at the end of the grace period; they go on elsewhere", released
+                    )
+                self._drained = True
+
+    def _wait(self, deadline: float) -> None:
+        if self._engine.running:
+            log.info("%d tasks run; they get %.0f s to finish", self._engine.running, deadline - time.monotonic())
+        self._runner.stop(max(0.0, deadline - time.monotonic()))
+        while self._engine.running and time.monotonic() < deadline:  # in requests' own threads
+            time.sleep(IDLE_LOOK_SECONDS)
+
+    def close(self, grace: float | None = None) -> None:
+        """Drain, let the sinks take what is due, and close the store. Called again it changes nothing."""
+        grace = self._grace if grace is None else grace
+        try:
+            self.drain(grace)
+        finally:
+            self.recovery.close()
+            self._deliveries.stop(min(grace, LAST_DELIVERIES_SECONDS))
+            self._watcher.close()
+            self._engine.close()
+            self._store.close()

@@ -1,0 +1,66 @@
+"""Says which tasks may begin in this process now: what the runner's free threads are given next.
+
+The store keeps the queue; this adds what only a process knows: which functions it has, how many of each may run, and
+whether the holder of a lease that ran out is in truth alive.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+
+from . import processes
+from .model import Task
+from .stores.base import Store
+
+
+class Picker:
+    """Asks the store for work.
+
+    :param names: the names of the tasks that this process can run.
+    :param most_running: how many may run at once, over all processes, by name.
+    :param lease: seconds that a claim holds; a living holder renews it at a third.
+    :param queues: only these, None for all.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        names: Callable[[], Collection[str]],
+        most_running: Callable[[], Mapping[str, int]],
+        lease: float,
+        queues: Collection[str] | None = None,
+    ) -> None:
+        self._store = store
+        self._names = names
+        self._most_running = most_running
+        self._patience = lease / 3 + 1.0
+        self._queues = queues
+        self._suspects: dict[tuple[str, datetime | None], float] = {}
+
+    def __call__(self, limit: int) -> list[Task]:
+        """At most so many tasks that may begin now, in the order in which they should.
+
+        :raises StoreUnavailable: the store is out of reach.
+        """
+        found = self._store.runnable(
+            limit=limit, names=self._names(), queues=self._queues, most_running=self._most_running()
+        )
+        return [task for task in found if not task.held or self._is_lost(task)]
+
+    def _is_lost(self, task: Task) -> bool:
+        """Whether a task whose lease ran out has lost its process.
+
+        A process of this host that lives has not let its lease run out: the clock jumped, or the machine slept. It is
+        given the time that it needs to renew it, by a clock that does not jump.
+        """
+        if task.worker is None or not processes.alive(task.worker):
+            return True
+        now = time.monotonic()
+        for key, since in list(self._suspects.items()):
+            if now - since > 10 * self._patience:
+                self._suspects.pop(key, None)
+        since = self._suspects.setdefault((task.request_id, task.lease_until), now)
+        return now - since >= self._patience

@@ -1,0 +1,156 @@
+"""Finds work that a dead process left behind, and hands it to someone alive, without a request having to arrive.
+
+One thread in every process that runs tasks. It looks at leases and at the queue, at intervals that are never the same
+for two processes; what it finds is given to the runner as far as that has places, and the store's compare-and-set
+decides who wins. Also erases what is over, and notices when its server is told to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from . import processes
+from .errors import BackgroundTasksError, ShuttingDown
+from .forks import after_fork_in_child
+from .picking import Picker
+from .runners.base import Runner
+from .serving import Server
+from .stores.base import Store
+
+log = logging.getLogger("flask_bgtasks")
+
+LOOK_SECONDS = 0.6
+"""Mean time between two looks: another process's task goes on within a second. A worker process looks more often."""
+
+TICK_SECONDS = 0.2
+"""How often the server is asked whether it stops."""
+
+READY_SECONDS = 0.02
+"""How often it is asked whether the app is complete."""
+
+PURGE_SECONDS = 60.0
+PURGE_PAUSE_SECONDS = 0.2  # between two batches, so that others can write
+
+CLOSE_SECONDS = 2.0
+
+
+class Recovery:
+    """The look-out of one app in this process.
+
+    :param wake_deliveries: another process may have left something owed.
+    :param drain: called in this thread when the server, or a signal, asks to stop.
+    :param look_seconds: the mean time between two looks.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        picker: Picker,
+        *,
+        wake_deliveries: Callable[[], None],
+        drain: Callable[[], None],
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._picker = picker
+        self._wake_deliveries = wake_deliveries
+        self._drain = drain
+        self._look_seconds = look_seconds
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()  # protects _thread's creation
+        self._thread: threading.Thread | None = None
+        # put() may be called in a signal handler, whatever the main thread was at (docs.python.org, SimpleQueue.put).
+        self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def start(self, server: Server | None = None) -> None:
+        """Begin looking out, if that has not begun.
+
+        :param server: whom to wait for, until the app is complete; None to begin at once.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, args=(server,), name="bgtasks-recovery", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Have the process drained by this thread. Safe in a signal handler."""
+        self._word.put("drain")
+
+    def close(self) -> None:
+        """Have the thread end."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        self._word.put("end")
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECONDS)
+
+    def look(self) -> int:
+        """Look once: end the leases of processes that are dead, and begin what may begin here; how many those were.
+
+        :raises StoreUnavailable: the store is out of reach.
+        """
+        for worker in self._store.workers():
+            if processes.alive(worker) is False:
+                held = self._store.expire_leases(worker)
+                log.warning("process %s died with %d tasks; they go on", worker, held)
+                self._wake_deliveries()
+        begun = 0
+        free = self._runner.free
+        if free > 0:
+            for task in self._picker(free):
+                self._runner.submit(task.request_id, priority=task.priority, queue=task.queue)
+                begun += 1
+        return begun
+
+    def _serve(self, server: Server | None) -> None:
+        word = self._word
+        while server is not None and not server.ready():
+            if _heard(word, READY_SECONDS) == "end":
+                return
+        self._wake_deliveries()
+        next_look, next_purge = 0.0, time.monotonic() + random.uniform(0, PURGE_SECONDS)
+        while True:
+            now = time.monotonic()
+            if now >= next_look:
+                self._guarded(self.look)
+                next_look = now + self._look_seconds * random.uniform(0.5, 1.5)
+            if now >= next_purge:
+                erased = self._guarded(self._store.purge)
+                next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * random.uniform(0.5, 1.5))
+            heard = _heard(word, max(0.001, min(TICK_SECONDS, next_look - time.monotonic())))
+            if heard == "end":
+                return
+            if heard == "drain" or (server is not None and server.stopping()):
+                self._drain()
+                return
+
+    def _guarded(self, act: Callable[[], int]) -> int:
+        try:
+            return act()
+        except ShuttingDown:
+            log.debug("stopping: nothing more is begun here")
+        except BackgroundTasksError as error:
+            log.warning("cannot look for lost work: %s", error)
+        except Exception:
+            log.exception("looking for lost work failed")
+        return 0
+
+
+def _heard(word: queue.SimpleQueue[str], seconds: float) -> str | None:
+    """What was said within so many seconds."""
+    try:
+        return word.get(timeout=seconds)
+    except queue.Empty:
+        return None

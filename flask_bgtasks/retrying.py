@@ -1,0 +1,80 @@
+"""Decides whether an attempt that failed is followed by another one, and after how long. Pure, but for the dice."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import parse_date
+
+from .calling import Answer
+from .definitions import TaskOptions
+from .errors import NotSerializable, PayloadTooLarge, RetryLater
+
+PASSING = frozenset({408, 425, 429})
+"""Client errors that the same request may not meet again: RFC 9110 (15.5.9), RFC 8470 (5.2), RFC 6585 (4)."""
+
+LONGEST_WAIT_SECONDS = 86_400.0  # that a Retry-After is believed
+
+
+def wait_before_retry(options: TaskOptions, failures: int, answer: Answer) -> float | None:
+    """Seconds until the next attempt; None if there is none.
+
+    :param failures: how many attempts have failed before this one.
+    """
+    if failures >= options.retries or not _is_passing(options.retry_on, answer):
+        return None
+    wait = options.waits.wait(failures + 1)
+    asked = _asked(answer)
+    # Not all that were told the same come back at the same moment.
+    return wait if asked is None else min(LONGEST_WAIT_SECONDS, asked + min(wait, options.waits.first))
+
+
+def _is_passing(retry_on: Any, answer: Answer) -> bool:
+    """Whether what went wrong may go right the next time."""
+    error = answer.exception
+    wanted = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if isinstance(error, (NotSerializable, PayloadTooLarge)):
+        return False
+    if isinstance(error, RetryLater):
+        return True
+    if error is not None and not isinstance(error, HTTPException):
+        return isinstance(error, wanted)
+    if error is not None and any(issubclass(one, HTTPException) and isinstance(error, one) for one in wanted):
+        return True
+    if Exception not in wanted and HTTPException not in wanted:
+        return False
+    status = answer.result.status_code if answer.result is not None else 500
+    return status >= 500 or status in PASSING
+
+
+def _asked(answer: Answer) -> float | None:
+    """The seconds that the failure itself asks to wait: a ``Retry-After``, as RFC 9110 (10.2.3) has it, or ours."""
+    error = answer.exception
+    if isinstance(error, RetryLater):
+        return error.after
+    for value in (getattr(error, "retry_after", None), _header(error), answer.retry_after):
+        seconds = _seconds(value)
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def _header(error: BaseException | None) -> Any:
+    """What the HTTP client libraries (requests, httpx, and those on top of them) keep of the answer that they got."""
+    headers: Any = getattr(getattr(error, "response", None), "headers", None)
+    return headers.get("Retry-After") if hasattr(headers, "get") else None
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, str):
+        if value.strip().isdigit():
+            return float(value)
+        value = parse_date(value)
+    if isinstance(value, datetime):
+        at = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+        return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    return None

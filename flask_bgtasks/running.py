@@ -1,0 +1,219 @@
+"""A running attempt as its pipeline and its engine see it: reports go in, the flusher takes them out.
+
+Knows the plan and the model; no store, no Flask, and no context variables: :mod:`.pipeline` says which attempt and
+which step a line of code is in.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
+from .model import Entry, EventType, Progress, Result
+from .plan import Node, Plan
+
+if TYPE_CHECKING:
+    from .checkpoints import Book
+
+StepListener = Callable[[EventType, str, Node], None]
+"""Called with what happened to a step, in which task, and the step."""
+
+
+class Running:
+    """A running attempt as its pipeline sees it: reports go in, the flusher takes them out.
+
+    ``lock`` protects the plan's tree and the entries; ``flush_lock`` is held while entries are on their way into the
+    store, so that the end of the task does not overtake them. Plain attributes (``details``, ``fraction``, ``dirty``,
+    ``stopped``) are set without a lock: each is one assignment, and the newest wins.
+    """
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        attempt: int,
+        plan: Plan,
+        owner: str | None = None,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
+        max_output_bytes: int,
+        on_step: StepListener | None = None,
+    ) -> None:
+        self.request_id = request_id
+        self.attempt = attempt
+        self.owner = owner
+        self.plan = plan
+        self.lock = threading.Lock()
+        self.flush_lock = threading.Lock()
+        self.dirty = False
+        self.stopped: str | None = None  # why the pipeline has to stop, None while it may go on
+        self.result: Result | None = None  # of a tracked attempt, where it gives one
+        self.renew_at = 0.0  # when the lease is due to be renewed, by time.monotonic
+        self.seq = 0  # the newest event that the flusher knows of
+        self.deadline: float | None = None  # by time.monotonic; the flusher stops it then
+        self.overdue: Callable[[], None] | None = None  # ends it where it does not stop after its deadline
+        self.releasable = False  # whether another process can go on with it
+        self.book: Book | None = None  # its checkpoints, where it can have any
+        self.behind: tuple[float, str] | None = None  # what an earlier attempt had reached, and what to say until then
+        self._clock = clock
+        self._monotonic = monotonic
+        self._on_step = on_step
+        self._entries: list[Entry] = []
+        self._chunks: list[Any] | None = None  # of the last entry, while it is output
+        self._offset = 0
+        self._left = max_output_bytes
+        self._max_output_bytes = max_output_bytes
+        self._shown = -1.0  # the percentage that was taken last
+        self._node: Node = plan.root  # the step that was opened last and is open still
+
+    # -- reports, called by the pipeline -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """:raises TaskCancelled: the task was cancelled, or another attempt took over."""
+        if self.stopped is not None:
+            raise TaskCancelled(self.stopped)
+
+    def open_step(self, name: str, parent: Node, *, details: str | None, weight: float | None) -> Node:
+        self.check()
+        with self.lock:
+            node = self.plan.open(name, parent, at=self._monotonic(), weight=weight)
+            node.details = details
+            self._node = node
+            self._add(EventType.STEP_STARTED, self._step_data(node))
+        if self._on_step is not None:
+            self._on_step(EventType.STEP_STARTED, self.request_id, node)
+        return node
+
+    def close_step(self, node: Node, *, failed: bool = False, more: Mapping[str, Any] | None = None) -> None:
+        """A step ends. ``more`` goes into its event."""
+        with self.lock:
+            self.plan.close(node, at=self._monotonic())
+            if self._node is node:
+                self._node = self._open_ancestor(node)
+            seconds = round((node.finished or node.started) - node.started, 3)
+            data = self._step_data(node)
+            marks = {**(more or {}), **({"failed": True} if failed else {})}
+            self._add(EventType.STEP_FINISHED, {**data, "seconds": seconds, **marks})
+        if self._on_step is not None:
+            self._on_step(EventType.STEP_FINISHED, self.request_id, node)
+
+    def emit(self, chunk: Any, node: Node) -> None:
+        self.check()
+        if isinstance(chunk, str):
+            size = len(chunk)
+        else:
+            try:
+                size = len(json.dumps(chunk, allow_nan=False))
+            except (TypeError, ValueError) as error:
+                raise NotSerializable(
+                    f"emit({chunk!r:.80}): {error}. Emit texts or JSON values (bytes: upload them, emit the address)"
+                ) from None
+        with self.lock:
+            self._left -= size
+            if self._left < 0:
+                raise PayloadTooLarge(
+                    f"the output of task {self.request_id}",
+                    size=self._max_output_bytes - self._left,
+                    limit=self._max_output_bytes,
+                    setting="BGTASKS_MAX_RESULT_BYTES",
+                    mend="Emit less, or return it as the result in a file elsewhere.",
+                )
+            if self._chunks is None:
+                chunks: list[Any] = []
+                self._add(EventType.OUTPUT, {"offset": self._offset, "chunks": chunks})
+                self._chunks = chunks
+            self._chunks.append(chunk)
+            self._offset += 1
+            keeper: Node | None = node
+            while keeper is not None:  # a checkpoint gives its output out again where it is not run again
+                if keeper.kept is not None:
+                    keeper.kept.append(chunk)
+                keeper = keeper.parent
+
+    def _add(self, type: EventType, data: dict[str, Any]) -> None:
+        self._chunks = None
+        self._entries.append(Entry(type, self._clock(), data))
+        self.dirty = True
+
+    def _step_data(self, node: Node) -> dict[str, Any]:
+        return {
+            "step": node.name,
+            "path": node.path,
+            "step_number": node.number or None,
+            "total_steps": self.plan.total_steps,
+            "details": _text(node.details),
+        }
+
+    def _open_ancestor(self, node: Node) -> Node:
+        parent = node.parent
+        while parent is not None and parent.finished is not None:
+            parent = parent.parent
+        # With steps side by side (threads), the newest that is still open is shown.
+        top = parent or self.plan.root
+        return next((child for child in reversed(top.children) if child.finished is None), top)
+
+    # -- for the flusher and the engine ------------------------------------------------------------------------------
+
+    def stop(self, why: str) -> None:
+        """Have the next report raise :class:`~flask_bgtasks.TaskCancelled`."""
+        self.stopped = self.stopped or why
+
+    def take(self) -> tuple[tuple[Entry, ...], Progress | None]:
+        """What is to be stored: entries since the last time, and the progress if it is worth a write."""
+        with self.lock:
+            dirty, self.dirty = self.dirty, False
+            entries, self._entries, self._chunks = tuple(self._entries), [], None
+            progress = self._progress()
+        # A bar that moves by time alone is worth a write for each whole percent.
+        if not dirty and not entries and progress.percentage < self._shown + 1:
+            return (), None
+        if not dirty and not self.plan.root.children:
+            return entries, None
+        self._shown = progress.percentage
+        return entries, progress
+
+    def put_back(self, entries: tuple[Entry, ...]) -> None:
+        """What could not be stored goes back, before what was reported since."""
+        with self.lock:
+            self._entries[:0] = entries
+            self.dirty = True
+
+    def _progress(self) -> Progress:
+        now = self._monotonic()
+        node = self._node
+        top = node
+        while top.parent is not None and top.parent.parent is not None:
+            top = top.parent
+        details = _text(node.details)
+        if node is not top:
+            nested = " > ".join(node.path[1:])
+            details = f"{nested}: {details}" if details else nested
+        elif node is self.plan.root and node.children:
+            top = node.children[-1]  # between two steps: the last one is still what is shown
+            details = _text(top.details)
+        percentage = self.plan.percentage(now)
+        if self.behind is not None:
+            reached, note = self.behind
+            if percentage > reached:
+                self.behind = None
+            else:
+                details = f"{details} ({note})" if details else note
+        return Progress(
+            updated_at=self._clock(),
+            attempt=self.attempt,
+            percentage=percentage,
+            step=top.name or None,
+            step_number=top.number,
+            total_steps=self.plan.total_steps,
+            details=details,
+            eta_seconds=self.plan.eta_seconds(now),
+        )
+
+
+def _text(details: Any) -> str | None:
+    return details if details is None or isinstance(details, str) else str(details)

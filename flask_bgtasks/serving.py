@@ -1,0 +1,137 @@
+"""Tells whether this process serves an app, when the app is complete, and when its server was told to stop.
+
+Tasks are to be resumed when a server starts, not when its first request comes; and not in gunicorn's master, in the
+reloader's parent, or in a shell command, which load the same app. WSGI says nothing of it, so the stack is asked: the
+function of the server that loads an app stands there while the app is made. A server that is not known here begins
+with its first request, or where ``bgtasks.start(app)`` is called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that this process is a part of.
+
+    :param ready: whether the app is complete, and the server about to serve.
+    :param stopping: whether it was told to stop.
+    :param own_signals: whether it sees to ``SIGTERM`` itself; else that ends the process without a word.
+    """
+
+    ready: Callable[[], bool]
+    stopping: Callable[[], bool]
+    own_signals: bool
+
+
+def server(frame: FrameType | None = None) -> Server | None:
+    """The server that is loading the app in this process, or that forked it; None if there is none to be seen.
+
+    :param frame: where to begin looking; by default the caller's frame.
+    """
+    below: FrameType | None = None
+    frame = frame or sys._getframe(1)
+    while frame is not None:
+        module, function = frame.f_globals.get("__name__", ""), frame.f_code.co_name
+        if (module, function) in _GUNICORN:
+            worker = frame.f_locals.get(_GUNICORN[module, function])
+            return None if worker is None or _is_green(worker) else _gunicorn(worker)
+        if module == "gunicorn.arbiter":
+            return None  # the master, which loads the app for its children (--preload)
+        if (module, function) == ("flask.cli", "run_command"):
+            if frame.f_locals.get("reload") is not False and _reloader_will_run(frame):
+                return None
+            return Server(_left(below), lambda: False, own_signals=False)
+        if (module, function) == ("waitress.runner", "run"):
+            return Server(_left(below), lambda: False, own_signals=False)
+        below, frame = frame, frame.f_back
+    return None
+
+
+def server_of_fork() -> Server | None:
+    """The server that has just forked this process, if it was one; for :func:`os.register_at_fork`.
+
+    Only the fork itself is looked at: a view that forks stands on gunicorn's stack too.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("flask_bgtasks."):
+        frame = frame.f_back
+    if frame is None or (frame.f_globals.get("__name__"), frame.f_code.co_name) != ("gunicorn.arbiter", "spawn_worker"):
+        return None
+    return server(frame)
+
+
+def in_command() -> bool:
+    """Whether this code runs in a command of the shell that serves nothing (``flask shell``, an app's own command).
+
+    A command stores tasks and leaves them to those that serve; it may be over in a moment.
+    """
+    context = click.get_current_context(silent=True)
+    return context is not None and context.info_name not in ("run", "worker") and "flask.cli" in sys.modules
+
+
+_GUNICORN = {
+    ("gunicorn.workers.base", "load_wsgi"): "self",
+    ("gunicorn.arbiter", "spawn_worker"): "worker",
+}
+"""Gunicorn's functions below which an app is loaded, or a worker begins its life, and the variable with the worker.
+
+Tried with gunicorn 22, 23 and 27.
+"""
+
+
+def _gunicorn(worker: Any) -> Server:
+    """``booted`` is set when the app is loaded, the user is changed and the signals are set; ``alive`` is cleared by
+    the signals that stop a worker.
+    """
+    return Server(
+        ready=lambda: bool(getattr(worker, "booted", True)),
+        stopping=lambda: not getattr(worker, "alive", True),
+        own_signals=True,
+    )
+
+
+def _is_green(worker: Any) -> bool:
+    """Whether the worker will replace the threading module under us, after a fork: it begins with its first request."""
+    return "gevent" in type(worker).__module__ and not _patched()
+
+
+def _patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _reloader_will_run(frame: FrameType) -> bool:
+    """Whether ``flask run`` is about to start the reloader here: then another process serves."""
+    if os.environ.get("WERKZEUG_RUN_MAIN") == "true":  # this is the one that the reloader started
+        return False
+    reload = frame.f_locals.get("reload")
+    if reload is not None:
+        return bool(reload)
+    from flask.helpers import get_debug_flag
+
+    return get_debug_flag()
+
+
+def _left(loading: FrameType | None) -> Callable[[], bool]:
+    """Whether the thread that loads the app has left that function: then the app is complete."""
+    thread = threading.get_ident()
+
+    def left() -> bool:
+        frame = sys._current_frames().get(thread)
+        while frame is not None:
+            if frame is loading:
+                return False
+            frame = frame.f_back
+        return True
+
+    return left

@@ -1,0 +1,117 @@
+"""Who runs what: the tasks that may begin, the processes that hold leases, and the leases of the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from ...model import Kind, Task
+from . import rows
+from .database import Connection
+from .part import SqlPart
+from .schema import tasks
+from .statements import PROCESSING, STARTED
+
+TRACKED: sa.ColumnClause[str] = sa.literal_column(f"'{Kind.TRACKED.value}'")
+
+Names = tuple[str, ...]
+
+
+class SqlLeases(SqlPart):
+    """The tasks as those see them who look for work. Every query reads a partial index of what waits or runs."""
+
+    def runnable(
+        self,
+        *,
+        limit: int,
+        names: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        most_running: Mapping[str, int] = {},
+    ) -> list[Task]:
+        def operation(connection: Connection) -> list[Task]:
+            now = rows.micros(connection.now())
+            full = self._full(connection, most_running, now)
+            given = (_sorted(names), _sorted(queues), _sorted(full))
+            found: list[Task] = []
+            for build in (_begun, _waiting):
+                if len(found) < limit:
+                    sql, values = self._sql.known(build, *given)
+                    most = {"most": limit - len(found), "now": now}
+                    found += [rows.task(row) for row in connection.execute(sql, {**values, **most}).fetchall()]
+            return found
+
+        return self._database.read(operation)
+
+    def _full(self, connection: Connection, most_running: Mapping[str, int], now: int) -> set[str]:
+        """The names of which as many run as may."""
+        if not most_running:
+            return set()
+        sql, values = self._sql.known(_running_by_name, _sorted(most_running))
+        running = connection.execute(sql, {**values, "now": now}).fetchall()
+        return {name for name, count in running if count >= most_running[name]}
+
+    def _running(self, connection: Connection, name: str, now: datetime, *, besides: str) -> int:
+        """How many tasks of a name run. No two processes count at once."""
+        connection.lock(f"bgtasks:{name}")
+        values = {"name": name, "now": rows.micros(now), "besides": besides}
+        count: int = connection.execute(self._sql.count_running, values).fetchone()[0]
+        return count
+
+    def workers(self) -> list[str]:
+        def operation(connection: Connection) -> list[str]:
+            found = connection.execute(self._sql.select_workers, {"now": rows.micros(connection.now())}).fetchall()
+            return [row[0] for row in found]
+
+        return self._database.read(operation)
+
+    def expire_leases(self, worker: str) -> int:
+        def operation(connection: Connection) -> int:
+            now = rows.micros(connection.now())
+            connection.write(self._sql.free_deliveries, {"who": worker})
+            return connection.write(self._sql.expire_leases, {"who": worker, "until": now})
+
+        # What a power cut takes back is found once more.
+        return self._database.write(operation, durable=False)
+
+
+def _sorted(names: Collection[str] | None) -> Names | None:
+    return None if names is None else tuple(sorted(names))
+
+
+def _given(name: str) -> sa.BindParameter[int]:
+    """A parameter of each call, in a statement that also holds values of its own."""
+    return sa.bindparam(name, None, sa.BigInteger)
+
+
+def _begun(names: Names | None, queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
+    statement = sa.select(tasks).where(tasks.c.status == PROCESSING, tasks.c.lease_until <= _given("now"))
+    if names is not None:
+        statement = statement.where(sa.or_(tasks.c.name.in_(names), tasks.c.kind == TRACKED))
+    return _limited(statement, queues, full).order_by(tasks.c.lease_until)
+
+
+def _waiting(names: Names | None, queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
+    statement = sa.select(tasks).where(tasks.c.status == STARTED, tasks.c.kind != TRACKED)
+    if names is not None:
+        statement = statement.where(tasks.c.name.in_(names))
+    return _limited(statement, queues, full).order_by(tasks.c.place)
+
+
+def _limited(statement: sa.Select[tuple[object]], queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
+    if queues is not None:
+        statement = statement.where(tasks.c.queue.in_(queues))
+    if full:
+        statement = statement.where(tasks.c.name.not_in(full))
+    return statement.limit(_given("most")).offset(sa.literal_column("0"))
+
+
+def _running_by_name(names: Names) -> sa.Select[tuple[object]]:
+    held = (
+        tasks.c.status == PROCESSING,
+        tasks.c.lease_until > _given("now"),
+        tasks.c.worker.is_not(None),
+        tasks.c.name.in_(names),
+    )
+    return sa.select(tasks.c.name, sa.func.count()).where(*held).group_by(tasks.c.name)
