@@ -1,4 +1,7 @@
-"""``flask bgtasks …``: a look at the work from the shell. Runs no tasks."""
+"""``flask bgtasks …``: a look at the work from the shell, its dead letters, and the worker process.
+
+Only ``worker`` runs tasks.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +42,50 @@ def register(state: AppState) -> None:
         for event in state.store.events(request_id):
             data = " ".join(f"{k}={v}" for k, v in event.data.items() if v is not None)
             click.echo(f"  {event.seq:>5}  {documents.rfc3339(event.at)}  {event.type.value:<16} {data}"[:200])
+
+    @group.command()
+    @click.option(
+        "--workers", type=click.IntRange(1), help="Threads that run tasks; by default the BGTASKS_WORKERS setting."
+    )
+    @click.option(
+        "--queue", "queues", multiple=True, help="Only tasks of this queue; can be given again. Default: all."
+    )
+    def worker(workers: int | None, queues: tuple[str, ...]) -> None:
+        """Run tasks in this process until it is told to stop.
+
+        On SIGTERM or Ctrl-C running tasks get BGTASKS_SHUTDOWN_GRACE seconds to finish; what does not is given back,
+        and goes on elsewhere. A second signal ends the process at once.
+        """
+        from .worker import serve
+
+        serve(state.app, workers=workers, queues=queues or None, say=click.echo)
+
+    @group.command()
+    @click.option("--sink", help="Only letters to this sink.")
+    @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
+    def dead(sink: str | None, limit: int) -> None:
+        """List dead letters, newest first: what a sink was owed and can never take."""
+        for letter in state.store.dead_deliveries(sink=sink, limit=limit):
+            about = f"task {letter.request_id} event {letter.seq}" if letter.request_id else letter.kind
+            click.echo(
+                f"{letter.id:>8}  {documents.rfc3339(letter.created_at)}  {letter.sink}  {about}: {letter.error}"
+            )
+
+    @group.command()
+    @click.argument("ids", nargs=-1, type=int)
+    @click.option("--sink", help="All letters to this sink.")
+    @click.option("--all", "everything", is_flag=True, help="All letters.")
+    def replay(ids: tuple[int, ...], sink: str | None, everything: bool) -> None:
+        """Have dead letters delivered after all: by their numbers, as `dead` lists them, or all of a sink."""
+        if not ids and not sink and not everything:
+            raise click.UsageError("Say which: numbers as `flask bgtasks dead` lists them, --sink NAME, or --all.")
+        replayed = state.store.replay_deliveries(ids) if ids else 0
+        while not ids:
+            letters = state.store.dead_deliveries(sink=sink, limit=1000)
+            if not letters:
+                break
+            replayed += state.store.replay_deliveries([letter.id for letter in letters])
+        click.echo(f"{replayed} deliveries are owed again; the processes that serve make them within seconds")
 
     @group.command()
     def stats() -> None:

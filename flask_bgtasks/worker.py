@@ -1,0 +1,81 @@
+"""The worker process, ``flask bgtasks worker``: runs the tasks that web processes on the same store accept.
+
+The same parts as in a web process, with threads for a runner whatever the app's setting says, and nothing before them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+from collections.abc import Callable, Collection
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+
+from . import processes
+from .state import KEY, AppState, build, state_of
+
+LOOK_SECONDS = 0.2
+"""A worker is told of nothing: it looks for work this often, which costs two reads of small indexes."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(
+    app: Flask, *, workers: int | None = None, queues: Collection[str] | None = None, say: Callable[[str], Any]
+) -> None:
+    """Run tasks until a signal says to stop. Called in the main thread.
+
+    :param workers: threads; None for the setting.
+    :param queues: only tasks of these; None for all.
+    :param say: prints a line.
+    :raises ConfigurationError: the store cannot be opened.
+    """
+    state = _own_state(app, workers, queues)
+    state.store.check()
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        state.lifecycle.start()
+        where = f"queues {', '.join(sorted(queues))}" if queues else "all queues"
+        say(f"{processes.me()}: {state.settings.workers} threads, {where}. Stop with SIGTERM or Ctrl-C")
+        stop.wait()
+        say("stopping: running tasks get time to finish; signal again to leave at once")
+        state.close()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _own_state(app: Flask, workers: int | None, queues: Collection[str] | None) -> AppState:
+    """The app's parts once more, with a runner of their own, in the place of those that were built for the web."""
+    web = state_of(app)
+    overrides: dict[str, Any] = {**web.overrides, "runner": "threads"}
+    if workers is not None:
+        overrides["workers"] = workers
+    state = build(app, web.extension, overrides, queues=queues, look_seconds=LOOK_SECONDS)
+    state.originals.update(web.originals)
+    app.extensions[KEY] = state
+    return state
+
+
+class _Stop:
+    """The signals' handler: the first asks, the second does not."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        # Not an Event: its lock may be held by the very line that the signal interrupts. A SimpleQueue's put() is safe
+        # there (docs.python.org, "queue": reentrant).
+        self._word: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            os._exit(128 + number)  # leases that are not given back are found at once by who looks on this host
+        self._asked = True
+        self._word.put(number)
+
+    def wait(self) -> int:
+        """Wait for the first signal; its number."""
+        return self._word.get()
