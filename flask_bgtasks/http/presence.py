@@ -19,10 +19,18 @@ LOOK_SECONDS = 1.0
 def cut_short(environ: Mapping[str, Any]) -> Callable[[], bool]:
     """A function that tells whether to wait no longer: the client has left, or the server was told to stop.
 
+    Asking is also the sign of life that gunicorn's master wants of a worker with one thread: it kills one that is
+    silent for longer than its timeout, with whatever else runs in that process. A view that hangs is killed as before.
+
     :param environ: the WSGI environment of the request that waits.
     """
-    client_gone, server_stops = gone(environ), stopping()
-    return lambda: client_gone() or server_stops()
+    client_gone, server_stops, beat = gone(environ), stopping(), _heartbeat()
+
+    def look() -> bool:
+        beat()
+        return client_gone() or server_stops()
+
+    return look
 
 
 def gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
@@ -55,13 +63,22 @@ def stopping(frame: FrameType | None = None) -> Callable[[], bool]:
 
     :param frame: where to begin looking; by default the caller's frame.
     """
-    frame = frame or sys._getframe(1)
+    worker = _gunicorn_worker(frame or sys._getframe(1), ("gunicorn.workers.sync", *_THREADED))
+    return lambda: not getattr(worker, "alive", True)
+
+
+def _heartbeat() -> Callable[[], object]:
+    """What tells gunicorn's master that this worker lives, where the thread that would is the one that waits."""
+    worker = _gunicorn_worker(sys._getframe(1), ("gunicorn.workers.sync",))
+    return getattr(worker, "notify", lambda: None)
+
+
+def _gunicorn_worker(frame: FrameType | None, modules: tuple[str, ...]) -> Any:
     while frame is not None:
-        if frame.f_code.co_name == "handle" and frame.f_globals.get("__name__") in _GUNICORN_WORKERS:
-            worker = frame.f_locals.get("self")
-            return lambda: not getattr(worker, "alive", True)
+        if frame.f_code.co_name == "handle" and frame.f_globals.get("__name__") in modules:
+            return frame.f_locals.get("self")
         frame = frame.f_back
-    return lambda: False
+    return None
 
 
-_GUNICORN_WORKERS = ("gunicorn.workers.gthread", "gunicorn.workers.base_async")
+_THREADED = ("gunicorn.workers.gthread", "gunicorn.workers.base_async")

@@ -38,7 +38,10 @@ class Server:
 
 @contextlib.contextmanager
 def gunicorn(folder, app_code, *arguments, ready="/tasks/health"):
-    """Run an app's code under gunicorn on a free port of the loopback."""
+    """Run an app's code under gunicorn on a free port of the loopback.
+
+    :param ready: what is asked until it answers; None to ask nothing.
+    """
     (folder / "served.py").write_text(app_code)
     port, log = free_port(), folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
@@ -49,7 +52,8 @@ def gunicorn(folder, app_code, *arguments, ready="/tasks/health"):
         )
     server = Server(port, process, log)
     try:
-        _wait_until_ready(server, ready)
+        if ready is not None:
+            _wait_until_ready(server, ready)
         yield server
     finally:
         process.send_signal(signal.SIGTERM)

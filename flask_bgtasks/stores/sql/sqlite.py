@@ -234,10 +234,10 @@ class SqliteDatabase(Database):
                     if writer.writes:
                         raise
             raw.execute("COMMIT")
-        except Exception as error:
+        except BaseException as error:  # a signal's SystemExit too: the next transaction must not find this one open
             if raw.in_transaction:  # some errors end it by themselves (sqlite.org/lang_transaction.html, "automatic")
                 raw.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
+            if isinstance(error, sqlite3.OperationalError) or not isinstance(error, Exception):
                 raise
             if len(batch) > 1:
                 return False
