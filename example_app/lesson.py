@@ -1,8 +1,12 @@
-"""What a lesson is made of. Plain data: what the pipeline's parts hand to each other, and what the result holds."""
+"""What a lesson is made of. Plain data: what the pipeline's parts hand to each other, and what the result holds.
+
+The lesson itself, the result of ``POST /process``: ``title``, ``written_by``, ``keywords``, ``blocks``, ``story``,
+``lecture``, and ``source`` with the numbers of its ``words``, ``sentences`` and ``sections``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +88,3 @@ class Lecture:
     title: str
     minutes: int
     parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """The result of ``POST /process``."""
-
-    title: str
-    written_by: str
-    keywords: tuple[str, ...]
-    blocks: tuple[Block, ...]
-    story: Story
-    lecture: Lecture
-    source: dict[str, int] = field(default_factory=dict)

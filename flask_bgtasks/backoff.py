@@ -5,6 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+dice = random.SystemRandom()
+"""Not the module's own numbers: two children of one fork would throw the same, and a test that seeds those for itself
+would find them moved by our threads."""
+
 MOST_DOUBLINGS = 30  # beyond them any ceiling is reached
 
 
@@ -33,4 +37,4 @@ class Backoff:
 
     def wait(self, tries: int) -> float:
         """Seconds to wait after so many failed tries."""
-        return random.uniform(0, self.ceiling(tries))
+        return dice.uniform(0, self.ceiling(tries))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable
 
 from . import processes
+from .backoff import dice
 from .errors import BackgroundTasksError, ShuttingDown
 from .forks import after_fork_in_child
 from .picking import Picker
@@ -120,15 +120,15 @@ class Recovery:
             if _heard(word, READY_SECONDS) == "end":
                 return
         self._wake_deliveries()
-        next_look, next_purge = 0.0, time.monotonic() + random.uniform(0, PURGE_SECONDS)
+        next_look, next_purge = 0.0, time.monotonic() + dice.uniform(0, PURGE_SECONDS)
         while True:
             now = time.monotonic()
             if now >= next_look:
                 self._guarded(self.look)
-                next_look = now + self._look_seconds * random.uniform(0.5, 1.5)
+                next_look = now + self._look_seconds * dice.uniform(0.5, 1.5)
             if now >= next_purge:
                 erased = self._guarded(self._store.purge)
-                next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * random.uniform(0.5, 1.5))
+                next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * dice.uniform(0.5, 1.5))
             heard = _heard(word, max(0.001, min(TICK_SECONDS, next_look - time.monotonic())))
             if heard == "end":
                 return

@@ -117,6 +117,8 @@ function listen(mine) {
   on('started', (data) => begin(mine, data.attempt));
   on('output', (data) => output(mine, data));
   on('cancel_requested', () => { $('cancel').disabled = true; say('Stopping …'); });
+  on('retrying', show); // both carry the fields of progress; what the next attempt does, it says itself
+  on('released', show);
   on('snapshot', () => ask(mine));
   // After a retry the stream tells of the earlier end too: the status says whether this one is the end.
   for (const type of ['completed', 'failed', 'cancelled']) on(type, () => ask(mine));

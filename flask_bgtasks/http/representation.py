@@ -63,6 +63,7 @@ def brief(task: Task, base: str) -> dict[str, Any]:
     return {
         **document,
         "cancel_requested_at": rfc3339(task.cancel_requested_at),
+        "retry_at": rfc3339(task.retry_at),
         "done": task.done,
         "poll_after_ms": poll_after_ms(task),
         "progress": progress_document(task),

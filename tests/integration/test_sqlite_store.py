@@ -424,7 +424,7 @@ def test_the_hot_statements_use_their_indexes(plan):
     expected = {
         (sql.select_task, "id"): "sqlite_autoindex_bgtasks_tasks_1",
         (sql.select_by_scope, "scope"): "bgtasks_tasks_scope",
-        (sql.count_waiting, "most"): "bgtasks_tasks_waiting",
+        (sql.count_waiting, "most"): "USING COVERING INDEX",
         (sql.count_waiting_of_owner, "owner most"): "bgtasks_tasks_waiting",
         (sql.select_events, "id after most"): "USING PRIMARY KEY",
         (sql.select_due, "sink now most"): "bgtasks_deliveries_owed",

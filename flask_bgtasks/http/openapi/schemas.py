@@ -72,6 +72,7 @@ _BRIEF: dict[str, Schema] = {
     "updated_at": TIME,
     "expire_at": _nullable(TIME),
     "cancel_requested_at": _nullable(TIME),
+    "retry_at": {**_nullable(TIME), "description": "When the next attempt may begin, between two of them."},
     "done": FLAG,
     "poll_after_ms": {**_nullable(WHOLE), "description": "When to ask again; null when there is nothing to wait for."},
     "progress": ref("Progress"),
