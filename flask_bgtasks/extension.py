@@ -22,7 +22,7 @@ from .notifications import Notification
 from .owners import OwnerLoader
 from .pipeline import current_task
 from .settings import PREFIX
-from .state import KEY, AppState, build, current_state
+from .state import KEY, AppState, build, current_state, state_of
 from .tracked import TrackedTask
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,6 +107,14 @@ class BackgroundTasks:
                 state.owners.warn_of_unread_login()
                 state.lifecycle.start()
                 checked = True
+
+    def start(self, app: Flask) -> None:
+        """Begin looking for work in this process: for what a dead one left behind, and what waits.
+
+        Gunicorn, ``flask run`` and ``waitress-serve`` are recognised, and any process that serves begins with its first
+        request at the latest. Call this where that is too late, in each process, after a fork.
+        """
+        state_of(app).lifecycle.start()
 
     def wrap_endpoints(self, state: AppState, *, known_only: bool = False) -> None:
         """Put the wrapper before the views that the ``endpoints`` setting names.
