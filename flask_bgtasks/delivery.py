@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -36,7 +37,12 @@ LOOK_SECONDS = 5.0
 """How often a lane looks for what other processes left owed, and for retries that fall due."""
 
 LEASE = timedelta(seconds=60)
-"""How long a lane has for one delivery before another process may try it."""
+"""How long a lane has for what it has taken before another process may try it."""
+
+FEWEST, MOST = 4, 128
+QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
+"""How much a lane takes at once: more while it is quick, less when it is slow, so that it never holds what it will not
+come to within its lease, and another process would make as well."""
 
 FIRST_RETRY_SECONDS = 1.0
 BACKOFF = Backoff(first=FIRST_RETRY_SECONDS, longest=300.0)
@@ -126,9 +132,9 @@ class Deliveries:
 
     # -- what a lane calls -------------------------------------------------------------------------------------------
 
-    def due(self, sink: str) -> list[Delivery]:
-        """What this sink is owed now."""
-        return self._store.due_deliveries(sink, worker=processes.me(), lease=LEASE)
+    def due(self, sink: str, limit: int) -> list[Delivery]:
+        """What this sink is owed now, at most so many."""
+        return self._store.due_deliveries(sink, worker=processes.me(), lease=LEASE, limit=limit)
 
     def deliver(self, delivery: Delivery) -> None:
         """Try once, and settle."""
@@ -257,6 +263,7 @@ class Lane:
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._progress: dict[str, tuple[Task, Progress]] = {}
+        self._share = FEWEST  # how much is taken at once; of the lane's thread
         self._thread: threading.Thread | None = None
         self._stopped = False
 
@@ -305,9 +312,14 @@ class Lane:
                 self._woken.wait(LOOK_SECONDS)
 
     def _deliver_due(self) -> bool:
-        due = self._deliveries.due(self._sink)
+        begun, due = time.monotonic(), self._deliveries.due(self._sink, self._share)
         for delivery in due:
             self._deliveries.deliver(delivery)
+        took = time.monotonic() - begun
+        if took < QUICK_SECONDS and len(due) == self._share:
+            self._share = min(MOST, self._share * 2)
+        elif took > SLOW_SECONDS:
+            self._share = max(FEWEST, self._share // 4)
         return bool(due)
 
     def _tell_progress(self) -> bool:

@@ -160,7 +160,9 @@ class Flusher:
 
         :raises LeaseLost: the attempt no longer holds its task.
         """
-        with running.flush_lock:
+        if not running.flush_lock.acquire(blocking=False):
+            return  # its end, or a checkpoint, is on its way, which may take a minute: the others do not wait for it
+        try:
             if self._running.get(running.request_id) is not running:
                 return  # it ended while we were on the way here
             entries, progress = running.take()
@@ -177,6 +179,8 @@ class Flusher:
                 raise
             if progress is not None and task.progress is not None:
                 self._offer(task, task.progress)
+        finally:
+            running.flush_lock.release()
         self._heed(running, task)
         if progress is not None and task.progress is not None:
             self._flushed(task, task.progress)
