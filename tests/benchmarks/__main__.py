@@ -1,6 +1,6 @@
 """`make bench`: the library beside its peers, in one run on one machine, as a table with the aims.
 
-python -m tests.benchmarks [--only update,submit,throughput,latency,polls] [--peers celery,…|none] \
+python -m tests.benchmarks [--only update,submit,throughput,latency,polls,stored,survival] [--peers celery,…|none] \
     [--rounds N] [--json FILE]
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import aims, harness, load, polls, servers
+from . import aims, harness, load, polls, servers, stored, survival
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 
@@ -129,6 +129,7 @@ SECTIONS = (
     ),
 )  # fmt: skip
 
+STORED_ROUNDS = 9
 POLL_ROUNDS = 8
 POLL_SECONDS = 125.0
 
@@ -140,7 +141,7 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{peer: (f"peers.{peer}_peer", {}) for peer in PEERS},
 }
 
-ONLY = ("update", "submit", "throughput", "latency", "polls")
+ONLY = ("update", "submit", "throughput", "latency", "polls", "stored", "survival")
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -202,6 +203,46 @@ def _measure_polls(folder: Path, redis: str | None, peers: Sequence[str], rounds
     return Measured("polls", title, "%", polls.NOTES, series, beside)
 
 
+def _show_stored(folder: Path, rounds: int | None) -> Measured:
+    """Measure beside many stored tasks, and print it."""
+    stores = stored.Stored(folder)
+    try:
+        series = stores.measure(rounds or STORED_ROUNDS)
+    finally:
+        stores.close()
+    title = f"6  beside {stored.FINISHED:,} finished and {stored.WAITING:,} waiting tasks"
+    aim = aims.of("stored", "full / empty")
+    assert aim is not None
+    _say(f"\n{title}, µs")
+    _say(f"   {'':<15}{'empty':>10}{'full':>10}   {'full / empty':<21}the aim asks {aim}")
+    for what in ("submit", "next task"):
+        empty, full = series[f"{what}, empty"], series[f"{what}, full"]
+        ratio = full.over(empty) or 0.0
+        figures = f"{_figure(empty.median):>10}{_figure(full.median):>10}   {_figure(ratio) + ' ×':<21}"
+        _say(f"   {what:<15}{figures}{_verdict(aim.met(ratio))}")
+    return Measured("stored", title, "µs", {}, series)
+
+
+def _show_survival(folder: Path, redis: str | None, peers: Sequence[str]) -> dict[str, Any]:
+    """Have them killed, and print what became of their tasks."""
+    title = "7  a task of 8 steps and 20 s, its worker killed in step 5 and started again after 2 s"
+    names = [
+        name
+        for name, kind in survival.KINDS.items()
+        if (kind.peer is None or kind.peer in peers) and (redis is not None or name not in survival.NEED_REDIS)
+    ]
+    fates = survival.measure(folder, names, redis=redis)
+    aim = aims.of("survival", "ours")
+    assert aim is not None
+    _say(f"\n{title}")
+    for name, fate in fates.items():
+        met = fate.completed and fate.seconds is not None and aim.met(fate.seconds) and "resumed" in fate.outcome
+        verdict = f"   aim: resumed, {aim} after the restart: {_verdict(met)}" if name == "ours" else ""
+        _say(f"   {name:<15}{fate!s:<100} {survival.KINDS[name].note}{verdict}".rstrip())
+    rows = {name: {**dataclasses.asdict(fate), "note": survival.KINDS[name].note} for name, fate in fates.items()}
+    return {"key": "survival", "title": title, "unit": "s", "rows": rows}
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
@@ -249,7 +290,7 @@ def _figure(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3g}"
 
 
-def _as_json(machine: str, measured: Sequence[Measured]) -> str:
+def _as_json(machine: str, measured: Sequence[Measured], more: Sequence[dict[str, Any]]) -> str:
     document: dict[str, Any] = {"machine": machine, "sections": []}
     for one in measured:
         rows: dict[str, Any] = {}
@@ -264,6 +305,7 @@ def _as_json(machine: str, measured: Sequence[Measured]) -> str:
             for name, series in all_series.items():
                 rows.setdefault(name, {})[what] = list(series.values.values())
         document["sections"].append({"key": one.key, "title": one.title, "unit": one.unit, "rows": rows})
+    document["sections"] += more
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -325,11 +367,16 @@ def main() -> None:
                 _say(f"\n5  status polls: not measured: {failure}")
             else:
                 _show(done[-1])
+        more: list[dict[str, Any]] = []
+        if "stored" in asked.only:
+            done.append(_show_stored(folder / "stored", asked.rounds))
+        if "survival" in asked.only:
+            more.append(_show_survival(folder / "survival", redis, asked.peers))
         _say(f"\n{time.monotonic() - begun:.0f} s; median and min – max of the rounds, which were taken in turn. "
              "ours / it: the median of the rounds' own ratios.")  # fmt: skip
         if asked.json is not None:
             asked.json.parent.mkdir(parents=True, exist_ok=True)
-            asked.json.write_text(_as_json(machine, done))
+            asked.json.write_text(_as_json(machine, done, more))
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
