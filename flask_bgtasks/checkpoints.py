@@ -143,6 +143,7 @@ class Book:
         self._save = save
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self._thread = threading.get_ident()  # the attempt's own: only there is an order to be kept
         self._counts: dict[str, int] = {}
         self._reached = 0
         self._open = 0
@@ -164,7 +165,7 @@ class Book:
             if not nested:
                 self._open += 1
                 self._side_by_side = self._side_by_side or self._open > 1
-            alone = not nested and not self._side_by_side
+            alone = not nested and not self._side_by_side and threading.get_ident() == self._thread
             head = {"path": node.path, "place": self._reached, "alone": alone}
             found = self._stored.get(key)
             if found is not None:

@@ -21,7 +21,7 @@ from .survivors.steps import STEPS, log
 
 AWAY_SECONDS = 2.0
 START_SECONDS = 60.0
-PATIENCE_SECONDS = 110.0
+PATIENCE_SECONDS = 130.0
 """After the restart. What has not gone on by then is taken for lost, or for stuck if it is recorded as under way."""
 
 APART_SECONDS = 4.0  # between two of them, so that no two start at the same moment
@@ -120,7 +120,7 @@ def _fate(folder: Path, kind: Kind, redis: str | None, delay: float) -> Fate:
     survivor = _Survivor(folder, kind, redis or "")
     try:
         with survivor.worker():
-            survivor.call("submit")
+            survivor.submit()
             if not _wait(lambda: ("begin", INTERRUPTED) in survivor.done(), START_SECONDS):
                 return Fate("not measured: it did not begin")
         time.sleep(AWAY_SECONDS)
@@ -162,6 +162,18 @@ class _Survivor:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             process.wait()
+
+    def submit(self) -> None:
+        """Submit the task. Again, where the worker has not made its tables yet."""
+        stop = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.call("submit")
+                return
+            except subprocess.CalledProcessError as error:
+                if time.monotonic() > stop:
+                    raise OSError((error.stderr or "it cannot be submitted").strip().splitlines()[-1]) from None
+                time.sleep(0.5)
 
     def call(self, command: str) -> str:
         """``submit`` or ``recorded``, in a process of its own; what it printed."""
