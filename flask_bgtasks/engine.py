@@ -57,6 +57,7 @@ class Environment:
     :param run_later: has a task run after so many seconds.
     :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
     :param look: says that there may be work which had to wait for a place.
+    :param give_up: says that a run which was ended does not return.
     """
 
     view_of: Callable[[TaskDefinition], Callable[..., object]]
@@ -64,6 +65,7 @@ class Environment:
     run_later: Callable[[Task, float], None]
     can_wait: Callable[[], bool]
     look: Callable[[], None]
+    give_up: Callable[[str], None]
 
 
 class Engine:
@@ -280,11 +282,10 @@ class Engine:
         return Answer(None, str(error), type(error).__name__, error)
 
     def _overdue(self, task: Task, running: Running, timeout: float) -> None:
-        """It was told to stop and does not: it is ended without its doing. Its thread stays lost until it returns."""
-        log.error(
-            "task %s reports nothing after its timeout of %g s; its thread is lost to it", task.request_id, timeout
-        )
+        """It was told to stop and does not: it is ended without its doing, and its place given to another."""
+        log.error("task %s does not stop after its timeout of %g s; its thread is lost", task.request_id, timeout)
         self._finish(task, running, self._timed_out(task))
+        self._environment.give_up(task.request_id)
 
     # -- changes from outside ----------------------------------------------------------------------------------------
 

@@ -198,6 +198,7 @@ def build(
         run_later=lambda task, wait: _run_later(runner, task, wait),
         can_wait=lambda: runner.can_wait,
         look=lambda: runner.look(),  # noqa: PLW0108 - the runner is made after the engine
+        give_up=lambda request_id: runner.give_up(request_id),  # noqa: PLW0108 - as above
     )
     engine = Engine(
         app,

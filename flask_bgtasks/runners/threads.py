@@ -53,6 +53,8 @@ class ThreadRunner(Runner):
         self._mine: set[str] = set()  # what runs here, or is about to
         self._order = itertools.count()
         self._threads: list[threading.Thread] = []
+        self._running: dict[str, threading.Thread] = {}
+        self._given_up: set[threading.Thread] = set()  # those whose task was ended, and that did not notice
         self._idle_threads = 0
         self._busy = 0
         self._stopped = False
@@ -110,6 +112,20 @@ class ThreadRunner(Runner):
             if self._idle_threads:
                 self._work.notify()
 
+    def give_up(self, request_id: str) -> None:
+        with self._lock:
+            thread = self._running.pop(request_id, None)
+            if thread is None:
+                return
+            self._threads.remove(thread)
+            self._given_up.add(thread)
+            self._busy -= 1
+            self._mine.discard(request_id)
+            if self._stopped:
+                self._idle.notify_all()
+            elif self._ready or self._picked or self._more:
+                self._start_one()
+
     @property
     def draining(self) -> bool:
         return self._stopped
@@ -144,7 +160,7 @@ class ThreadRunner(Runner):
 
     def _serve(self) -> None:
         me = threading.current_thread()
-        while (request_id := self._next()) is not None:
+        while (request_id := self._next(me)) is not None:
             try:
                 # A fresh context each: what one task leaves in a context variable does not reach the next.
                 contextvars.Context().run(self._run, request_id)
@@ -155,6 +171,11 @@ class ThreadRunner(Runner):
                 log.exception("the run of task %s broke", request_id)
             finally:
                 with self._lock:
+                    if me in self._given_up:  # another has its place
+                        self._given_up.remove(me)
+                        return  # noqa: B012 - what was raised is logged above
+                    if self._running.get(request_id) is me:
+                        del self._running[request_id]
                     self._busy -= 1
                     self._mine.discard(request_id)
                     if self._stopped:
@@ -169,13 +190,14 @@ class ThreadRunner(Runner):
             self._picked.clear()
             self._more = False
 
-    def _next(self) -> str | None:
+    def _next(self, me: threading.Thread) -> str | None:
         """The next task to run, None when it is time to end. What still waits at a stop stays in the store."""
         with self._lock:
             while not self._stopped:
                 request_id, wait = self._pop()
                 if request_id is not None:
                     self._busy += 1
+                    self._running[request_id] = me
                     return request_id
                 if self._more and not self._picking and self._pick is not None:
                     self._pick_more(self._pick)

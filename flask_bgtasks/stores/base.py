@@ -299,7 +299,7 @@ class Store(ABC):
 
     @abstractmethod
     def expire_leases(self, worker: str) -> int:
-        """End all leases of a process that is known to be dead; how many tasks it held."""
+        """End the leases of a process that is known to be dead; how many tasks it held."""
 
     @abstractmethod
     def stats(self) -> Stats:

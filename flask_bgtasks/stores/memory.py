@@ -262,7 +262,7 @@ class MemoryStore(Store):
     def expire_leases(self, worker: str) -> int:
         with self._lock:
             now = self.now()
-            held = [task for task in self._tasks.values() if task.held and task.worker == worker]
+            held = [t for t in self._tasks.values() if t.held and t.worker == worker and not _ran_out(t, now)]
             for task in held:
                 self._tasks[task.request_id] = task.evolve(lease_until=now)
             for key, (delivery, lease) in self._deliveries.items():

@@ -264,7 +264,11 @@ class Statements:
     def expire_leases(self) -> str:
         return self.text(
             tasks.update()
-            .where(tasks.c.status == PROCESSING, tasks.c.worker == parameter("who"))
+            .where(
+                tasks.c.status == PROCESSING,
+                tasks.c.lease_until > parameter("until"),
+                tasks.c.worker == parameter("who"),
+            )
             .values(lease_until=parameter("until"))
         )
 

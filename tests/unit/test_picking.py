@@ -1,0 +1,85 @@
+"""Which tasks may begin here: what the store says, and what only this process knows."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from flask_bgtasks import picking, processes
+from flask_bgtasks.model import Kind, Status, Task
+
+T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+class Asked:
+    """A store that gives what it was told to, and remembers how it was asked."""
+
+    def __init__(self, *tasks):
+        self.tasks = list(tasks)
+        self.asked = None
+
+    def runnable(self, **how):
+        self.asked = how
+        return self.tasks
+
+
+def lost(worker, until=T0):
+    return Task(
+        "id",
+        "n",
+        Kind.VIEW,
+        T0,
+        T0,
+        timedelta(1),
+        status=Status.PROCESSING,
+        worker=worker,
+        lease_until=until,
+        attempt=1,
+    )
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(picking.time, "monotonic", lambda: now[0])
+    return now
+
+
+def picker(store, **options):
+    settings = {"names": lambda: {"n"}, "most_running": lambda: {"n": 2}, "lease": 30.0}
+    return picking.Picker(store, **{**settings, **options})
+
+
+def test_the_store_is_asked_for_what_this_process_can_run():
+    store = Asked()
+
+    picker(store, queues=["images"])(7)
+
+    assert store.asked == {"limit": 7, "names": {"n"}, "queues": ["images"], "most_running": {"n": 2}}
+
+
+def test_what_waits_is_given_as_it_comes():
+    waiting = Task("id", "n", Kind.VIEW, T0, T0, timedelta(1))
+
+    assert picker(Asked(waiting))(1) == [waiting]
+
+
+@pytest.mark.parametrize("alive", [False, None])
+def test_a_task_whose_process_is_dead_or_unknown_is_given_at_once(monkeypatch, alive):
+    monkeypatch.setattr(processes, "alive", lambda worker: alive)
+    task = lost("w")
+
+    assert picker(Asked(task))(1) == [task]
+
+
+def test_a_living_process_has_time_to_renew_what_a_clock_took_from_it(clock):
+    store = Asked(lost(processes.me()))
+    pick = picker(store, lease=30.0)
+
+    assert pick(1) == []
+    clock[0] += 10.9  # a third of the lease, and a second, are not over
+    assert pick(1) == []
+    store.tasks = [lost(processes.me(), T0 + timedelta(seconds=1))]  # it was renewed, and the clock jumped again
+    clock[0] += 1
+    assert pick(1) == []
+    clock[0] += 11
+    assert pick(1) == store.tasks
