@@ -170,7 +170,7 @@ def carrying(**attributes):
     return error
 
 
-IN_A_MINUTE = datetime.now(timezone.utc) + timedelta(seconds=60)
+IN_AN_HOUR = datetime.now(timezone.utc) + timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +181,13 @@ IN_A_MINUTE = datetime.now(timezone.utc) + timedelta(seconds=60)
         (carrying(retry_after=True), 0, 1),
         (carrying(retry_after=-3), 0, 1),
         (carrying(response=Response(**{"Retry-After": "9"})), 9, 10),
-        (carrying(response=Response(**{"Retry-After": http_date(IN_A_MINUTE)})), 30, 61),
+        (carrying(response=Response(**{"Retry-After": http_date(IN_AN_HOUR)})), 3000, 3700),
         (carrying(response=Response()), 0, 1),
         (carrying(response=None), 0, 1),
         (RetryLater("x", after=5), 5, 6),
         (RetryLater("x"), 0, 1),
         (TooManyRequests(retry_after=11), 11, 12),
-        (ServiceUnavailable(retry_after=IN_A_MINUTE), 30, 61),
+        (ServiceUnavailable(retry_after=IN_AN_HOUR), 3000, 3700),
         (carrying(retry_after=10**9), 86_400, 86_400),
         (Busy("x"), 0, 1),
     ],
