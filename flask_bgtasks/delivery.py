@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from . import notifications, processes, signals
-from .backoff import Backoff
+from .backoff import Backoff, dice
 from .changes import Outcome
 from .errors import BackgroundTasksError, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_bgtasks")
 
 LOOK_SECONDS = 5.0
-"""How often a lane looks for what other processes left owed, and for retries that fall due."""
+"""How often, on average, a lane looks for what other processes left owed, and for retries that fall due."""
 
 LEASE = timedelta(seconds=60)
 """How long a lane has for what it has taken before another process may try it."""
@@ -309,7 +309,7 @@ class Lane:
             if stopping and not busy:
                 return
             if not busy:
-                self._woken.wait(LOOK_SECONDS)
+                self._woken.wait(LOOK_SECONDS * dice.uniform(0.5, 1.5))
 
     def _deliver_due(self) -> bool:
         begun, due = time.monotonic(), self._deliveries.due(self._sink, self._share)

@@ -53,6 +53,18 @@ def quick():
     checkpoint("Rest", threading.Event().wait, 0.2)
     return {{"n": request.get_json()["n"]}}
 
+@app.post("/pooled")
+@bgtasks.background
+def pooled():
+    from concurrent.futures import ThreadPoolExecutor
+    while not (folder / "go").exists():
+        threading.Event().wait(0.02)
+    while not (folder / "stopping").exists():
+        threading.Event().wait(0.02)
+    time.sleep(0.5)  # the interpreter is about to end: work is handed to threads only now
+    with ThreadPoolExecutor(2) as pool:
+        return {{"made": list(pool.map(str, range(3)))}}
+
 @app.post("/legacy")
 def legacy():
     note("legacy")
@@ -141,9 +153,14 @@ def flask_process(folder, *arguments, **env):
         process.wait(10)
 
 
-@pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["", "preload"])
-def test_a_killed_server_goes_on_with_step_five_when_it_is_started_again(tmp_path, preload):
-    code = app_code(tmp_path)
+@pytest.mark.parametrize(
+    ("store", "preload"),
+    [("sqlite", ()), ("sqlite", ("--preload",)), ("postgresql", ())],
+    ids=["sqlite", "sqlite, preload", "postgresql"],
+)
+def test_a_killed_server_goes_on_with_step_five_when_it_is_started_again(request, tmp_path, store, preload):
+    settings = {"store": request.getfixturevalue("new_postgresql_database")()} if store == "postgresql" else {}
+    code = app_code(tmp_path, **settings)
     with gunicorn(tmp_path, code, "--threads", "4", *preload) as server:
         request_id = submit(server.url, hold=5)
         until(lambda: ["begin", "5"] in [line[:2] for line in steps(tmp_path)])
@@ -186,6 +203,22 @@ def test_a_stopped_server_gives_its_tasks_back_to_another_within_a_second(tmp_pa
     released, started = (float(events[name]["at"][17:-1]) for name in ("released", "started"))
     assert (started - released) % 60 <= 1.2  # the look-out's longest pause is 0.9 s
     assert events["released"]["details"] == "interrupted by a restart; going on shortly"
+
+
+def test_a_pipeline_with_a_thread_pool_finishes_while_its_server_ends(tmp_path):
+    code = app_code(tmp_path, shutdown_grace=20)
+    with gunicorn(tmp_path, code, "--threads", "4") as server:
+        request_id = submit(server.url, "/pooled")
+        (tmp_path / "go").touch()
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: "Shutting down" in server.log or "Worker exiting" in server.log)
+        (tmp_path / "stopping").touch()
+        server.process.wait(PATIENCE)
+
+    with gunicorn(tmp_path, code, "--threads", "4") as server:
+        done = ended(server.url, request_id)
+
+    assert (done["attempt"], done["result_data"]) == (1, {"made": ["0", "1", "2"]})
 
 
 def test_a_deploy_under_load_loses_nothing_and_refuses_only_with_retry_after(tmp_path):
