@@ -102,7 +102,10 @@ class Settings:
         "`memory://`, or a scheme that a plugin brings.",
     )
     runner: str = _setting(
-        "threads", _text, "What runs tasks: `threads` of this process, `inline` (tests), or what a plugin brings."
+        "threads",
+        _text,
+        "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `inline` (tests), "
+        "or what a plugin brings.",
     )
     workers: int = _setting(4, _number(1), "Threads per process that run tasks.")
     sinks: tuple[Any, ...] = _setting(

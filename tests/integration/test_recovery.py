@@ -1,0 +1,223 @@
+"""The look-out of a process: what it finds in the store, what it hands over, and when it begins and ends."""
+
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+
+from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, processes
+from flask_bgtasks import recovery as recovery_module
+from flask_bgtasks.stores.base import Settlement
+
+PATIENCE = 10
+
+
+@pytest.fixture
+def dead():
+    """The name of a process of this host that is dead."""
+    command = [sys.executable, "-c", "from flask_bgtasks import processes; print(processes.me())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes an app on one shared store, with the same tasks in each."""
+    made = []
+
+    def build(**settings):
+        app, bgtasks = Flask("app", instance_path=str(tmp_path)), BackgroundTasks()
+        ran = app.ran = []
+
+        @bgtasks.task
+        def work(n):
+            ran.append((n, current_task.attempt))
+            return checkpoint("Double", lambda: 2 * n)
+
+        app.work = work
+        bgtasks.init_app(app, **{"sinks": ["memory"], "progress_interval": 0.02, **settings})
+        app.state = app.extensions["bgtasks"]
+        made.append(app)
+        return app
+
+    yield build
+    for app in made:
+        app.state.close(grace=PATIENCE)
+
+
+def until(look):
+    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        pause.wait(0.005)
+    return found
+
+
+def submit(app, *args):
+    with app.app_context():
+        return app.work.submit(*args)
+
+
+def test_what_nobody_has_begun_is_found_and_run(make):
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+
+    assert other.state.lifecycle.recovery.look() == 1
+
+    assert handle.wait(timeout=PATIENCE) == 6
+    assert (web.ran, other.ran) == ([], [(3, 1)])
+
+
+def test_what_a_dead_process_held_is_found_at_once_though_its_lease_holds(make, dead, caplog):
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+    web.state.store.claim(handle.request_id, worker=dead, lease=timedelta(hours=1))
+
+    other.state.lifecycle.recovery.look()
+
+    assert handle.wait(timeout=PATIENCE) == 6
+    assert other.ran == [(3, 2)]
+    assert handle.task.crashes == 1
+    assert "died with 1 tasks; they go on" in caplog.text
+
+
+def test_what_a_living_process_holds_is_left_alone(make):
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+    web.state.store.claim(handle.request_id, worker=processes.me(), lease=timedelta(hours=1))
+
+    assert other.state.lifecycle.recovery.look() == 0
+
+    assert handle.task.attempt == 1
+
+
+def test_no_more_is_taken_than_there_are_free_threads(make):
+    web, other = make(runner="external"), make(workers=2)
+    for n in range(5):
+        submit(web, n)
+    gate = threading.Event()
+    other.state.runner._run = lambda request_id: gate.wait(PATIENCE)
+
+    assert other.state.lifecycle.recovery.look() == 2
+    assert other.state.lifecycle.recovery.look() == 0
+    gate.set()
+
+
+def test_a_process_that_stops_takes_nothing_more(make):
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+    other.state.lifecycle.drain(0)
+
+    assert other.state.lifecycle.recovery.look() == 0
+    assert handle.status is Status.STARTED
+
+
+@pytest.mark.parametrize("runner", ["inline", "external"])
+def test_a_process_that_runs_nothing_by_itself_does_not_look_out(make, runner):
+    app = make(runner=runner)
+
+    app.state.lifecycle.start()
+
+    assert app.state.lifecycle.recovery._thread is None
+
+
+def test_it_begins_with_the_first_request_where_the_server_is_not_known(make):
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+    assert other.state.lifecycle.recovery._thread is None
+
+    other.test_client().get("/tasks/health")
+
+    assert handle.wait(timeout=PATIENCE) == 6
+
+
+def test_it_begins_where_the_app_says_so(make):
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+
+    other.state.extension.start(other)
+
+    assert handle.wait(timeout=PATIENCE) == 6
+
+
+def test_it_erases_what_is_over(make, monkeypatch):
+    monkeypatch.setattr(recovery_module, "PURGE_SECONDS", 0.01)
+    app = make()
+    store = app.state.store
+    handle = submit(app, 1)
+    handle.wait(timeout=PATIENCE)
+    now = store.now() + timedelta(days=15)
+    monkeypatch.setattr(store._database, "_clock", lambda: now)
+    store.close()  # connections keep their clock
+
+    app.state.lifecycle.start()
+
+    until(lambda: store.stats().by_status == {})
+
+
+def test_a_store_that_is_out_of_reach_does_not_end_it(make, monkeypatch, caplog):
+    monkeypatch.setattr(recovery_module, "LOOK_SECONDS", 0.01)
+    web, other = make(runner="external"), make()
+    handle = submit(web, 3)
+    answers = [StoreUnavailable("locked"), RuntimeError("a defect")]
+    workers = other.state.store.workers
+
+    def unreliable():
+        if answers:
+            raise answers.pop(0)
+        return workers()
+
+    monkeypatch.setattr(other.state.store, "workers", unreliable)
+    other.state.lifecycle.start()
+
+    assert handle.wait(timeout=PATIENCE) == 6
+    assert "cannot look for lost work: locked" in caplog.text
+    assert "looking for lost work failed" in caplog.text
+
+
+def test_leases_that_are_given_back_at_the_end_of_the_grace_period_are_taken_up_elsewhere(make):
+    first, second = make(), make()
+    entered, gate = threading.Event(), threading.Event()
+
+    @first.state.extension.task(name="long")
+    def long():
+        entered.set()
+        assert gate.wait(PATIENCE)
+        return current_task.attempt
+
+    second.state.extension.task(name="long")(lambda: current_task.attempt)
+    with first.app_context():
+        handle = long.submit()
+    assert entered.wait(PATIENCE)
+
+    first.state.lifecycle.drain(0)
+    assert (handle.task.worker, handle.task.crashes) == (None, 0)
+    second.state.lifecycle.recovery.look()
+
+    assert handle.wait(timeout=PATIENCE) == 2
+    gate.set()
+
+
+def test_dead_letters_are_listed_and_replayed_by_commands(make):
+    app = make(runner="external")
+    store = app.state.store
+    submit(app, 1)
+    until(lambda: store.stats().deliveries_owed == 0)
+    store.owe(app.state.deliveries._for_event[0], request_id=None)
+    letters = until(lambda: store.dead_deliveries())  # it names no task: it can never succeed
+    runner = app.test_cli_runner()
+
+    listed = runner.invoke(args=["bgtasks", "dead"])
+    refused = runner.invoke(args=["bgtasks", "replay"])
+    replayed = runner.invoke(args=["bgtasks", "replay", str(letters[0].id)])
+    store.settle_delivery(letters[0], Settlement(dead=True, error="again"))
+    everything = runner.invoke(args=["bgtasks", "replay", "--sink", "memory"])
+
+    assert "memory" in listed.output
+    assert "the delivery names no task" in listed.output
+    assert refused.exit_code == 2
+    assert replayed.output.startswith("1 deliveries are owed again")
+    assert everything.exit_code == 0
