@@ -40,7 +40,7 @@ suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
 	$(BIN)/python -m pytest -n $(JOBS)
 
 backends:
-	@tests/backends/install.sh postgresql chromium
+	@tests/backends/install.sh postgresql chromium firestore
 
 # pip knows dependency groups (PEP 735) from 25.1 on.
 quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Python 3.10 to 3.13 found here

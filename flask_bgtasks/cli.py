@@ -10,6 +10,7 @@ from flask.cli import AppGroup
 
 from . import documents
 from .errors import TaskNotFound
+from .firestore import rules
 from .model import Status, Task
 from .state import AppState
 from .stores.base import TaskQuery
@@ -96,8 +97,31 @@ def register(state: AppState) -> None:
         click.echo(f"{'owed':<12} {figures.deliveries_owed}")
         click.echo(f"{'dead':<12} {figures.deliveries_dead}")
 
+    group.add_command(_firestore(state))
     state.plugins.hook.bgtasks_register_commands(group=group)
     state.app.cli.add_command(group)
+
+
+def _firestore(state: AppState) -> click.Group:
+    names = {"tasks": state.settings.firestore_tasks, "progress": state.settings.firestore_progress}
+
+    @click.group("firestore", help="What a Firebase project needs beside the library: files to deploy.")
+    def group() -> None:
+        pass
+
+    @group.command("rules")
+    def print_rules() -> None:
+        """Print firestore.rules: an owner reads their own tasks, and nobody writes from a client."""
+        click.echo(rules.security_rules(**names), nl=False)
+
+    @group.command("indexes")
+    @click.option("--ttl", is_flag=True, help="Print only the commands that have what is over erased.")
+    def print_indexes(ttl: bool) -> None:
+        """Print firestore.indexes.json: the index of an owner's list, exemptions, and what is to expire."""
+        text = "\n".join(rules.ttl_commands(**names)) + "\n" if ttl else rules.indexes(**names)
+        click.echo(text, nl=False)
+
+    return group
 
 
 def _line(task: Task) -> str:

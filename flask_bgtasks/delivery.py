@@ -7,6 +7,7 @@ own lane only.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import threading
@@ -48,6 +49,7 @@ FIRST_RETRY_SECONDS = 1.0
 BACKOFF = Backoff(first=FIRST_RETRY_SECONDS, longest=300.0)
 
 EVENT = "event"
+ERASED = "erased"
 NOTIFICATION = "notification"
 
 
@@ -80,7 +82,8 @@ class Deliveries:
         self._events_to = self._plugins.implementing("bgtasks_task_event")
         self._progress_to = self._plugins.implementing("bgtasks_task_progress")
         self._notify_by = self._plugins.implementing("bgtasks_send_notification")
-        for name in (*self._events_to, *self._progress_to, *self._notify_by):
+        self._erased_by = self._plugins.implementing("bgtasks_task_erased")
+        for name in (*self._events_to, *self._progress_to, *self._notify_by, *self._erased_by):
             if name not in self._lanes:
                 self._lanes[name] = Lane(self, name)
         self._for_event = tuple(Owed(name, EVENT) for name in self._events_to)
@@ -93,6 +96,10 @@ class Deliveries:
         if not notifications.owed_for(task.status, self._notify_of(task.name)):
             return self._for_event
         return (*self._for_event, *(Owed(sink, NOTIFICATION) for sink in self._notify_by))
+
+    def erasure(self, request_id: str) -> Sequence[Owed]:
+        """What the end of a task's record owes: to have it erased by everyone who keeps something of it."""
+        return [Owed(name, ERASED, {"request_id": request_id}) for name in self._erased_by]
 
     def send(self, notification: Notification) -> int:
         """Owe a notification that stands for itself (``send_push``) to every sink that can send; how many those are."""
@@ -145,6 +152,8 @@ class Deliveries:
             try:
                 if delivery.kind == NOTIFICATION:
                     self._send_notification(app, delivery)
+                elif delivery.kind == ERASED:
+                    self._plugins.only(delivery.sink, "bgtasks_task_erased")(**(delivery.payload or {}))
                 else:
                     self._tell(delivery)
                 settlement = Settlement()
@@ -165,7 +174,8 @@ class Deliveries:
 
     def _tell(self, delivery: Delivery) -> None:
         task, event = self._task_and_event(delivery)
-        self._plugins.only(delivery.sink, "bgtasks_task_event")(task=task, event=event)
+        load_result = functools.partial(self._store.load_result, task.request_id)
+        self._plugins.only(delivery.sink, "bgtasks_task_event")(task=task, event=event, load_result=load_result)
 
     def _task_and_event(self, delivery: Delivery) -> tuple[Task, Event]:
         if delivery.request_id is None:

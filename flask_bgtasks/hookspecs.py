@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import click
     from flask import Flask, Request
 
-    from .model import Event, Progress, Task
+    from .model import Event, Progress, Result, Task
     from .notifications import Notification
     from .runners.base import Pick, Runner
     from .settings import Settings
@@ -29,12 +29,21 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def bgtasks_task_event(task: Task, event: Event) -> None:
+def bgtasks_task_event(task: Task, event: Event, load_result: Callable[[], Result | None]) -> None:
     """A task changed. In order per task, at least once, on the plugin's own thread, in the app's context.
 
-    ``task`` is as it stands now, which may be later than ``event``. May be slow: it delays this plugin only. Raise
-    :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is retried with backoff;
-    :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once.
+    ``task`` is as it stands now, which may be later than ``event``; ``load_result()`` reads what it answered. May be
+    slow: it delays this plugin only. Raise :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is
+    retried with backoff; :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once.
+    """
+
+
+@hookspec
+def bgtasks_task_erased(request_id: str) -> None:
+    """A task was erased (``DELETE /tasks/{id}``): erase what this plugin keeps of it.
+
+    At least once, after everything else that was told of the task. Thread, context and exceptions as in
+    :func:`bgtasks_task_event`. Not called for tasks whose time is over: what is kept elsewhere should expire by itself.
     """
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 from werkzeug.utils import import_string
@@ -16,11 +16,19 @@ from werkzeug.utils import import_string
 from . import hookspecs
 from .errors import ConfigurationError, unknown_name
 
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .settings import Settings
+
 log = logging.getLogger("flask_bgtasks")
 
 ENTRY_POINT_GROUP = "flask_bgtasks"
 
-BUILT_IN_SINKS = {"memory": "flask_bgtasks.sinks.memory:MemorySink"}
+BUILT_IN_SINKS = {
+    "memory": "flask_bgtasks.sinks.memory:MemorySink",
+    "firestore": "flask_bgtasks.sinks.firestore:FirestoreSink",
+}
 """Made on demand: naming one imports it, and with it what it needs."""
 
 
@@ -65,10 +73,10 @@ class Plugins:
         self._register(plugin, name or name_of(plugin))
         self._check()
 
-    def add_sinks(self, sinks: Iterable[Any]) -> None:
+    def add_sinks(self, sinks: Iterable[Any], app: Flask, settings: Settings) -> None:
         """Register what ``BGTASKS_SINKS`` lists: names or instances.
 
-        :raises ConfigurationError: an unknown name.
+        :raises ConfigurationError: an unknown name, or a sink that lacks something.
         """
         for sink in sinks:
             if not isinstance(sink, str):
@@ -76,7 +84,10 @@ class Plugins:
             elif self._manager.has_plugin(sink):
                 continue  # an installed plugin, named for the reader's sake
             elif sink in BUILT_IN_SINKS:
-                self.register(import_string(BUILT_IN_SINKS[sink])(), name=sink)
+                made = import_string(BUILT_IN_SINKS[sink])
+                self.register(
+                    made.from_settings(app, settings) if hasattr(made, "from_settings") else made(), name=sink
+                )
             else:
                 known = {*BUILT_IN_SINKS, *(name for name, _ in self._manager.list_name_plugin())}
                 raise ConfigurationError(f"BGTASKS_SINKS: no sink is called {sink!r}. {unknown_name(sink, known)}")

@@ -82,6 +82,13 @@ def _prefix(name: str, value: Any) -> str:
     return text.rstrip("/")
 
 
+def _collection(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if "/" in text or text in (".", "..") or (text.startswith("__") and text.endswith("__")):
+        raise ConfigurationError(f"{name}={value!r}: the name of a collection is wanted, without slashes")
+    return text
+
+
 def _synchronous(name: str, value: Any) -> str:
     text = _text(name, value).upper()
     if text not in ("FULL", "NORMAL"):
@@ -147,6 +154,17 @@ class Settings:
     sqlite_synchronous: str = _setting(
         "FULL", _synchronous, "`FULL`: what is promised survives a power cut. `NORMAL`: a killed process."
     )
+    firebase_credentials: str | None = _setting(
+        None,
+        _optional(_text),
+        "A service account's key file, relative to the app's root. Without, `firebase-service-account.json` there, "
+        "then Application Default Credentials.",
+    )
+    firebase_project: str | None = _setting(
+        None, _optional(_text), "The Firebase project. Without, the one that the credentials name."
+    )
+    firestore_tasks: str = _setting("background_tasks", _collection, "The Firestore collection of tasks.")
+    firestore_progress: str = _setting("request_progress", _collection, "The Firestore collection of their progress.")
     access_token_seconds: int = _setting(
         3600, _number(1), "How long a signed `?access_token=` of one task can be used to read it."
     )

@@ -186,7 +186,7 @@ def build(
     plugins.load_entry_points()
     for plugin, name in extension.plugins:
         plugins.register(plugin, name=name)
-    plugins.add_sinks(settings.sinks)
+    plugins.add_sinks(settings.sinks, app, settings)
 
     store = _open_store(app, plugins, settings)
     registry = extension.registry

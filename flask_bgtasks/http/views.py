@@ -115,7 +115,9 @@ def delete(request_id: str) -> Response:
     """``DELETE /tasks/{id}``."""
     parts = parts_of(current_app)
     parts.state.access.task(request_id)
-    parts.state.store.delete(request_id)
+    state = parts.state
+    state.store.delete(request_id, deliveries=state.deliveries.erasure(request_id))
+    state.deliveries.wake()
     parts.answers.forget(request_id, request.root_path)
     return Response(status=204)
 

@@ -260,8 +260,8 @@ class Store(ABC):
         """Tasks by what they are. :raises ValueError: a malformed cursor."""
 
     @abstractmethod
-    def delete(self, request_id: str) -> None:
-        """Erase the task with its input, result, history and deliveries.
+    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
+        """Erase the task with its input, result, history and deliveries, and record what is owed for that.
 
         :raises TaskNotFound: no such task. :raises TransitionRefused: it is not in a terminal state.
         """

@@ -201,12 +201,14 @@ class MemoryStore(Store):
         page = found[: query.limit]
         return Page(page, _write_cursor(page[-1]) if len(found) > len(page) and page else None)
 
-    def delete(self, request_id: str) -> None:
+    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
         with self._lock:
             task = self.get(request_id)
             if not task.done:
                 raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
             self._erase(task)
+            for owed in deliveries:
+                self._owe(owed, None, 0)
 
     def purge(self, *, limit: int = 100) -> int:
         with self._lock:

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the named things need, where they are missing. Asks nothing.
 #
-#   install.sh venv|postgresql|chromium|redis|wrk …
+#   install.sh venv|postgresql|chromium|firestore|redis|wrk …
 #
 # As root, or with sudo. Where neither is to be had it says what is missing and goes on: the tests that need it
 # are skipped with a reason, and fail under CI=true.
 set -euo pipefail
 
 python=${PYTHON:-python3}
+emulator=/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator/cloud-firestore-emulator.jar
+google=
 packages=()
 for thing in "$@"; do
     case $thing in
@@ -20,6 +22,9 @@ for thing in "$@"; do
             command -v chromium >/dev/null || packages+=(chromium) ;;
         redis)
             command -v redis-server >/dev/null || packages+=(redis-server) ;;
+        firestore)
+            command -v java >/dev/null || packages+=(default-jre-headless)
+            [ -e "$emulator" ] || { packages+=(google-cloud-cli-firestore-emulator); google=yes; } ;;
         wrk)
             command -v wrk >/dev/null || packages+=(wrk) ;;
         *)
@@ -47,6 +52,15 @@ export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt() { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 "$@"; }
+if [ -n "$google" ] && ! apt-cache show google-cloud-cli-firestore-emulator >/dev/null 2>&1; then
+    # Google's own repository: cloud.google.com/sdk/docs/install#deb
+    apt update >"$log" 2>&1 || true
+    apt install -y --no-install-recommends ca-certificates curl gpg >"$log" 2>&1 || true
+    key=/usr/share/keyrings/cloud.google.gpg
+    curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg | "${as_root[@]}" gpg --batch --yes --dearmor -o "$key"
+    echo "deb [signed-by=$key] https://packages.cloud.google.com/apt cloud-sdk main" |
+        "${as_root[@]}" tee /etc/apt/sources.list.d/google-cloud-sdk.list >/dev/null
+fi
 if ! { apt update && apt install -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
     cat "$log" >&2
     exit 1

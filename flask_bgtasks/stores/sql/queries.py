@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from ...errors import TransitionRefused
 from ...model import Task
-from ..base import Page, Stats, TaskQuery
+from ..base import Owed, Page, Stats, TaskQuery
 from . import rows
 from .database import Connection
 from .part import SqlPart
-from .schema import deliveries, events, payloads, tasks
+from .schema import deliveries as letters
+from .schema import events, payloads, tasks
 from .statements import STARTED
 
 
@@ -48,12 +49,14 @@ class SqlQueries(SqlPart):
 
         return self._database.read(operation)
 
-    def delete(self, request_id: str) -> None:
+    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
         def operation(connection: Connection) -> None:
             number, task = self._select_to_change(connection, request_id)
             if not task.done:
                 raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
             self._erase(connection, [(number, request_id)])
+            if deliveries:
+                self._insert_deliveries(connection, deliveries, request_id=None, seq=0, now=connection.now())
 
         self._database.write(operation, durable=True)
 
@@ -74,7 +77,7 @@ class SqlQueries(SqlPart):
     def _erase(self, connection: Connection, found: list[tuple[int, str]]) -> None:
         numbers = [number for number, _ in found]
         for statement in (
-            deliveries.delete().where(deliveries.c.request_id.in_([request_id for _, request_id in found])),
+            letters.delete().where(letters.c.request_id.in_([request_id for _, request_id in found])),
             events.delete().where(events.c.task.in_(numbers)),
             payloads.delete().where(payloads.c.task.in_(numbers)),
             tasks.delete().where(tasks.c.number.in_(numbers)),
@@ -84,12 +87,12 @@ class SqlQueries(SqlPart):
     def stats(self) -> Stats:
         by_status = sa.select(tasks.c.status, sa.func.count()).group_by(tasks.c.status)
         oldest = sa.select(sa.func.min(tasks.c.created_at)).where(tasks.c.status == STARTED)
-        letters = sa.select(deliveries.c.dead, sa.func.count()).group_by(deliveries.c.dead)
+        outcomes = sa.select(letters.c.dead, sa.func.count()).group_by(letters.c.dead)
 
         def operation(connection: Connection) -> Stats:
             counted = dict(tuple(row) for row in connection.execute(*self._sql.cold(by_status)).fetchall())
             first = connection.execute(*self._sql.cold(oldest)).fetchone()[0]
-            outbox = dict(tuple(row) for row in connection.execute(*self._sql.cold(letters)).fetchall())
+            outbox = dict(tuple(row) for row in connection.execute(*self._sql.cold(outcomes)).fetchall())
             return Stats(
                 by_status=counted,
                 oldest_waiting=None if first is None else rows.moment(first),

@@ -1,0 +1,127 @@
+"""The two documents as Firestore keeps them: the published names, native times, an owner, and a result of any size.
+
+A result that fits stands in ``result_data``. One that does not goes into the subcollection ``chunks``, as its bytes,
+and ``result_chunks`` says how many there are and their digest. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import Progress, Result, Status, Task
+from . import values
+
+LARGEST_INLINE = 700_000
+"""Bytes of a result in the document: a document holds 1,048,576, an index of it or another field may want some."""
+
+CHUNK_BYTES = 900_000
+CHUNKS_PER_COMMIT = 4  # a request holds 10 MiB, and the emulator takes 4
+
+LONGEST_TEXT = 4_000  # bytes of an error or of details
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A task's document, and the chunks that its result needs beside it."""
+
+    document: dict[str, Any]
+    chunks: tuple[bytes, ...] = ()
+
+
+def task_document(task: Task, result: Result | None) -> Stored:
+    """The ``background_tasks`` document.
+
+    :param result: what a completed task answered.
+    """
+    document: dict[str, Any] = {
+        "request_id": task.request_id,
+        "status": task.status.value,
+        "created_at": task.created_at,
+        "completed_at": task.completed_at,
+        "result_data": None,
+        "error_message": values.text(task.error_message, LONGEST_TEXT),
+        "name": values.text(task.name, LONGEST_TEXT),
+        "owner_uid": values.text(task.owner, LONGEST_TEXT),
+        "attempt": task.attempt,
+        "seq": task.seq,
+        "updated_at": task.updated_at,
+        "expire_at": task.expire_at,
+        "retry_at": task.retry_at,
+    }
+    if result is None or task.status is not Status.COMPLETED:
+        return Stored(document)
+    data = _parsed(result)
+    if data is not None:
+        if values.native(data[0]) and values.size(data[0]) <= LARGEST_INLINE:
+            return Stored({**document, "result_data": data[0]})
+        text = values.as_json(data[0])
+        if len(text) <= LARGEST_INLINE:
+            return Stored({**document, "result_data": text, "result_encoding": "json"})
+    chunks = tuple(result.body[at : at + CHUNK_BYTES] for at in range(0, len(result.body), CHUNK_BYTES))
+    marker = {
+        "count": len(chunks),
+        "bytes": len(result.body),
+        "sha256": hashlib.sha256(result.body).hexdigest(),
+        "content_type": values.text(result.content_type, LONGEST_TEXT),
+    }
+    return Stored({**document, "result_chunks": marker}, chunks)
+
+
+def progress_document(task: Task, progress: Progress | None) -> dict[str, Any]:
+    """The ``request_progress`` document."""
+    shown = progress or Progress(task.updated_at, task.attempt)
+    return {
+        "request_id": task.request_id,
+        "step": values.text(shown.step, LONGEST_TEXT),
+        "step_number": shown.step_number,
+        "total_steps": shown.total_steps,
+        "details": values.text(shown.details, LONGEST_TEXT),
+        "progress_percentage": shown.percentage,
+        "status": task.status.value,
+        "last_updated": shown.updated_at,
+        "eta_seconds": shown.eta_seconds,
+        "attempt": task.attempt,
+        "seq": task.seq,
+        "owner_uid": values.text(task.owner, LONGEST_TEXT),
+        "expire_at": task.expire_at,
+    }
+
+
+def chunk_document(number: int, data: bytes, task: Task) -> dict[str, Any]:
+    """One piece of a result."""
+    return {"number": number, "data": data, "owner_uid": task.owner, "expire_at": task.expire_at}
+
+
+def chunk_id(number: int) -> str:
+    """Sorts as the pieces do."""
+    return f"{number:05d}"
+
+
+def read_result(document: Mapping[str, Any], chunks: list[bytes]) -> Any:
+    """The result of a document: parsed JSON, or bytes where it was something else.
+
+    :param chunks: the ``data`` of its chunks in order, where ``result_chunks`` says that there are some.
+    :raises ValueError: the chunks are not all there, or not those of this document.
+    """
+    marker = document.get("result_chunks")
+    if marker is None:
+        data: Any = document.get("result_data")
+        return json.loads(data) if document.get("result_encoding") == "json" else data
+    body = b"".join(chunks)
+    if hashlib.sha256(body).hexdigest() != marker["sha256"]:
+        raise ValueError(f"the result of task {document.get('request_id')} is not whole: read its chunks again")
+    return json.loads(body) if "json" in (marker.get("content_type") or "") else body
+
+
+def _parsed(result: Result) -> tuple[Any] | None:
+    """The result as JSON, None if it is something else."""
+    if "json" not in result.content_type:
+        return None
+    try:
+        return (json.loads(result.body),)
+    except ValueError:
+        return None

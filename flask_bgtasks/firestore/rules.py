@@ -1,0 +1,89 @@
+"""What a project needs beside the library: security rules, indexes, and the policy that erases what is over. Texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+RULES = """\
+rules_version = '2';
+service cloud.firestore {{
+  match /databases/{{database}}/documents {{
+    function mine() {{
+      return request.auth != null && request.auth.uid is string && resource.data.owner_uid == request.auth.uid;
+    }}
+    function mineAbove(id) {{
+      return request.auth != null
+        && get(/databases/$(database)/documents/{tasks}/$(id)).data.owner_uid == request.auth.uid;
+    }}
+    match /{tasks}/{{id}} {{
+      allow get, list: if mine();
+      allow write: if false;
+      match /chunks/{{chunk}} {{
+        allow get, list: if mineAbove(id);
+        allow write: if false;
+      }}
+    }}
+    match /{progress}/{{id}} {{
+      allow get, list: if mine();
+      allow write: if false;
+    }}
+    match /{{document=**}} {{
+      allow read, write: if false;
+    }}
+  }}
+}}
+"""
+
+UNQUERIED = {
+    "tasks": ("result_data", "result_chunks", "error_message", "updated_at", "completed_at"),
+    "progress": ("details", "last_updated", "eta_seconds", "progress_percentage"),
+}
+"""Fields that nothing queries. Large ones cost index entries; rising times make one server of the index hot
+(cloud.google.com/firestore/docs/best-practices: 500 writes a second with sequential values)."""
+
+
+def security_rules(*, tasks: str, progress: str) -> str:
+    """``firestore.rules``: an owner reads their own, and nobody writes from a client.
+
+    :param tasks: the collection of tasks. :param progress: the collection of their progress.
+    """
+    return RULES.format(tasks=tasks, progress=progress)
+
+
+def indexes(*, tasks: str, progress: str) -> str:
+    """``firestore.indexes.json``: what an owner's list needs, and what is better left out."""
+    document = {
+        "indexes": [
+            {
+                "collectionGroup": tasks,
+                "queryScope": "COLLECTION",
+                "fields": [
+                    {"fieldPath": "owner_uid", "order": "ASCENDING"},
+                    {"fieldPath": "created_at", "order": "DESCENDING"},
+                ],
+            }
+        ],
+        "fieldOverrides": [
+            *_unindexed(tasks, UNQUERIED["tasks"]),
+            *_unindexed(progress, UNQUERIED["progress"]),
+            *_unindexed("chunks", ("data",)),
+            *(
+                {"collectionGroup": name, "fieldPath": "expire_at", "ttl": True, "indexes": []}
+                for name in (tasks, progress, "chunks")
+            ),
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def ttl_commands(*, tasks: str, progress: str) -> list[str]:
+    """What erases documents after their ``expire_at``, for those who do not deploy the indexes' file."""
+    return [
+        f"gcloud firestore fields ttls update expire_at --collection-group={name} --enable-ttl"
+        for name in (tasks, progress, "chunks")
+    ]
+
+
+def _unindexed(collection: str, names: Sequence[str]) -> list[dict[str, object]]:
+    return [{"collectionGroup": collection, "fieldPath": name, "indexes": []} for name in names]
