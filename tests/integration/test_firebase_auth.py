@@ -1,0 +1,168 @@
+"""Owners by Firebase ID tokens, verified by firebase-admin itself against keys that are made here: no network."""
+
+import base64
+import json
+import threading
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from flask import Flask
+
+from flask_bgtasks import BackgroundTasks
+from flask_bgtasks.firebase_auth import FirebaseOwner
+
+firebase_admin = pytest.importorskip("firebase_admin")
+
+pytestmark = pytest.mark.slow
+
+
+class Google:
+    """The keys that sign ID tokens, and the server that publishes their certificates, as Google's does."""
+
+    def __init__(self):
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, "tests")])
+        now = datetime.now(timezone.utc)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self.key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .sign(self.key, hashes.SHA256())
+        )
+        certificates = json.dumps({"kid-1": certificate.public_bytes(serialization.Encoding.PEM).decode()}).encode()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(certificates)))
+                self.end_headers()
+                self.wfile.write(certificates)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/certs"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def token(self, project, uid="ada", **claims):
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding
+
+        now = int(time.time())
+        body = {
+            "iss": f"https://securetoken.google.com/{project}",
+            "aud": project,
+            "sub": uid,
+            "iat": now - 10,
+            "exp": now + 3600,
+            "auth_time": now - 10,
+            **claims,
+        }
+        signed = f"{_part({'alg': 'RS256', 'typ': 'JWT', 'kid': 'kid-1'})}.{_part(body)}"
+        signature = self.key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def _part(value):
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+@pytest.fixture(scope="module")
+def google():
+    made = Google()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def project():
+    return f"demo-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(params=["plugin", "loader"])
+def client(request, google, project, monkeypatch):
+    from firebase_admin import _token_gen
+
+    monkeypatch.setattr(_token_gen, "ID_TOKEN_CERT_URI", google.url)
+    app, bgtasks, owner = Flask("app"), BackgroundTasks(), FirebaseOwner(project=project)
+    if request.param == "plugin":
+        bgtasks.register(owner)
+    else:
+        bgtasks.owner_loader(owner)
+    bgtasks.init_app(app, store="memory://", runner="inline")
+
+    @app.post("/process")
+    @bgtasks.background
+    def process():
+        return {"done": True}
+
+    yield app.test_client()
+    app.extensions["bgtasks"].close(grace=1)
+    firebase_admin.delete_app(owner._firebase())
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_task_belongs_to_the_tokens_user_and_to_nobody_else(client, google, project):
+    ada, eve = bearer(google.token(project)), bearer(google.token(project, "eve"))
+    request_id = client.post("/process", headers=ada).get_json()["request_id"]
+
+    assert client.get(f"/tasks/{request_id}", headers=ada).get_json()["owner_uid"] == "ada"
+    assert client.get(f"/tasks/{request_id}", headers=eve).status_code == 404
+    assert client.get(f"/tasks/{request_id}").status_code == 404
+
+
+def test_a_request_without_a_token_is_nobodys(client):
+    assert client.post("/process").status_code == 202
+    assert client.post("/process", headers={"Authorization": "Basic YTpi"}).status_code == 202
+
+
+BAD = {
+    "expired": lambda google, project: google.token(project, exp=int(time.time()) - 60),
+    "of another project": lambda google, project: google.token("another"),
+    "signed by someone else": lambda google, project: Google().token(project),
+    "changed": lambda google, project: google.token(project).replace(".", ".e30", 1),
+    "no token": lambda google, project: "nonsense",
+    "for nobody": lambda google, project: google.token(project, ""),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_token_that_is_not_good_is_answered_401_and_nothing_is_stored(client, google, project, what):
+    response = client.post("/process", headers=bearer(BAD[what](google, project)))
+
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert "invalid_token" in response.headers["WWW-Authenticate"]
+    assert client.application.extensions["bgtasks"].store.stats().by_status == {}
+
+
+def test_an_expired_token_is_said_to_be(client, google, project):
+    response = client.post("/process", headers=bearer(google.token(project, exp=int(time.time()) - 60)))
+
+    assert "expired" in response.text
+
+
+def test_while_the_keys_cannot_be_had_it_is_503(client, google, project, monkeypatch):
+    from firebase_admin import _token_gen
+
+    monkeypatch.setattr(_token_gen, "ID_TOKEN_CERT_URI", "http://127.0.0.1:9/certs")
+    response = client.post("/process", headers=bearer(google.token(project)))
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
