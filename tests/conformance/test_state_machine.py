@@ -182,16 +182,17 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(id=ids, attempt=st.integers(0, 3), known=st.booleans())
     def die(self, id, attempt, known):
         oracle = self.oracles[id]
-        if holds := oracle.holds(attempt):
-            oracle.lease_until = self.clock.now
+        holds = oracle.holds(attempt)
         if known:
+            if holds:
+                oracle.lease_until = self.clock.now
             self.change(id, Expire(attempt), None if holds else LeaseLost)
         elif holds:
             worker = self.store.get(id).worker
             self.store.expire_leases(worker)
             for other in self.oracles.values():  # one process has them all
                 if other.status == "processing" and other.held:
-                    other.lease_until = self.clock.now
+                    other.lease_until = min(other.lease_until, self.clock.now)
 
     @rule(id=ids, attempt=st.integers(0, 3), how=st.sampled_from(["completed", "failed", "cancelled"]))
     def end(self, id, attempt, how):
