@@ -1,8 +1,8 @@
-"""Hands events, notifications and progress to the sinks: in order per task, retried, each sink on its own thread.
+"""Hands events, notifications and progress to the sinks: what is owed to whom, the call of a plugin's hook, and what
+becomes of a delivery after it.
 
-What is owed stands in the store's outbox, recorded with the change itself; this reads it, calls the plugin's hooks and
-settles. Progress is latest-wins and never stored: a mailbox with one place per task. A sink that hangs holds up its
-own lane only.
+What is owed stands in the store's outbox, recorded with the change itself; this reads it, calls and settles. When that
+happens, and in which thread, is the lanes' (:mod:`.lanes`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import threading
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -20,10 +18,11 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from . import notifications, processes, signals
-from .backoff import Backoff, dice
+from .backoff import Backoff
 from .changes import Outcome
-from .errors import BackgroundTasksError, RetryLater, TaskNotFound, Undeliverable
+from .errors import RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
+from .lanes import Lane
 from .model import Event, Progress, Task
 from .notifications import Notification, Notify
 from .plugins import Plugins
@@ -34,16 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_bgtasks")
 
-LOOK_SECONDS = 5.0
-"""How often, on average, a lane looks for what other processes left owed, and for retries that fall due."""
-
 LEASE = timedelta(seconds=60)
 """How long a lane has for what it has taken before another process may try it."""
-
-FEWEST, MOST = 4, 128
-QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
-"""How much a lane takes at once: more while it is quick, less when it is slow, so that it never holds what it will not
-come to within its lease, and another process would make as well."""
 
 FIRST_RETRY_SECONDS = 1.0
 BACKOFF = Backoff(first=FIRST_RETRY_SECONDS, longest=300.0)
@@ -143,11 +134,14 @@ class Deliveries:
         """What this sink is owed now, at most so many."""
         return self._store.due_deliveries(sink, worker=processes.me(), lease=LEASE, limit=limit)
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Try once, and settle."""
-        app = self._app()
+    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> bool:
+        """Try once, and settle; whether the sink answered, be it that it refuses.
+
+        :param longest_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
+        """
+        app, answered = self._app(), True
         if app is None:
-            return
+            return True
         with app.app_context():
             try:
                 if delivery.kind == NOTIFICATION:
@@ -158,8 +152,16 @@ class Deliveries:
                     self._tell(delivery)
                 settlement = Settlement()
             except Exception as error:
-                settlement = self._settlement(delivery, error)
+                answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
+                settlement = self._settlement(delivery, error, longest_wait)
         self._store.settle_delivery(delivery, settlement)
+        return answered
+
+    def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
+        """Settle what was taken and is not tried now: the sink is out of reach."""
+        due_at = self._store.now() + timedelta(seconds=seconds)
+        for delivery in deliveries:
+            self._store.settle_delivery(delivery, Settlement(due_at=due_at, error="the sink is out of reach"))
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
         """Hand a sink the newest progress; what it raises is logged, the next value follows."""
@@ -237,19 +239,22 @@ class Deliveries:
             return None
         return opinion if isinstance(opinion, Notification) else notification
 
-    def _settlement(self, delivery: Delivery, error: Exception) -> Settlement:
+    def _settlement(self, delivery: Delivery, error: Exception, longest_wait: float | None) -> Settlement:
         what = f"{type(error).__name__}: {error}"
         if isinstance(error, Undeliverable):
             log.warning("delivery %s to sink %r can never succeed: %s", delivery.id, delivery.sink, what)
             return Settlement(dead=True, error=what)
         wait = backoff(delivery.tries)
+        if longest_wait is not None:
+            wait = min(wait, longest_wait)
         if isinstance(error, RetryLater) and error.after is not None:
             wait = error.after
         due_at = self._store.now() + timedelta(seconds=wait)
         if due_at >= self._give_up_at(delivery):
             log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
             return Settlement(dead=True, error=f"given up after {delivery.tries + 1} tries: {what}")
-        log.warning("delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what)
+        level = logging.WARNING if longest_wait is None else logging.DEBUG  # of an outage the lane has told
+        log.log(level, "delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what)
         return Settlement(due_at=due_at, error=what)
 
     def _give_up_at(self, delivery: Delivery) -> datetime:
@@ -261,83 +266,3 @@ class Deliveries:
                 return delivery.created_at
             return task.expire_at or self._store.now() + task.expires_after
         return delivery.created_at + timedelta(days=7)
-
-
-class Lane:
-    """One sink's thread, made on first need. Deliveries and progress of a task pass through it in order."""
-
-    def __init__(self, deliveries: Deliveries, sink: str) -> None:
-        self._deliveries = deliveries
-        self._sink = sink
-        # _lock protects _progress, _thread and _stopped; _woken wakes the thread.
-        self._lock = threading.Lock()
-        self._woken = threading.Event()
-        self._progress: dict[str, tuple[Task, Progress]] = {}
-        self._share = FEWEST  # how much is taken at once; of the lane's thread
-        self._thread: threading.Thread | None = None
-        self._stopped = False
-
-    def wake(self) -> None:
-        self._woken.set()
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._stopped:
-                    self._thread = threading.Thread(target=self._serve, name=f"bgtasks-sink-{self._sink}", daemon=True)
-                    self._thread.start()
-
-    def offer(self, task: Task, progress: Progress) -> None:
-        with self._lock:
-            self._progress[task.request_id] = (task, progress)
-        self.wake()
-
-    def withdraw(self, request_id: str) -> None:
-        with self._lock:
-            self._progress.pop(request_id, None)
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-        self._woken.set()
-
-    def join(self, timeout: float) -> None:
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-
-    def _serve(self) -> None:
-        while True:
-            self._woken.clear()
-            stopping = self._stopped  # seen before the look: what is owed by now is still delivered
-            try:
-                busy = self._deliver_due()
-                busy = self._tell_progress() or busy
-            except BackgroundTasksError as error:
-                log.warning("sink %r: the outbox is out of reach: %s", self._sink, error)
-                busy = False
-            except Exception:
-                log.exception("the lane of sink %r failed", self._sink)
-                busy = False
-            if stopping and not busy:
-                return
-            if not busy:
-                self._woken.wait(LOOK_SECONDS * dice.uniform(0.5, 1.5))
-
-    def _deliver_due(self) -> bool:
-        begun, due = time.monotonic(), self._deliveries.due(self._sink, self._share)
-        for delivery in due:
-            self._deliveries.deliver(delivery)
-        took = time.monotonic() - begun
-        if took < QUICK_SECONDS and len(due) == self._share:
-            self._share = min(MOST, self._share * 2)
-        elif took > SLOW_SECONDS:
-            self._share = max(FEWEST, self._share // 4)
-        return bool(due)
-
-    def _tell_progress(self) -> bool:
-        told = False
-        while True:
-            with self._lock:
-                if not self._progress:
-                    return told
-                _, (task, progress) = self._progress.popitem()
-            self._deliveries.tell_progress(self._sink, task, progress)
-            told = True

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from flask import Flask
 
-from flask_bgtasks import Notification, RetryLater, Undeliverable, hookimpl, signals
+from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
 from flask_bgtasks import delivery as delivery_module
+from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.changes import Claim, Complete
 from flask_bgtasks.delivery import Deliveries
 from flask_bgtasks.model import Kind, Progress, Result, Task
@@ -24,7 +25,8 @@ T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
     monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(delivery_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(0))
 
 
 @pytest.fixture
@@ -307,3 +309,58 @@ def test_backoff_grows_with_jitter_and_is_capped(monkeypatch):
     assert min(waits) >= 0.5
     assert max(waits) <= delivery_module.BACKOFF.longest + 0.5
     assert len(set(waits)) > 700
+
+
+class Service:
+    """A sink whose service is down until it is up."""
+
+    name = "service"
+
+    def __init__(self):
+        self.up = threading.Event()
+        self.tries = 0
+        self.told = []
+
+    @hookimpl
+    def bgtasks_task_event(self, task, event):
+        self.tries += 1
+        if not self.up.is_set():
+            raise ConnectionError("nobody listens")
+        self.told.append((task.request_id, event.seq))
+
+
+def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(store, make, monkeypatch, caplog):
+    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=0.05, longest=0.05))
+    service = Service()
+    deliveries = make(service)
+    with caplog.at_level("INFO", "flask_bgtasks"):
+        ids = [finish_one(store, deliveries) for _ in range(30)]
+        until(lambda: service.tries >= 6)
+        tries, began = service.tries, time.monotonic()
+        until(lambda: service.tries >= tries + 4)
+        storm = (service.tries - tries) / (time.monotonic() - began)
+        service.up.set()
+        until(lambda: store.stats().deliveries_owed == 0)
+
+    assert storm < 80  # a second: one each pause, not thirty
+    assert sorted(service.told) == sorted((request_id, seq) for request_id in ids for seq in (1, 2, 3))
+    for request_id in ids:
+        assert [seq for told, seq in service.told if told == request_id] == [1, 2, 3]
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) <= lanes_module.IN_A_ROW + 1
+    assert "sink 'service' is out of reach" in caplog.text
+    assert "sink 'service' is back" in caplog.text
+
+
+def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(monkeypatch):
+    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
+    outage = lanes_module.Outage()
+    for answered in (False, False, True, False, False):
+        outage.note(answered)
+
+    assert (outage.down, outage.left) == (False, 0)
+    outage.note(False)
+    assert outage.down
+    assert 0 < outage.left <= 1
+    outage.note(True)
+    assert (outage.down, outage.left) == (False, 0)
