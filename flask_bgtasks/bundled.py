@@ -21,7 +21,7 @@ from .stores.base import Store
 
 @hookimpl(trylast=True)
 def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
-    """``memory://``, ``sqlite://``, ``postgresql://``."""
+    """``memory://``, ``sqlite://``, ``postgresql://``, ``firestore://``."""
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "memory":
         from .stores.memory import MemoryStore
@@ -35,6 +35,13 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
             synchronous=settings.sqlite_synchronous,
             max_events=settings.max_events,
         )
+    if scheme == "firestore":
+        from .firestore.client import connect
+        from .stores.firestore import FirestoreStore
+
+        project, _, database = url.partition("://")[2].partition("/")
+        firestore = connect(app, settings, project=project or None, database=database or None)
+        return FirestoreStore(firestore, clock=None, max_events=settings.max_events)
     return None
 
 

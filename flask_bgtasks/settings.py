@@ -106,7 +106,7 @@ class Settings:
         "sqlite:///bgtasks.sqlite3",
         _text,
         "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path lies in the app's instance folder), "
-        "`memory://`, or a scheme that a plugin brings.",
+        "`firestore://project`, `memory://`, or a scheme that a plugin brings.",
     )
     runner: str = _setting(
         "threads",

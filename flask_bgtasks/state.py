@@ -257,7 +257,7 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
         scheme = settings.store.partition(":")[0]
         raise ConfigurationError(
             f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
-            "Known here: memory, sqlite, postgresql. A plugin may add more."
+            "Known here: memory, sqlite, postgresql, firestore. A plugin may add more."
         )
     return cast(Store, store)
 

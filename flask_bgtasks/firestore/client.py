@@ -64,6 +64,13 @@ class Firestore:
                     self._client = self._target.make()
         return self._client
 
+    def close(self) -> None:
+        """Close the client; the next use makes another."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
     def __repr__(self) -> str:
         return f"<Firestore {self._target.project or '(project of the credentials)'}, by {self._target.source}>"
 
@@ -131,6 +138,25 @@ def bulk_batch(client: Any) -> Any:
     from google.cloud.firestore_v1.bulk_batch import BulkWriteBatch
 
     return BulkWriteBatch(client)
+
+
+def field(name: str, operator: str, value: Any) -> Any:
+    """A condition of a query."""
+    from google.cloud.firestore_v1.base_query import FieldFilter
+
+    return FieldFilter(name, operator, value)
+
+
+def refused(error: Exception) -> bool:
+    """Whether a write was refused because somebody else has written the document, or made it."""
+    return type(error).__name__ in ("FailedPrecondition", "AlreadyExists", "Aborted", "Conflict")
+
+
+def is_error(error: Exception) -> bool:
+    """Whether this comes from Firestore, and not from a defect of ours."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+    return isinstance(error, (GoogleAPICallError, RetryError))
 
 
 def _firebase_app() -> Any:

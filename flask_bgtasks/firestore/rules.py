@@ -43,6 +43,22 @@ UNQUERIED = {
 (cloud.google.com/firestore/docs/best-practices: 500 writes a second with sequential values)."""
 
 
+STORE_INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("bgtasks_tasks", ("status", "lease_until")),
+    ("bgtasks_tasks", ("status", "place", "order")),
+    ("bgtasks_tasks", ("status", "created_at")),
+    ("bgtasks_tasks", ("status", "name")),
+    ("bgtasks_tasks", ("status", "owner")),
+    ("bgtasks_tasks", ("-created_at", "-request_id")),
+    ("bgtasks_tasks", ("owner", "-created_at", "-request_id")),
+    ("bgtasks_tasks", ("idempotency_scope", "-created_at", "-request_id")),
+    ("bgtasks_deliveries", ("sink", "dead", "id")),
+    ("bgtasks_deliveries", ("dead", "-id")),
+    ("bgtasks_deliveries", ("dead", "sink", "-id")),
+)
+"""What the queries of the Firestore store need (``BGTASKS_STORE=firestore://…``); a minus means descending."""
+
+
 def security_rules(*, tasks: str, progress: str) -> str:
     """``firestore.rules``: an owner reads their own, and nobody writes from a client.
 
@@ -62,7 +78,8 @@ def indexes(*, tasks: str, progress: str) -> str:
                     {"fieldPath": "owner_uid", "order": "ASCENDING"},
                     {"fieldPath": "created_at", "order": "DESCENDING"},
                 ],
-            }
+            },
+            *(_composite(collection, names) for collection, names in STORE_INDEXES),
         ],
         "fieldOverrides": [
             *_unindexed(tasks, UNQUERIED["tasks"]),
@@ -83,6 +100,14 @@ def ttl_commands(*, tasks: str, progress: str) -> list[str]:
         f"gcloud firestore fields ttls update expire_at --collection-group={name} --enable-ttl"
         for name in (tasks, progress, "chunks")
     ]
+
+
+def _composite(collection: str, names: Sequence[str]) -> dict[str, object]:
+    fields = [
+        {"fieldPath": name.removeprefix("-"), "order": "DESCENDING" if name.startswith("-") else "ASCENDING"}
+        for name in names
+    ]
+    return {"collectionGroup": collection, "queryScope": "COLLECTION", "fields": fields}
 
 
 def _unindexed(collection: str, names: Sequence[str]) -> list[dict[str, object]]:

@@ -96,13 +96,28 @@ def _by_sql(bench, request_id):
     bench.store._database.write(operation, durable=True)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def firestore_store(project, clock):
+    """A store in a project of the emulator."""
+    from google.cloud import firestore
+
+    from flask_bgtasks.firestore.client import Firestore, Target
+    from flask_bgtasks.stores.firestore import FirestoreStore
+
+    target = Target(project, None, lambda: firestore.Client(project=project), "tests")
+    return FirestoreStore(Firestore(target), clock=clock, max_events=300)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "firestore"])
 def bench(request, tmp_path):
     clock = FakeClock()
     if request.param == "memory":
         yield Bench(MemoryStore(clock=clock, max_events=300), clock, _by_clock)
         return
-    if request.param == "sqlite":
+    if request.param == "firestore":
+        pytest.importorskip("google.cloud.firestore")
+        store = firestore_store(request.getfixturevalue("firestore_project"), clock)
+        yield Bench(store, clock, _by_clock)
+    elif request.param == "sqlite":
         store = SqlStore(f"sqlite:///{tmp_path}/tasks.sqlite3", clock=clock, max_events=300)
         yield Bench(store, clock, _by_clock)
     else:

@@ -1,5 +1,6 @@
 """Any sequence of changes, allowed and refused, held against an oracle that knows nothing of the model's code."""
 
+import itertools
 import uuid
 from datetime import timedelta
 
@@ -35,7 +36,7 @@ from flask_bgtasks.model import Checkpoint, Entry, EventType, Kind, OnInterrupt,
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
-from tests.conformance.conftest import T0, FakeClock
+from tests.conformance.conftest import T0, FakeClock, firestore_store
 
 LEASE = 30
 MAX_ATTEMPTS = 2
@@ -283,9 +284,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.stats().deliveries_owed == sum(len(o.owed) for o in self.oracles.values())
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("firestore", marks=pytest.mark.slow)])
 def machine(request, tmp_path):
+    if request.param == "firestore":
+        pytest.importorskip("google.cloud.firestore")
+        project = request.getfixturevalue("firestore_project")
+        numbers = itertools.count()
+
     def make_store(clock):
+        if request.param == "firestore":
+            return firestore_store(f"{project}-{next(numbers)}", clock)
         if request.param == "memory":
             return MemoryStore(clock=clock)
         return SqlStore(f"sqlite:///{tmp_path / uuid.uuid4().hex}.sqlite3", clock=clock, synchronous="NORMAL")
@@ -296,14 +304,16 @@ def machine(request, tmp_path):
 LIMITS = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-def test_any_sequence_of_changes_leaves_what_the_promises_say(machine):
-    run_state_machine_as_test(machine, settings=LIMITS)
+def test_any_sequence_of_changes_leaves_what_the_promises_say(machine, request):
+    fewer = settings(LIMITS, max_examples=6) if "firestore" in request.node.name else LIMITS  # each step is many calls
+    run_state_machine_as_test(machine, settings=fewer)
 
 
 @pytest.mark.soak
-def test_any_long_sequence_of_changes_leaves_what_the_promises_say(machine):
+def test_any_long_sequence_of_changes_leaves_what_the_promises_say(machine, request):
     """The long form, for `make soak`."""
-    run_state_machine_as_test(machine, settings=settings(LIMITS, max_examples=1500, stateful_step_count=80))
+    examples = 40 if "firestore" in request.node.name else 1500
+    run_state_machine_as_test(machine, settings=settings(LIMITS, max_examples=examples, stateful_step_count=80))
 
 
 class Careless(MemoryStore):

@@ -513,7 +513,8 @@ def test_the_indexes_can_be_deployed_as_they_are_printed(make):
     printed = json.loads(runner.invoke(args=["bgtasks", "firestore", "indexes"]).output)
     commands = runner.invoke(args=["bgtasks", "firestore", "indexes", "--ttl"]).output.splitlines()
 
-    [index] = printed["indexes"]
+    index = printed["indexes"][0]
+    assert {one["collectionGroup"] for one in printed["indexes"]} == {"jobs", "bgtasks_tasks", "bgtasks_deliveries"}
     assert (index["collectionGroup"], [field["fieldPath"] for field in index["fields"]]) == (
         "jobs",
         ["owner_uid", "created_at"],

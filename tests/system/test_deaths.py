@@ -155,11 +155,15 @@ def flask_process(folder, *arguments, **env):
 
 @pytest.mark.parametrize(
     ("store", "preload"),
-    [("sqlite", ()), ("sqlite", ("--preload",)), ("postgresql", ())],
-    ids=["sqlite", "sqlite, preload", "postgresql"],
+    [("sqlite", ()), ("sqlite", ("--preload",)), ("postgresql", ()), ("firestore", ("--preload",))],
+    ids=["sqlite", "sqlite, preload", "postgresql", "firestore"],
 )
 def test_a_killed_server_goes_on_with_step_five_when_it_is_started_again(request, tmp_path, store, preload):
-    settings = {"store": request.getfixturevalue("new_postgresql_database")()} if store == "postgresql" else {}
+    settings = {}
+    if store == "postgresql":
+        settings["store"] = request.getfixturevalue("new_postgresql_database")()
+    elif store == "firestore":
+        settings["store"] = f"firestore://{request.getfixturevalue('firestore_project')}"
     code = app_code(tmp_path, **settings)
     with gunicorn(tmp_path, code, "--threads", "4", *preload) as server:
         request_id = submit(server.url, hold=5)

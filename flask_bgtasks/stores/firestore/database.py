@@ -1,0 +1,258 @@
+"""What the parts of the Firestore store share: the client, the collections, time, and how a change is written.
+
+A change reads the task, lets the model say what becomes of it, and commits that under the condition that the document
+is still the version which was read; refused, it reads again. No transactions: they lock, and slow each other down.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from ...changes import Change, Outcome
+from ...errors import StoreUnavailable, TaskNotFound
+from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
+from ...model import Task
+from ..base import CHECKPOINT, Clock, Owed, Owing, Store, owed_by
+from . import rows
+
+TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
+
+PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
+PIECES_PER_COMMIT = 4
+
+TRIES = 40
+"""Of a change that others get in the way of; each waits a little longer than the one before."""
+
+TRIM_EVERY = 256
+"""Events between two trims of a history that is over its bound."""
+
+MOST_WRITES = 400  # in one commit; 500 are allowed
+
+dice = random.SystemRandom()
+
+
+class FirestorePart(Store):
+    """Holds the client; the parts are put together in :class:`~flask_bgtasks.stores.firestore.FirestoreStore`."""
+
+    def __init__(self, firestore: Firestore, *, clock: Clock | None, max_events: int) -> None:
+        super().__init__()
+        self._firestore = firestore
+        self._clock = clock
+        self._max_events = max_events
+        self._time_lock = threading.Lock()  # protects the two below, which are one fact
+        self._known_at: datetime | None = None
+        self._known_by = 0.0
+        self._last_id = 0
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """Firestore's time: as it was last told, and what has passed since by a clock that does not jump."""
+        if self._clock is not None:
+            return self._clock()
+        with self._time_lock:
+            known, by = self._known_at, self._known_by
+        if known is None:
+            with self._calls():
+                self._tell_time(self._collection(NAMES).document("time").get(**ONCE))
+            return self.now()
+        return known + timedelta(seconds=time.monotonic() - by)
+
+    def _tell_time(self, snapshot: Any) -> None:
+        """Every answer carries Firestore's time."""
+        at = rows.moment(snapshot.read_time)
+        with self._time_lock:
+            self._known_at, self._known_by = at, time.monotonic()
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _collection(self, name: str) -> Any:
+        return self._firestore.client.collection(name)
+
+    def _reference(self, request_id: str) -> Any:
+        return self._collection(TASKS).document(request_id)
+
+    @contextmanager
+    def _calls(self) -> Iterator[None]:
+        """Around calls: what they raise becomes :class:`StoreUnavailable`."""
+        try:
+            yield
+        except Exception as error:
+            if not is_error(error):
+                raise
+            raise StoreUnavailable(f"the task store cannot be used right now: {told(error)}") from error
+
+    def _read(self, request_id: str) -> tuple[Any, Task]:
+        """The task's snapshot and the task. :raises TaskNotFound: there is none."""
+        snapshot = self._reference(request_id).get(**ONCE)
+        self._tell_time(snapshot)
+        if not snapshot.exists:
+            raise TaskNotFound(request_id)
+        return snapshot, rows.task(snapshot.to_dict())
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def _attempted(self, attempt: Callable[[], Any]) -> Any:
+        """Try a change until nobody gets in its way. :raises StoreUnavailable: somebody always does."""
+        for number in range(TRIES):
+            with self._calls():
+                try:
+                    return attempt()
+                except Exception as error:
+                    if not refused(error):
+                        raise
+            time.sleep(dice.uniform(0, min(0.2, 0.002 * 2.0 ** min(number, 8))))
+        raise StoreUnavailable("the task store cannot be used right now: too many write the same task at once")
+
+    def _changed(
+        self,
+        request_id: str,
+        change: Change,
+        deliveries: Sequence[Owed] | Owing,
+        before_commit: Callable[[Any, Task], None] | None = None,
+    ) -> Outcome:
+        """Apply a change. ``before_commit`` may add to the batch, or refuse."""
+
+        def attempt() -> Outcome:
+            snapshot, before = self._read(request_id)
+            batch = self._firestore.client.batch()
+            if before_commit is not None:
+                before_commit(batch, before)
+            outcome = change.apply(before, self.now())
+            if outcome.task is before and not outcome.events and outcome.checkpoint is None:
+                return outcome
+            self._write(batch, snapshot, before, outcome, deliveries)
+            batch.commit(**ONCE)
+            self._trim(before, outcome.task)
+            return outcome
+
+        outcome: Outcome = self._attempted(attempt)
+        self._committed(outcome)
+        return outcome
+
+    def _write(
+        self, batch: Any, snapshot: Any, before: Task, outcome: Outcome, deliveries: Sequence[Owed] | Owing
+    ) -> None:
+        task, reference = outcome.task, self._reference(before.request_id)
+        old, new = rows.task_values(before), rows.task_values(task)
+        changed = {name: value for name, value in new.items() if value != old[name]}
+        option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+        batch.update(reference, changed or {"seq": task.seq}, option=option)
+        if outcome.drop_result:
+            batch.delete(reference.collection("parts").document("result"))
+        if outcome.result is not None:
+            self._add_part(batch, reference, "result", rows.result_head(outcome.result), outcome.result.body)
+        if outcome.checkpoint is not None:
+            made = outcome.checkpoint
+            self._add_part(batch, reference, CHECKPOINT + made.key, json.dumps(made.head), made.body)
+        if outcome.drop_checkpoints:
+            for part in self._parts(reference):
+                if part.id.startswith(CHECKPOINT):
+                    batch.delete(part.reference)
+        self._add_history(batch, outcome, deliveries)
+
+    def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
+        reference = self._reference(outcome.task.request_id)
+        for event in outcome.events:
+            batch.set(reference.collection("events").document(rows.event_id(event.seq)), rows.event_values(event))
+        if outcome.owed is not None:
+            for owed in owed_by(outcome, deliveries):
+                self._add_delivery(batch, owed, outcome.task.request_id, outcome.owed.seq)
+
+    def _add_delivery(self, batch: Any, owed: Owed, request_id: str | None, seq: int) -> None:
+        now, number = self.now(), self._next_id()
+        batch.set(
+            self._collection(DELIVERIES).document(str(number)),
+            {
+                "id": number,
+                "sink": owed.sink,
+                "kind": owed.kind,
+                "request_id": request_id,
+                "seq": seq,
+                "payload": None if owed.payload is None else json.dumps(owed.payload),
+                "tries": 0,
+                "created_at": now,
+                "due_at": now,
+                "dead": False,
+                "error": None,
+                "worker": None,
+                "leased_until": None,
+            },
+        )
+
+    def _next_id(self) -> int:
+        """A number that rises with time, and that two processes hardly take at once: microseconds, and dice."""
+        with self._time_lock:
+            self._last_id = max(self._last_id + 1, time.time_ns() // 1000 * 1024 + dice.randrange(1024))
+            return self._last_id
+
+    # -- bodies --------------------------------------------------------------------------------------------------------
+
+    def _add_part(self, batch: Any, reference: Any, part: str, head: str | None, body: bytes) -> None:
+        """A body beside its task: in the commit itself where it is small, else in pieces that are there before it."""
+        document = reference.collection("parts").document(part)
+        if len(body) <= PIECE_BYTES:
+            batch.set(document, {"head": head, "body": body, "pieces": 0})
+            return
+        name = uuid.uuid4().hex  # of this try: another one's pieces are not mixed with them
+        pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
+        for begin in range(0, len(pieces), PIECES_PER_COMMIT):
+            chunk = self._firestore.client.batch()
+            for number in range(begin, min(begin + PIECES_PER_COMMIT, len(pieces))):
+                piece = reference.collection("pieces").document(f"{name}-{number:05d}")
+                chunk.set(piece, {"body": pieces[number]})
+            chunk.commit(retry=None, timeout=ONCE["timeout"] * 5)
+        batch.set(document, {"head": head, "body": None, "pieces": len(pieces), "name": name})
+
+    def _parts(self, reference: Any) -> list[Any]:
+        """The snapshots of a task's parts, without their bodies."""
+        return list(reference.collection("parts").select(["head"]).stream(**ONCE))
+
+    def _load_part(self, request_id: str, part: str) -> tuple[str, bytes] | None:
+        """The head and the body of a part."""
+        reference = self._reference(request_id)
+        snapshot = reference.collection("parts").document(part).get(**ONCE)
+        if not snapshot.exists:
+            return None
+        found = snapshot.to_dict()
+        if not found["pieces"]:
+            return found["head"], found["body"]
+        collection = reference.collection("pieces")
+        body = b"".join(
+            collection.document(f"{found['name']}-{number:05d}").get(**ONCE).to_dict()["body"]
+            for number in range(found["pieces"])
+        )
+        return found["head"], body
+
+    # -- erasing -------------------------------------------------------------------------------------------------------
+
+    def _trim(self, before: Task, task: Task) -> None:
+        over = task.seq - self._max_events
+        if over <= 0 or over // TRIM_EVERY == (before.seq - self._max_events) // TRIM_EVERY:
+            return
+        events = self._reference(task.request_id).collection("events").where(filter=field("seq", "<=", over))
+        self._erase([snapshot.reference for snapshot in events.select(["seq"]).stream(**ONCE)])
+
+    def _erase(self, references: Sequence[Any]) -> None:
+        for begin in range(0, len(references), MOST_WRITES):
+            batch = bulk_batch(self._firestore.client)
+            for reference in references[begin : begin + MOST_WRITES]:
+                batch.delete(reference)
+            batch.commit(**ONCE)
+
+    def _erase_task(self, request_id: str) -> None:
+        """The task's document goes first: without it the rest is nobody's."""
+        reference = self._reference(request_id)
+        self._erase([reference])
+        owed = self._collection(DELIVERIES).where(filter=field("request_id", "==", request_id))
+        rest = [reference.collection(name).select([]) for name in ("events", "parts", "pieces")]
+        for query in (*rest, owed.select([])):
+            self._erase([snapshot.reference for snapshot in query.stream(**ONCE)])

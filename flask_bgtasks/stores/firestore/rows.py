@@ -1,0 +1,147 @@
+"""Between Firestore's documents and the model: pure conversions. Structures are JSON texts, times native timestamps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, made_of
+from ..base import CHECKPOINT, Delivery
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+MICROSECOND = timedelta(microseconds=1)
+
+EVENT_WIDTH = 10  # digits of an event's id, which sorts as its number
+
+
+def moment(value: Any) -> datetime | None:
+    """A stored time, without the type that the SDK gives it."""
+    if value is None:
+        return None
+    span: timedelta = value - EPOCH
+    return EPOCH + span
+
+
+def task_values(task: Task) -> dict[str, Any]:
+    """All fields of a task's document."""
+    values = dict(task.__dict__)
+    values["kind"] = task.kind.value
+    values["status"] = task.status.value
+    values["on_interrupt"] = task.on_interrupt.value
+    values["expires_after"] = task.expires_after // MICROSECOND
+    values["progress"] = None if task.progress is None else _progress_text(task.progress)
+    if task.error_message is not None:
+        values["error_message"] = task.error_message.encode("utf-8", "replace").decode()
+    values["seen"] = task.seen_at is not None
+    values["erase_at"] = None if task.expire_at is None else task.expire_at + task.expires_after
+    return values
+
+
+_OURS = frozenset({"seen", "erase_at", "order"})
+"""Fields that are kept for queries, and are no part of a task."""
+
+_TIMES = (
+    "created_at",
+    "updated_at",
+    "started_at",
+    "completed_at",
+    "place",
+    "expire_at",
+    "lease_until",
+    "cancel_requested_at",
+    "seen_at",
+)
+
+
+def task(found: Mapping[str, Any]) -> Task:
+    """A task's document."""
+    fields = {name: value for name, value in found.items() if name not in _OURS}
+    for name in _TIMES:
+        fields[name] = moment(fields[name])
+    fields["kind"] = Kind(fields["kind"])
+    fields["status"] = Status(fields["status"])
+    fields["on_interrupt"] = OnInterrupt(fields["on_interrupt"])
+    fields["expires_after"] = timedelta(microseconds=fields["expires_after"])
+    fields["progress"] = None if fields["progress"] is None else _progress(fields["progress"])
+    return made_of(fields)
+
+
+def _progress_text(progress: Progress) -> str:
+    return json.dumps(
+        [
+            progress.updated_at.isoformat(),
+            progress.attempt,
+            progress.percentage,
+            progress.step,
+            progress.step_number,
+            progress.total_steps,
+            progress.details,
+            progress.eta_seconds,
+        ]
+    )
+
+
+def _progress(text: str) -> Progress:
+    at, *rest = json.loads(text)
+    return Progress(datetime.fromisoformat(at), *rest)
+
+
+def event_id(seq: int) -> str:
+    """The name of an event's document."""
+    return f"{seq:0{EVENT_WIDTH}d}"
+
+
+def event_values(event: Event) -> dict[str, Any]:
+    """The fields of an event's document."""
+    return {
+        "seq": event.seq,
+        "type": event.type.value,
+        "at": event.at,
+        "attempt": event.attempt,
+        "data": json.dumps(event.data) if event.data else "{}",
+    }
+
+
+def event(found: Mapping[str, Any]) -> Event:
+    """An event's document."""
+    at = moment(found["at"])
+    assert at is not None
+    return Event(found["seq"], EventType(found["type"]), at, found["attempt"], json.loads(found["data"]))
+
+
+def result_head(result: Result) -> str:
+    """What of a result is kept beside its body."""
+    return json.dumps([result.status_code, result.content_type, result.headers])
+
+
+def result(head: str, body: bytes) -> Result:
+    """A stored result."""
+    status_code, content_type, headers = json.loads(head)
+    return Result(body, status_code, content_type, tuple((name, value) for name, value in headers))
+
+
+def checkpoint(part: str, head: str, body: bytes) -> Checkpoint:
+    """A stored checkpoint."""
+    return Checkpoint(part.removeprefix(CHECKPOINT), json.loads(head), body)
+
+
+def delivery(found: Mapping[str, Any]) -> Delivery:
+    """A delivery's document."""
+    created_at, due_at = moment(found["created_at"]), moment(found["due_at"])
+    assert created_at is not None
+    assert due_at is not None
+    return Delivery(
+        id=found["id"],
+        sink=found["sink"],
+        kind=found["kind"],
+        request_id=found["request_id"],
+        seq=found["seq"],
+        payload=None if found["payload"] is None else json.loads(found["payload"]),
+        tries=found["tries"],
+        created_at=created_at,
+        due_at=due_at,
+        dead=found["dead"],
+        error=found["error"],
+    )

@@ -1,0 +1,417 @@
+"""The Firestore store: each operation of the protocol in a few calls, and one commit where something changes."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ...changes import Change, Claim, Outcome, accepted
+from ...errors import (
+    AtCapacity,
+    ConfigurationError,
+    IdempotencyConflict,
+    OwnerQueueFull,
+    QueueFull,
+    StoreUnavailable,
+    TransitionRefused,
+)
+from ...firestore.client import ONCE, field
+from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
+from ..base import (
+    CHECKPOINT,
+    Attempt,
+    Created,
+    Limits,
+    Owed,
+    Owing,
+    Page,
+    Stats,
+    TaskQuery,
+    average,
+    owed_by,
+)
+from . import rows
+from .database import DELIVERIES, NAMES, SCOPES, TASKS
+from .outbox import FirestoreOutbox
+
+SCANNED = 500
+"""Tasks that are looked at for those that may begin, where names or queues are asked for."""
+
+GET_AT_ONCE = 100
+
+
+class FirestoreStore(FirestoreOutbox):
+    """``BGTASKS_STORE = "firestore://project"`` or ``"firestore://project/database"``.
+
+    :param firestore: the way to the database.
+    :param clock: the store's time, for tests; None for Firestore's own.
+    :param max_events: rows of history kept per task.
+    """
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def create(
+        self,
+        task: Task,
+        *,
+        input: Mapping[str, Any],
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
+    ) -> Created:
+        body = json.dumps(input).encode("ascii")
+        reference = self._reference(task.request_id)
+
+        def attempt() -> Outcome | Task:
+            batch = self._firestore.client.batch()
+            now = self.now()
+            found = self._take_scope(batch, task, now)
+            if found is not None:
+                return found
+            outcome = accepted(task, now, turn=0 if limits is None else self._check_limits(task.owner, limits))
+            batch.create(reference, {**rows.task_values(outcome.task), "order": self._next_id()})
+            self._add_part(batch, reference, "input", None, body)
+            self._add_history(batch, outcome, owed_by(outcome, deliveries))
+            batch.commit(**ONCE)
+            return outcome
+
+        done = self._attempted(attempt)
+        if isinstance(done, Task):
+            return Created(done, replayed=True)
+        self._committed(done)
+        return Created(done.task)
+
+    def _take_scope(self, batch: Any, task: Task, now: datetime) -> Task | None:
+        """The task that has this task's idempotency scope; where none has it, the batch takes it."""
+        if task.idempotency_scope is None:
+            return None
+        reference = self._collection(SCOPES).document(_hashed(task.idempotency_scope))
+        snapshot = reference.get(**ONCE)
+        if not snapshot.exists:
+            batch.create(reference, {"request_id": task.request_id})
+            return None
+        holder = self._reference(snapshot.get("request_id")).get(**ONCE)
+        found = rows.task(holder.to_dict()) if holder.exists else None
+        if found is None or found.expired(now):
+            option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+            batch.update(reference, {"request_id": task.request_id}, option=option)
+            if found is not None:
+                batch.update(holder.reference, {"idempotency_scope": None})
+            return None
+        if found.fingerprint != task.fingerprint:
+            raise IdempotencyConflict(found.request_id)
+        return found
+
+    def _check_limits(self, owner: str | None, limits: Limits) -> int:
+        """How many of the owner wait. :raises LimitReached: too many do."""
+        waiting = self._collection(TASKS).where(filter=field("status", "==", Status.STARTED.value))
+        if _count(waiting.limit(limits.max_queued)) >= limits.max_queued:
+            raise QueueFull(limits.max_queued)
+        if owner is None:
+            return 0
+        most = limits.max_queued_per_owner
+        of_owner = _count(waiting.where(filter=field("owner", "==", owner)).limit(most))
+        if of_owner >= most:
+            raise OwnerQueueFull(most)
+        return of_owner
+
+    def get(self, request_id: str) -> Task:
+        with self._calls():
+            return self._read(request_id)[1]
+
+    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
+        return self._changed(request_id, change, deliveries)
+
+    def claim(
+        self,
+        request_id: str,
+        *,
+        worker: str,
+        lease: timedelta,
+        deliveries: Sequence[Owed] | Owing = (),
+        most_running: Mapping[str, int] = {},
+    ) -> Attempt:
+        def check(batch: Any, before: Task) -> None:
+            limit = most_running.get(before.name)
+            if limit is None or before.done:
+                return
+            turn = self._collection(NAMES).document(_hashed(before.name))
+            snapshot = turn.get(**ONCE)  # before the count: of two that count at once, one is refused its commit
+            running = [one for one in self._running(before.name) if one.request_id != request_id]
+            if len(running) >= limit:
+                raise AtCapacity(request_id, status=before.status.value, name=before.name, limit=limit)
+            if snapshot.exists:
+                option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+                batch.update(turn, {"turn": (snapshot.to_dict() or {}).get("turn", 0) + 1}, option=option)
+            else:
+                batch.create(turn, {"turn": 1})
+
+        outcome = self._changed(request_id, Claim(worker, lease), deliveries, check)
+        return Attempt(outcome.task, self.load_input(request_id))
+
+    def _running(self, name: str) -> list[Task]:
+        now = self.now()
+        query = self._collection(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
+        found = [rows.task(one.to_dict()) for one in query.where(filter=field("name", "==", name)).stream(**ONCE)]
+        return [task for task in found if task.held and task.lease_until is not None and task.lease_until > now]
+
+    def load_input(self, request_id: str) -> Mapping[str, Any]:
+        with self._calls():
+            found = self._load_part(request_id, "input")
+            if found is None:
+                self._read(request_id)
+                raise StoreUnavailable(f"the input of task {request_id} is not there")
+        loaded: Mapping[str, Any] = json.loads(found[1])
+        return loaded
+
+    def load_result(self, request_id: str) -> Result | None:
+        with self._calls():
+            found = self._load_part(request_id, "result")
+            if found is None:
+                self._read(request_id)
+                return None
+        return rows.result(*found)
+
+    def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
+        with self._calls():
+            made = {}
+            for part in self._parts(self._reference(request_id)):
+                found = self._load_part(request_id, part.id) if part.id.startswith(CHECKPOINT) else None
+                if found is not None:
+                    stored = rows.checkpoint(part.id, *found)
+                    made[stored.key] = stored
+            return made
+
+    def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
+        with self._calls():
+            history = self._reference(request_id).collection("events").where(filter=field("seq", ">", after))
+            found = [rows.event(one.to_dict()) for one in history.order_by("seq").limit(limit).stream(**ONCE)]
+            if not found:
+                self._read(request_id)
+            return found
+
+    # -- many tasks ----------------------------------------------------------------------------------------------------
+
+    def find(self, query: TaskQuery) -> Page:
+        after = _read_cursor(query.cursor)
+        with self._calls():
+            page: list[Task] = []
+            for task in self._candidates(query, after):
+                if not _fits(task, query):
+                    continue
+                if len(page) == query.limit:
+                    return Page(page, _write_cursor(page[-1]) if page else None)
+                page.append(task)
+        return Page(page)
+
+    def _candidates(self, query: TaskQuery, after: tuple[datetime, str] | None) -> Iterator[Task]:
+        """Tasks, newest first, that may fit: by what there is an index for."""
+        if query.ids is not None:
+            references = [self._reference(request_id) for request_id in query.ids]
+            found = self._firestore.client.get_all(references, **ONCE) if references else ()
+            tasks = [rows.task(one.to_dict()) for one in found if one.exists]
+            tasks.sort(key=_place, reverse=True)
+            yield from (task for task in tasks if after is None or _place(task) < after)
+            return
+        asked = self._collection(TASKS)
+        if query.idempotency_scope is not None:
+            asked = asked.where(filter=field("idempotency_scope", "==", query.idempotency_scope))
+        elif query.owner is not None:
+            asked = asked.where(filter=field("owner", "==", query.owner))
+        asked = asked.order_by("created_at", direction="DESCENDING").order_by("request_id", direction="DESCENDING")
+        if after is not None:
+            asked = asked.start_after({"created_at": after[0], "request_id": after[1]})
+        for snapshot in asked.stream(**ONCE):
+            yield rows.task(snapshot.to_dict())
+
+    def versions(self, request_ids: Collection[str]) -> dict[str, int]:
+        ids, found = list(request_ids), {}
+        with self._calls():
+            for begin in range(0, len(ids), GET_AT_ONCE):
+                references = [self._reference(request_id) for request_id in ids[begin : begin + GET_AT_ONCE]]
+                for snapshot in self._firestore.client.get_all(references, field_paths=["seq"], **ONCE):
+                    if snapshot.exists:
+                        found[snapshot.id] = snapshot.get("seq")
+        return found
+
+    def change_token(self) -> Hashable | None:
+        """There is none: a reader asks for the versions of what it follows."""
+        return None
+
+    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
+        with self._calls():
+            task = self._read(request_id)[1]
+            if not task.done:
+                raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
+            batch = self._firestore.client.batch()
+            batch.delete(self._reference(request_id))
+            for owed in deliveries:
+                self._add_delivery(batch, owed, None, 0)
+            batch.commit(**ONCE)
+            self._forget(task)
+
+    def purge(self, *, limit: int = 100) -> int:
+        with self._calls():
+            over = self._collection(TASKS).where(filter=field("erase_at", "<=", self.now()))
+            found = [rows.task(one.to_dict()) for one in over.order_by("erase_at").limit(limit).stream(**ONCE)]
+            for task in found:
+                self._forget(task)
+        return len(found)
+
+    def _forget(self, task: Task) -> None:
+        self._erase_task(task.request_id)
+        if task.idempotency_scope is not None:
+            self._erase([self._collection(SCOPES).document(_hashed(task.idempotency_scope))])
+
+    # -- who runs what -------------------------------------------------------------------------------------------------
+
+    def runnable(
+        self,
+        *,
+        limit: int,
+        names: Collection[str] | None = None,
+        queues: Collection[str] | None = None,
+        most_running: Mapping[str, int] = {},
+    ) -> list[Task]:
+        tasks = self._collection(TASKS)
+        with self._calls():
+            full = {name for name, most in most_running.items() if len(self._running(name)) >= most}
+            begun = tasks.where(filter=field("status", "==", Status.PROCESSING.value))
+            begun = begun.where(filter=field("lease_until", "<=", self.now())).order_by("lease_until")
+            waiting = (
+                tasks.where(filter=field("status", "==", Status.STARTED.value)).order_by("place").order_by("order")
+            )
+            found: list[Task] = []
+            for query, has_begun in ((begun, True), (waiting, False)):
+                for snapshot in query.limit(SCANNED).stream(**ONCE):
+                    if len(found) == limit:
+                        return found
+                    task = rows.task(snapshot.to_dict())
+                    tracked = task.kind is Kind.TRACKED
+                    named = names is None or task.name in names or (tracked and has_begun)
+                    if named and (has_begun or not tracked) and (queues is None or task.queue in queues):
+                        found += [task] if task.name not in full else []
+            return found
+
+    def workers(self) -> list[str]:
+        with self._calls():
+            now, names = self.now(), set()
+            held = self._collection(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
+            for snapshot in held.where(filter=field("lease_until", ">", now)).stream(**ONCE):
+                names.add(snapshot.get("worker"))
+            leased = self._collection(DELIVERIES).where(filter=field("worker", ">", ""))
+            for snapshot in leased.select(["worker"]).stream(**ONCE):
+                names.add(snapshot.get("worker"))
+        return sorted(name for name in names if name is not None)
+
+    def expire_leases(self, worker: str) -> int:
+        expired = 0
+        with self._calls():
+            now = self.now()
+            held = self._collection(TASKS).where(filter=field("worker", "==", worker))
+            for snapshot in held.stream(**ONCE):
+                task = rows.task(snapshot.to_dict())
+                if task.held and task.lease_until is not None and task.lease_until > now:
+                    option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+                    snapshot.reference.update({"lease_until": now}, option=option, **ONCE)
+                    expired += 1
+            for snapshot in self._collection(DELIVERIES).where(filter=field("worker", "==", worker)).stream(**ONCE):
+                self._update_if_there(snapshot.reference, {"worker": None, "leased_until": None})
+        return expired
+
+    def stats(self) -> Stats:
+        with self._calls():
+            tasks, letters = self._collection(TASKS), self._collection(DELIVERIES)
+            by_status = {}
+            for status in Status:
+                count = _count(tasks.where(filter=field("status", "==", status.value)))
+                if count:
+                    by_status[status.value] = count
+            waiting = tasks.where(filter=field("status", "==", Status.STARTED.value))
+            oldest = [one.get("created_at") for one in waiting.order_by("created_at").limit(1).stream(**ONCE)]
+            return Stats(
+                by_status=by_status,
+                oldest_waiting=rows.moment(oldest[0]) if oldest else None,
+                deliveries_owed=_count(letters.where(filter=field("dead", "==", False))),
+                deliveries_dead=_count(letters.where(filter=field("dead", "==", True))),
+            )
+
+    # -- durations -----------------------------------------------------------------------------------------------------
+
+    def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
+        reference = self._collection(NAMES).document(f"{_hashed(name)}-durations")
+
+        def attempt() -> None:
+            snapshot = reference.get(**ONCE)
+            known = _durations(snapshot)
+            for step, value in seconds.items():
+                known[step] = average(known.get(step), value)
+            text = json.dumps([[step, mean.runs, mean.seconds] for step, mean in known.items()])
+            if snapshot.exists:
+                option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+                reference.update({"steps": text}, option=option, **ONCE)
+            else:
+                reference.create({"steps": text}, **ONCE)
+
+        self._attempted(attempt)
+
+    def load_durations(self, name: str) -> dict[str, StepHistory]:
+        with self._calls():
+            return _durations(self._collection(NAMES).document(f"{_hashed(name)}-durations").get(**ONCE))
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        try:
+            with self._calls():
+                self._tell_time(self._collection(NAMES).document("time").get(**ONCE))
+        except StoreUnavailable as error:
+            raise ConfigurationError(f"BGTASKS_STORE: {error}") from error
+
+    def close(self) -> None:
+        self._firestore.close()
+
+
+def _count(query: Any) -> int:
+    return int(query.count().get(**ONCE)[0][0].value)
+
+
+def _durations(snapshot: Any) -> dict[str, StepHistory]:
+    found = json.loads(snapshot.get("steps")) if snapshot.exists else []
+    return {step: StepHistory(runs, seconds) for step, runs, seconds in found}
+
+
+def _hashed(text: str) -> str:
+    """A document's name for any text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _fits(task: Task, query: TaskQuery) -> bool:
+    return (
+        (query.owner is None or task.owner == query.owner)
+        and (query.statuses is None or task.status in query.statuses)
+        and (query.seen is None or (task.seen_at is not None) == query.seen)
+        and (query.idempotency_scope is None or task.idempotency_scope == query.idempotency_scope)
+        and (query.name is None or task.name == query.name)
+    )
+
+
+def _place(task: Task) -> tuple[datetime, str]:
+    return task.created_at, task.request_id
+
+
+def _write_cursor(task: Task) -> str:
+    return base64.urlsafe_b64encode(f"{task.created_at.isoformat()}|{task.request_id}".encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    try:
+        at, _, request_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode().partition("|")
+        return datetime.fromisoformat(at), request_id
+    except ValueError as error:
+        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error
