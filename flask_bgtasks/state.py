@@ -99,7 +99,10 @@ class AppState:
             fingerprint=fingerprint,
         )
         limits = Limits(self.settings.max_queued, self.settings.max_queued_per_owner) if run else None
-        created = self.store.create(task, input=input, deliveries=self.deliveries.owed, limits=limits)
+        reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
+        created = self.store.create(
+            task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
+        )
         if run and not created.replayed:
             self.hand_over(created.task)
         return created

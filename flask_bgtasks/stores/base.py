@@ -157,12 +157,14 @@ class Store(ABC):
         input: Mapping[str, Any],
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
+        reserved: timedelta | None = None,
     ) -> Created:
         """Store a new task, its first event and what is owed for it. When it returns, the task survives a power cut.
 
         :param task: in status ``started``, ``seq`` 0; its ``created_at`` and ``updated_at`` are set by the store.
         :param input: what to run it with, JSON.
         :param limits: refuse when as many wait already; None for no limit.
+        :param reserved: for who creates it and runs it where it stands: so long :meth:`runnable` does not give it away.
         :returns: the stored task; or the one that has the same ``idempotency_scope`` and ``fingerprint`` already.
         :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
         :raises QueueFull: as many tasks wait as the limit allows.

@@ -71,6 +71,7 @@ class MemoryStore(Store):
         input: Mapping[str, Any],
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
+        reserved: timedelta | None = None,
     ) -> Created:
         text = json.dumps(input)
         with self._lock:
@@ -78,7 +79,7 @@ class MemoryStore(Store):
             found = self._by_scope(task, now)
             if found is not None:
                 return Created(found, replayed=True)
-            outcome = accepted(task, now, turn=self._check_limits(task.owner, limits))
+            outcome = accepted(task, now, turn=self._check_limits(task.owner, limits), reserved=reserved)
             self._inputs[task.request_id] = text
             if task.idempotency_scope is not None:
                 self._scopes[task.idempotency_scope] = task.request_id
@@ -249,7 +250,11 @@ class MemoryStore(Store):
                 and task.name not in full
             ]
             begun = [task for task in fitting if task.status is Status.PROCESSING and _ran_out(task, now)]
-            waiting = [task for task in fitting if task.status is Status.STARTED and task.kind is not Kind.TRACKED]
+            waiting = [
+                task
+                for task in fitting
+                if task.status is Status.STARTED and task.kind is not Kind.TRACKED and _ran_out(task, now)
+            ]
         begun.sort(key=lambda task: task.lease_until or now)
         waiting.sort(key=lambda task: task.place or task.created_at)
         return [*begun, *waiting][:limit]

@@ -100,14 +100,14 @@ def work(key, value):
     """One checkpointed step: what a checkpoint runs."""
     who = (current_task.request_id, key, current_task.attempt, os.getpid())
     note("steps.log", "begin", *who)
+    if LUCK.random() < 0.3:
+        current_task.emit(f"{key} ")
     if (FOLDER / "hold").exists() and key == "S3" and current_task.attempt == 1:
         while not (FOLDER / "go").exists():
             time.sleep(0.01)
     time.sleep(0 if CALM else LUCK.uniform(0.002, 0.06))
     if not CALM and LUCK.random() < 0.01:
         raise RuntimeError(f"{key} failed by chance")
-    if LUCK.random() < 0.3:
-        current_task.emit(f"{key} ")
     note("steps.log", "end", *who)
     return value
 

@@ -221,3 +221,29 @@ def test_dead_letters_are_listed_and_replayed_by_commands(make):
     assert refused.exit_code == 2
     assert replayed.output.startswith("1 deliveries are owed again")
     assert everything.exit_code == 0
+
+
+def test_what_a_request_runs_itself_is_not_taken_from_it(make, monkeypatch):
+    app, other = make(), make()
+    threads = []
+    store, create = app.state.store, app.state.store.create
+
+    def create_and_look(*args, **kwargs):
+        made = create(*args, **kwargs)
+        assert other.state.lifecycle.recovery.look() == 0  # in the moment before the request claims it
+        return made
+
+    monkeypatch.setattr(store, "create", create_and_look)
+    for each in (app, other):
+        bgtasks = each.state.extension
+
+        @each.post("/plain")
+        @bgtasks.background(name="plain", respond="prefer")
+        def plain():
+            threads.append(threading.current_thread())
+            return "answered", 200, {"X-Own": "kept"}
+
+    response = app.test_client().post("/plain")
+
+    assert (response.status_code, response.headers["X-Own"]) == (200, "kept")
+    assert threads == [threading.current_thread()]

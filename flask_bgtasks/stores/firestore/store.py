@@ -61,6 +61,7 @@ class FirestoreStore(FirestoreOutbox):
         input: Mapping[str, Any],
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
+        reserved: timedelta | None = None,
     ) -> Created:
         body = json.dumps(input).encode("ascii")
         reference = self._reference(task.request_id)
@@ -71,7 +72,8 @@ class FirestoreStore(FirestoreOutbox):
             found = self._take_scope(batch, task, now)
             if found is not None:
                 return found
-            outcome = accepted(task, now, turn=0 if limits is None else self._check_limits(task.owner, limits))
+            turn = 0 if limits is None else self._check_limits(task.owner, limits)
+            outcome = accepted(task, now, turn=turn, reserved=reserved)
             batch.create(reference, {**rows.task_values(outcome.task), "order": self._next_id()})
             self._add_part(batch, reference, "input", None, body)
             self._add_history(batch, outcome, owed_by(outcome, deliveries))
@@ -280,7 +282,8 @@ class FirestoreStore(FirestoreOutbox):
         with self._calls():
             full = {name for name, most in most_running.items() if len(self._running(name)) >= most}
             begun = tasks.where(filter=field("status", "==", Status.PROCESSING.value))
-            begun = begun.where(filter=field("lease_until", "<=", self.now())).order_by("lease_until")
+            now = self.now()
+            begun = begun.where(filter=field("lease_until", "<=", now)).order_by("lease_until")
             waiting = (
                 tasks.where(filter=field("status", "==", Status.STARTED.value)).order_by("place").order_by("order")
             )
@@ -291,6 +294,8 @@ class FirestoreStore(FirestoreOutbox):
                         return found
                     task = rows.task(snapshot.to_dict())
                     tracked = task.kind is Kind.TRACKED
+                    if task.lease_until is not None and task.lease_until > now:
+                        continue  # reserved by who has created it
                     named = names is None or task.name in names or (tracked and has_begun)
                     if named and (has_begun or not tracked) and (queues is None or task.queue in queues):
                         found += [task] if task.name not in full else []

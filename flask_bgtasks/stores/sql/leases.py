@@ -93,7 +93,8 @@ def _begun(names: Names | None, queues: Names | None, full: Names) -> sa.Select[
 
 
 def _waiting(names: Names | None, queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
-    statement = sa.select(tasks).where(tasks.c.status == STARTED, tasks.c.kind != TRACKED)
+    free = sa.or_(tasks.c.lease_until.is_(None), tasks.c.lease_until <= _given("now"))
+    statement = sa.select(tasks).where(tasks.c.status == STARTED, tasks.c.kind != TRACKED, free)
     if names is not None:
         statement = statement.where(tasks.c.name.in_(names))
     return _limited(statement, queues, full).order_by(tasks.c.place)

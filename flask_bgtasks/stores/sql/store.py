@@ -71,6 +71,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         input: Mapping[str, Any],
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
+        reserved: timedelta | None = None,
     ) -> Created:
         body = rows.dumps(input).encode("ascii")
 
@@ -80,7 +81,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
             if found is not None:
                 return found
             turn = 0 if limits is None else self._check_limits(connection, task.owner, limits)
-            outcome = accepted(task, now, turn=turn)
+            outcome = accepted(task, now, turn=turn, reserved=reserved)
             number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
             connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
             self._insert_history(connection, number, outcome, deliveries, now)
