@@ -1,6 +1,7 @@
 """`make bench`: the library beside its peers, in one run on one machine, as a table with the aims.
 
-python -m tests.benchmarks [--only update,submit,throughput,latency,polls,stored,survival] [--peers celery,…|none] \
+python -m tests.benchmarks [--only update,submit,throughput,latency,polls,stored,survival,mirror] \
+    [--peers celery,…|none] \
     [--rounds N] [--json FILE]
 """
 
@@ -10,8 +11,10 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import aims, harness, load, polls, servers, stored, survival
+from . import aims, harness, load, mirrored, polls, servers, stored, survival
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 
@@ -141,7 +144,7 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{peer: (f"peers.{peer}_peer", {}) for peer in PEERS},
 }
 
-ONLY = ("update", "submit", "throughput", "latency", "polls", "stored", "survival")
+ONLY = ("update", "submit", "throughput", "latency", "polls", "stored", "survival", "mirror")
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -241,6 +244,35 @@ def _show_survival(folder: Path, redis: str | None, peers: Sequence[str]) -> dic
         _say(f"   {name:<15}{fate!s:<100} {survival.KINDS[name].note}{verdict}".rstrip())
     rows = {name: {**dataclasses.asdict(fate), "note": survival.KINDS[name].note} for name, fate in fates.items()}
     return {"key": "survival", "title": title, "unit": "s", "rows": rows}
+
+
+def _show_mirror(folder: Path) -> dict[str, Any]:
+    """Run many tasks with the Firestore mirror and without, one run after the other, and print it."""
+    title = f"8  {mirrored.TASKS} tasks at once, {mirrored.UPDATES} reports a second each, for {mirrored.SECONDS:g} s"
+    aim = aims.of("mirror", "with / without")
+    assert aim is not None
+    _say(f"\n{title}: Firestore mirror")
+    rows: dict[str, Any] = {}
+    try:
+        for name in ("without", "with"):
+            with contextlib.ExitStack() as stack:
+                place = folder / name
+                place.mkdir(parents=True)
+                host = stack.enter_context(servers.firestore(place)) if name == "with" else ""
+                command = [sys.executable, "-m", f"{__package__}.mirrored", str(place)]
+                environ = {**os.environ, "FIRESTORE_EMULATOR_HOST": host}
+                done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200, check=True)
+                rows[name] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (servers.ServerFailed, subprocess.SubprocessError, OSError) as failure:
+        _say(f"   not measured: {failure}")
+        return {"key": "mirror", "title": title, "unit": "s", "rows": rows}
+    ratio = rows["with"]["task_seconds"] / rows["without"]["task_seconds"]
+    seconds = ", ".join(f"{name} {rows[name]['task_seconds']:.3f} s" for name in ("without", "with"))
+    _say(f"   a task takes: {seconds}: {ratio:.4f} ×   aim: {aim}: {_verdict(aim.met(ratio))}")
+    found = rows["with"]
+    _say(f"   writes of a progress document: {found['writes']:.1f}, at least {found['least_gap']:.2f} s apart")
+    _say(f"   final states right: {found['right']} of {mirrored.TASKS}")
+    return {"key": "mirror", "title": title, "unit": "s", "rows": rows}
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -372,6 +404,8 @@ def main() -> None:
             done.append(_show_stored(folder / "stored", asked.rounds))
         if "survival" in asked.only:
             more.append(_show_survival(folder / "survival", redis, asked.peers))
+        if "mirror" in asked.only:
+            more.append(_show_mirror(folder / "mirror"))
         _say(f"\n{time.monotonic() - begun:.0f} s; median and min – max of the rounds, which were taken in turn. "
              "ours / it: the median of the rounds' own ratios.")  # fmt: skip
         if asked.json is not None:

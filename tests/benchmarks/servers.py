@@ -35,6 +35,25 @@ def redis(folder: Path) -> Iterator[str]:
         yield f"redis://{HOST}:{port}"
 
 
+@contextlib.contextmanager
+def firestore(folder: Path) -> Iterator[str]:
+    """The official Firestore emulator; its host and port."""
+    jar = Path("/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator/cloud-firestore-emulator.jar")
+    java = shutil.which("java")
+    if java is None or not jar.is_file():
+        raise ServerFailed("the Firestore emulator is not installed (tests/backends/install.sh firestore)")
+    port = free_port()
+    command = [
+        java,
+        "-XX:+UseSerialGC",
+        "-cp",
+        str(jar),
+        "com.google.cloud.datastore.emulator.firestore.CloudFirestore",
+    ]
+    with _running([*command, "start", f"--host={HOST}", f"--port={port}"], folder / "emulator.log", port=port):
+        yield f"{HOST}:{port}"
+
+
 @dataclass(frozen=True)
 class Gunicorn:
     """A running gunicorn."""

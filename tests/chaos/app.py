@@ -87,7 +87,11 @@ class MovedClockStore:
 app = Flask(__name__, instance_path=os.environ["CHAOS_STORE"])
 bgtasks = BackgroundTasks()
 bgtasks.register(FlakySink())
-bgtasks.register(MovedClockStore())
+store = {}
+if os.environ.get("CHAOS_FIRESTORE"):
+    store["store"] = f"firestore://{os.environ['CHAOS_FIRESTORE']}"
+else:
+    bgtasks.register(MovedClockStore())
 patient = {"retries": 8, "backoff": Backoff(first=0.05, longest=0.3), "max_attempts": 60}
 
 
@@ -163,4 +167,5 @@ bgtasks.init_app(
     lease_seconds=float(os.environ.get("CHAOS_LEASE", "3")),
     shutdown_grace=1,
     max_queued_per_owner=10_000,
+    **store,
 )

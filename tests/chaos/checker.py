@@ -1,11 +1,10 @@
 """Reads what is left after a run, and says what contradicts the promises. Knows nothing of the library's code.
 
-Reads the SQLite file, the app's own logs (what was done, what the sink was told) and the driver's journal (what was
-accepted), and gives a list of sentences: empty if all is well.
+Reads what the store holds, the app's own logs (what was done, what the sink was told) and the driver's journal (what
+was accepted), and gives a list of sentences: empty if all is well.
 """
 
 import json
-import sqlite3
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,38 +13,28 @@ LIFECYCLE = ("accepted", "started", "retrying", "released", "cancel_requested", 
 OUTSIDE = ("accepted", "cancel_requested", "reopened")  # events that belong to no attempt
 
 
-def check(store, folder, accepted):
+def check(left, folder, accepted):
     """All violations.
 
-    :param store: the SQLite file.
+    :param left: what the store holds, as :mod:`tests.chaos.remains` reads it.
     :param folder: where `steps.log` and `sink.log` are.
     :param accepted: the journal: from the client's key to the ids that it was answered.
     """
-    db = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
-    tasks = {
-        row[0]: row[1:] for row in db.execute("SELECT request_id, number, status, attempt, seq FROM bgtasks_tasks")
-    }
-    histories = defaultdict(list)
-    for number, seq, kind, attempt, data in db.execute(
-        "SELECT task, seq, type, attempt, data FROM bgtasks_events ORDER BY task, seq"
-    ):
-        histories[number].append((seq, kind, attempt, json.loads(data)))
-    found = list(_of_clients(accepted, tasks))
-    for request_id, (number, status, attempt, seq) in tasks.items():
-        history = histories[number]
+    found = list(_of_clients(accepted, left.tasks))
+    for request_id, (status, attempt, seq) in left.tasks.items():
+        history = left.histories[request_id]
         of_task = (
             *_of_ends(history, status, seq),
             *_of_attempts(history, attempt),
             *_of_progress(history),
-            *_of_results(db, number, status),
+            *_of_results(left, request_id, status),
         )
         found += [f"task {request_id}: {sentence}" for sentence in of_task]
-    ids = {row[0]: request_id for request_id, row in tasks.items()}
-    stored = {ids[number]: _stored(history) for number, history in histories.items() if number in ids}
+    histories = {request_id: left.histories[request_id] for request_id in left.tasks}
+    stored = {request_id: _stored(history) for request_id, history in histories.items()}
     found += _of_steps(stored, _lines(folder, "steps.log"))
-    found += _of_sink({ids[n]: h for n, h in histories.items() if n in ids}, _lines(folder, "sink.log"))
-    found += _of_outbox(db)
-    db.close()
+    found += _of_sink(histories, _lines(folder, "sink.log"))
+    found += _of_outbox(left.owed)
     return found
 
 
@@ -99,20 +88,17 @@ def _of_progress(history):
         shown = max(shown, percentage or 0.0)
 
 
-def _of_results(db, number, status):
+def _of_results(left, request_id, status):
     if status != "completed":
         return
-    parts = dict(db.execute("SELECT part, body FROM bgtasks_payloads WHERE task = ?", (number,)))
-    if "result" not in parts:
+    if request_id not in left.results:
         yield "it is completed, and has no result"
         return
-    asked, answered = json.loads(json.loads(parts["input"])["text"])["n"], json.loads(parts["result"])
+    asked, answered = json.loads(left.inputs[request_id]["text"])["n"], left.results[request_id]
     if answered != {"n": asked, "values": [asked + place for place in range(1, 6 + asked % 4)]}:
         yield f"its result is not what its steps returned: {answered}"
-    for part in parts:
-        if part.startswith("checkpoint:"):
-            yield "it is completed, and its checkpoints are kept"
-            break
+    if request_id in left.checkpoints:
+        yield "it is completed, and its checkpoints are kept"
 
 
 def _stored(history):
@@ -154,6 +140,6 @@ def _of_sink(histories, lines):
             yield f"task {request_id}: the sink was never told of the events {missing}"
 
 
-def _of_outbox(db):
-    for request_id, seq, dead, error in db.execute("SELECT request_id, seq, dead, error FROM bgtasks_deliveries"):
+def _of_outbox(owed):
+    for request_id, seq, dead, error in owed:
         yield f"task {request_id}: event {seq} is {'a dead letter' if dead else 'still owed'} ({error})"

@@ -23,6 +23,7 @@ from pathlib import Path
 import httpx
 
 from tests.chaos.checker import check
+from tests.chaos.remains import of_firestore, of_sqlite
 from tests.system.gunicorn_server import ROOT, free_port
 
 DISK_MIB = 256
@@ -52,7 +53,7 @@ class Run:
     :param external: whether only the worker processes run tasks, and the web processes none.
     """
 
-    def __init__(self, folder, *, seed=None, rate=6.0, external=False, workers=2):
+    def __init__(self, folder, *, seed=None, rate=6.0, external=False, workers=2, firestore=None):
         self.folder = Path(folder)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.luck = random.Random(self.seed)
@@ -61,6 +62,7 @@ class Run:
         self.accepted = defaultdict(list)
         self.injuries, self.answers = Counter(), Counter()
         self.external = external
+        self.firestore = firestore  # a client of the emulator, where the store is there
         self.names = ["web", *(f"worker {n}" for n in range(workers))]
         self.processes, self.frozen = {}, set()
         self.furthest_clock = self.clock = 0.0
@@ -91,10 +93,13 @@ class Run:
                 self.over.set()
                 self._stop_all()
             self.figures = self._figures()
-            violations = check(self.store, self.folder, self.accepted)
+            violations = check(self._remains(), self.folder, self.accepted)
             if violations:  # the disk goes with the run
                 shutil.copytree(self.store.parent, self.folder / "evidence")
             return violations
+
+    def _remains(self):
+        return of_sqlite(self.store) if self.firestore is None else of_firestore(self.firestore)
 
     def summary(self):
         """One line."""
@@ -124,16 +129,13 @@ class Run:
         return False
 
     def _settled(self):
-        with contextlib.closing(sqlite3.connect(self.store, timeout=10)) as db:
-            waiting = "SELECT count(*) FROM bgtasks_tasks WHERE status IN ('started', 'processing')"
-            owed = "SELECT count(*) FROM bgtasks_deliveries WHERE dead = 0"
-            return not any(db.execute(sql).fetchone()[0] for sql in (waiting, owed))
+        return self._remains().settled
 
     def _figures(self):
-        with contextlib.closing(sqlite3.connect(self.store)) as db:
-            by_status = dict(db.execute("SELECT status, count(*) FROM bgtasks_tasks GROUP BY status").fetchall())
-            attempts, crashes = db.execute("SELECT max(attempt), sum(crashes) FROM bgtasks_tasks").fetchone()
-        return f"{sum(by_status.values())} tasks {by_status}, at most {attempts} attempts, {crashes} died"
+        left = self._remains()
+        by_status = Counter(status for status, _, _ in left.tasks.values())
+        attempts = max((attempt for _, attempt, _ in left.tasks.values()), default=0)
+        return f"{len(left.tasks)} tasks {dict(by_status)}, at most {attempts} attempts, {left.crashes} died"
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -155,6 +157,7 @@ class Run:
             "CHAOS_FOLDER": str(self.folder),
             "CHAOS_STORE": str(self.folder / "disk"),
             "CHAOS_RUNNER": runner,
+            "CHAOS_FIRESTORE": "" if self.firestore is None else self.firestore.project,
             "GUNICORN_CMD_ARGS": "",
         }
         command = [sys.executable, "-m", "flask", "--app", "tests.chaos.app", "bgtasks", "worker", "--workers", "4"]
@@ -235,11 +238,9 @@ class Run:
             "terminate twice": (3, self._terminate_twice),
             "reload": (5, self._reload),
             "freeze": (10, self._freeze),
-            "lock": (5, self._lock_store),
             "sink down": (4, self._sink_down),
-            "clock": (5, self._move_clock),
             "poison": (1, self._poison),
-            **({"disk full": (4, self._fill_disk)} if self.can_fill else {}),
+            **(self._of_sqlite() if self.firestore is None else {}),
         }
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -248,6 +249,10 @@ class Run:
             name = self.luck.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
             self.injuries[name] += 1
             kinds[name][1]()
+
+    def _of_sqlite(self):
+        full = {"disk full": (4, self._fill_disk)} if self.can_fill else {}
+        return {"lock": (5, self._lock_store), "clock": (5, self._move_clock), **full}
 
     def _some_worker(self):
         return self.processes[self.luck.choice([name for name in self.names if name != "web"])]

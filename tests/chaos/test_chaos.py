@@ -24,6 +24,22 @@ def test_whatever_dies_every_accepted_task_ends_once(tmp_path, external):
     assert run.kills >= 3, run.summary()
 
 
+@pytest.mark.slow
+def test_the_same_holds_where_firestore_is_the_store(tmp_path, firestore_project):
+    from google.cloud import firestore
+
+    client = firestore.Client(project=firestore_project)
+    run = Run(tmp_path / "run", rate=2.0, external=True, firestore=client)
+
+    violations = run.go(15)
+    client.close()
+
+    print(run.summary())
+    assert violations == [], run.summary()
+    assert run.tasks >= 10, run.summary()
+    assert run.kills >= 3, run.summary()
+
+
 @pytest.mark.soak
 def test_for_ten_minutes_whatever_dies_every_accepted_task_ends_once(tmp_path, capsys):
     run = Run(tmp_path / "run")

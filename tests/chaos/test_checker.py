@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from tests.chaos.checker import check
+from tests.chaos.remains import of_sqlite
 from tests.system.gunicorn_server import ROOT
 from tests.system.test_deaths import until
 
@@ -74,7 +75,7 @@ class Place:
         return [line.split() for line in (self.folder / name).read_text().splitlines()]
 
     def check(self, accepted):
-        return check(self.store, self.folder, accepted)
+        return check(of_sqlite(self.store), self.folder, accepted)
 
 
 @pytest.fixture(scope="module")
