@@ -166,3 +166,80 @@ def test_while_the_keys_cannot_be_had_it_is_503(client, google, project, monkeyp
 
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "5"
+
+
+class Accounts:
+    """Firebase's user service, as far as a revocation check asks it: one user."""
+
+    def __init__(self):
+        self.user = {"localId": "ada", "validSince": "0", "disabled": False}
+        accounts = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["Content-Length"]))
+                body = json.dumps({"users": [accounts.user]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def checked(google, project, monkeypatch):
+    """A client of an app that asks whether tokens were revoked, and the service that knows."""
+    from firebase_admin import _token_gen, auth, credentials
+    from google.auth.credentials import Credentials
+
+    class Static(Credentials):
+        def refresh(self, request):
+            self.token = "server"
+
+    class Server(credentials.Base):
+        def get_credential(self):
+            return Static()
+
+    monkeypatch.setattr(_token_gen, "ID_TOKEN_CERT_URI", google.url)
+    accounts = Accounts()
+    made = firebase_admin.initialize_app(Server(), {"projectId": project}, name=f"flask-bgtasks-{project}")
+    manager = auth._get_client(made)._user_manager
+    manager.base_url = f"http://127.0.0.1:{accounts.server.server_port}/v1/projects/{project}"
+    app, bgtasks = Flask("app"), BackgroundTasks()
+    bgtasks.register(FirebaseOwner(project=project, check_revoked=True))
+    bgtasks.init_app(app, store="memory://", runner="inline")
+
+    @app.post("/process")
+    @bgtasks.background
+    def process():
+        return {"done": True}
+
+    yield app.test_client(), accounts
+    app.extensions["bgtasks"].close(grace=1)
+    firebase_admin.delete_app(made)
+    accounts.server.shutdown()
+    accounts.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("user", "status", "reason"),
+    [
+        ({}, 202, ""),
+        ({"validSince": "99999999999"}, 401, "revoked"),
+        ({"disabled": True}, 401, "user disabled"),
+    ],
+)
+def test_a_token_that_was_revoked_is_refused_where_that_is_asked(checked, google, project, user, status, reason):
+    client, accounts = checked
+    accounts.user |= user
+
+    response = client.post("/process", headers=bearer(google.token(project)))
+
+    assert response.status_code == status
+    assert reason in response.text

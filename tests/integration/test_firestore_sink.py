@@ -507,6 +507,35 @@ def test_nothing_is_listed_across_owners_and_nobody_writes(ruled, who):
     assert ask("GET", "/anything/else", who) in refused
 
 
+@pytest.mark.parametrize("who", ["ada", "eve"])
+def test_the_rules_hold_for_the_sdk_too(ruled, firestore_project, who):
+    from google.api_core.exceptions import PermissionDenied
+
+    request_id, _ = ruled
+    client = firestore.Client(project=firestore_project)
+    # To the emulator it speaks as the server does ("Bearer owner"); here as a user.
+    as_server = [pair for pair in client._rpc_metadata if pair[0] != "authorization"]
+    client._rpc_metadata_internal = [*as_server, ("authorization", f"Bearer {token(who, firestore_project)}")]
+    task = client.collection("background_tasks").document(request_id)
+    once = {"retry": None, "timeout": 5}
+
+    if who == "ada":
+        assert task.get(**once).get("status") == "completed"
+        mine = client.collection("background_tasks").where(filter=firestore.FieldFilter("owner_uid", "==", "ada"))
+        assert [found.id for found in mine.stream(**once)] == [request_id]
+        assert len(list(task.collection("chunks").stream(**once))) == 1
+    else:
+        with pytest.raises(PermissionDenied):
+            task.get(**once)
+    with pytest.raises(PermissionDenied):
+        list(client.collection("background_tasks").stream(**once))
+    with pytest.raises(PermissionDenied):
+        task.update({"status": "failed"}, **once)
+    with pytest.raises(PermissionDenied):
+        task.delete(**once)
+    client.close()
+
+
 def test_the_indexes_can_be_deployed_as_they_are_printed(make):
     runner = make(firestore_tasks="jobs").test_cli_runner()
 
