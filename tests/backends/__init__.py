@@ -5,6 +5,7 @@ under ``CI=true`` they fail, so that a green CI has run them.
 """
 
 import os
+import socket
 from typing import NoReturn
 
 import pytest
@@ -15,3 +16,10 @@ def missing(what: str, mend: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI must not skip it: {mend}", pytrace=False)
     pytest.skip(f"{what} is missing: {mend}")
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

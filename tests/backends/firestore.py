@@ -4,6 +4,7 @@ Started with Java from the jar of Debian's package google-cloud-cli-firestore-em
 """
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -11,14 +12,13 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 import uuid
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.backends import missing
-from tests.system.gunicorn_server import free_port
+from tests.backends import free_port, missing
 
 JAR = Path("/usr/lib/google-cloud-sdk/platform/cloud-firestore-emulator/cloud-firestore-emulator.jar")
 START_SECONDS = 60
@@ -49,8 +49,9 @@ class Emulator:
 
     def _answers(self):
         try:
-            return httpx.get(self.url, timeout=1).status_code == 200
-        except httpx.HTTPError:
+            with urllib.request.urlopen(self.url, timeout=1) as answer:
+                return answer.status == 200
+        except OSError:
             return False
 
     def kill(self):
@@ -64,10 +65,12 @@ class Emulator:
         self.process.send_signal(signal.SIGCONT)
 
     def set_rules(self, project, text):
-        body = {"rules": {"files": [{"name": "firestore.rules", "content": text}]}}
-        answer = httpx.put(f"{self.url}/emulator/v1/projects/{project}:securityRules", json=body, timeout=10)
-        assert answer.status_code == 200, answer.text
-        assert answer.json().get("issues", []) == []  # a misspelt method is a warning, and denies everything
+        body = json.dumps({"rules": {"files": [{"name": "firestore.rules", "content": text}]}}).encode()
+        address = f"{self.url}/emulator/v1/projects/{project}:securityRules"
+        headers = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(address, body, headers, method="PUT")
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            assert json.load(answer).get("issues", []) == []  # a misspelt method is a warning, and denies everything
 
 
 def jar():

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,14 +11,10 @@ from pathlib import Path
 
 import httpx
 
+from tests.backends import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 40
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:
