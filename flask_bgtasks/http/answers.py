@@ -24,7 +24,8 @@ LOOK_SECONDS = 0.002
 """Polls that come within this time of a look at the store share it; what this process writes is seen at once.
 
 Each look lets go of Python's lock, and under load another thread takes it: that cost 13% of the rate of polls. A poll
-is at most this much behind what *another* process wrote, where streams may be 20 ms.
+is at most this much behind what *another* process wrote, where streams may be 20 ms; and behind this process's own
+commit only until the store has told its listeners of it.
 """
 
 
