@@ -71,8 +71,12 @@ class Run:
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
-    def go(self, seconds):
-        """Work and injure for so long, settle, and say what was violated."""
+    def go(self, seconds, *, kills=0, tasks=0):
+        """Work and injure for so long, settle, and say what was violated.
+
+        :param kills: go on until there were so many, whatever the dice say; as long again as ``seconds``, three times.
+        :param tasks: as ``kills``, of accepted tasks.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "clock").write_bytes(struct.pack("d", 0.0))
         with small_disk(self.folder / "disk") as self.can_fill:
@@ -83,7 +87,7 @@ class Run:
                 self._until(self._answers, 60, "the server does not answer")
                 for client in clients:
                     client.start()
-                self._injure_for(seconds)
+                self._injure_for(seconds, lambda: self.kills >= kills and self.tasks >= tasks)
                 self.over.set()
                 for client in clients:
                     client.join(60)
@@ -229,7 +233,7 @@ class Run:
 
     # -- injuries ------------------------------------------------------------------------------------------------------
 
-    def _injure_for(self, seconds):
+    def _injure_for(self, seconds, enough):
         kinds = {
             "kill worker": (30, self._kill_worker),
             "kill web worker": (16, self._kill_web_worker),
@@ -242,8 +246,8 @@ class Run:
             "poison": (1, self._poison),
             **(self._of_sqlite() if self.firestore is None else {}),
         }
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        begun = time.monotonic()
+        while (spent := time.monotonic() - begun) < seconds or (spent < 4 * seconds and not enough()):
             threading.Event().wait(self.luck.uniform(0.5, 2.0))
             self._tend()
             name = self.luck.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]

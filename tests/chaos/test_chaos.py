@@ -16,7 +16,7 @@ LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 def test_whatever_dies_every_accepted_task_ends_once(tmp_path, external):
     run = Run(tmp_path / "run", external=external)
 
-    violations = run.go(15)
+    violations = run.go(15, kills=3, tasks=30)
 
     print(run.summary())
     assert violations == [], run.summary()
@@ -31,7 +31,7 @@ def test_the_same_holds_where_firestore_is_the_store(tmp_path, firestore_project
     client = firestore.Client(project=firestore_project)
     run = Run(tmp_path / "run", rate=2.0, external=True, firestore=client)
 
-    violations = run.go(15)
+    violations = run.go(15, kills=3, tasks=10)
     client.close()
 
     print(run.summary())
