@@ -8,15 +8,18 @@ from __future__ import annotations
 from .backoff import Backoff
 from .checkpoints import checkpoint
 from .definitions import TaskOptions, UnknownTask
+from .devices import Device
 from .errors import (
     AlreadyClaimed,
     AtCapacity,
     BackgroundTasksError,
     ConfigurationError,
+    DeviceGone,
     IdempotencyConflict,
     LeaseLost,
     LimitReached,
     NotSerializable,
+    Overloaded,
     OwnerQueueFull,
     PayloadTooLarge,
     QueueFull,
@@ -38,7 +41,7 @@ from .extension import BackgroundTasks, TaskFunction
 from .handles import TaskHandle
 from .hookspecs import hookimpl
 from .model import Event, EventType, Progress, Result, Status, Task
-from .notifications import Notification
+from .notifications import Message, Notification
 from .pipeline import copy_current_task, current_task, step, track
 from .runners.base import Runner
 from .stores.base import Store
@@ -51,13 +54,17 @@ __all__ = [
     "BackgroundTasksError",
     "Backoff",
     "ConfigurationError",
+    "Device",
+    "DeviceGone",
     "Event",
     "EventType",
     "IdempotencyConflict",
     "LeaseLost",
     "LimitReached",
+    "Message",
     "NotSerializable",
     "Notification",
+    "Overloaded",
     "OwnerQueueFull",
     "PayloadTooLarge",
     "Progress",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from werkzeug.http import parse_date
 
 dice = random.SystemRandom()
 """Not the module's own numbers: two children of one fork would throw the same, and a test that seeds those for itself
@@ -38,3 +42,20 @@ class Backoff:
     def wait(self, tries: int) -> float:
         """Seconds to wait after so many failed tries."""
         return dice.uniform(0, self.ceiling(tries))
+
+
+def retry_after_seconds(value: Any) -> float | None:
+    """The seconds that a ``Retry-After`` asks to wait: a number of them or a date (RFC 9110, section 10.2.3).
+
+    :param value: the header's text; or a number or a time, as exceptions carry it. None where it is none of these.
+    """
+    if isinstance(value, str):
+        if value.strip().isdigit():
+            return float(value)
+        value = parse_date(value)
+    if isinstance(value, datetime):
+        at = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+        return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    return None

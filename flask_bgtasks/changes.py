@@ -324,6 +324,7 @@ class Reopen:
             cancel_requested_at=None,
             seen_at=None,
             seen_via=None,
+            told_at=None,
         )
         return Outcome(reopened, (event,), event, drop_result=True)
 
@@ -342,6 +343,30 @@ class MarkSeen:
         if task.seen_at is not None:
             return Outcome(task)
         return Outcome(task.evolve(seen_at=now, seen_via=self.via))
+
+
+@dataclass(frozen=True, slots=True)
+class MarkTold:
+    """The outcome was written into a live stream. Like a sighting no event, and of a task that has ended only."""
+
+    seq: int
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if not task.done or task.seq != self.seq or task.told_at is not None:
+            return Outcome(task)
+        return Outcome(task.evolve(told_at=now))
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """Its owner wants no notification of this task, or wants them again. Leaves no event."""
+
+    muted: bool
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if self.muted == (task.muted_at is not None):
+            return Outcome(task)
+        return Outcome(task.evolve(muted_at=now if self.muted else None))
 
 
 def progress_data(progress: Progress) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Union
 from .backoff import Backoff
 from .errors import BackgroundTasksError, ConfigurationError
 from .model import HIGHEST_PRIORITY, Kind
-from .notifications import Notify
+from .notifications import Notify, checked
 from .plan import Expected
 
 Respond = Literal["async", "prefer", "hold"]
@@ -34,7 +34,7 @@ class TaskOptions:
     :param validate: called in the request before anything is stored; aborts, or returns a response, to refuse it.
     :param steps: the names of the top-level steps in order, or ``(name, weight)`` pairs.
     :param total_steps: how many top-level steps there are, where their names are not known.
-    :param notify: the notification when the task is completed; see :data:`~flask_bgtasks.notifications.Notify`.
+    :param notify: the notification when the task ends; see :data:`~flask_bgtasks.notifications.Notify`.
     :param retries: how often an attempt that failed is followed by another one.
     :param retry_on: the exceptions for which it is. By default any, but for an HTTP error that the client has to mend
         (4xx other than 408, 425 and 429).
@@ -74,8 +74,10 @@ class TaskOptions:
             raise ConfigurationError(f"{label}: respond={self.respond!r}; one of {', '.join(RESPONDS)} is wanted")
         if self.validate is not None and not callable(self.validate):
             raise ConfigurationError(f"{label}: validate={self.validate!r} cannot be called; give a function")
-        if self.notify is not None and not isinstance(self.notify, str) and not callable(self.notify):
-            raise ConfigurationError(f"{label}: notify={self.notify!r}; a text or a function is wanted")
+        try:
+            checked(self.notify)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{label}: {error}") from None
         if isinstance(self.steps, str):
             raise ConfigurationError(f"{label}: steps={self.steps!r}; a list of names is wanted, e.g. ['Outline']")
         steps = self.expected_steps(label)

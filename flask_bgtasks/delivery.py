@@ -8,10 +8,10 @@ happens, and in which thread, is the lanes' (:mod:`.lanes`).
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -20,16 +20,18 @@ from flask import Flask
 from . import notifications, processes, signals
 from .backoff import Backoff
 from .changes import Outcome
-from .errors import RetryLater, TaskNotFound, Undeliverable
+from .devices import Device
+from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
-from .lanes import Lane
+from .lanes import Lane, Reply
 from .model import Event, Progress, Task
-from .notifications import Notification, Notify
+from .notifications import Message, Notification
+from .notifying import Held, Notifier, Rules
 from .plugins import Plugins
 from .stores.base import Delivery, Owed, Settlement, Store
 
 if TYPE_CHECKING:
-    NotifyOf = Callable[[str], Notify]
+    from .notifying import NotifyOf
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -42,6 +44,10 @@ BACKOFF = Backoff(first=FIRST_RETRY_SECONDS, longest=300.0)
 EVENT = "event"
 ERASED = "erased"
 NOTIFICATION = "notification"
+PUSH = "push"  # a message that came of a notification
+MESSAGE = "message"  # one that came of an event
+
+DEFAULT_RULES = Rules()
 
 
 def backoff(tries: int) -> float:
@@ -53,13 +59,16 @@ class Deliveries:
     """The lanes of one app in this process, and what is owed to whom.
 
     :param notify_of: the ``notify`` option of a task by its name.
+    :param rules: when notifications are sent.
     """
 
-    def __init__(self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf) -> None:
+    def __init__(
+        self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: Rules = DEFAULT_RULES
+    ) -> None:
         self._app = weakref.ref(app)
         self._store = store
         self._plugins = plugins
-        self._notify_of = notify_of
+        self._notifier = Notifier(store, plugins, notify_of=notify_of, rules=rules)
         self._lanes: dict[str, Lane] = {}
         self.refresh()
         after_fork_in_child(self._reset)
@@ -74,9 +83,11 @@ class Deliveries:
         self._progress_to = self._plugins.implementing("bgtasks_task_progress")
         self._notify_by = self._plugins.implementing("bgtasks_send_notification")
         self._erased_by = self._plugins.implementing("bgtasks_task_erased")
-        for name in (*self._events_to, *self._progress_to, *self._notify_by, *self._erased_by):
+        messages = self._plugins.implementing("bgtasks_deliver_message")
+        for name in (*self._events_to, *self._progress_to, *self._notify_by, *self._erased_by, *messages):
             if name not in self._lanes:
-                self._lanes[name] = Lane(self, name)
+                concurrency = getattr(self._plugins.get(name), "concurrency", 1)
+                self._lanes[name] = Lane(self, name, concurrency=concurrency)
         self._for_event = tuple(Owed(name, EVENT) for name in self._events_to)
 
     def owed(self, outcome: Outcome) -> Sequence[Owed]:
@@ -84,9 +95,11 @@ class Deliveries:
         task, event = outcome.task, outcome.owed
         if not self._notify_by or event is None or not event.type.terminal:
             return self._for_event
-        if not notifications.owed_for(task.status, self._notify_of(task.name)):
+        delay = self._notifier.delay(task.name, task.status)
+        if delay is None:
             return self._for_event
-        return (*self._for_event, *(Owed(sink, NOTIFICATION) for sink in self._notify_by))
+        told = (Owed(sink, NOTIFICATION, channel=NOTIFICATION, delay=delay) for sink in self._notify_by)
+        return (*self._for_event, *told)
 
     def erasure(self, request_id: str) -> Sequence[Owed]:
         """What the end of a task's record owes: to have it erased by everyone who keeps something of it."""
@@ -94,15 +107,9 @@ class Deliveries:
 
     def send(self, notification: Notification) -> int:
         """Owe a notification that stands for itself (``send_push``) to every sink that can send; how many those are."""
-        payload = {
-            "title": notification.title,
-            "body": notification.body,
-            "user_token": notification.user_token,
-            "owner": notification.owner,
-            "data": dict(notification.data),
-        }
+        payload = notifications.as_document(notification)
         for sink in self._notify_by:
-            self._store.owe(Owed(sink, NOTIFICATION, payload), request_id=notification.request_id)
+            self._store.owe(Owed(sink, NOTIFICATION, payload, NOTIFICATION), request_id=notification.request_id)
             self._lanes[sink].wake()
         return len(self._notify_by)
 
@@ -134,34 +141,44 @@ class Deliveries:
         """What this sink is owed now, at most so many."""
         return self._store.due_deliveries(sink, worker=processes.me(), lease=LEASE, limit=limit)
 
-    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> bool:
-        """Try once, and settle; whether the sink answered, be it that it refuses.
+    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> Reply:
+        """Try once, and settle.
 
         :param longest_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
         """
-        app, answered = self._app(), True
+        app = self._app()
         if app is None:
-            return True
+            return Reply()
+        reply = Reply()
         with app.app_context():
             try:
-                if delivery.kind == NOTIFICATION:
-                    self._send_notification(app, delivery)
-                elif delivery.kind == ERASED:
-                    self._plugins.only(delivery.sink, "bgtasks_task_erased")(**(delivery.payload or {}))
-                else:
-                    self._tell(delivery)
+                settlement = self._made(app, delivery)
+            except DeviceGone as gone:
+                log.info("sink %r: a device is gone and is forgotten: %s", delivery.sink, gone)
+                self._store.forget_device(gone.device_id)
                 settlement = Settlement()
             except Exception as error:
-                answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
+                reply = _reply(error)
                 settlement = self._settlement(delivery, error, longest_wait)
+                if settlement.dead:
+                    self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
         self._store.settle_delivery(delivery, settlement)
-        return answered
+        if settlement.owes and delivery.sink in self._lanes:
+            self._lanes[delivery.sink].wake()
+        return reply
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
         """Settle what was taken and is not tried now: the sink is out of reach."""
         due_at = self._store.now() + timedelta(seconds=seconds)
         for delivery in deliveries:
             self._store.settle_delivery(delivery, Settlement(due_at=due_at, error="the sink is out of reach"))
+
+    def out_of_reach(self, sink: str, error: str | None) -> None:
+        """Tell whoever watches over the app."""
+        app = self._app()
+        if app is not None:
+            with app.app_context():
+                self._trouble(f"sink {sink!r} is out of reach", error or "it does not answer")
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
         """Hand a sink the newest progress; what it raises is logged, the next value follows."""
@@ -170,14 +187,79 @@ class Deliveries:
             return
         with app.app_context():
             try:
-                self._plugins.only(sink, "bgtasks_task_progress")(task=task, progress=progress)
+                hook = self._plugins.only(sink, "bgtasks_task_progress")
+                hook(task=task, progress=progress, load_devices=lambda: self._devices_of(task))
             except Exception:
                 log.exception("sink %r failed to take progress of task %s", sink, task.request_id)
 
-    def _tell(self, delivery: Delivery) -> None:
+    # -- one delivery ------------------------------------------------------------------------------------------------
+
+    def _made(self, app: Flask, delivery: Delivery) -> Settlement:
+        """Make one delivery, of whatever kind."""
+        if delivery.kind == EVENT:
+            return self._tell(delivery)
+        if delivery.kind == NOTIFICATION:
+            return self._notify(app, delivery)
+        if delivery.kind == PUSH:
+            return self._push(app, delivery)
+        payload = delivery.payload or {}
+        if delivery.kind == MESSAGE:
+            message = Message(delivery.channel, payload, request_id=delivery.request_id, tries=delivery.tries)
+            self._plugins.only(delivery.sink, "bgtasks_deliver_message")(message=message)
+        elif delivery.kind == ERASED:
+            self._plugins.only(delivery.sink, "bgtasks_task_erased")(**payload)
+        else:
+            raise Undeliverable(f"a delivery of kind {delivery.kind!r}, which this version does not know")
+        return Settlement()
+
+    def _tell(self, delivery: Delivery) -> Settlement:
         task, event = self._task_and_event(delivery)
-        load_result = functools.partial(self._store.load_result, task.request_id)
-        self._plugins.only(delivery.sink, "bgtasks_task_event")(task=task, event=event, load_result=load_result)
+        returned = self._plugins.only(delivery.sink, "bgtasks_task_event")(
+            task=task,
+            event=event,
+            load_result=functools.partial(self._store.load_result, task.request_id),
+            load_devices=lambda: list(self._store.devices(request_id=task.request_id)),
+        )
+        messages = _messages(returned) or ()
+        return Settlement(owes=[Owed(delivery.sink, MESSAGE, dict(m.payload), m.channel) for m in messages])
+
+    def _notify(self, app: Flask, delivery: Delivery) -> Settlement:
+        decided = self._notifier.decide(delivery)
+        if isinstance(decided, Held):
+            return Settlement(due_at=decided.until)
+        if decided is None:
+            return Settlement()
+        notification = decided
+        hook = self._plugins.only(delivery.sink, "bgtasks_send_notification")
+        with self._signalled(app, delivery.sink, notification) as sent:
+            returned = hook(notification=notification, load_devices=lambda: self._notifier.devices(notification))
+            messages = _messages(returned)
+            if messages is not None:  # it has several addressees, or none
+                sent.discard()
+        document = notifications.as_document(notification)
+        owes = [
+            Owed(delivery.sink, PUSH, {"message": dict(message.payload), "notification": document}, message.channel)
+            for message in messages or ()
+        ]
+        return Settlement(owes=owes)
+
+    def _push(self, app: Flask, delivery: Delivery) -> Settlement:
+        gate = self._notifier.gate(delivery)
+        if isinstance(gate, Held):
+            return Settlement(due_at=gate.until)
+        if gate:
+            payload = delivery.payload or {}
+            notification = notifications.of_document(payload["notification"], delivery.request_id)
+            message = Message(
+                delivery.channel,
+                payload["message"],
+                request_id=delivery.request_id,
+                notification=notification,
+                tries=delivery.tries,
+            )
+            with self._signalled(app, delivery.sink, notification, message):
+                self._plugins.only(delivery.sink, "bgtasks_deliver_message")(message=message)
+        return Settlement()
 
     def _task_and_event(self, delivery: Delivery) -> tuple[Task, Event]:
         if delivery.request_id is None:
@@ -191,53 +273,32 @@ class Deliveries:
             raise Undeliverable(f"event {delivery.seq} of task {delivery.request_id} is no longer kept")
         return task, events[0]
 
-    def _send_notification(self, app: Flask, delivery: Delivery) -> None:
-        notification = self._notification(delivery)
-        if notification is None:
-            return
-        sink = delivery.sink
+    def _devices_of(self, task: Task) -> list[Device]:
+        """Those of a task, and those of its owner."""
+        owners = () if task.owner is None else self._store.devices(owner=task.owner)
+        return [*self._store.devices(request_id=task.request_id), *owners]
+
+    @contextmanager
+    def _signalled(
+        self, app: Flask, sink: str, notification: Notification, message: Message | None = None
+    ) -> Iterator[_Sent]:
+        """Send the signal of what becomes of a notification in the block."""
+        sent = _Sent()
+        about = {"notification": notification, "sink": sink, "message": message}
         try:
-            self._plugins.only(sink, "bgtasks_send_notification")(notification=notification)
+            yield sent
         except Exception as error:
-            signals.send(
-                signals.notification_failed,
-                app,
-                notification=notification,
-                sink=sink,
-                error=error,
-                final=isinstance(error, Undeliverable),
-            )
+            final = isinstance(error, Undeliverable)
+            signals.send(signals.notification_failed, app, error=error, final=final, **about)
             raise
-        signals.send(signals.notification_sent, app, notification=notification, sink=sink)
+        if sent.counts:
+            signals.send(signals.notification_sent, app, **about)
 
-    def _notification(self, delivery: Delivery) -> Notification | None:
-        if delivery.payload is not None:
-            return Notification(request_id=delivery.request_id, **delivery.payload)
-        task, _ = self._task_and_event(delivery)
-        if task.seq != delivery.seq:
-            return None  # opened again since: the next outcome brings its own
-        result = self._store.load_result(task.request_id)
-        data = None
-        if result is not None and "json" in result.content_type:
-            try:
-                data = json.loads(result.body)
-            except ValueError:
-                data = None
+    def _trouble(self, subject: str, text: str) -> None:
         try:
-            made = notifications.for_task(task, self._notify_of(task.name), data)
-        except Exception as error:
-            raise Undeliverable(f"notify= of task {task.name!r} failed: {type(error).__name__}: {error}") from error
-        return made and self._shaped(task, made)
-
-    def _shaped(self, task: Task, notification: Notification) -> Notification | None:
-        try:
-            opinion = self._plugins.hook.bgtasks_prepare_notification(task=task, notification=notification)
+            self._plugins.hook.bgtasks_trouble(subject=subject, text=text)
         except Exception:
-            log.exception("a plugin failed to prepare the notification of task %s", task.request_id)
-            return notification
-        if opinion is False:
-            return None
-        return opinion if isinstance(opinion, Notification) else notification
+            log.exception("a plugin failed to take note of trouble: %s", subject)
 
     def _settlement(self, delivery: Delivery, error: Exception, longest_wait: float | None) -> Settlement:
         what = f"{type(error).__name__}: {error}"
@@ -266,3 +327,25 @@ class Deliveries:
                 return delivery.created_at
             return task.expire_at or self._store.now() + task.expires_after
         return delivery.created_at + timedelta(days=7)
+
+
+class _Sent:
+    """Whether what was done in a block counts as sent."""
+
+    def __init__(self) -> None:
+        self.counts = True
+
+    def discard(self) -> None:
+        self.counts = False
+
+
+def _messages(returned: Sequence[Iterable[Message]]) -> list[Message] | None:
+    """What a plugin's hook returned: its messages, None where it has done everything itself."""
+    return list(returned[0]) if returned else None
+
+
+def _reply(error: Exception) -> Reply:
+    """What an error says about the sink."""
+    rest = error.after if isinstance(error, Overloaded) and error.after else 0.0
+    answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
+    return Reply(answered, rest, f"{type(error).__name__}: {error}")

@@ -198,6 +198,24 @@ class Undeliverable(BackgroundTasksError):
     """A sink raises this for what can never succeed: the delivery ends as a dead letter at once."""
 
 
+class DeviceGone(Undeliverable):
+    """A sink raises this for an address that is no longer anybody's: the device is forgotten, no letter is kept.
+
+    :param device_id: the :attr:`~flask_bgtasks.devices.Device.id`.
+    """
+
+    def __init__(self, message: str, *, device_id: str) -> None:
+        super().__init__(message)
+        self.device_id = device_id
+
+
+class Overloaded(RetryLater):
+    """A sink raises this when its service wants nothing for ``after`` seconds: all that it is owed waits so long."""
+
+    def __init__(self, message: str, *, after: float) -> None:
+        super().__init__(message, after=after)
+
+
 class TaskTimeout(BackgroundTasksError, TimeoutError):
     """An attempt took longer than the task's ``timeout``; what ``retry_on`` is compared with then."""
 

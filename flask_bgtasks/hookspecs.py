@@ -7,7 +7,7 @@ takes only the arguments that it wants.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import click
     from flask import Flask, Request
 
+    from .devices import Device
     from .model import Event, Progress, Result, Task
-    from .notifications import Notification
+    from .notifications import Message, Notification
     from .runners.base import Pick, Runner
     from .settings import Settings
     from .stores.base import Store
@@ -29,12 +30,19 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def bgtasks_task_event(task: Task, event: Event, load_result: Callable[[], Result | None]) -> None:
+def bgtasks_task_event(
+    task: Task, event: Event, load_result: Callable[[], Result | None], load_devices: Callable[[], list[Device]]
+) -> Iterable[Message] | None:
     """A task changed. In order per task, at least once, on the plugin's own thread, in the app's context.
 
-    ``task`` is as it stands now, which may be later than ``event``; ``load_result()`` reads what it answered. May be
-    slow: it delays this plugin only. Raise :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is
-    retried with backoff; :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once.
+    ``task`` is as it stands now, which may be later than ``event``; ``load_result()`` reads what it answered,
+    ``load_devices()`` which devices are registered for this task alone (Live Activities). May be slow: it delays this
+    plugin only. Raise :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is retried with
+    backoff; :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once;
+    :class:`~flask_bgtasks.Overloaded` has everything wait that this plugin is owed.
+
+    A plugin that has several addressees returns a :class:`~flask_bgtasks.Message` for each: they are stored in place of
+    this delivery, and given to :func:`bgtasks_deliver_message` one by one, so that one that fails holds up no other.
     """
 
 
@@ -48,18 +56,48 @@ def bgtasks_task_erased(request_id: str) -> None:
 
 
 @hookspec
-def bgtasks_task_progress(task: Task, progress: Progress) -> None:
+def bgtasks_task_progress(task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
     """A running task's newest progress. Values may be skipped; never goes back, never comes after the end.
 
-    On the plugin's own thread, in the app's context. What is raised is logged and forgotten: the next value follows.
+    ``load_devices()`` reads the devices that are registered for this task alone, and its owner's. On the plugin's own
+    thread, in the app's context. What is raised is logged and forgotten: the next value follows.
     """
 
 
 @hookspec
-def bgtasks_send_notification(notification: Notification) -> None:
-    """Send this to the user's device. At least once, on the plugin's own thread, in the app's context.
+def bgtasks_send_notification(
+    notification: Notification, load_devices: Callable[[], list[Device]]
+) -> Iterable[Message] | None:
+    """Send this to the user. At least once, on the plugin's own thread, in the app's context.
 
-    Exceptions as in :func:`bgtasks_task_event`.
+    ``load_devices()`` reads its owner's devices and the one of the request's ``user_token``, each once. Exceptions and
+    what is returned as in :func:`bgtasks_task_event`. Not called where the owner's preferences are against it.
+    """
+
+
+@hookspec
+def bgtasks_deliver_message(message: Message) -> None:
+    """Send a message that this plugin made of an event or a notification. At least once, in order for each channel.
+
+    On one of the plugin's threads (its ``concurrency``, 1 if it has no such attribute), in the app's context.
+    Exceptions as in :func:`bgtasks_task_event`; and :class:`~flask_bgtasks.DeviceGone` has a device forgotten.
+    """
+
+
+@hookspec
+def bgtasks_trouble(subject: str, text: str) -> None:
+    """Something needs the developer: a delivery ended as a dead letter, or a sink is out of reach.
+
+    ``subject`` names it, the same for what is the same. On the thread of the sink in question: be quick. What is raised
+    is logged.
+    """
+
+
+@hookspec
+def bgtasks_check(settings: Settings, token: str | None) -> Iterable[tuple[str, str | None]] | None:
+    """For ``flask bgtasks doctor``: what was looked at, each with what is wrong and how to mend it, None if nothing.
+
+    ``token`` is the address that a test message may go to (never to be shown: a dry run), None for no such test.
     """
 
 

@@ -1,4 +1,4 @@
-"""One thread for each sink: when it is given what, and how it is left alone while it is out of reach.
+"""One lane for each sink: when it is given what, how much at once, and how it is left alone while it is out of reach.
 
 Deliveries of a task come in order; progress is latest-wins and never stored: a mailbox with one place per task. A sink
 that hangs holds up its own lane only. Knows no store: it asks and settles through what it is given.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from .backoff import Backoff, dice
@@ -27,6 +29,9 @@ QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
 """How much a lane takes at once: more while it is quick, less when it is slow, so that it never holds what it will not
 come to within its lease, and another process would make as well."""
 
+LONGEST_SECONDS = 30.0
+"""After which a lane begins nothing more of what it took, half of its lease: the rest is looked for again."""
+
 IN_A_ROW = 3
 """Deliveries that fail one after the other, after which the sink itself is taken to be out of reach."""
 
@@ -36,24 +41,41 @@ PAUSES = Backoff(first=1.0, longest=LONGEST_PAUSE)
 not stormed, and is noticed within seconds when it is back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a delivery went.
+
+    :param answered: whether the sink's service answered, be it that it refuses.
+    :param rest: seconds for which it asks for nothing more at all.
+    :param error: what went wrong.
+    """
+
+    answered: bool = True
+    rest: float = 0.0
+    error: str | None = None
+
+
 class Deliverer(Protocol):
     """What a lane asks and tells."""
 
     def due(self, sink: str, limit: int) -> Sequence[Delivery]:
         """What this sink is owed now, at most so many."""
 
-    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> bool:
-        """Try once, and settle; whether the sink answered."""
+    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> Reply:
+        """Try once, and settle."""
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
         """Settle what was taken and is not tried now."""
+
+    def out_of_reach(self, sink: str, error: str | None) -> None:
+        """The sink's service does not answer any more."""
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
         """Hand a sink the newest progress."""
 
 
 class Outage:
-    """Whether a sink seems out of reach, and until when it is left alone. Of one thread."""
+    """Whether a sink seems out of reach, and until when it is left alone."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -69,10 +91,11 @@ class Outage:
         """Seconds until the next try, 0 if it may be now."""
         return max(0.0, self._until - time.monotonic())
 
-    def note(self, answered: bool) -> None:
+    def note(self, reply: Reply) -> None:
         """How a delivery went."""
-        if answered:
-            self._failures, self._until = 0, 0.0
+        if reply.answered:
+            self._failures = 0
+            self._until = time.monotonic() + reply.rest if reply.rest else 0.0
             return
         self._failures += 1
         if self.down:
@@ -81,16 +104,22 @@ class Outage:
 
 
 class Lane:
-    """One sink's thread, made on first need. Deliveries and progress of a task pass through it in order."""
+    """One sink's thread, made on first need. Deliveries and progress of a task pass through it in order.
 
-    def __init__(self, deliveries: Deliverer, sink: str) -> None:
+    :param concurrency: how many deliveries are made at once. Those that are taken together are never of one task and
+        channel, so that their order does not matter.
+    """
+
+    def __init__(self, deliveries: Deliverer, sink: str, *, concurrency: int = 1) -> None:
         self._deliveries = deliveries
         self._sink = sink
-        # _lock protects _progress, _thread and _stopped; _woken wakes the thread.
+        self._concurrency = concurrency
+        # _lock protects _progress, _thread, _stopped and, while several threads deliver, _outage and what is left to
+        # deliver; never held during a delivery. _woken wakes the thread.
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._progress: dict[str, tuple[Task, Progress]] = {}
-        self._share = FEWEST  # how much is taken at once; this and the next are the lane's thread's
+        self._share = FEWEST  # how much is taken at once
         self._outage = Outage()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -140,30 +169,55 @@ class Lane:
                 self._woken.wait(min(LOOK_SECONDS * dice.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
 
     def _deliver_due(self) -> bool:
-        outage = self._outage
-        if outage.left:
+        if self._outage.left:
             return False
-        share = 1 if outage.down else self._share
+        share = 1 if self._outage.down else self._share
         begun, due = time.monotonic(), self._deliveries.due(self._sink, share)
-        for place, delivery in enumerate(due, 1):
-            answered = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if outage.down else None)
-            before = outage.down
-            outage.note(answered)
-            if outage.down and not before:
-                log.warning(
-                    "sink %r is out of reach: it is tried now and then, and what it is owed is kept", self._sink
-                )
-            if outage.down:
-                self._deliveries.put_off(due[place:], outage.left)
-                return False
-            if before:
-                log.info("sink %r is back", self._sink)
+        left = deque(due)
+        helpers = [
+            threading.Thread(target=self._deliver, args=(left, begun), name=f"bgtasks-sink-{self._sink}", daemon=True)
+            for _ in range(min(self._concurrency, len(due)) - 1)
+        ]
+        for helper in helpers:
+            helper.start()
+        self._deliver(left, begun)
+        for helper in helpers:
+            helper.join()
         took = time.monotonic() - begun
+        if left:
+            self._deliveries.put_off(left, self._outage.left)
+        if self._outage.left:
+            self._share = FEWEST  # who comes back after a rest does not come with everything at once
+            return False
         if took < QUICK_SECONDS and len(due) == self._share:
             self._share = min(MOST, self._share * 2)
         elif took > SLOW_SECONDS:
             self._share = max(FEWEST, self._share // 4)
         return bool(due)
+
+    def _deliver(self, left: deque[Delivery], begun: float) -> None:
+        """Make deliveries as long as there are any, and the sink is not to be left alone. Of several threads."""
+        while True:
+            with self._lock:
+                if not left or self._outage.left or time.monotonic() - begun > LONGEST_SECONDS:
+                    return
+                delivery, down = left.popleft(), self._outage.down
+            try:
+                reply = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if down else None)
+            except Exception as error:  # the outbox itself: the delivery's lease runs out
+                log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
+                reply = Reply(error=str(error))
+            with self._lock:
+                before = self._outage.down
+                self._outage.note(reply)
+                after = self._outage.down
+            if after and not before:
+                log.warning(
+                    "sink %r is out of reach: it is tried now and then, and what it is owed is kept", self._sink
+                )
+                self._deliveries.out_of_reach(self._sink, reply.error)
+            elif before and not after:
+                log.info("sink %r is back", self._sink)
 
     def _tell_progress(self) -> bool:
         told = False

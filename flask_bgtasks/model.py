@@ -191,6 +191,8 @@ class Task:
     cancel_requested_at: datetime | None = None
     seen_at: datetime | None = None
     seen_via: str | None = None
+    told_at: datetime | None = None  # the outcome went into a live stream: nobody says that it was looked at
+    muted_at: datetime | None = None  # its owner wants no notification of it
     user_token: str | None = None
     idempotency_scope: str | None = None
     fingerprint: str | None = None

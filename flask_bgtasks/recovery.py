@@ -12,9 +12,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from . import processes
 from .backoff import dice
+from .devices import UNSEEN_DAYS
 from .errors import BackgroundTasksError, ShuttingDown
 from .forks import after_fork_in_child
 from .picking import Picker
@@ -127,7 +129,7 @@ class Recovery:
                 self._guarded(self.look)
                 next_look = now + self._look_seconds * dice.uniform(0.5, 1.5)
             if now >= next_purge:
-                erased = self._guarded(self._store.purge)
+                erased = self._guarded(self._purge)
                 next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * dice.uniform(0.5, 1.5))
             heard = _heard(word, max(0.001, min(TICK_SECONDS, next_look - time.monotonic())))
             if heard == "end":
@@ -135,6 +137,10 @@ class Recovery:
             if heard == "drain" or (server is not None and server.stopping()):
                 self._drain()
                 return
+
+    def _purge(self) -> int:
+        """Erase some of what is over: tasks, and devices that nobody has seen for long."""
+        return self._store.purge() + self._store.prune_devices(unseen_for=timedelta(days=UNSEEN_DAYS))
 
     def _guarded(self, act: Callable[[], int]) -> int:
         try:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from werkzeug.exceptions import HTTPException
-from werkzeug.http import parse_date
 
+from .backoff import retry_after_seconds
 from .calling import Answer
 from .definitions import TaskOptions
 from .errors import NotSerializable, PayloadTooLarge, RetryLater
@@ -55,7 +54,7 @@ def _asked(answer: Answer) -> float | None:
     if isinstance(error, RetryLater):
         return error.after
     for value in (getattr(error, "retry_after", None), _header(error), answer.retry_after):
-        seconds = _seconds(value)
+        seconds = retry_after_seconds(value)
         if seconds is not None:
             return seconds
     return None
@@ -65,16 +64,3 @@ def _header(error: BaseException | None) -> Any:
     """What the HTTP client libraries (requests, httpx, and those on top of them) keep of the answer that they got."""
     headers: Any = getattr(getattr(error, "response", None), "headers", None)
     return headers.get("Retry-After") if hasattr(headers, "get") else None
-
-
-def _seconds(value: Any) -> float | None:
-    if isinstance(value, str):
-        if value.strip().isdigit():
-            return float(value)
-        value = parse_date(value)
-    if isinstance(value, datetime):
-        at = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
-        return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    return None

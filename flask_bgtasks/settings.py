@@ -82,6 +82,22 @@ def _prefix(name: str, value: Any) -> str:
     return text.rstrip("/")
 
 
+def _choice(*choices: str) -> Callable[[str, Any], str]:
+    def check(name: str, value: Any) -> str:
+        text = _text(name, value).lower()
+        if text not in choices:
+            raise ConfigurationError(f"{name}={value!r}: one of {', '.join(choices)} is wanted")
+        return text
+
+    return check
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r}: True or False is wanted")
+    return value
+
+
 def _collection(name: str, value: Any) -> str:
     text = _text(name, value)
     if "/" in text or text in (".", "..") or (text.startswith("__") and text.endswith("__")):
@@ -165,6 +181,71 @@ class Settings:
     )
     firestore_tasks: str = _setting("background_tasks", _collection, "The Firestore collection of tasks.")
     firestore_progress: str = _setting("request_progress", _collection, "The Firestore collection of their progress.")
+    notify: str = _setting(
+        "always",
+        _choice("always", "unseen", "never"),
+        "When a task's notification is sent: `always` at once, `unseen` after a grace in which no client has shown the "
+        "outcome, or `never`.",
+    )
+    notify_grace: float = _setting(
+        10, _number(0, whole=False), "Seconds in which a client may show the outcome, with `BGTASKS_NOTIFY='unseen'`."
+    )
+    notification_link: str | None = _setting(
+        None,
+        _optional(_text),
+        "What a notification opens: an address with `{request_id}` and `{name}` in it, "
+        "e.g. `https://app.example.com/lessons/{request_id}`.",
+    )
+    max_devices_per_owner: int = _setting(
+        20, _number(1), "Devices kept for one owner; the one unseen for longest makes room."
+    )
+    push_concurrency: int = _setting(
+        8, _number(1), "Notifications that one process sends at once, for each sink that sends them."
+    )
+    progress_push_seconds: float | None = _setting(
+        None,
+        _optional(_number(60, whole=False)),
+        "Silent pushes of a task's progress: at most one per device in so many seconds (20 minutes on iOS, where Apple "
+        "allows two or three an hour). Without, there are none.",
+    )
+    fcm_dry_run: bool = _setting(False, _flag, "FCM checks every message and delivers none.")
+    fcm_endpoint: str | None = _setting(
+        None,
+        _optional(_text),
+        "Where an FCM HTTP v1 API is spoken, instead of Google's: a stand-in's address, e.g. `http://127.0.0.1:9099`. "
+        "It is called without credentials.",
+    )
+    vapid_private_key: str | None = _setting(
+        None,
+        _optional(_text),
+        "The key that Web Push messages are signed with: a PEM file, relative to the app's root, or the key itself in "
+        "base64url. `flask bgtasks vapid` makes one.",
+    )
+    vapid_subject: str | None = _setting(
+        None, _optional(_text), "Whom a push service can write to about our messages: `mailto:…` or `https://…`."
+    )
+    webhooks: tuple[Any, ...] = _setting(
+        [],
+        _names,
+        "Where the `webhook` sink posts to: a mapping each, with `url`, `secret` and, if not everything is wanted, "
+        "`events` and `names`.",
+    )
+    private_targets: tuple[str, ...] = _setting(
+        [],
+        _names,
+        "Networks (`10.0.0.0/8`) or addresses in private ranges that webhooks and Web Push may go to; "
+        "by default none: they could be used to reach into the server's own network.",
+    )
+    alert_urls: tuple[str, ...] = _setting(
+        [], _names, "Where the `alerts` sink writes to: addresses as Apprise has them, `mailto://…`, `slack://…`."
+    )
+    alert_failures: int = _setting(
+        1, _number(1), "Failures of one task name within `BGTASKS_ALERT_WINDOW` that make an alert."
+    )
+    alert_window: float = _setting(300, _number(1, whole=False), "Seconds in which failures are counted.")
+    alert_silence: float = _setting(
+        3600, _number(1, whole=False), "Seconds after an alert without another one about the same."
+    )
     access_token_seconds: int = _setting(
         3600, _number(1), "How long a signed `?access_token=` of one task can be used to read it."
     )

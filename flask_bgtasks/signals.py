@@ -28,9 +28,12 @@ task_cancelled = _signals.signal("bgtasks-task-cancelled", "A task was cancelled
 task_recovered = _signals.signal(
     "bgtasks-task-recovered", "An attempt took over from one whose lease ran out. ``task``, ``event``."
 )
-notification_sent = _signals.signal("bgtasks-notification-sent", "A sink sent one. ``notification``, ``sink``.")
+notification_sent = _signals.signal(
+    "bgtasks-notification-sent", "A sink sent one. ``notification``, ``sink``, ``message`` (to which device)."
+)
 notification_failed = _signals.signal(
-    "bgtasks-notification-failed", "A sink could not send one. ``notification``, ``sink``, ``error``, ``final``."
+    "bgtasks-notification-failed",
+    "A sink could not send one. ``notification``, ``sink``, ``message`` (to which device), ``error``, ``final``.",
 )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import Flask, current_app
 
 from . import serving
+from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
 from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
@@ -21,6 +22,7 @@ from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
 from .lifecycle import Lifecycle
 from .model import OnInterrupt, Task
+from .notifying import Rules
 from .owners import Access, Owners
 from .picking import Picker
 from .plugins import Plugins
@@ -55,6 +57,7 @@ class AppState:
     lifecycle: Lifecycle
     owners: Owners
     access: Access
+    addresses: Addresses
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Settings that ``init_app`` was given as arguments."""
 
@@ -68,6 +71,7 @@ class AppState:
         *,
         owner: str | None = None,
         user_token: str | None = None,
+        hints: Hints = NO_HINTS,
         idempotency_scope: str | None = None,
         fingerprint: str | None = None,
         run: bool = True,
@@ -75,6 +79,7 @@ class AppState:
     ) -> Created:
         """Store a task and hand it to the runner. When it returns, the task is committed.
 
+        :param user_token: where its notification goes; registered for the owner. :param hints: what is known of it.
         :param run: False where the caller runs it where it stands.
         :raises LimitReached: the queue is full, or this process is stopping; nothing was stored.
         :raises IdempotencyConflict: the key stands for another request.
@@ -103,6 +108,7 @@ class AppState:
         created = self.store.create(
             task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
         )
+        self.addresses.note(created.task, hints)  # before it runs: the notification is to find the device's language
         if run and not created.replayed:
             self.hand_over(created.task)
         return created
@@ -193,7 +199,9 @@ def build(
 
     store = _open_store(app, plugins, settings)
     registry = extension.registry
-    deliveries = Deliveries(app, store, plugins, notify_of=lambda name: _notify_of(registry, name))
+    deliveries = Deliveries(
+        app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=Rules.of(settings)
+    )
     owners = Owners(app, plugins, lambda: extension.loader)
     environment = Environment(
         view_of=lambda definition: state_of(app).view_function(definition),
@@ -244,6 +252,7 @@ def build(
         lifecycle=lifecycle,
         owners=owners,
         access=Access(app, store, owners, settings),
+        addresses=Addresses(store, most=settings.max_devices_per_owner),
         overrides=dict(overrides),
     )
 

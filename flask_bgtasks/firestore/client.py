@@ -11,10 +11,10 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BackgroundTasksError, ConfigurationError, RetryLater, Undeliverable
+from ..firebase_credentials import find_credentials
 from ..forks import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ ONCE: dict[str, Any] = {"retry": None, "timeout": DEADLINE_SECONDS}
 """The arguments of every call."""
 
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
-KEY_FILE = "firebase-service-account.json"
-"""Found in the app's root without being named."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,12 @@ class Firestore:
 def connect(app: Flask, settings: Settings, *, project: str | None = None, database: str | None = None) -> Firestore:
     """Find out how to reach Firestore, as Firebase's users expect it; connects to nothing.
 
-    In this order: the emulator that ``FIRESTORE_EMULATOR_HOST`` names, without credentials; the default app of
-    firebase-admin, where the code has initialised it; ``BGTASKS_FIREBASE_CREDENTIALS``, a service account's file;
-    ``firebase-service-account.json`` in the app's root; Application Default Credentials.
+    The emulator that ``FIRESTORE_EMULATOR_HOST`` names, without credentials; else with those that
+    :func:`~flask_bgtasks.firebase_credentials.find_credentials` finds.
 
     :raises ConfigurationError: the extra is not installed, or there are no credentials.
     """
     try:
-        import google.auth
         from google.cloud import firestore
     except ModuleNotFoundError as error:
         raise ConfigurationError(
@@ -99,38 +95,11 @@ def connect(app: Flask, settings: Settings, *, project: str | None = None, datab
     if os.environ.get(EMULATOR):
         named = project or os.environ.get("GOOGLE_CLOUD_PROJECT") or "demo-bgtasks"
         return Firestore(Target(named, database, lambda: client(project=named), EMULATOR))
-    existing = _firebase_app()
-    if existing is not None:
-        credential = existing.credential.get_credential()
-        named = project or existing.project_id
-        make = lambda: client(project=named, credentials=credential)  # noqa: E731
-        return Firestore(Target(named, database, make, "the app that firebase_admin has initialised"))
-    path = _key_file(app, settings)
-    if path is not None:
-        from google.oauth2 import service_account
-
-        try:
-            made = service_account.Credentials.from_service_account_file(str(path))  # type: ignore[no-untyped-call]
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"BGTASKS_FIREBASE_CREDENTIALS: {str(path)!r} is no service account's key file ({error}). "
-                "Download one: Firebase console, Project settings, Service accounts"
-            ) from error
-        named = project or str(made.project_id)
-        return Firestore(Target(named, database, lambda: client(project=named, credentials=made), str(path)))
-    try:
-        default, found = google.auth.default()
-    except google.auth.exceptions.DefaultCredentialsError as error:
-        raise ConfigurationError(
-            "Firestore: there are no credentials. Name a service account's key file in BGTASKS_FIREBASE_CREDENTIALS "
-            f"(or put it into the app's root as {KEY_FILE}), set GOOGLE_APPLICATION_CREDENTIALS, or run where Google "
-            f"gives them (Cloud Run, GCE). For the emulator set {EMULATOR}"
-        ) from error
-    named = str(project or found or "")
-    if not named:
-        raise ConfigurationError("Firestore: the credentials name no project. Set BGTASKS_FIREBASE_PROJECT")
-    make = lambda: client(project=named, credentials=default)  # noqa: E731
-    return Firestore(Target(named, database, make, "Application Default Credentials"))
+    found = find_credentials(
+        app, settings, what="Firestore", project=project, besides=f"For the emulator set {EMULATOR}"
+    )
+    make = lambda: client(project=found.project, credentials=found.credentials)  # noqa: E731
+    return Firestore(Target(found.project, database, make, found.source))
 
 
 def bulk_batch(client: Any) -> Any:
@@ -157,32 +126,6 @@ def is_error(error: Exception) -> bool:
     from google.api_core.exceptions import GoogleAPICallError, RetryError
 
     return isinstance(error, (GoogleAPICallError, RetryError))
-
-
-def _firebase_app() -> Any:
-    """The default app of firebase-admin, if the app's own code has made one."""
-    import sys
-
-    admin = sys.modules.get("firebase_admin")
-    if admin is None:
-        return None
-    try:
-        return admin.get_app()
-    except ValueError:
-        return None
-
-
-def _key_file(app: Flask, settings: Settings) -> Path | None:
-    """The service account's file that the setting names, or that lies in the app's root."""
-    if settings.firebase_credentials is not None:
-        path = Path(app.root_path) / settings.firebase_credentials
-        if not path.is_file():
-            raise ConfigurationError(f"BGTASKS_FIREBASE_CREDENTIALS: there is no file {str(path)!r}")
-        return path
-    if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        return None  # Application Default Credentials, which are to win over a file that merely lies there
-    path = Path(app.root_path) / KEY_FILE
-    return path if path.is_file() else None
 
 
 MENDS = {

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..changes import Change, Outcome, Renew, Report
 from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
+from .contacts import Contacts
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -61,14 +62,19 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A delivery to record with a change: which sink, and what of: ``event`` or ``notification``.
+    """A delivery to record with a change: which sink, and what of: an event, a notification, a message.
 
-    ``payload`` is JSON; a notification that stands for itself carries its text in it.
+    :param payload: JSON; a notification that stands for itself carries its text in it.
+    :param channel: deliveries of one task, sink and channel are made in order; those of two channels know nothing of
+        each other.
+    :param delay: how long it is not due yet.
     """
 
     sink: str
     kind: str = "event"
     payload: Mapping[str, Any] | None = None
+    channel: str = ""
+    delay: timedelta = timedelta(0)
 
 
 Owing = Callable[[Outcome], Sequence[Owed]]
@@ -90,15 +96,22 @@ class Delivery:
     due_at: datetime
     dead: bool = False
     error: str | None = None
+    channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """How a try at a delivery ended: ``done`` (both None), again at ``due_at``, or ``dead`` with ``error``."""
+    """How a try at a delivery ended: done (the first two as they are by default), again at ``due_at``, or ``dead``.
+
+    :param error: what went wrong. Without one a delivery that is put off was not tried, and that is not counted.
+    :param owes: what is owed in its place, of the same task and event. Recorded in the same transaction in which it is
+        done, and only if it was still owed: who comes second, because its lease ran out, adds nothing.
+    """
 
     due_at: datetime | None = None
     dead: bool = False
     error: str | None = None
+    owes: Sequence[Owed] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +138,17 @@ class Page:
 
 @dataclass(slots=True)
 class Stats:
-    """Figures over the whole store."""
+    """Figures over the whole store. ``mean_seconds_to_seen``: from the end of a task to when a client showed it."""
 
     by_status: dict[str, int] = field(default_factory=dict)
     oldest_waiting: datetime | None = None
     deliveries_owed: int = 0
     deliveries_dead: int = 0
+    seen: int = 0
+    mean_seconds_to_seen: float | None = None
 
 
-class Store(ABC):
+class Store(Contacts, ABC):
     """One authority on tasks. Every method is atomic and may be called from any thread.
 
     Listeners given to :meth:`on_commit` are called after the commit, in the thread that asked for the change, outside
@@ -304,6 +319,10 @@ class Store(ABC):
         """End the leases of a process that is known to be dead; how many tasks it held."""
 
     @abstractmethod
+    def count_failed(self, name: str, *, since: datetime) -> int:
+        """How many tasks of this name failed at ``since`` or later, and have not been opened again."""
+
+    @abstractmethod
     def stats(self) -> Stats:
         """Figures over the whole store; may cost a scan of an index."""
 
@@ -342,14 +361,17 @@ class Store(ABC):
 
     @abstractmethod
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
-        """Take the deliveries of this sink that are due: the oldest of each task only, so that order holds.
+        """Take the deliveries of this sink that are due: the oldest of each task and channel only, so that order holds.
 
         Those returned are this worker's for ``lease``: another one does not get them before it is over.
         """
 
     @abstractmethod
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Record how a try ended. Done deliveries are erased, dead ones kept to be seen and replayed."""
+        """Record how a try ended. Done deliveries are erased, dead ones kept to be seen and replayed.
+
+        What is owed in a done one's place is recorded with it, in one transaction.
+        """
 
     @abstractmethod
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:

@@ -6,11 +6,10 @@ One lock around everything; what goes in is copied through JSON, so that a calle
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import threading
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,12 +20,10 @@ from .base import (
     Attempt,
     Clock,
     Created,
-    Delivery,
     Limits,
     Owed,
     Owing,
     Page,
-    Settlement,
     Stats,
     Store,
     TaskQuery,
@@ -34,9 +31,11 @@ from .base import (
     owed_by,
     system_clock,
 )
+from .memory_contacts import MemoryContacts
+from .memory_outbox import MemoryOutbox
 
 
-class MemoryStore(Store):
+class MemoryStore(MemoryOutbox, MemoryContacts, Store):
     """``BGTASKS_STORE = "memory://"``.
 
     :param clock: the store's time.
@@ -54,8 +53,6 @@ class MemoryStore(Store):
         self._events: dict[str, list[Event]] = {}
         self._checkpoints: dict[str, dict[str, Checkpoint]] = {}
         self._scopes: dict[str, str] = {}
-        self._deliveries: dict[int, tuple[Delivery, _Lease | None]] = {}  # with the worker's lease on it
-        self._delivery_ids = itertools.count(1)
         self._durations: dict[str, dict[str, StepHistory]] = {}
         self._changes = 0
 
@@ -224,6 +221,7 @@ class MemoryStore(Store):
             table.pop(task.request_id, None)
         if task.idempotency_scope is not None:
             self._scopes.pop(task.idempotency_scope, None)
+        self._forget_devices_of(task.request_id)
         for key, (delivery, _) in list(self._deliveries.items()):
             if delivery.request_id == task.request_id:
                 del self._deliveries[key]
@@ -287,7 +285,24 @@ class MemoryStore(Store):
             figures.oldest_waiting = min(waiting, default=None)
             figures.deliveries_dead = sum(delivery.dead for delivery, _ in self._deliveries.values())
             figures.deliveries_owed = len(self._deliveries) - figures.deliveries_dead
+            seconds = [
+                (task.seen_at - task.completed_at).total_seconds()
+                for task in self._tasks.values()
+                if task.seen_at is not None and task.completed_at is not None
+            ]
+            figures.seen = len(seconds)
+            figures.mean_seconds_to_seen = sum(seconds) / len(seconds) if seconds else None
             return figures
+
+    def count_failed(self, name: str, *, since: datetime) -> int:
+        with self._lock:
+            return sum(
+                task.name == name
+                and task.status is Status.FAILED
+                and task.completed_at is not None
+                and task.completed_at >= since
+                for task in self._tasks.values()
+            )
 
     # -- following -----------------------------------------------------------------------------------------------
 
@@ -297,63 +312,6 @@ class MemoryStore(Store):
 
     def change_token(self) -> Hashable | None:
         return self._changes
-
-    # -- outbox --------------------------------------------------------------------------------------------------
-
-    def owe(self, delivery: Owed, *, request_id: str | None = None) -> None:
-        with self._lock:
-            self._owe(delivery, request_id, 0)
-
-    def _owe(self, owed: Owed, request_id: str | None, seq: int) -> None:
-        now, key = self.now(), next(self._delivery_ids)
-        payload = json.loads(json.dumps(owed.payload))
-        self._deliveries[key] = (
-            Delivery(key, owed.sink, owed.kind, request_id, seq, payload, tries=0, created_at=now, due_at=now),
-            None,
-        )
-
-    def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
-        taken: list[Delivery] = []
-        with self._lock:
-            now = self.now()
-            begun: set[str] = set()  # tasks whose oldest delivery was met: the later ones wait for it
-            for key, (delivery, leased) in self._deliveries.items():
-                if len(taken) == limit:
-                    break
-                if delivery.sink != sink or delivery.dead or delivery.request_id in begun:
-                    continue
-                if delivery.request_id is not None:
-                    begun.add(delivery.request_id)
-                if delivery.due_at <= now and (leased is None or leased.until <= now):
-                    self._deliveries[key] = (delivery, _Lease(worker, now + lease))
-                    taken.append(delivery)
-        return taken
-
-    def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
-        with self._lock:
-            if settlement.due_at is None and not settlement.dead:
-                self._deliveries.pop(delivery.id, None)
-            elif delivery.id in self._deliveries:
-                due_at = settlement.due_at or delivery.due_at
-                tried = replace(
-                    delivery, tries=delivery.tries + 1, due_at=due_at, dead=settlement.dead, error=settlement.error
-                )
-                self._deliveries[delivery.id] = (tried, None)
-
-    def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
-        with self._lock:
-            dead = [delivery for delivery, _ in reversed(self._deliveries.values()) if delivery.dead]
-        return [delivery for delivery in dead if sink in (None, delivery.sink)][:limit]
-
-    def replay_deliveries(self, ids: Collection[int]) -> int:
-        with self._lock:
-            now = self.now()
-            found = [self._deliveries[key][0] for key in ids if key in self._deliveries]
-            dead = [delivery for delivery in found if delivery.dead]
-            for delivery in dead:
-                self._deliveries[delivery.id] = (replace(delivery, dead=False, tries=0, due_at=now, error=None), None)
-            self._changes += 1
-            return len(dead)
 
     # -- durations -----------------------------------------------------------------------------------------------
 
@@ -374,14 +332,6 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         """There is nothing to close: what is stored stays while the process lives."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    """A worker's lease on a delivery."""
-
-    worker: str
-    until: datetime
 
 
 def _ran_out(task: Task, now: datetime) -> bool:

@@ -13,6 +13,7 @@ from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.changes import Claim, Complete
 from flask_bgtasks.delivery import Deliveries
+from flask_bgtasks.lanes import Reply
 from flask_bgtasks.model import Kind, Progress, Result, Task
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
@@ -239,10 +240,10 @@ def test_signals_tell_of_notifications_sent_and_failed(store, make):
                 raise ConnectionError("reset")
             self._record(self.notifications, notification)
 
-    def sent(app, notification, sink):
+    def sent(app, notification, sink, message):
         heard.append(("sent", sink))
 
-    def failed(app, notification, sink, error, final):
+    def failed(app, notification, sink, message, error, final):
         heard.append(("failed", type(error).__name__, final))
 
     with signals.notification_sent.connected_to(sent), signals.notification_failed.connected_to(failed):
@@ -356,11 +357,11 @@ def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(m
     monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
     outage = lanes_module.Outage()
     for answered in (False, False, True, False, False):
-        outage.note(answered)
+        outage.note(Reply(answered))
 
     assert (outage.down, outage.left) == (False, 0)
-    outage.note(False)
+    outage.note(Reply(False))
     assert outage.down
     assert 0 < outage.left <= 1
-    outage.note(True)
+    outage.note(Reply(True))
     assert (outage.down, outage.left) == (False, 0)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import Dialect
 
-from ...changes import Change, Expire, MarkSeen, Renew, Report
+from ...changes import Change, Expire, MarkSeen, MarkTold, Renew, Report
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Database(ABC):
 
     dialect: Dialect
 
-    passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen, Expire)
+    passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen, MarkTold, Expire)
     """Changes that only have to survive a killed process: the next one says the same again, or better."""
 
     def must_last(self, change: Change) -> bool:

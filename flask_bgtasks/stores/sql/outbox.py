@@ -47,7 +47,15 @@ class SqlOutbox(SqlPart):
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
         def operation(connection: Connection) -> None:
             if settlement.due_at is None and not settlement.dead:
-                connection.write(self._sql.delete_delivery, {"key": delivery.id})
+                there = connection.write(self._sql.delete_delivery, {"key": delivery.id})
+                if settlement.owes and there:
+                    self._insert_deliveries(
+                        connection,
+                        settlement.owes,
+                        request_id=delivery.request_id,
+                        seq=delivery.seq,
+                        now=connection.now(),
+                    )
                 return
             due_at = settlement.due_at or delivery.due_at
             values = {
@@ -55,6 +63,7 @@ class SqlOutbox(SqlPart):
                 "due": rows.micros(due_at),
                 "is_dead": int(settlement.dead),
                 "why": settlement.error,
+                "tried": int(settlement.error is not None),
             }
             connection.write(self._sql.retry_delivery, values)
 

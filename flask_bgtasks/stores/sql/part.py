@@ -47,8 +47,9 @@ class SqlPart(Store):
                 "payload": None if one.payload is None else rows.dumps(one.payload),
                 "tries": 0,
                 "created_at": at,
-                "due_at": at,
+                "due_at": rows.micros(now + one.delay) if one.delay else at,
                 "dead": 0,
+                "channel": one.channel,
             }
             for one in owed
         ]

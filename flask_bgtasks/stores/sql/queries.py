@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +16,8 @@ from . import rows
 from .database import Connection
 from .part import SqlPart
 from .schema import deliveries as letters
-from .schema import events, payloads, tasks
-from .statements import STARTED
+from .schema import devices, events, payloads, tasks
+from .statements import FAILED, STARTED, parameter
 
 
 class SqlQueries(SqlPart):
@@ -75,11 +76,12 @@ class SqlQueries(SqlPart):
         return self._database.write(erase, durable=False) if self._database.read(find) else 0
 
     def _erase(self, connection: Connection, found: list[tuple[int, str]]) -> None:
-        numbers = [number for number, _ in found]
+        numbers, ids = [number for number, _ in found], [request_id for _, request_id in found]
         for statement in (
-            letters.delete().where(letters.c.request_id.in_([request_id for _, request_id in found])),
+            letters.delete().where(letters.c.request_id.in_(ids)),
             events.delete().where(events.c.task.in_(numbers)),
             payloads.delete().where(payloads.c.task.in_(numbers)),
+            devices.delete().where(devices.c.request_id.in_(ids)),
             tasks.delete().where(tasks.c.number.in_(numbers)),
         ):
             connection.write(*self._sql.cold(statement))
@@ -87,20 +89,39 @@ class SqlQueries(SqlPart):
     def stats(self) -> Stats:
         by_status = sa.select(tasks.c.status, sa.func.count()).group_by(tasks.c.status)
         oldest = sa.select(sa.func.min(tasks.c.created_at)).where(tasks.c.status == STARTED)
+        taken = sa.func.avg(tasks.c.seen_at - tasks.c.completed_at)
+        sightings = sa.select(sa.func.count(), taken).where(tasks.c.seen_at.is_not(None))
         outcomes = sa.select(letters.c.dead, sa.func.count()).group_by(letters.c.dead)
 
         def operation(connection: Connection) -> Stats:
             counted = dict(tuple(row) for row in connection.execute(*self._sql.cold(by_status)).fetchall())
             first = connection.execute(*self._sql.cold(oldest)).fetchone()[0]
             outbox = dict(tuple(row) for row in connection.execute(*self._sql.cold(outcomes)).fetchall())
+            seen, mean = connection.execute(*self._sql.cold(sightings)).fetchone()
             return Stats(
                 by_status=counted,
                 oldest_waiting=None if first is None else rows.moment(first),
                 deliveries_owed=outbox.get(0, 0),
                 deliveries_dead=outbox.get(1, 0),
+                seen=seen,
+                mean_seconds_to_seen=None if mean is None else float(mean) / 1e6,
             )
 
         return self._database.read(operation)
+
+    def count_failed(self, name: str, *, since: datetime) -> int:
+        def operation(connection: Connection) -> int:
+            sql, values = self._sql.known(_failed_since)
+            query = {**values, "name": name, "since": rows.micros(since)}
+            count: int = connection.execute(sql, query).fetchone()[0]
+            return count
+
+        return self._database.read(operation)
+
+
+def _failed_since() -> sa.Select[Any]:
+    failed = (tasks.c.status == FAILED, tasks.c.name == parameter("name"), tasks.c.completed_at >= parameter("since"))
+    return sa.select(sa.func.count()).where(*failed)
 
 
 def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:

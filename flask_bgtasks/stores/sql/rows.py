@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ...devices import Device
 from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, made_of
 from ..base import CHECKPOINT, Delivery
 from . import schema
@@ -29,6 +30,8 @@ _TIMES = (
     "lease_until",
     "cancel_requested_at",
     "seen_at",
+    "told_at",
+    "muted_at",
 )
 
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -171,6 +174,7 @@ DELIVERY_FIELDS = (
     "due_at",
     "dead",
     "error",
+    "channel",
 )
 
 
@@ -189,4 +193,24 @@ def delivery(row: Row) -> Delivery:
         due_at=moment(row[8]),
         dead=bool(row[9]),
         error=row[10],
+        channel=row[11],
     )
+
+
+DEVICE_FIELDS = tuple(column.name for column in schema.devices.columns if column.name != "installation")
+
+
+def device(row: Row) -> Device:
+    """A row of :data:`DEVICE_FIELDS`."""
+    fields = dict(zip(DEVICE_FIELDS, row, strict=True))
+    times = {name: moment(fields[name]) for name in ("created_at", "seen_at")}
+    return Device(**{**fields, **times, "details": json.loads(fields["details"])})
+
+
+def device_values(device: Device) -> dict[str, Any]:
+    """The columns of a device that has its times."""
+    assert device.created_at is not None
+    assert device.seen_at is not None
+    values = {name: getattr(device, name) for name in DEVICE_FIELDS}
+    times = {"created_at": micros(device.created_at), "seen_at": micros(device.seen_at)}
+    return {**values, **times, "details": _dumps(device.details), "installation": device.installation}

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 2
+VERSION = 3
 """Of this layout. A file of a newer one is refused with a clear error, not half understood."""
 
 UPGRADES: dict[int, tuple[str, ...]] = {
@@ -23,6 +23,13 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "UPDATE bgtasks_tasks SET place = created_at",
         "DROP INDEX bgtasks_tasks_leases",
         "DROP INDEX bgtasks_tasks_expire",
+    ),
+    3: (
+        "ALTER TABLE bgtasks_tasks ADD COLUMN told_at BIGINT",
+        "ALTER TABLE bgtasks_tasks ADD COLUMN muted_at BIGINT",
+        "ALTER TABLE bgtasks_deliveries ADD COLUMN channel TEXT NOT NULL DEFAULT ''",
+        "DROP INDEX bgtasks_deliveries_owed",
+        "DROP INDEX bgtasks_deliveries_task",
     ),
 }
 """What makes the layout before into this one. The order of a table's columns is never relied on."""
@@ -69,6 +76,8 @@ tasks = sa.Table(
     sa.Column("cancel_requested_at", Micros),
     sa.Column("seen_at", Micros),
     sa.Column("seen_via", sa.Text),
+    sa.Column("told_at", Micros),
+    sa.Column("muted_at", Micros),
     sa.Column("user_token", sa.Text),
     sa.Column("idempotency_scope", sa.Text),
     sa.Column("fingerprint", sa.Text),
@@ -81,6 +90,7 @@ _running = sa.text("status = 'processing'")
 _scoped = sa.text("idempotency_scope IS NOT NULL")
 _ended = sa.text("expire_at IS NOT NULL")
 _owned = sa.text("owner IS NOT NULL")
+_failed = sa.text("status = 'failed'")
 
 
 def _index(
@@ -96,6 +106,7 @@ _index("tasks_queue", tasks.c.status, tasks.c.place, tasks.c.name, tasks.c.queue
 _index("tasks_leases", tasks.c.lease_until, tasks.c.name, tasks.c.worker, where=_running)
 _index("tasks_scope", tasks.c.idempotency_scope, where=_scoped, unique=True)
 _index("tasks_over", tasks.c.expire_at + tasks.c.expires_after, where=_ended)
+_index("tasks_failed", tasks.c.name, tasks.c.completed_at, where=_failed)
 _index("tasks_newest", tasks.c.owner, tasks.c.created_at, tasks.c.request_id, where=_owned)
 
 payloads = sa.Table(
@@ -137,11 +148,13 @@ deliveries = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("worker", sa.Text),
     sa.Column("leased_until", Micros),
+    sa.Column("channel", sa.Text, nullable=False, server_default=""),
 )
 
 _owed = sa.text("dead = 0")
-_index("deliveries_owed", deliveries.c.sink, deliveries.c.id, where=_owed)
-_index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.id)
+# By when they are due: thousands that are held over a night cost a look nothing.
+_index("deliveries_owed", deliveries.c.sink, deliveries.c.due_at, deliveries.c.id, where=_owed)
+_index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.channel, deliveries.c.id)
 _index("deliveries_dead", deliveries.c.id, where=sa.text("dead = 1"))
 _index("deliveries_leased", deliveries.c.worker, where=sa.text("worker IS NOT NULL"))
 
@@ -153,6 +166,42 @@ durations = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("runs", sa.Integer, nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
+)
+
+devices = sa.Table(
+    "bgtasks_devices",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("owner", sa.Text),
+    sa.Column("platform", sa.Text),
+    sa.Column("app", sa.Text),
+    sa.Column("lang", sa.Text),
+    sa.Column("request_id", Id),
+    sa.Column("details", sa.Text, nullable=False),
+    sa.Column("created_at", Micros, nullable=False),
+    sa.Column("seen_at", Micros, nullable=False),
+    sa.Column("installation", sa.Text),
+)
+
+_index("devices_owner", devices.c.owner, devices.c.seen_at, where=sa.text("request_id IS NULL"))
+_index("devices_task", devices.c.request_id, where=sa.text("request_id IS NOT NULL"))
+_index("devices_installation", devices.c.installation, where=sa.text("installation IS NOT NULL"))
+_index("devices_seen", devices.c.seen_at)
+
+preferences = sa.Table(
+    "bgtasks_preferences",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+marks = sa.Table(
+    "bgtasks_marks",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("until", Micros, nullable=False),
 )
 
 meta = sa.Table(

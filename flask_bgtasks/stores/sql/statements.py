@@ -25,6 +25,7 @@ def parameter(name: str) -> sa.BindParameter[Any]:
 
 STARTED: sa.ColumnClause[str] = sa.literal_column("'started'")
 PROCESSING: sa.ColumnClause[str] = sa.literal_column("'processing'")
+FAILED: sa.ColumnClause[str] = sa.literal_column("'failed'")
 ZERO: sa.ColumnClause[int] = sa.literal_column("0")
 ONE: sa.ColumnClause[int] = sa.literal_column("1")
 NOT_DEAD = deliveries.c.dead == ZERO
@@ -184,18 +185,19 @@ class Statements:
 
     @functools.cached_property
     def insert_delivery(self) -> str:
-        names = ("sink", "kind", "request_id", "seq", "payload", "tries", "created_at", "due_at", "dead")
+        names = ("sink", "kind", "request_id", "seq", "payload", "tries", "created_at", "due_at", "dead", "channel")
         return self.text(deliveries.insert().inline().values({name: parameter(name) for name in names}))
 
     @functools.cached_property
     def select_due(self) -> str:
-        """What is due for a sink: of each task the oldest only."""
+        """What is due for a sink: of each task and channel the oldest only."""
         from .rows import DELIVERY_FIELDS
 
         older = deliveries.alias("older")
         waits = sa.exists().where(
             older.c.request_id == deliveries.c.request_id,
             older.c.sink == deliveries.c.sink,
+            older.c.channel == deliveries.c.channel,
             older.c.dead == ZERO,
             older.c.id < deliveries.c.id,
         )
@@ -205,7 +207,7 @@ class Statements:
             .where(
                 deliveries.c.sink == parameter("sink"), NOT_DEAD, deliveries.c.due_at <= parameter("now"), free, ~waits
             )
-            .order_by(deliveries.c.id)
+            .order_by(deliveries.c.due_at, deliveries.c.id)
             .limit(parameter("most"))
             .offset(ZERO)
             .with_for_update(skip_locked=True, of=deliveries)
@@ -229,7 +231,7 @@ class Statements:
             deliveries.update()
             .where(deliveries.c.id == parameter("key"))
             .values(
-                tries=deliveries.c.tries + ONE,
+                tries=deliveries.c.tries + parameter("tried"),
                 due_at=parameter("due"),
                 dead=parameter("is_dead"),
                 error=parameter("why"),

@@ -20,6 +20,7 @@ from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, Owner
 from ...model import Checkpoint, Event, Result, StepHistory, Task
 from ..base import CHECKPOINT, Attempt, Clock, Created, Limits, Owed, Owing, average, owed_by, system_clock
 from . import rows
+from .contacts import SqlContacts
 from .database import Connection, Database
 from .leases import SqlLeases
 from .outbox import SqlOutbox
@@ -32,7 +33,7 @@ TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
 
 
-class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
+class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     """Tasks in an SQL database.
 
     :param url: an SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.

@@ -1,0 +1,157 @@
+"""Keeps the addresses of owners: registers a device, and the ``user_token`` that came with a request for work.
+
+Knows the store, and what this process has registered a moment ago; knows no request.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from .devices import FID, Device, make_device, of_user_token
+from .forks import after_fork_in_child
+from .model import Task
+from .stores.base import Store
+
+log = logging.getLogger("flask_bgtasks")
+
+MOMENT_SECONDS = 60.0
+"""How long an address that this process has just registered is taken for registered, without a look at the store.
+
+Short, since another process may meanwhile have given it to somebody else, who logged in on the same device.
+"""
+
+REFRESHED = timedelta(days=1)
+"""How often it is written that an address was seen which comes with every request: it is pruned after months."""
+
+MOST_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What a request says about its ``user_token``.
+
+    :param kind: of the address; None to tell it by its looks.
+    :param lang: the language of its device, as the client says.
+    :param spoken: the language that the request asks for, which counts where no other is known.
+    :param keep: False for an address that is used for this task only, and not registered.
+    """
+
+    kind: str | None = None
+    lang: str | None = None
+    spoken: str | None = None
+    keep: bool = True
+
+
+NO_HINTS = Hints()
+
+
+class Addresses:
+    """The addresses of one app's users.
+
+    :param most: devices that are kept for one owner.
+    """
+
+    def __init__(self, store: Store, *, most: int) -> None:
+        self._store = store
+        self._most = most
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()  # protects what is remembered
+        self._recent: OrderedDict[str, tuple[str | None, str | None, float]] = OrderedDict()  # owner, lang, until when
+
+    def register(
+        self, device: Device, *, replaces: str | None = None, spoken: str | None = None
+    ) -> tuple[Device, bool]:
+        """Register a device for its owner, whoever's it was before. What it does not say stays as it was known.
+
+        :param replaces: the id of a device of the same owner that is forgotten with it.
+        :param spoken: the language that counts where no other is known.
+        :returns: the device as it is stored, and whether its address was known.
+        """
+        known = self._known(device)
+        completed = _completed(device, known, lang=device.lang, spoken=spoken)
+        stored = self._store.save_device(completed, most=self._most, replaces=replaces)
+        self._remember(stored.id, stored)
+        return stored, known is not None and known.id == device.id
+
+    def forget(self, device_id: str) -> None:
+        """Forget a device."""
+        with self._lock:
+            self._recent.pop(device_id, None)
+        self._store.forget_device(device_id)
+
+    def note(self, task: Task, hints: Hints = NO_HINTS) -> None:
+        """Register the ``user_token`` of a new task for the task's owner, unless that was done a moment ago.
+
+        Raises nothing: the task is stored, and its own notification goes to that address in any case.
+        """
+        if task.owner is None or not task.user_token or not hints.keep:
+            return
+        if hints.kind is None:
+            given = of_user_token(task.user_token, owner=task.owner)
+        else:
+            given = make_device(hints.kind, task.user_token, owner=task.owner)
+        if self._remembers(given, hints.lang):
+            return
+        try:
+            self._note(given, hints)
+        except Exception as error:  # its text may hold what could not be written: the address
+            log.warning(
+                "the user_token of task %s could not be registered for its owner: %s",
+                task.request_id,
+                type(error).__name__,
+            )
+
+    def _note(self, given: Device, hints: Hints) -> None:
+        known = self._known(given)
+        # An installation that is known by its Firebase Installation ID is not put back to the token which that replaces.
+        if known is not None and known.owner == given.owner and (known.id == given.id or known.kind == FID):
+            device = replace(known, lang=hints.lang or known.lang or hints.spoken)
+            fresh = known.seen_at is not None and known.seen_at > self._store.now() - REFRESHED
+            if fresh and device.lang == known.lang:
+                self._remember(given.id, device)
+                return
+        else:
+            device = _completed(given, known, lang=hints.lang, spoken=hints.spoken)
+        self._remember(given.id, self._store.save_device(device, most=self._most))
+
+    def _known(self, device: Device) -> Device | None:
+        """What is stored of an address, or of another one of the same installation of the app."""
+        found = self._store.find_device(device.id)
+        if found is not None or device.installation is None:
+            return found
+        own = self._store.devices(owner=device.owner)
+        return next((other for other in own if other.installation == device.installation), None)
+
+    def _remembers(self, device: Device, lang: str | None) -> bool:
+        known = self._recent.get(device.id)
+        if known is None:
+            return False
+        owner, known_lang, until = known
+        return owner == device.owner and lang in (None, known_lang) and time.monotonic() < until
+
+    def _remember(self, device_id: str, device: Device) -> None:
+        with self._lock:
+            self._recent[device_id] = (device.owner, device.lang, time.monotonic() + MOMENT_SECONDS)
+            self._recent.move_to_end(device_id)
+            while len(self._recent) > MOST_REMEMBERED:
+                self._recent.popitem(last=False)
+
+
+def _completed(device: Device, known: Device | None, *, lang: str | None, spoken: str | None) -> Device:
+    """A device with what was known of it where it says nothing itself."""
+    if known is None:
+        return replace(device, lang=lang or spoken)
+    return replace(
+        device,
+        platform=device.platform or known.platform,
+        app=device.app or known.app,
+        lang=lang or known.lang or spoken,
+    )

@@ -1,0 +1,88 @@
+"""Where an owner can be reached: a device's address, as a value, and how addresses are told apart.
+
+Pure: no I/O, no clock. Knows no other module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+FID = "fid"  # a Firebase Installation ID
+FCM_TOKEN = "fcm_token"  # an FCM registration token
+WEBPUSH = "webpush"  # a Web Push subscription: its endpoint
+LIVE_ACTIVITY = "live_activity"  # the token of one Live Activity of one task
+
+UNSEEN_DAYS = 270
+"""After so long FCM takes an Android device to be gone (firebase.google.com/docs/cloud-messaging/manage-tokens)."""
+
+_FID = re.compile(r"[A-Za-z0-9_-]{22}")
+"""22 characters of base64url: 16 bytes, of which the first four bits are fixed (firebase-js-sdk,
+packages/installations/src/helpers/generate-fid.ts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One address of an owner.
+
+    :param id: names it towards clients; follows from the address, see :func:`device_id`.
+    :param kind: ``fid``, ``fcm_token``, ``webpush``, ``live_activity``, or what a plugin serves.
+    :param value: the address itself. Who has it may be able to write to the device: it is never logged whole.
+    :param request_id: the one task that it is for, None for all of the owner's.
+    :param details: what else is needed to reach it, JSON: a subscription's ``keys``, a Live Activity's ``device``.
+    :param created_at: when it was first registered; the store's time. :param seen_at: when it was last.
+    """
+
+    id: str
+    kind: str
+    value: str = field(repr=False)
+    owner: str | None = None
+    platform: str | None = None
+    app: str | None = None
+    lang: str | None = None
+    request_id: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    created_at: datetime | None = None
+    seen_at: datetime | None = None
+
+    @property
+    def installation(self) -> str | None:
+        """Which installation of an app it is, where the address tells: one that registers anew replaces its old one.
+
+        A registration token begins with the Firebase Installation ID that it was made for, and a colon.
+        """
+        if self.kind == FID:
+            return self.value
+        if self.kind == FCM_TOKEN and ":" in self.value:
+            return self.value.partition(":")[0]
+        return None
+
+    def at(self, *, created: datetime, seen: datetime) -> Device:
+        """This device with its times."""
+        return replace(self, created_at=created, seen_at=seen)
+
+
+def make_device(kind: str, value: str, *, request_id: str | None = None, **fields: Any) -> Device:
+    """A device by its address; ``fields`` as :class:`Device` has them."""
+    return Device(device_id(kind, value, request_id=request_id), kind, value, request_id=request_id, **fields)
+
+
+def device_id(kind: str, value: str, *, request_id: str | None = None) -> str:
+    """The id of an address: the same whenever it is registered, and the address cannot be read from it."""
+    text = "\n".join((kind, value, request_id or ""))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def of_user_token(user_token: str, **fields: Any) -> Device:
+    """The device that a request's ``user_token`` names: of either kind of FCM's addresses."""
+    kind = FID if _FID.fullmatch(user_token) else FCM_TOKEN
+    return make_device(kind, user_token, **fields)
+
+
+def masked(value: str) -> str:
+    """An address as it may stand in a log: enough to tell two apart, too little to use."""
+    return f"{value[:6]}…({len(value)})" if len(value) > 12 else f"…({len(value)})"

@@ -1,0 +1,156 @@
+"""Decides about a task's notification: what it says, to which devices it goes, and whether it is the time for it.
+
+Asked when the notification comes due, and again before each message that came of it: what its owner has seen or
+switched off meanwhile counts. Knows the store and the plugins; sends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from . import notifications
+from .devices import Device, of_user_token
+from .errors import TaskNotFound, Undeliverable
+from .model import Status, Task
+from .notifications import Notification, Notify
+from .plugins import Plugins
+from .preferences import DROP, Preferences
+from .stores.base import Delivery, Store
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+    NotifyOf = Callable[[str], Notify]
+
+log = logging.getLogger("flask_bgtasks")
+
+NEVER, UNSEEN = "never", "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the settings say: ``BGTASKS_NOTIFY``, ``BGTASKS_NOTIFY_GRACE``, ``BGTASKS_NOTIFICATION_LINK``."""
+
+    when: str = "always"
+    grace: timedelta = timedelta(0)
+    link: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """The rules of an app."""
+        return cls(settings.notify, timedelta(seconds=settings.notify_grace), settings.notification_link)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Not now, but ``until`` then."""
+
+    until: datetime
+
+
+class Notifier:
+    """The decisions of one app.
+
+    :param notify_of: the ``notify`` option of a task by its name.
+    """
+
+    def __init__(self, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: Rules) -> None:
+        self._store = store
+        self._plugins = plugins
+        self._notify_of = notify_of
+        self._rules = rules
+
+    def delay(self, name: str, status: Status) -> timedelta | None:
+        """How long after its end a task's notification is due, None where it owes none."""
+        if self._rules.when == NEVER or notifications.asked_for(status, self._notify_of(name)) is None:
+            return None
+        return self._rules.grace if self._rules.when == UNSEEN else timedelta(0)
+
+    def decide(self, delivery: Delivery) -> Notification | Held | None:
+        """What is to be sent for a notification that has come due, None for nothing.
+
+        :raises Undeliverable: it cannot be made.
+        """
+        if delivery.payload is not None:
+            return notifications.of_document(delivery.payload, delivery.request_id)
+        task = self._task(delivery)
+        held = self.gate(delivery, task)
+        if held is not True:
+            return held or None
+        made = self._made(task)
+        return made and self._shaped(task, made)
+
+    def gate(self, delivery: Delivery, task: Task | None = None) -> bool | Held:
+        """Whether what is told about a task may still be told, and now."""
+        if delivery.request_id is None:
+            return True
+        task = task or self._task(delivery)
+        if task.seq != delivery.seq or task.seen_at is not None or task.muted_at is not None:
+            return False  # opened again, and the next outcome brings its own; or not wanted any more
+        if self._rules.when == UNSEEN and task.told_at is not None:
+            return False
+        preferences = self._preferences(task.owner)
+        if not preferences.wants(task.status.value, task.name):
+            return False
+        quiet = preferences.quiet_hours
+        until = quiet.until(self._store.now()) if quiet is not None else None
+        if quiet is None or until is None:
+            return True
+        return False if quiet.then == DROP else Held(until)
+
+    def devices(self, notification: Notification) -> list[Device]:
+        """Where a notification goes: its owner's devices, and the address that came with the request, each once."""
+        found = [] if notification.owner is None else list(self._store.devices(owner=notification.owner))
+        if notification.user_token:
+            given = of_user_token(notification.user_token, owner=notification.owner)
+            known = {device.id for device in found} | {device.installation for device in found} - {None}
+            if given.id not in known and given.installation not in known:
+                found.append(given)
+        return found
+
+    def _task(self, delivery: Delivery) -> Task:
+        assert delivery.request_id is not None
+        try:
+            return self._store.get(delivery.request_id)
+        except TaskNotFound:
+            raise Undeliverable(f"task {delivery.request_id} is gone") from None
+
+    def _preferences(self, owner: str | None) -> Preferences:
+        document = None if owner is None else self._store.load_preferences(owner)
+        if document is None:
+            return Preferences()
+        try:
+            return Preferences.from_document(document)
+        except ValueError as error:  # its time zone is not known on this machine, say: told rather than lost
+            log.warning("the preferences of an owner cannot be read here and do not count: %s", error)
+            return Preferences()
+
+    def _made(self, task: Task) -> Notification | None:
+        try:
+            return notifications.for_task(task, self._notify_of(task.name), self._result(task), link=self._rules.link)
+        except Exception as error:
+            raise Undeliverable(f"notify= of task {task.name!r} failed: {type(error).__name__}: {error}") from error
+
+    def _result(self, task: Task) -> Any:
+        result = self._store.load_result(task.request_id)
+        if result is None or "json" not in result.content_type:
+            return None
+        try:
+            return json.loads(result.body)
+        except ValueError:
+            return None
+
+    def _shaped(self, task: Task, notification: Notification) -> Notification | None:
+        try:
+            opinion = self._plugins.hook.bgtasks_prepare_notification(task=task, notification=notification)
+        except Exception:
+            log.exception("a plugin failed to prepare the notification of task %s", task.request_id)
+            return notification
+        if opinion is False:
+            return None
+        return opinion if isinstance(opinion, Notification) else notification

@@ -1,0 +1,144 @@
+"""What an owner wants to be told about, and when not: preferences, as values read from what a client sent.
+
+Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+KINDS = ("completed", "failed", "cancelled", "progress")
+"""What can be told: how a task ended, and how it is getting on."""
+
+HOLD, DROP = "hold", "drop"
+MOST_MUTED = 100  # names
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """A span of every day in which nothing is to ring. ``then``: what comes meanwhile is held, or dropped."""
+
+    begin: time
+    end: time
+    zone: str
+    then: str = HOLD
+
+    def until(self, now: datetime) -> datetime | None:
+        """When the quiet that reigns ``now`` ends, None if it is not quiet. By the clock on the owner's wall."""
+        zone = _zone(self.zone)
+        local = now.astimezone(zone)
+        wall = local.time().replace(tzinfo=None, fold=0)
+        if self.begin < self.end:
+            quiet, tomorrow = self.begin <= wall < self.end, False
+        else:
+            quiet, tomorrow = wall >= self.begin or wall < self.end, wall >= self.begin
+        if not quiet:
+            return None
+        day = local.date() + timedelta(days=1 if tomorrow else 0)
+        end = datetime.combine(day, self.end, zone).astimezone(timezone.utc)
+        # Where the clock is put back within the quiet, the same wall time comes twice: never in the past.
+        return end if end > now else end + timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """One owner's. Without any, everything that a task's ``notify=`` asks for is told at any time.
+
+    :param kinds: what is wanted, of :data:`KINDS`.
+    :param muted: names of tasks about which nothing is to be told.
+    """
+
+    kinds: frozenset[str] = frozenset(KINDS)
+    quiet_hours: QuietHours | None = None
+    muted: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_document(cls, document: Any) -> Preferences:
+        """Read and check what a client sent; what is left out is as it is by default.
+
+        :raises ValueError: with the field and what is wanted in it.
+        """
+        if not isinstance(document, Mapping):
+            raise ValueError("an object is wanted")
+        unknown = set(document) - {"kinds", "quiet_hours", "muted"}
+        if unknown:
+            raise ValueError(f"{min(unknown)!r}: there is no such preference; kinds, quiet_hours and muted are")
+        kinds = _texts(document, "kinds", default=KINDS)
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ValueError(f"kinds: {kind!r} is none of {', '.join(KINDS)}")
+        muted = _texts(document, "muted", default=())
+        if len(muted) > MOST_MUTED:
+            raise ValueError(f"muted: at most {MOST_MUTED} names")
+        return cls(frozenset(kinds), _quiet_hours(document.get("quiet_hours")), frozenset(muted))
+
+    def document(self) -> dict[str, Any]:
+        """As clients read it, and as it is stored."""
+        quiet = self.quiet_hours
+        return {
+            "kinds": [kind for kind in KINDS if kind in self.kinds],
+            "quiet_hours": None
+            if quiet is None
+            else {
+                "from": quiet.begin.strftime("%H:%M"),
+                "to": quiet.end.strftime("%H:%M"),
+                "time_zone": quiet.zone,
+                "then": quiet.then,
+            },
+            "muted": sorted(self.muted),
+        }
+
+    def wants(self, kind: str, name: str) -> bool:
+        """Whether a task of this name may be told about so."""
+        return kind in self.kinds and name not in self.muted
+
+
+def _texts(document: Mapping[str, Any], key: str, *, default: Any) -> list[str]:
+    found = document.get(key, default)
+    if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) and one for one in found):
+        raise ValueError(f"{key}: a list of texts is wanted")
+    return list(found)
+
+
+def _quiet_hours(found: Any) -> QuietHours | None:
+    if found is None:
+        return None
+    if not isinstance(found, Mapping):
+        raise ValueError(
+            'quiet_hours: {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"} is wanted, or null'
+        )
+    unknown = set(found) - {"from", "to", "time_zone", "then"}
+    if unknown:
+        raise ValueError(f"quiet_hours.{min(unknown)}: there is no such field; from, to, time_zone and then are")
+    begin, end = _wall_time(found, "from"), _wall_time(found, "to")
+    if begin == end:
+        raise ValueError("quiet_hours: from and to are the same; to be told nothing at all, leave kinds empty")
+    zone = found.get("time_zone")
+    if not isinstance(zone, str):
+        raise ValueError("quiet_hours.time_zone: a name of the IANA database is wanted, Europe/Berlin say")
+    _zone(zone)
+    then = found.get("then", HOLD)
+    if then not in (HOLD, DROP):
+        raise ValueError(f"quiet_hours.then: {HOLD!r} (told when they end) or {DROP!r} (never told) is wanted")
+    return QuietHours(begin, end, zone, then)
+
+
+def _wall_time(found: Mapping[str, Any], key: str) -> time:
+    try:
+        return datetime.strptime(found.get(key, ""), "%H:%M").time()  # noqa: DTZ007 - a time on the wall has no zone
+    except (TypeError, ValueError):
+        raise ValueError(f"quiet_hours.{key}: a time of day as HH:MM is wanted") from None
+
+
+def _zone(name: str) -> ZoneInfo:
+    """:raises ValueError: there is no such zone, or this machine has no time zone database (package ``tzdata``)."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"quiet_hours.time_zone: {name!r} is no zone of this server's IANA database, Europe/Berlin say"
+        ) from None

@@ -1,0 +1,161 @@
+"""Devices, preferences and marks in an SQL database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from ...devices import Device
+from ..contacts import superseded
+from . import rows
+from .database import Connection
+from .part import SqlPart
+from .schema import devices, marks, preferences
+from .statements import parameter
+
+COLUMNS = tuple(devices.c[name] for name in rows.DEVICE_FIELDS)
+
+
+class SqlContacts(SqlPart):
+    """Whom to tell. What is asked for with every push is compiled once; registrations are rare."""
+
+    def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
+        def operation(connection: Connection) -> Device:
+            # One installation registers at a time: else its token and its FID could forget each other.
+            connection.lock(f"bgtasks:device:{device.installation or device.id}")
+            now = connection.now()
+            known = self._find(connection, _device_by_id, id=device.id)
+            created = known[0].created_at if known else None
+            stored = device.at(created=created or now, seen=now)
+            for other in superseded(stored, self._rivals(connection, device), most=most, replaces=replaces):
+                connection.write(*self._sql.cold(devices.delete().where(devices.c.id == other.id)))
+            values = rows.device_values(stored)
+            if known:
+                connection.write(*self._sql.cold(devices.update().where(devices.c.id == device.id).values(values)))
+            else:
+                connection.write(*self._sql.cold(devices.insert().values(values)))
+            return stored
+
+        return self._database.write(operation, durable=True)
+
+    def _rivals(self, connection: Connection, device: Device) -> list[Device]:
+        """Those that a registration may supersede: of the same task; or of the same owner or installation."""
+        if device.request_id is not None:
+            found = self._find(connection, _devices_of_task, task=device.request_id)
+        else:
+            found = self._find(connection, _devices_of_installation, installation=device.installation)
+            found += self._find(connection, _devices_of_owner, owner=device.owner)
+        return [other for other in {other.id: other for other in found}.values() if other.id != device.id]
+
+    def _find(self, connection: Connection, build: Any, **values: Any) -> list[Device]:
+        sql, constants = self._sql.known(build)
+        return [rows.device(row) for row in connection.execute(sql, {**constants, **values}).fetchall()]
+
+    def devices(self, *, owner: str | None = None, request_id: str | None = None) -> Sequence[Device]:
+        if request_id is not None:
+            return self._database.read(lambda connection: self._find(connection, _devices_of_task, task=request_id))
+        return self._database.read(lambda connection: self._find(connection, _devices_of_owner, owner=owner))
+
+    def find_device(self, device_id: str) -> Device | None:
+        found = self._database.read(lambda connection: self._find(connection, _device_by_id, id=device_id))
+        return found[0] if found else None
+
+    def forget_device(self, device_id: str) -> bool:
+        statement = devices.delete().where(devices.c.id == device_id)
+        return bool(self._database.write(lambda c: c.write(*self._sql.cold(statement)), durable=True))
+
+    def prune_devices(self, *, unseen_for: timedelta, limit: int = 100) -> int:
+        def find(connection: Connection) -> list[str]:
+            before = rows.micros(connection.now() - unseen_for)
+            old = sa.select(devices.c.id).where(devices.c.seen_at < before).order_by(devices.c.seen_at).limit(limit)
+            return [row[0] for row in connection.execute(*self._sql.cold(old)).fetchall()]
+
+        def erase(connection: Connection) -> int:
+            connection.write(*self._sql.cold(marks.delete().where(marks.c.until <= rows.micros(connection.now()))))
+            old = find(connection)
+            return connection.write(*self._sql.cold(devices.delete().where(devices.c.id.in_(old)))) if old else 0
+
+        def find_marks(connection: Connection) -> bool:
+            over = sa.select(marks.c.key).where(marks.c.until <= rows.micros(connection.now())).limit(1)
+            return connection.execute(*self._sql.cold(over)).fetchone() is not None
+
+        # A look costs no write: most find nothing.
+        if not self._database.read(lambda connection: find(connection) or find_marks(connection)):
+            return 0
+        return self._database.write(erase, durable=False)
+
+    # -- preferences -------------------------------------------------------------------------------------------------
+
+    def load_preferences(self, owner: str) -> Mapping[str, Any] | None:
+        def operation(connection: Connection) -> Mapping[str, Any] | None:
+            sql, constants = self._sql.known(_preferences_of)
+            row = connection.execute(sql, {**constants, "owner": owner}).fetchone()
+            return None if row is None else json.loads(row[0])
+
+        return self._database.read(operation)
+
+    def save_preferences(self, owner: str, document: Mapping[str, Any]) -> None:
+        text = rows.dumps(document)
+
+        def operation(connection: Connection) -> None:
+            connection.lock(f"bgtasks:preferences:{owner}")
+            here = preferences.update().where(preferences.c.owner == owner).values(document=text)
+            if not connection.write(*self._sql.cold(here)):
+                connection.write(*self._sql.cold(preferences.insert().values(owner=owner, document=text)))
+
+        self._database.write(operation, durable=True)
+
+    # -- marks -------------------------------------------------------------------------------------------------------
+
+    def take_mark(self, key: str, span: timedelta) -> bool:
+        def operation(connection: Connection) -> bool:
+            connection.lock(f"bgtasks:mark:{key}")
+            held = sa.select(marks.c.until).where(marks.c.key == key)
+            row = connection.execute(*self._sql.cold(held)).fetchone()
+            if row is not None and row[0] > rows.micros(connection.now()):
+                return False
+            self._set(connection, key, span, there=row is not None)
+            return True
+
+        return self._database.write(operation, durable=False)
+
+    def set_mark(self, key: str, span: timedelta) -> None:
+        def operation(connection: Connection) -> None:
+            connection.lock(f"bgtasks:mark:{key}")
+            held = sa.select(marks.c.until).where(marks.c.key == key)
+            row = connection.execute(*self._sql.cold(held)).fetchone()
+            self._set(connection, key, span, there=row is not None)
+
+        self._database.write(operation, durable=False)
+
+    def _set(self, connection: Connection, key: str, span: timedelta, *, there: bool) -> None:
+        until = rows.micros(connection.now() + span)
+        if there:
+            connection.write(*self._sql.cold(marks.update().where(marks.c.key == key).values(until=until)))
+        else:
+            connection.write(*self._sql.cold(marks.insert().values(key=key, until=until)))
+
+
+def _device_by_id() -> sa.Select[Any]:
+    return sa.select(*COLUMNS).where(devices.c.id == parameter("id"))
+
+
+def _devices_of_owner() -> sa.Select[Any]:
+    own = sa.and_(devices.c.owner == parameter("owner"), devices.c.request_id.is_(None))
+    return sa.select(*COLUMNS).where(own).order_by(devices.c.seen_at.desc(), devices.c.id)
+
+
+def _devices_of_task() -> sa.Select[Any]:
+    return sa.select(*COLUMNS).where(devices.c.request_id == parameter("task")).order_by(devices.c.seen_at.desc())
+
+
+def _devices_of_installation() -> sa.Select[Any]:
+    return sa.select(*COLUMNS).where(devices.c.installation == parameter("installation"))
+
+
+def _preferences_of() -> sa.Select[Any]:
+    return sa.select(preferences.c.document).where(preferences.c.owner == parameter("owner"))

@@ -1,0 +1,331 @@
+"""Devices, preferences and marks: what every store promises about whom to tell."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from flask_bgtasks.changes import Complete, Fail, MarkSeen, Reopen
+from flask_bgtasks.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, WEBPUSH, make_device
+from flask_bgtasks.stores.base import Owed, Settlement
+
+INSTALLATION = "cXyZ0123456789abcdefGH"
+MINUTE = timedelta(minutes=1)
+
+
+def save(store, value, *, owner="anna", kind=FCM_TOKEN, most=20, replaces=None, **fields):
+    return store.save_device(make_device(kind, value, owner=owner, **fields), most=most, replaces=replaces)
+
+
+def values(found):
+    return [device.value for device in found]
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_comes_back_as_it_was_saved(store):
+    keys = {"keys": {"p256dh": "B" * 87, "auth": "a" * 22}}
+    saved = save(
+        store, "https://push.example/1", kind=WEBPUSH, platform="web", app="studio", lang="pt-BR", details=keys
+    )
+
+    (found,) = store.devices(owner="anna")
+
+    assert found == saved == store.find_device(saved.id)
+    assert (found.platform, found.app, found.lang, found.details) == ("web", "studio", "pt-BR", keys)
+    assert found.created_at == found.seen_at is not None
+
+
+def test_an_address_is_kept_once_and_belongs_to_who_registered_it_last(store):
+    first = save(store, "one", owner="anna")
+    again = save(store, "one", owner="bert", lang="de")
+
+    assert store.devices(owner="anna") == []
+    (found,) = store.devices(owner="bert")
+    assert found.id == first.id == again.id
+    assert found.lang == "de"
+    assert found.created_at == first.created_at
+
+
+def test_the_last_seen_device_comes_first(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    for value in ("one", "two", "three", "one"):
+        bench.clock.advance(1)
+        save(store, value)
+
+    assert values(store.devices(owner="anna")) == ["one", "three", "two"]
+
+
+def test_beyond_its_limit_an_owner_loses_what_was_unseen_for_longest(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    save(store, "someone else's", owner="bert")
+    for number in range(5):
+        bench.clock.advance(1)
+        save(store, f"device-{number}", most=3)
+
+    assert values(store.devices(owner="anna")) == ["device-4", "device-3", "device-2"]
+    assert values(store.devices(owner="bert")) == ["someone else's"]
+
+
+@pytest.mark.parametrize("owner", ["anna", "bert"])
+def test_a_fid_replaces_the_token_of_its_installation_whoever_had_it(store, owner):
+    save(store, f"{INSTALLATION}:APA91b-old", owner=owner)
+    save(store, "another", owner=owner)
+
+    save(store, INSTALLATION, kind=FID, owner="anna")
+
+    left = {*values(store.devices(owner="anna")), *values(store.devices(owner="bert"))}
+    assert left == {INSTALLATION, "another"}
+
+
+def test_a_new_token_replaces_the_old_one_that_it_names_and_nobody_elses(store):
+    mine, other = save(store, "old"), save(store, "someone else's", owner="bert")
+
+    save(store, "new", replaces=mine.id)
+    save(store, "newer", replaces=other.id)
+
+    assert set(values(store.devices(owner="anna"))) == {"new", "newer"}
+    assert values(store.devices(owner="bert")) == ["someone else's"]
+
+
+def test_a_device_is_forgotten_once(store):
+    device = save(store, "one")
+
+    assert store.forget_device(device.id) is True
+    assert store.forget_device(device.id) is False
+    assert store.find_device(device.id) is None
+
+
+def test_devices_that_nobody_has_seen_for_long_are_pruned(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    for number in range(3):
+        save(store, f"old-{number}")
+    bench.clock.now += timedelta(days=200)
+    save(store, "young")
+    bench.clock.now += timedelta(days=71)
+
+    assert store.prune_devices(unseen_for=timedelta(days=270), limit=2) == 2
+    assert store.prune_devices(unseen_for=timedelta(days=270)) == 1
+    assert store.prune_devices(unseen_for=timedelta(days=270)) == 0
+    assert values(store.devices(owner="anna")) == ["young"]
+
+
+def activity(store, request_id, token, *, phone="fid-1"):
+    return save(store, token, kind=LIVE_ACTIVITY, request_id=request_id, details={"device": phone})
+
+
+def test_a_tasks_own_devices_are_apart_from_its_owners(bench, store):
+    task = bench.create(owner="anna")
+    save(store, "phone", most=1)
+    activity(store, task.request_id, "activity", phone="fid-1")
+    activity(store, task.request_id, "activity on a second phone", phone="fid-2")
+    save(store, "phone", most=1)
+
+    assert values(store.devices(owner="anna")) == ["phone"]
+    assert set(values(store.devices(request_id=task.request_id))) == {"activity", "activity on a second phone"}
+
+
+def test_the_token_of_a_live_activity_rotates(bench, store):
+    task, other = bench.create(), bench.create()
+    activity(store, task.request_id, "first")
+    activity(store, other.request_id, "another task's")
+
+    activity(store, task.request_id, "second")
+
+    assert values(store.devices(request_id=task.request_id)) == ["second"]
+    assert values(store.devices(request_id=other.request_id)) == ["another task's"]
+
+
+def test_a_tasks_devices_go_with_it(bench, store):
+    task = bench.running()
+    activity(store, task.request_id, "activity")
+    store.transition(task.request_id, Complete(1))
+
+    store.delete(task.request_id)
+
+    assert store.devices(request_id=task.request_id) == []
+
+
+def test_a_purged_tasks_devices_go_with_it(bench, store):
+    task = bench.running(expires_after=timedelta(hours=1))
+    device = activity(store, task.request_id, "activity")
+    store.transition(task.request_id, Complete(1))
+
+    bench.pass_time([task.request_id], timedelta(hours=3))
+
+    assert store.purge() == 1
+    assert store.find_device(device.id) is None
+
+
+# -- preferences -------------------------------------------------------------------------------------------------------
+
+
+def test_preferences_are_an_owners(store):
+    assert store.load_preferences("anna") is None
+    store.save_preferences("anna", {"kinds": ["failed"], "muted": ["Übung"]})
+    store.save_preferences("bert", {"kinds": []})
+    store.save_preferences("anna", {"kinds": ["completed"], "muted": ["Übung"]})
+
+    assert store.load_preferences("anna") == {"kinds": ["completed"], "muted": ["Übung"]}
+    assert store.load_preferences("bert") == {"kinds": []}
+
+
+# -- marks -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_mark_is_taken_by_one(store):
+    taken, start = [], threading.Barrier(8)
+
+    def take():
+        start.wait(10)
+        if store.take_mark("alert", MINUTE):
+            taken.append(1)
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert len(taken) == 1
+    assert store.take_mark("another", MINUTE)
+
+
+def test_a_mark_can_be_had_again_after_its_time(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    assert store.take_mark("alert", MINUTE)
+    bench.clock.advance(59)
+    assert not store.take_mark("alert", MINUTE)
+    bench.clock.advance(2)
+    assert store.take_mark("alert", MINUTE)
+
+
+def test_a_mark_is_prolonged_and_given_back(store):
+    assert store.take_mark("alert", timedelta(microseconds=1))
+    store.set_mark("alert", MINUTE)
+    assert not store.take_mark("alert", MINUTE)
+
+    store.set_mark("alert", timedelta(0))
+
+    assert store.take_mark("alert", MINUTE)
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def failed(bench, name="process"):
+    task = bench.running(name=name)
+    bench.store.transition(task.request_id, Fail(1, "no paper"))
+    return task.request_id
+
+
+def test_failures_are_counted_by_name_and_time(bench, store):
+    before = store.now() - MINUTE
+    opened = failed(bench)
+    failed(bench)
+    failed(bench, "another")
+    store.transition(bench.running().request_id, Complete(1))
+    store.transition(opened, Reopen())
+
+    assert store.count_failed("process", since=before) == 1
+    assert store.count_failed("process", since=store.now() + MINUTE) == 0
+    assert store.count_failed("nothing", since=before) == 0
+
+
+def test_how_long_outcomes_waited_to_be_seen_is_known(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    assert store.stats().mean_seconds_to_seen is None
+    for seconds in (10, 20):
+        request_id = bench.running().request_id
+        store.transition(request_id, Complete(1))
+        bench.clock.advance(seconds)
+        store.transition(request_id, MarkSeen("poll"))
+
+    assert store.stats().seen == 2
+    assert store.stats().mean_seconds_to_seen == pytest.approx(15)
+
+
+# -- the outbox's channels ---------------------------------------------------------------------------------------------
+
+
+def due(store, *, worker="worker", sink="phone", limit=100):
+    return store.due_deliveries(sink, worker=worker, lease=MINUTE, limit=limit)
+
+
+def owing(bench, *owed):
+    task = bench.create(deliveries=owed)
+    return task.request_id
+
+
+def test_channels_of_a_task_know_nothing_of_each_other(bench, store):
+    request_id = owing(bench, *(Owed("phone", payload={"n": n}, channel=channel) for n, channel in enumerate("abab")))
+
+    first = due(store)
+    assert [(one.channel, one.payload["n"]) for one in first] == [("a", 0), ("b", 1)]
+    store.settle_delivery(first[0], Settlement())
+    second = due(store)
+
+    assert [(one.channel, one.payload["n"], one.request_id) for one in second] == [("a", 2, request_id)]
+
+
+def test_what_is_owed_later_is_not_due_before(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    owing(bench, Owed("phone", delay=MINUTE))
+
+    assert due(store) == []
+    bench.clock.advance(61)
+    assert len(due(store)) == 1
+
+
+def test_what_is_owed_in_place_of_a_delivery_is_of_the_same_event(bench, store):
+    request_id = owing(bench, Owed("phone", "notification", channel="notification"))
+    (notification,) = due(store)
+
+    owes = [Owed("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(3)]
+    store.settle_delivery(notification, Settlement(owes=owes))
+
+    found = due(store)
+    assert [one.payload["to"] for one in found] == [0, 1, 2]
+    assert {(one.request_id, one.seq, one.kind) for one in found} == {(request_id, notification.seq, "push")}
+    assert store.stats().deliveries_owed == 3
+
+
+def test_who_settles_second_adds_nothing(bench, store):
+    owing(bench, Owed("phone", "notification"))
+    (delivery,) = due(store)
+    owes = [Owed("phone", "push", {"to": "one"}, channel="one")]
+
+    store.settle_delivery(delivery, Settlement(owes=owes))
+    store.settle_delivery(delivery, Settlement(owes=owes))
+
+    assert store.stats().deliveries_owed == 1
+
+
+def test_what_is_held_was_not_tried(bench, store):
+    owing(bench, Owed("phone"))
+    (delivery,) = due(store)
+
+    store.settle_delivery(delivery, Settlement(due_at=store.now()))
+    (held,) = due(store)
+    store.settle_delivery(held, Settlement(due_at=store.now(), error="refused"))
+    (tried,) = due(store)
+
+    assert (held.tries, tried.tries) == (0, 1)
+    assert tried.error == "refused"
+
+
+def test_what_waits_longest_is_due_first_whatever_was_owed_before(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    owing(bench, Owed("phone", payload={"n": 0}, delay=timedelta(minutes=5)))
+    owing(bench, Owed("phone", payload={"n": 1}))
+    bench.clock.advance(600)
+
+    assert [one.payload["n"] for one in due(store)] == [1, 0]
