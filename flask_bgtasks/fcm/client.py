@@ -38,6 +38,8 @@ DEADLINE_SECONDS = 5.0
 QUOTA_SECONDS = 60.0
 """To wait after a 429 that says nothing ("Scale FCM", firebase.google.com/docs/cloud-messaging/scale-fcm)."""
 
+LONGEST_PAUSE_SECONDS = 86_400.0  # that a Retry-After is believed
+
 _numbers = itertools.count(1)
 
 
@@ -361,7 +363,8 @@ def _was_sent(error: Any) -> bool:
 
 def _retry_after(error: Any) -> float | None:
     response = getattr(error, "http_response", None)
-    return None if response is None else retry_after_seconds(response.headers.get("Retry-After"))
+    after = None if response is None else retry_after_seconds(response.headers.get("Retry-After"))
+    return None if after is None else min(after, LONGEST_PAUSE_SECONDS)
 
 
 def _no_token(error: Exception) -> RetryLater:

@@ -1,0 +1,601 @@
+"""The FCM sink: firebase-admin itself, over real HTTP, against a stand-in that answers as FCM does."""
+
+import itertools
+import json
+import logging
+import socket
+import threading
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+
+from flask_bgtasks import BackgroundTasks, Notification, signals
+from flask_bgtasks import delivery as delivery_module
+from flask_bgtasks import lanes as lanes_module
+from flask_bgtasks.backoff import Backoff
+from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
+from tests.backends import free_port
+from tests.backends.fcm import DROP, Raw, error
+
+firebase_admin = pytest.importorskip("firebase_admin")
+
+FID_VALUE = "cXyZ0123456789abcdefGH"
+TOKEN = f"eAbC0123456789abcdefGH:{'APA91b' * 20}"
+OTHER = f"fAbC0123456789abcdefGH:{'APA91b' * 20}"
+
+
+class Studio:
+    """An app with the sink, and what a test asks it."""
+
+    def __init__(self, folder, **settings):
+        self.app = Flask("studio", instance_path=str(folder))
+        self.bgtasks = BackgroundTasks()
+        self.notify = {"completed": Notification("Ready: {topic}", "{text}", link="https://app.example/l/{request_id}")}
+
+        @self.bgtasks.task(name="work", notify={"completed": self._tell, "failed": "Failed"})
+        def work(fail=False, **result):
+            if fail:
+                raise ValueError("no paper")
+            return result
+
+        self.work = work
+        self.bgtasks.init_app(self.app, store="memory://", sinks=["fcm"], **settings)
+        self.state = self.app.extensions["bgtasks"]
+        self.store = self.state.store
+
+    def _tell(self, task, result):
+        return self.told(task, result)
+
+    told = staticmethod(lambda task, result: Notification("Ready", link=f"https://app.example/{task.request_id}"))
+
+    def register(self, value, *, kind=FCM_TOKEN, owner="anna", **fields):
+        return self.store.save_device(make_device(kind, value, owner=owner, **fields), most=20)
+
+    def run(self, *, owner="anna", user_token=None, **kwargs):
+        with self.app.app_context():
+            handle = self.work.submit(owner=owner, user_token=user_token, **kwargs)
+            handle.wait_until_done(timeout=20)
+        return handle.request_id
+
+    def settled(self):
+        pause = threading.Event()
+        for _ in range(2000):
+            if self.store.stats().deliveries_owed == 0:
+                return True
+            pause.wait(0.01)
+        raise AssertionError(f"still owed: {self.store.stats()}")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    """Retries come at once, so that no test waits for them."""
+    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(0))
+
+
+@pytest.fixture
+def make(tmp_path, fcm):
+    made = []
+
+    def build(**settings):
+        settings = {"fcm_endpoint": fcm.url, "firebase_project": "demo-studio", **settings}
+        made.append(Studio(tmp_path, **settings))
+        return made[-1]
+
+    yield build
+    for studio in made:
+        studio.state.close(grace=5)
+
+
+@pytest.fixture
+def studio(make):
+    return make()
+
+
+# -- what is sent ------------------------------------------------------------------------------------------------------
+
+
+def test_every_device_of_the_owner_gets_one_push_with_what_it_needs(studio, fcm):
+    studio.register(FID_VALUE, kind=FID)
+    studio.register(TOKEN)
+    studio.register(OTHER, owner="bert")
+
+    request_id = studio.run(text="secret")
+    studio.settled()
+
+    assert fcm.counts() == {FID_VALUE: 1, TOKEN: 1}
+    (message,) = fcm.sent_to(FID_VALUE)
+    assert message["fid"] == FID_VALUE
+    assert message["notification"] == {"title": "Ready"}
+    seq = studio.store.get(request_id).seq
+    assert message["data"] == {
+        "request_id": request_id,
+        "status": "completed",
+        "name": "work",
+        "seq": str(seq),
+        "attempt": "1",
+        "link": f"https://app.example/{request_id}",
+    }
+    assert "secret" not in json.dumps(message)
+
+
+def test_each_platform_gets_its_own_wrapping(studio, fcm):
+    studio.register(TOKEN)
+    request_id = studio.run()
+    studio.settled()
+
+    (message,) = fcm.sent_to(TOKEN)
+
+    week = f"{7 * 86400}s"
+    assert message["android"] == {"priority": "high", "ttl": week, "notification": {"tag": request_id}}
+    headers = message["apns"]["headers"]
+    assert headers["apns-push-type"] == "alert"
+    assert headers["apns-priority"] == "10"
+    assert headers["apns-collapse-id"] == request_id
+    assert int(headers["apns-expiration"]) > studio.store.now().timestamp() + 6 * 86400
+    aps = message["apns"]["payload"]["aps"]
+    assert aps == {"sound": "default", "thread-id": "work", "mutable-content": 1, "content-available": 1}
+    web = message["webpush"]
+    assert web["headers"] == {"TTL": week[:-1], "Urgency": "high", "Topic": request_id.replace("-", "")}
+    assert web["notification"] == {"tag": request_id}
+    assert web["fcm_options"] == {"link": f"https://app.example/{request_id}"}
+
+
+def test_the_text_is_in_the_devices_language(studio, fcm):
+    studio.told = lambda task, result: Notification(
+        {"en": "Ready", "de": "Fertig"}, {"en": "A {brace}", "de": "Öffnen"}
+    )
+    studio.register(TOKEN, lang="de-AT")
+    studio.register(OTHER, lang="sv")
+    studio.run()
+    studio.settled()
+
+    (german,), (other,) = fcm.sent_to(TOKEN), fcm.sent_to(OTHER)
+
+    assert german["notification"] == {"title": "Fertig", "body": "Öffnen"}
+    assert other["notification"] == {"title": "Ready", "body": "A {brace}"}
+
+
+@pytest.mark.parametrize("character", ["x", "é", "漢", "😀", '"', "\x01"])
+def test_what_is_too_long_is_cut_and_never_refused(studio, fcm, character):
+    studio.told = lambda task, result: Notification(
+        character * 3000, character * 9000, data={"own": character * 5000, "screen": "lesson"}
+    )
+    studio.register(TOKEN)
+    request_id = studio.run()
+    studio.settled()
+
+    (message,) = fcm.sent_to(TOKEN)
+
+    assert message["notification"]["title"].startswith(character)
+    assert message["data"]["request_id"] == request_id
+    assert message["data"]["screen"] == "lesson"
+    assert "own" not in message["data"]
+    assert studio.store.dead_deliveries() == []
+
+
+def test_names_that_fcm_keeps_for_itself_are_changed(studio, fcm, caplog):
+    studio.told = lambda task, result: Notification("Ready", data={"from": "a", "google.x": "b", "gcm": "c", "mine": 1})
+    studio.register(TOKEN)
+    studio.run()
+    studio.settled()
+
+    (message,) = fcm.sent_to(TOKEN)
+
+    assert message["data"].items() >= {"x_from": "a", "x_google.x": "b", "x_gcm": "c", "mine": "1"}.items()
+    assert not {"from", "google.x", "gcm"} & set(message["data"])
+
+
+def test_a_dry_run_is_checked_and_not_delivered(make, fcm):
+    studio = make(fcm_dry_run=True)
+    studio.register(TOKEN)
+    studio.run()
+    studio.settled()
+
+    assert [one["dry"] for one in fcm.messages] == [True]
+
+
+def test_a_push_by_hand_goes_to_its_address(studio, fcm):
+    with studio.app.app_context():
+        assert studio.bgtasks.send_push(TOKEN, "Hello", "You", {"n": 1}) == 1
+    studio.settled()
+
+    (message,) = fcm.sent_to(TOKEN)
+    assert message["notification"] == {"title": "Hello", "body": "You"}
+    assert message["data"] == {"n": "1"}
+
+
+# -- what FCM answers --------------------------------------------------------------------------------------------------
+
+GONE = [
+    error(404, "NOT_FOUND", "UNREGISTERED"),
+    error(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH"),
+    error(
+        400,
+        "INVALID_ARGUMENT",
+        "INVALID_ARGUMENT",
+        message="The registration token is not a valid FCM registration token",
+    ),
+]
+
+
+@pytest.mark.parametrize("answer", GONE, ids=["unregistered", "another project's", "no token"])
+def test_an_address_that_is_nobodys_is_forgotten(studio, fcm, answer):
+    studio.register(TOKEN)
+    studio.register(OTHER)
+    fcm.answer(answer, to=TOKEN)
+
+    studio.run()
+    studio.settled()
+    studio.run()
+    studio.settled()
+
+    assert fcm.counts() == {TOKEN: 1, OTHER: 2}
+    assert studio.store.dead_deliveries() == []
+
+
+NEVER = [
+    (error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", message="Invalid value at 'message.android'"), "notify="),
+    (error(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR"), "Cloud Messaging"),
+    (error(401, "UNAUTHENTICATED", "APNS_AUTH_ERROR"), "Cloud Messaging"),
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "mend"), NEVER, ids=["our message", "the project's key for Apple", "by its old name"]
+)
+def test_what_no_later_try_can_change_is_a_letter_with_the_mend(studio, fcm, answer, mend):
+    studio.register(TOKEN)
+    studio.register(OTHER)
+    fcm.answer(answer, to=TOKEN)
+    failed = []
+    with signals.notification_failed.connected_to(lambda app, final, **more: failed.append(final)):
+        studio.run()
+        studio.settled()
+
+    (letter,) = studio.store.dead_deliveries(sink="fcm")
+    assert mend in letter.error
+    assert TOKEN not in letter.error
+    assert fcm.counts()[OTHER] == 1
+    assert failed == [True]
+
+
+PASSING = {
+    "busy": error(503, "UNAVAILABLE", "UNAVAILABLE"),
+    "internal": error(500, "INTERNAL", "INTERNAL"),
+    "a proxy's page": Raw(502, "<html>Bad gateway</html>"),
+    "the service account may not": error(403, "PERMISSION_DENIED"),
+    "no such project": error(404, "NOT_FOUND"),
+    "the token is refused": error(401, "UNAUTHENTICATED"),
+    "dropped after it was read": DROP,
+}
+
+
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING.keys())
+def test_what_may_pass_is_tried_until_it_does(studio, fcm, answer):
+    studio.register(TOKEN)
+    fcm.answer(answer, answer, answer, answer, None)
+
+    request_id = studio.run()
+    studio.settled()
+
+    messages = fcm.sent_to(TOKEN)
+    assert len(messages) >= 5
+    assert {m["android"]["notification"]["tag"] for m in messages} == {request_id}  # the device shows one
+    assert {m["apns"]["headers"]["apns-collapse-id"] for m in messages} == {request_id}
+    assert studio.store.dead_deliveries() == []
+    assert len(studio.store.devices(owner="anna")) == 1
+
+
+def test_the_sdk_itself_sends_nothing_twice(studio, fcm):
+    studio.register(TOKEN)
+    fcm.answer(error(503, "UNAVAILABLE", "UNAVAILABLE", headers={"Retry-After": "3600"}))
+
+    studio.run()
+    fcm.wait_for(lambda fcm: fcm.messages)
+    studio.state.close(grace=5)
+
+    assert fcm.counts() == {TOKEN: 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "3600"}),
+        error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"),
+        error(429, "RESOURCE_EXHAUSTED"),
+        error(503, "UNAVAILABLE", "UNAVAILABLE", headers={"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}),
+    ],
+    ids=["quota", "quota without a time", "quota without a code", "a pause until a date"],
+)
+def test_a_pause_that_fcm_wants_is_kept_for_all_devices(make, fcm, answer):
+    studio = make(push_concurrency=1)
+    for number in range(10):
+        studio.register(f"{number}{TOKEN}")
+    fcm.answer(answer)
+
+    studio.run()
+    fcm.wait_for(lambda fcm: fcm.messages)
+    studio.state.deliveries.wake()
+    studio.state.close(grace=5)
+
+    assert sum(fcm.counts().values()) == 1
+    assert studio.store.stats().deliveries_owed == 10
+
+
+def test_a_short_pause_is_over_by_itself(make, fcm):
+    studio = make(push_concurrency=1)
+    for number in range(5):
+        studio.register(f"{number}{TOKEN}")
+    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "1"}), None)
+
+    studio.run()
+    studio.settled()
+
+    times = [one["at"] for one in fcm.messages]
+    assert times[1] - times[0] >= 0.99
+    assert len(times) == 6
+
+
+@pytest.mark.parametrize("body", ["<html>yes</html>", "{}"], ids=["not JSON", "no name"])
+def test_a_success_that_cannot_be_read_is_not_sent_again(studio, fcm, body, caplog):
+    studio.register(TOKEN)
+    fcm.answer(Raw(200, body, "application/json"))
+
+    studio.run()
+    studio.settled()
+
+    assert fcm.counts() == {TOKEN: 1}
+    assert "taken as sent" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_where_nobody_listens_it_is_kept_and_sent_later(make, fcm):
+    port = free_port()
+    studio = make(fcm_endpoint=f"http://127.0.0.1:{port}")
+    studio.register(TOKEN)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", port))
+        request_id = studio.run()
+        pause = threading.Event()
+        for _ in range(500):
+            if (owed := studio.store.stats().deliveries_owed) == 1 and _tries(studio.store) >= 3:
+                break
+            pause.wait(0.01)
+        assert owed == 1
+    from tests.backends.fcm import FcmStandIn
+
+    back = FcmStandIn(port)
+    try:
+        studio.state.deliveries.wake()
+        back.wait_for(lambda fcm: fcm.sent_to(TOKEN))
+        assert back.sent_to(TOKEN)[0]["data"]["request_id"] == request_id
+    finally:
+        back.close()
+
+
+def _tries(store):
+    return max((delivery.tries for delivery, _ in store._deliveries.values()), default=0)
+
+
+# -- credentials -------------------------------------------------------------------------------------------------------
+
+
+def key_file(folder, token_uri):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    path = folder / "key.json"
+    path.write_text(
+        json.dumps(
+            {
+                "type": "service_account",
+                "project_id": "studio-of-the-key",
+                "private_key_id": "1",
+                "private_key": pem,
+                "client_email": "studio@example.iam.gserviceaccount.com",
+                "client_id": "1",
+                "token_uri": token_uri,
+            }
+        )
+    )
+    return path
+
+
+def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_path, fcm, caplog):
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    from flask_bgtasks.fcm.client import FcmClient
+    from flask_bgtasks.fcm.messages import Address, Push
+
+    class Tokens(BaseHTTPRequestHandler):
+        refused = True
+
+        def log_message(self, *args):
+            """Be quiet."""
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            code = 400 if type(self).refused else 200
+            answer = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
+            body = json.dumps(answer if code == 400 else {"access_token": "ya29.x", "expires_in": 3600}).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Tokens)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        path = key_file(tmp_path, f"http://127.0.0.1:{server.server_address[1]}/token")
+        from google.oauth2 import service_account
+
+        from flask_bgtasks import RetryLater
+        from flask_bgtasks.firebase_credentials import SCOPES
+
+        made = service_account.Credentials.from_service_account_file(str(path), scopes=SCOPES)
+        client = FcmClient(project="studio-of-the-key", credentials=made, source="a key", endpoint=fcm.url)
+        push = Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready", body="")
+        with pytest.raises(RetryLater, match="make a new key"):
+            client.send(push)
+        assert fcm.messages == []
+
+        Tokens.refused = False
+        client.send(push)
+        client.close()
+        assert fcm.counts() == {TOKEN: 1}
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_without_credentials_the_sink_says_at_start_what_is_wanted(tmp_path, monkeypatch):
+    from flask_bgtasks import ConfigurationError
+
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "FIRESTORE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+
+    with pytest.raises(ConfigurationError, match="FCM: there are no credentials.*BGTASKS_FIREBASE_CREDENTIALS"):
+        BackgroundTasks(Flask("none", root_path=str(tmp_path), instance_path=str(tmp_path)), sinks=["fcm"])
+
+
+def test_the_developers_own_firebase_app_is_left_as_it_is(studio, fcm):
+    from firebase_admin import messaging
+
+    own = firebase_admin.initialize_app(
+        options={"projectId": "own"}, credential=_anonymous(), name="the developer's own"
+    )
+    try:
+        studio.register(TOKEN)
+        studio.run()
+        studio.settled()
+
+        service = messaging._get_messaging_service(own)
+        assert service._fcm_url == "https://fcm.googleapis.com/v1/projects/own/messages:send"
+        assert service._client.session.get_adapter(service._fcm_url).max_retries.total != 0
+    finally:
+        firebase_admin.delete_app(own)
+
+
+def _anonymous():
+    from firebase_admin import credentials
+    from google.auth.credentials import AnonymousCredentials
+
+    class Anonymous(credentials.Base):
+        def get_credential(self):
+            return AnonymousCredentials()
+
+    return Anonymous()
+
+
+def test_the_private_parts_of_the_sdk_are_where_we_look_for_them(studio, caplog):
+    client = studio.state.plugins.get("fcm")._client
+    with caplog.at_level(logging.WARNING):
+        app = client._firebase()
+
+    from firebase_admin import messaging
+
+    service = messaging._get_messaging_service(app)
+    assert caplog.text == ""
+    assert service._client.session.get_adapter("https://fcm.googleapis.com/v1").max_retries.total == 0
+
+
+# -- how much at once --------------------------------------------------------------------------------------------------
+
+
+def test_as_many_are_sent_at_once_as_the_setting_says(make, fcm):
+    studio = make(push_concurrency=3, max_devices_per_owner=50)
+    together, turns = threading.Barrier(3), itertools.count()
+    fcm.before = lambda message: next(turns) < 3 and together.wait(4)
+    for number in range(12):
+        studio.register(f"{number}{TOKEN}")
+
+    studio.run()
+    studio.settled()
+
+    assert fcm.most_at_once == 3
+    assert len(fcm.messages) == 12
+
+
+# -- progress ----------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_not_pushed_unless_it_is_asked_for(studio):
+    assert studio.state.plugins.implementing("bgtasks_task_progress") == []
+
+
+class Stepping:
+    """A running task, whose progress a test reports by hand."""
+
+    def __init__(self, studio, store):
+        from flask_bgtasks.changes import Claim
+        from flask_bgtasks.model import Kind, Task
+
+        now = store.now()
+        task = Task(
+            "11111111-1111-4111-8111-111111111111", "work", Kind.FUNCTION, now, now, timedelta(days=1), owner="anna"
+        )
+        store.create(task, input={})
+        self.task = store.transition(task.request_id, Claim("w", timedelta(hours=1))).task
+        self.studio, self.number = studio, 0
+
+    def step(self, name):
+        from flask_bgtasks.model import Progress
+
+        self.number += 1
+        progress = Progress(self.studio.store.now(), 1, percentage=10.0 * self.number, step=name)
+        self.studio.state.deliveries.tell_progress("fcm", self.task, progress)
+
+
+def test_a_silent_push_at_most_once_in_the_time_for_each_device(make, fcm):
+    studio = make(progress_push_seconds=60)
+    studio.register(TOKEN, platform="android")
+    studio.register(OTHER, platform="ios")
+    running = Stepping(studio, studio.store)
+
+    for name in ("Read", "Read", "Write", "Draw"):
+        running.step(name)
+
+    assert fcm.counts() == {TOKEN: 1, OTHER: 1}
+    (message,) = fcm.sent_to(OTHER)
+    assert "notification" not in message
+    assert message["data"]["step"] == "Read"
+    assert message["data"]["progress_percentage"] == "10"
+    assert message["apns"]["headers"] == {
+        "apns-push-type": "background",
+        "apns-priority": "5",
+        "apns-collapse-id": running.task.request_id,
+    }
+    assert message["apns"]["payload"] == {"aps": {"content-available": 1}}
+    assert message["android"]["priority"] == "normal"
+
+
+@pytest.mark.parametrize("preferences", [{"kinds": ["completed"]}, {"muted": ["work"]}])
+def test_progress_is_not_pushed_to_who_does_not_want_it(make, fcm, preferences):
+    studio = make(progress_push_seconds=60)
+    studio.register(TOKEN)
+    studio.store.save_preferences("anna", preferences)
+
+    Stepping(studio, studio.store).step("Read")
+
+    assert fcm.messages == []
+
+
+def test_a_device_that_is_gone_is_forgotten_by_its_progress_too(make, fcm):
+    studio = make(progress_push_seconds=60)
+    studio.register(TOKEN)
+    fcm.answer(error(404, "NOT_FOUND", "UNREGISTERED"))
+
+    Stepping(studio, studio.store).step("Read")
+
+    assert studio.store.devices(owner="anna") == []
