@@ -23,6 +23,12 @@ MOST_CHARACTERS = 200_000  # some hundred pages; a section's work grows with the
 DEFAULT_PACE = 0.25  # seconds per unit of work: the sample text then takes about half a minute
 SAMPLE = Path(__file__).with_name("sample.txt")
 
+# What the user's devices are told: in their own language, and of failure too.
+NOTIFY = {
+    "completed": {"en": "Your lesson is ready", "de": "Deine Lektion ist fertig", "es": "Tu lección está lista"},
+    "failed": {"en": "Your lesson could not be made", "de": "Die Lektion ist nicht gelungen"},
+}
+
 bgtasks = BackgroundTasks()
 
 
@@ -52,7 +58,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 
     # A view with a decorator below its route: its body runs as a task, and the client gets 202 at once.
     @app.post("/process")
-    @bgtasks.background(validate=check_text, steps=STEPS, notify="Your lesson is ready")
+    @bgtasks.background(validate=check_text, steps=STEPS, notify=NOTIFY)
     def process() -> dict[str, Any]:
         return lesson_of(request.get_json()["input_text"])
 

@@ -2,16 +2,23 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = [
-    "tests.backends.postgresql",
-    "tests.backends.chromium",
-    "tests.backends.firestore",
-    "tests.backends.fcm",
-]
+pytest_plugins = ["tests.backends.postgresql", "tests.backends.chromium", "tests.backends.firestore"]
 
 # A busy machine is slow, not wrong: no deadline for one example. CI has to say the same thing twice: derandomized.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=60)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture
+def fcm():
+    """A stand-in of FCM of this test's own; in the end every message has to have been one that FCM publishes."""
+    from tests.backends.fcm import FcmStandIn
+
+    stand_in = FcmStandIn()
+    yield stand_in
+    stand_in.close()
+    assert stand_in.problems == []

@@ -8,11 +8,11 @@ import os
 import socket
 from typing import NoReturn
 
-import pytest
-
 
 def missing(what: str, mend: str) -> NoReturn:
     """Skip the test that needs ``what``; fail it in CI."""
+    import pytest  # not above: the benchmarks use what is beside this, and have no pytest
+
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI must not skip it: {mend}", pytrace=False)
     pytest.skip(f"{what} is missing: {mend}")

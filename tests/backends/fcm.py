@@ -1,6 +1,7 @@
 """A stand-in for FCM's HTTP v1 API, which firebase-admin itself talks to: answers by script, checks every message.
 
-``python -m tests.backends.fcm --port 9099 --log pushes.jsonl`` serves one by hand, and writes a line for each message.
+``python -m tests.backends.fcm --port 9099 --log pushes.jsonl`` serves one by hand, and writes a line for each message;
+``--lean`` only counts them, for measuring. What it has counted is at ``GET /``.
 """
 
 import argparse
@@ -12,8 +13,6 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-import pytest
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "data" / "fcm_v1_message.json").read_text("utf-8"))
 PATH = "/v1/projects/{project}/messages:send"
@@ -41,9 +40,11 @@ class FcmStandIn:
     """What was asked of it, and what it answers.
 
     :param log: a file that gets a line of JSON for each message.
+    :param lean: check and keep nothing of the messages, only count them.
+    :param quota: after so many messages, everything is refused for so many seconds, once: (messages, seconds).
     """
 
-    def __init__(self, port=0, *, log=None):
+    def __init__(self, port=0, *, log=None, lean=False, quota=None):
         self.messages = []  # as they came, with "at" and "to"
         self.problems = []  # what no published message has
         self.most_at_once = 0
@@ -53,6 +54,10 @@ class FcmStandIn:
         self._told = threading.Condition()  # protects all of this
         self._ids = itertools.count(1)
         self._log = log
+        self._lean = lean
+        self._quota, self._refusing_until = quota, 0.0
+        self._counted = Counter()
+        self._told_apart = set()
         stand_in = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -65,6 +70,12 @@ class FcmStandIn:
 
             def do_POST(self):
                 stand_in._serve(self)
+
+            def do_GET(self):
+                with stand_in._told:
+                    counted = {**stand_in._counted, "most_at_once": stand_in.most_at_once}
+                    counted["told_apart"] = len(stand_in._told_apart)
+                stand_in._reply(self, 200, json.dumps(counted), "application/json", {})
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
@@ -109,14 +120,15 @@ class FcmStandIn:
         with self._told:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
-            self.problems += check(body)
+            if not self._lean:
+                self.problems += check(body)
             if not handler.path.startswith("/v1/projects/") or not handler.headers.get("Authorization"):
                 self.problems.append(f"asked for {handler.path} without a token")
         try:
             self.before(message)
             with self._told:
                 scripted = self.answers.get(to) or self.answers.get(None)
-                answer = (scripted.pop(0) if len(scripted) > 1 else scripted[0]) if scripted else None
+                answer = (scripted.pop(0) if len(scripted) > 1 else scripted[0]) if scripted else self._by_quota()
                 self._record(body, message, to)
             if answer == DROP:
                 handler.close_connection = True
@@ -130,7 +142,25 @@ class FcmStandIn:
                 self._at_once -= 1
                 self._told.notify_all()
 
+    def _by_quota(self):
+        """A refusal while the quota is used up, None otherwise."""
+        if self._quota is None:
+            return None
+        most, seconds = self._quota
+        now = time.monotonic()
+        if self._counted["messages"] == most and not self._refusing_until:
+            self._refusing_until = now + seconds
+        if now >= self._refusing_until:
+            return None
+        self._counted["refused"] += 1
+        return error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": str(seconds)})
+
     def _record(self, body, message, to):
+        if self._lean:
+            if time.monotonic() >= self._refusing_until:
+                self._counted["messages"] += 1
+                self._told_apart.add((to, message.get("data", {}).get("request_id")))
+            return
         self.messages.append({"at": time.time(), "to": to, "message": message, "dry": body.get("validate_only", False)})
         if self._log is not None:
             with self._log.open("a") as file:
@@ -186,22 +216,18 @@ def _check(value, kind, where):
     return [] if isinstance(value, known[kind]) else [f"{where} is no {kind}: {value!r}"]
 
 
-@pytest.fixture
-def fcm():
-    """A stand-in of this test's own; in the end every message has to have been one that FCM publishes."""
-    stand_in = FcmStandIn()
-    yield stand_in
-    stand_in.close()
-    assert stand_in.problems == []
-
-
 def main():
     """Serve until Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=9099)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--lean", action="store_true")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer takes")
+    parser.add_argument("--quota", type=int, nargs=2, metavar=("MESSAGES", "SECONDS"))
     asked = parser.parse_args()
-    stand_in = FcmStandIn(asked.port, log=asked.log)
+    stand_in = FcmStandIn(asked.port, log=asked.log, lean=asked.lean, quota=asked.quota)
+    if asked.latency:
+        stand_in.before = lambda message: time.sleep(asked.latency)
     print(f"BGTASKS_FCM_ENDPOINT={stand_in.url}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()

@@ -1,6 +1,6 @@
 """`make bench`: the library beside its peers, in one run on one machine, as a table with the aims.
 
-python -m tests.benchmarks [--only update,submit,throughput,latency,polls,stored,survival,mirror] \
+python -m tests.benchmarks [--only update,submit,throughput,latency,polls,stored,survival,mirror,push] \
     [--peers celery,…|none] \
     [--rounds N] [--json FILE]
 """
@@ -17,12 +17,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import aims, harness, load, mirrored, polls, servers, stored, survival
+from . import aims, harness, load, mirrored, polls, pushed, servers, stored, survival
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 
@@ -144,7 +145,7 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{peer: (f"peers.{peer}_peer", {}) for peer in PEERS},
 }
 
-ONLY = ("update", "submit", "throughput", "latency", "polls", "stored", "survival", "mirror")
+ONLY = ("update", "submit", "throughput", "latency", "polls", "stored", "survival", "mirror", "push")
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
@@ -273,6 +274,36 @@ def _show_mirror(folder: Path) -> dict[str, Any]:
     _say(f"   writes of a progress document: {found['writes']:.1f}, at least {found['least_gap']:.2f} s apart")
     _say(f"   final states right: {found['right']} of {mirrored.TASKS}")
     return {"key": "mirror", "title": title, "unit": "s", "rows": rows}
+
+
+def _show_push(folder: Path) -> dict[str, Any]:
+    """Tell many tasks to several devices each, by a stand-in of FCM that once refuses everything, and print it."""
+    quota = (pushed.TASKS, 2)
+    title = f"9  {pushed.TASKS:,} ended tasks, {pushed.DEVICES} devices each, told by FCM (a stand-in that takes 10 ms)"
+    _say(f"\n{title}")
+    rows: dict[str, Any] = {}
+    for name in ("ours", "send", "send_each"):
+        place = folder / name
+        place.mkdir(parents=True)
+        try:
+            with servers.fcm(place, quota if name == "ours" else None) as url:
+                command = [sys.executable, "-m", f"{__package__}.pushed", str(place), url, name]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+                rows[name] = json.loads(done.stdout.strip().splitlines()[-1])
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    rows[name]["counted"] = json.load(answer)
+        except (servers.ServerFailed, subprocess.SubprocessError, OSError) as failure:
+            _say(f"   {name}: not measured: {failure}")
+            continue
+        row = rows[name]
+        rate, at_once = row["messages"] / row["seconds"], row["counted"]["most_at_once"]
+        _say(f"   {name:<10} {rate:>8,.0f} messages/s   {row['mib']:>6.0f} MiB   at most {at_once} at once")
+    if "ours" in rows:
+        row, counted = rows["ours"], rows["ours"]["counted"]
+        _say(f"   ours: {counted['told_apart']:,} of {row['messages']:,} told, {row['letters']} letters; "
+             f"a quota of {quota[0]:,} used up for {quota[1]} s: {counted.get('refused', 0)} messages met it; "
+             f"{row['mib_before']:.0f} MiB before the first push")  # fmt: skip
+    return {"key": "push", "title": title, "unit": "messages/s", "rows": rows}
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -406,6 +437,8 @@ def main() -> None:
             more.append(_show_survival(folder / "survival", redis, asked.peers))
         if "mirror" in asked.only:
             more.append(_show_mirror(folder / "mirror"))
+        if "push" in asked.only:
+            more.append(_show_push(folder / "push"))
         _say(f"\n{time.monotonic() - begun:.0f} s; median and min – max of the rounds, which were taken in turn. "
              "ours / it: the median of the rounds' own ratios.")  # fmt: skip
         if asked.json is not None:

@@ -54,6 +54,20 @@ def firestore(folder: Path) -> Iterator[str]:
         yield f"{HOST}:{port}"
 
 
+@contextlib.contextmanager
+def fcm(folder: Path, quota: tuple[int, int] | None) -> Iterator[str]:
+    """A stand-in of FCM that only counts, and takes 10 ms for each message; its address.
+
+    :param quota: after so many messages, everything is refused for so many seconds.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "tests.backends.fcm", "--port", str(port), "--lean", "--latency", "0.01"]
+    if quota is not None:
+        command += ["--quota", *map(str, quota)]
+    with _running(command, folder / "fcm.log", port=port):
+        yield f"http://{HOST}:{port}"
+
+
 @dataclass(frozen=True)
 class Gunicorn:
     """A running gunicorn."""

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tests.system.gunicorn_server import ROOT
+from tests.system.gunicorn_server import ROOT, gunicorn
 
 pytest.importorskip("firebase_admin")
 
@@ -70,3 +70,45 @@ def test_whoever_is_killed_between_the_end_and_the_push_the_push_is_sent(tmp_pat
 
 def pushes(fcm, request_id):
     return [one["message"] for one in list(fcm.messages) if one["message"]["data"]["request_id"] == request_id]
+
+
+EXAMPLE = """
+from example_app import create_app
+app = create_app({{"BGTASKS_SINKS": ["fcm"], "BGTASKS_FCM_ENDPOINT": {url!r}, "BGTASKS_STORE": "sqlite:///{folder}/t.db",
+                   "BGTASKS_NOTIFICATION_LINK": "https://lessons.example/{{request_id}}", "LESSON_PACE": 0}})
+@app.extensions["bgtasks"].extension.owner_loader
+def owner():
+    from flask import request
+    return request.headers.get("X-User")
+"""
+
+
+def test_one_run_of_the_example_app_is_one_push_for_each_device(tmp_path, fcm):
+    httpx = pytest.importorskip("httpx")
+    code = EXAMPLE.format(url=fcm.url, folder=tmp_path)
+    phone, tablet, new = (f"{letter}{'x' * 21}" for letter in "abc")
+    with gunicorn(tmp_path, code, "--workers", "2", "--threads", "4") as server:
+        anna = httpx.Client(base_url=server.url, headers={"X-User": "anna"}, timeout=30)
+        for value, lang in ((phone, "de-DE"), (tablet, "en-US")):
+            body = {"kind": "fid", "value": value, "lang": lang, "platform": "ios"}
+            assert anna.post("/tasks/devices", json=body).status_code == 201
+        text = anna.get("/sample").text
+        body = {"input_text": text, "user_token": new}
+        request_id = anna.post("/process", json=body).json()["request_id"]
+        result = anna.get(f"/tasks/{request_id}/result", params={"wait": 30})
+        fcm.wait_for(lambda fcm: len(fcm.messages) >= 3)
+        seq = anna.get(f"/tasks/{request_id}").json()["seq"]
+        anna.close()
+
+    assert result.status_code == 200
+    assert fcm.counts() == {phone: 1, tablet: 1, new: 1}  # until the servers have ended, with all that they owed
+    titles = {to: fcm.sent_to(to)[0]["notification"]["title"] for to in (phone, tablet, new)}
+    assert titles == {phone: "Deine Lektion ist fertig", tablet: "Your lesson is ready", new: "Your lesson is ready"}
+    assert fcm.sent_to(phone)[0]["data"] == {
+        "request_id": request_id,
+        "status": "completed",
+        "name": "process",
+        "seq": str(seq),
+        "attempt": "1",
+        "link": f"https://lessons.example/{request_id}",
+    }
