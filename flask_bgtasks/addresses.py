@@ -111,7 +111,7 @@ class Addresses:
 
     def _note(self, given: Device, hints: Hints) -> None:
         known = self._known(given)
-        # An installation that is known by its Firebase Installation ID is not put back to the token which that replaces.
+        # An installation that is known by its Firebase Installation ID is not put back to the token before that.
         if known is not None and known.owner == given.owner and (known.id == given.id or known.kind == FID):
             device = replace(known, lang=hints.lang or known.lang or hints.spoken)
             fresh = known.seen_at is not None and known.seen_at > self._store.now() - REFRESHED

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from flask import Flask, Response, got_request_exception, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from . import captured
+from .blotting import blotted
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Result
 
@@ -149,15 +149,6 @@ def stored_response(response: Response) -> Result:
 
 MESSAGE_LENGTH = 1000  # characters of an error's text that are stored and shown
 
-_SECRET = re.compile(
-    r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # a URL's user and password
-    r"|(?i:(?<=bearer )|(?<=basic ))[\w.~+/=-]+"  # what follows an authorization scheme
-    r"|\b(?:sk|pk|rk|ghp|gho|xox[a-z]|AKIA|AIza)[-_A-Za-z0-9]{8,}"  # keys that name their issuer
-    r"|(?i:(?<=key=)|(?<=token=)|(?<=secret=)|(?<=password=)|(?<=passwd=)|(?<=pwd=))[^\s&,;'\"]+"
-    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]+"  # a JSON Web Token
-)
-"""What must not reach a client in an error's text. A net, not a wall: what an app writes into an exception it shows."""
-
 
 def describe(error: BaseException) -> str:
     """One line for the user: what went wrong, without a traceback, and without what looks like a credential.
@@ -167,7 +158,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, HTTPException):
         return error.description or error.name
     text = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)  # its message is only the key
-    return _SECRET.sub("***", text)[:MESSAGE_LENGTH] or type(error).__name__
+    return blotted(text)[:MESSAGE_LENGTH] or type(error).__name__
 
 
 def _error_response(app: Flask, error: Exception, *, propagate: bool) -> Response:

@@ -5,10 +5,14 @@ Only ``worker`` runs tasks.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import click
 from flask.cli import AppGroup
 
 from . import documents
+from .doctor import FAIL, examine
 from .errors import TaskNotFound
 from .firestore import rules
 from .model import Status, Task
@@ -96,6 +100,21 @@ def register(state: AppState) -> None:
             click.echo(f"{status.value:<12} {figures.by_status.get(status.value, 0)}")
         click.echo(f"{'owed':<12} {figures.deliveries_owed}")
         click.echo(f"{'dead':<12} {figures.deliveries_dead}")
+
+    @group.command("doctor")
+    @click.option("--token", metavar="ADDRESS", help="A device's address: what a push to it would meet, without one.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    @click.pass_context
+    def examine_app(context: click.Context, token: str | None, as_json: bool) -> None:
+        """Check the store, the clock, the settings and every service; exit with 1 if something is wrong."""
+        findings = []
+        for finding in examine(state, token=token):
+            findings.append(finding)
+            if not as_json:
+                click.echo(str(finding))
+        if as_json:
+            click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        context.exit(1 if any(finding.level == FAIL for finding in findings) else 0)
 
     group.add_command(_firestore(state))
     state.plugins.hook.bgtasks_register_commands(group=group)

@@ -38,6 +38,9 @@ log = logging.getLogger("flask_bgtasks")
 LEASE = timedelta(seconds=60)
 """How long a lane has for what it has taken before another process may try it."""
 
+LEAST_REST_SECONDS = 1.0
+"""Of a sink whose service wants a pause, also where it names none, or one that is over."""
+
 FIRST_RETRY_SECONDS = 1.0
 BACKOFF = Backoff(first=FIRST_RETRY_SECONDS, longest=300.0)
 
@@ -112,6 +115,12 @@ class Deliveries:
             self._store.owe(Owed(sink, NOTIFICATION, payload, NOTIFICATION), request_id=notification.request_id)
             self._lanes[sink].wake()
         return len(self._notify_by)
+
+    def owe(self, sink: str, message: Message) -> None:
+        """Owe a sink a message that comes of no event: stored, and then tried as the others are."""
+        self._store.owe(Owed(sink, MESSAGE, dict(message.payload), message.channel), request_id=message.request_id)
+        if sink in self._lanes:
+            self._lanes[sink].wake()
 
     def wake(self) -> None:
         """Something may be owed: have every lane look at once."""
@@ -346,6 +355,6 @@ def _messages(returned: Sequence[Iterable[Message]]) -> list[Message] | None:
 
 def _reply(error: Exception) -> Reply:
     """What an error says about the sink."""
-    rest = error.after if isinstance(error, Overloaded) and error.after else 0.0
+    rest = max(LEAST_REST_SECONDS, error.after or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
     return Reply(answered, rest, f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ Pure: no I/O, no clock. Knows no other module.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -58,7 +59,7 @@ class Device:
         if self.kind == FID:
             return self.value
         if self.kind == FCM_TOKEN and ":" in self.value:
-            return self.value.partition(":")[0]
+            return self.value.partition(":")[0] or None
         return None
 
     def at(self, *, created: datetime, seen: datetime) -> Device:
@@ -73,8 +74,8 @@ def make_device(kind: str, value: str, *, request_id: str | None = None, **field
 
 def device_id(kind: str, value: str, *, request_id: str | None = None) -> str:
     """The id of an address: the same whenever it is registered, and the address cannot be read from it."""
-    text = "\n".join((kind, value, request_id or ""))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    text = json.dumps([kind, value, request_id])  # ASCII, and of no two addresses the same
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def of_user_token(user_token: str, **fields: Any) -> Device:

@@ -1,4 +1,5 @@
-"""The published documents: ``background_tasks`` and ``request_progress``, as clients and Firestore see a task.
+"""The published documents: ``background_tasks`` and ``request_progress``, as clients and Firestore see a task; and the
+device, as its owner sees it.
 
 Names never change meaning; additions are allowed. Pure: the caller brings links and hints.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from .devices import Device
 from .model import Event, EventType, Progress, Task
 
 
@@ -51,6 +53,32 @@ def progress_document(task: Task) -> dict[str, Any]:
         "last_updated": rfc3339(progress.updated_at),
         "eta_seconds": progress.eta_seconds,
         "attempt": task.attempt,
+    }
+
+
+def attention_document(task: Task) -> dict[str, Any]:
+    """Whether a task's owner has seen its outcome, and wants to be told of it.
+
+    Apart from :func:`task_document`: none of this is an event, so that ``seq`` does not tell two of them apart, and
+    what is known by its ``seq`` (an ``ETag``, a mirror) would be out of date without anyone noticing.
+    """
+    return {
+        "seen_at": rfc3339(task.seen_at),
+        "seen_via": task.seen_via,
+        "muted": task.muted_at is not None,
+    }
+
+
+def device_document(device: Device) -> dict[str, Any]:
+    """A registered device. Its address is never in it."""
+    return {
+        "id": device.id,
+        "kind": device.kind,
+        "platform": device.platform,
+        "app": device.app,
+        "lang": device.lang,
+        "created_at": rfc3339(device.created_at),
+        "seen_at": rfc3339(device.seen_at),
     }
 
 

@@ -5,10 +5,13 @@ Says what is to be sent, and in which language; sinks do the sending. Pure.
 
 from __future__ import annotations
 
+import inspect
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 from .errors import ConfigurationError
 from .model import Status, Task
@@ -23,6 +26,12 @@ gives one or None. Texts are format strings over the result's fields, but for th
 these is for completion only; for other ends a mapping by status: ``{"completed": …, "failed": …, "cancelled": …}``."""
 
 ENDS = tuple(status.value for status in Status if status.terminal)
+
+FORMATTER = string.Formatter()
+
+_TAG = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
+"""A language's tag: its code (ISO 639), script, region (RFC 5646, section 2.1). Longer codes have never been given, and
+so ``{"faild": …}`` is not taken for a language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +77,65 @@ class Message:
     tries: int = 0
 
 
-class _Fields(dict[str, Any]):
-    """Format fields; one that the result lacks stands as it was written, so that a text is never lost."""
-
-    def __missing__(self, key: str) -> str:
-        return "{" + key + "}"
-
-
 def checked(notify: Notify) -> Notify:
     """A ``notify=`` option, looked at when it is given. :raises ConfigurationError: with what is wanted."""
     for one in notify.values() if by_status(notify) else (notify,):
-        if one is None or callable(one):
+        if one is None:
             continue
-        for text in (one.title, one.body) if isinstance(one, Notification) else (one,):
-            _check_text(text, notify)
+        if callable(one):
+            if inspect.iscoroutinefunction(one):
+                raise ConfigurationError(f"notify={notify!r}: a plain function is wanted, not an async one")
+            continue
+        wanted = one if isinstance(one, Notification) else Notification(one)
+        if not _is_shaped(wanted):
+            raise ConfigurationError(
+                f"notify={notify!r}: a text, texts by language, a Notification or a function is wanted, "
+                f"or a mapping of these by status ({', '.join(ENDS)})"
+            )
+        for text in (*_texts(wanted.title), *_texts(wanted.body)):
+            _names_in(text, "notify")
+        if wanted.link is not None:
+            check_link(wanted.link, "notify: link")
     return notify
 
 
-def _check_text(text: Any, notify: Notify) -> None:
-    texts = list(text.values()) if isinstance(text, Mapping) else [text]
-    if not texts or not all(isinstance(one, str) for one in texts):
+def check_link(link: str, what: str) -> None:
+    """What a notification opens, as it is given. :param what: names it. :raises ConfigurationError: it is wrong."""
+    unknown = set(_names_in(link, what)) - {"request_id", "name"}
+    if unknown:
         raise ConfigurationError(
-            f"notify={notify!r}: a text, texts by language, a Notification or a function is wanted, "
-            f"or a mapping of these by status ({', '.join(ENDS)})"
+            f"{what}={link!r}: {{{min(unknown)}}} is no field of a link; {{request_id}} and {{name}} are"
         )
-    for one in texts:
-        try:
-            list(string.Formatter().parse(one))
-        except ValueError as error:
-            raise ConfigurationError(
-                f"notify: {one!r} is no format string ({error}); a brace that is meant is written twice"
-            ) from None
+
+
+def _is_shaped(wanted: Notification) -> bool:
+    """Whether everything in a notification that an app has made is of the kind that is wanted."""
+    texts = (wanted.title, wanted.body)
+    if not all(isinstance(text, str) or (isinstance(text, Mapping) and text) for text in texts):
+        return False
+    if not all(isinstance(one, str) for text in texts for one in _texts(text)):
+        return False
+    tags = [tag for text in texts if isinstance(text, Mapping) for tag in text]
+    if not all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in tags):
+        return False
+    return isinstance(wanted.data, Mapping) and (wanted.link is None or isinstance(wanted.link, str))
+
+
+def _texts(text: Text) -> list[str]:
+    return list(text.values()) if isinstance(text, Mapping) else [text]
+
+
+def _names_in(text: str, what: str) -> list[str]:
+    """The fields of a format string. :raises ConfigurationError: it is none."""
+    try:
+        names = [name for _, name, _, _ in FORMATTER.parse(text) if name is not None]
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{what}={text!r} is no format string ({error}); a brace that is meant is written twice"
+        ) from None
+    if any(not name or name[0].isdigit() for name in names):
+        raise ConfigurationError(f"{what}={text!r} has a field without a name; a brace that is meant is written twice")
+    return names
 
 
 def by_status(notify: Notify) -> bool:
@@ -109,8 +146,8 @@ def by_status(notify: Notify) -> bool:
 def asked_for(status: Status, notify: Notify) -> Any:
     """What an option says about this end, None if nothing."""
     if by_status(notify):
-        return notify.get(status.value)
-    return notify if status is Status.COMPLETED else None
+        return notify.get(status.value) or None
+    return (notify or None) if status is Status.COMPLETED else None
 
 
 def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None = None) -> Notification | None:
@@ -126,10 +163,14 @@ def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None =
     if not made:
         return None
     wanted = made if isinstance(made, Notification) else Notification(made)
-    fields = {"name": task.name, "request_id": task.request_id, "error_message": task.error_message or ""}
-    names = _Fields({**fields, **(result_data if isinstance(result_data, Mapping) else {})})
-    filled = (lambda text: text) if callable(option) else (lambda text: _filled(text, names))
-    opens = wanted.link or link
+    if not _is_shaped(wanted):
+        raise TypeError(f"it returned {made!r}; a text, texts by language, a Notification or None is wanted")
+    ours = {"name": task.name, "request_id": task.request_id}
+    fields = {**ours, "error_message": task.error_message or ""}
+    fields.update(result_data if isinstance(result_data, Mapping) else {})
+    as_written = callable(option)
+    opens = wanted.link if as_written else None
+    opens = opens or _filled_link(wanted.link or link, ours)
     data = {
         "request_id": task.request_id,
         "status": task.status.value,
@@ -138,13 +179,13 @@ def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None =
         "attempt": str(task.attempt),
     }
     return Notification(
-        title=filled(wanted.title),
-        body=filled(wanted.body),
+        title=wanted.title if as_written else _filled(wanted.title, fields),
+        body=wanted.body if as_written else _filled(wanted.body, fields),
         user_token=task.user_token,
         owner=task.owner,
         request_id=task.request_id,
         data={**{key: str(value) for key, value in wanted.data.items()}, **data},
-        link=opens and opens.format_map(_Fields(request_id=task.request_id, name=task.name)),
+        link=opens,
         status=task.status.value,
     )
 
@@ -167,10 +208,28 @@ def of_document(document: Mapping[str, Any], request_id: str | None) -> Notifica
     return Notification(request_id=request_id, **document)
 
 
-def _filled(text: Text, names: _Fields) -> Text:
+def _filled(text: Text, fields: Mapping[str, Any]) -> Text:
     if isinstance(text, Mapping):
-        return {lang: one.format_map(names) for lang, one in text.items()}
-    return text.format_map(names)
+        return {lang: _filled_one(one, fields) for lang, one in text.items()}
+    return _filled_one(text, fields)
+
+
+def _filled_one(text: str, fields: Mapping[str, Any]) -> str:
+    """A text with its fields. One that the result lacks, or that is not of that form, stands as it was written."""
+    parts = []
+    for literal, name, form, conversion in FORMATTER.parse(text):
+        parts.append(literal)
+        if name is not None:
+            written = f"{{{name}{'!' + conversion if conversion else ''}{':' + form if form else ''}}}"
+            try:
+                parts.append(written.format_map(fields))
+            except (LookupError, AttributeError, TypeError, ValueError):
+                parts.append(written)
+    return "".join(parts)
+
+
+def _filled_link(link: str | None, fields: Mapping[str, str]) -> str | None:
+    return link and _filled_one(link, {name: quote(value, safe="") for name, value in fields.items()})
 
 
 def _in_language(text: Text, lang: str | None) -> str:

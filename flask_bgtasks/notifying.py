@@ -108,8 +108,8 @@ class Notifier:
         found = [] if notification.owner is None else list(self._store.devices(owner=notification.owner))
         if notification.user_token:
             given = of_user_token(notification.user_token, owner=notification.owner)
-            known = {device.id for device in found} | {device.installation for device in found} - {None}
-            if given.id not in known and given.installation not in known:
+            known = {device.value for device in found} | {device.installation for device in found} - {None}
+            if given.value not in known and given.installation not in known:
                 found.append(given)
         return found
 

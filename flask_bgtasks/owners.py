@@ -68,11 +68,15 @@ class Owners:
         # Where Flask-Login keeps the user of a request (flask_login.utils._get_user): no session is needed, or stored.
         g._login_user = user if user is not None else manager.anonymous_user()
 
-    def warn_of_unread_login(self) -> None:
-        """Warn when the app has a login and nobody names owners: its tasks would be open to whoever has their id."""
+    def unread_login(self) -> str | None:
+        """A login that the app has while nobody names owners: its tasks are open to whoever has their id."""
         if self.known:
-            return
-        found = next((name for name in LOGIN_EXTENSIONS if name in self._app.extensions), None)
+            return None
+        return next((name for name in LOGIN_EXTENSIONS if name in self._app.extensions), None)
+
+    def warn_of_unread_login(self) -> None:
+        """Warn of :meth:`unread_login`."""
+        found = self.unread_login()
         if found is not None:
             log.warning(
                 "%s has a login (%s), but flask-bgtasks does not know how to name the owner of a request: whoever has "

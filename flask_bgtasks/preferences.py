@@ -16,6 +16,7 @@ KINDS = ("completed", "failed", "cancelled", "progress")
 
 HOLD, DROP = "hold", "drop"
 MOST_MUTED = 100  # names
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +30,25 @@ class QuietHours:
 
     def until(self, now: datetime) -> datetime | None:
         """When the quiet that reigns ``now`` ends, None if it is not quiet. By the clock on the owner's wall."""
-        zone = _zone(self.zone)
+        zone, now = _zone(self.zone), now.astimezone(timezone.utc)  # in UTC an hour that is added is an hour
         local = now.astimezone(zone)
-        wall = local.time().replace(tzinfo=None, fold=0)
-        if self.begin < self.end:
-            quiet, tomorrow = self.begin <= wall < self.end, False
-        else:
-            quiet, tomorrow = wall >= self.begin or wall < self.end, wall >= self.begin
-        if not quiet:
+        if not self._reigns(local):
             return None
-        day = local.date() + timedelta(days=1 if tomorrow else 0)
-        end = datetime.combine(day, self.end, zone).astimezone(timezone.utc)
-        # Where the clock is put back within the quiet, the same wall time comes twice: never in the past.
-        return end if end > now else end + timedelta(hours=1)
+        wall = datetime.combine(local.date(), local.time())
+        end = now + (datetime.combine(local.date(), self.end) - wall) % DAY
+        if end.astimezone(zone).utcoffset() == local.utcoffset():
+            return end
+        # The clock is changed within the quiet: an end may come twice then, or never. The first minute without quiet.
+        end = now.replace(second=0, microsecond=0) + MINUTE
+        while self._reigns(end.astimezone(zone)):
+            end += MINUTE
+        return end
+
+    def _reigns(self, local: datetime) -> bool:
+        wall = local.time()
+        if self.begin < self.end:
+            return self.begin <= wall < self.end
+        return wall >= self.begin or wall < self.end
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from .errors import ConfigurationError, unknown_name
+from .notifications import check_link
 
 PREFIX = "BGTASKS_"
 
@@ -96,6 +97,12 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name}={value!r}: True or False is wanted")
     return value
+
+
+def _link(name: str, value: Any) -> str:
+    text = _text(name, value)
+    check_link(text, name)
+    return text
 
 
 def _collection(name: str, value: Any) -> str:
@@ -192,7 +199,7 @@ class Settings:
     )
     notification_link: str | None = _setting(
         None,
-        _optional(_text),
+        _optional(_link),
         "What a notification opens: an address with `{request_id}` and `{name}` in it, "
         "e.g. `https://app.example.com/lessons/{request_id}`.",
     )
@@ -214,27 +221,6 @@ class Settings:
         _optional(_text),
         "Where an FCM HTTP v1 API is spoken, instead of Google's: a stand-in's address, e.g. `http://127.0.0.1:9099`. "
         "It is called without credentials.",
-    )
-    vapid_private_key: str | None = _setting(
-        None,
-        _optional(_text),
-        "The key that Web Push messages are signed with: a PEM file, relative to the app's root, or the key itself in "
-        "base64url. `flask bgtasks vapid` makes one.",
-    )
-    vapid_subject: str | None = _setting(
-        None, _optional(_text), "Whom a push service can write to about our messages: `mailto:…` or `https://…`."
-    )
-    webhooks: tuple[Any, ...] = _setting(
-        [],
-        _names,
-        "Where the `webhook` sink posts to: a mapping each, with `url`, `secret` and, if not everything is wanted, "
-        "`events` and `names`.",
-    )
-    private_targets: tuple[str, ...] = _setting(
-        [],
-        _names,
-        "Networks (`10.0.0.0/8`) or addresses in private ranges that webhooks and Web Push may go to; "
-        "by default none: they could be used to reach into the server's own network.",
     )
     alert_urls: tuple[str, ...] = _setting(
         [], _names, "Where the `alerts` sink writes to: addresses as Apprise has them, `mailto://…`, `slack://…`."

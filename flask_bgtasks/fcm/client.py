@@ -7,12 +7,14 @@ parts is touched here.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import logging
 import os
+import re
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -32,13 +34,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_bgtasks")
 
 DEADLINE_SECONDS = 5.0
-"""Of each call: to connect, and between two parts of the answer. FCM asks for at least 10 minutes between retries of a
-*request* that it may still be working on; a message that comes twice replaces the first on the device."""
+"""Of each call: to connect, and between two parts of the answer. Whether a message that took longer got through is not
+known; one that comes twice replaces the first on the device."""
 
 QUOTA_SECONDS = 60.0
 """To wait after a 429 that says nothing ("Scale FCM", firebase.google.com/docs/cloud-messaging/scale-fcm)."""
 
-LONGEST_PAUSE_SECONDS = 86_400.0  # that a Retry-After is believed
+LEAST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 86_400.0
+"""Between which a ``Retry-After`` is believed. One of 0, or a date that is past by our clock, would be a storm."""
 
 _numbers = itertools.count(1)
 
@@ -78,15 +81,17 @@ class FcmClient:
 
         try:
             message = _message(push)
-        except ValueError as error:
+            str(message)  # as the SDK will write it: only now it is checked
+        except (TypeError, ValueError) as error:
             raise Undeliverable(f"this is no message for FCM: {error}") from error
+        app = self._firebase()
         try:
-            messaging.send(message, dry_run=dry_run, app=self._firebase())
+            messaging.send(message, dry_run=dry_run, app=app)
         except exceptions.FirebaseError as error:
             if not _was_sent(error):
                 raise _told(error, push.address) from error
             log.warning("FCM answered something unreadable to a message for %s: taken as sent", _whom(push.address))
-        except KeyError:  # the answer has no name of the message
+        except (KeyError, TypeError):  # the answer has no name of the message, or is no object
             log.warning("FCM did not name a message for %s: taken as sent", _whom(push.address))
         except GoogleAuthError as error:
             raise _no_token(error) from error
@@ -97,7 +102,7 @@ class FcmClient:
         from google.auth.transport.requests import Request
 
         try:
-            self._credentials.refresh(Request())
+            self._credentials.refresh(functools.partial(Request(), timeout=DEADLINE_SECONDS))
         except GoogleAuthError as error:
             raise _no_token(error) from error
 
@@ -154,6 +159,7 @@ class FcmClient:
             session.mount(prefix, adapter)
         if self._endpoint is not None:
             service._fcm_url = known.replace("https://fcm.googleapis.com", self._endpoint.rstrip("/"))
+            session.trust_env = False  # a stand-in is near: not behind the proxy that the environment names
 
 
 def connect(app: Flask, settings: Settings) -> FcmClient:
@@ -200,43 +206,17 @@ def _message(push: Push) -> Any:
 
 
 def _addressed(address: Address, fields: Mapping[str, Any]) -> Any:
-    """A message to an address of either kind: ``fid`` is known since firebase-admin 7.5, which warns of ``token``."""
+    """A message to an address of either kind: ``fid`` is known since firebase-admin 7.5, which warns of ``token``.
+
+    It warns of the argument only: set afterwards, nobody's warning filters, which are not for threads, need a change.
+    """
     from firebase_admin import messaging
 
-    if address.kind == FID and _knows_fid():
+    if address.kind == FID and "fid" in inspect.signature(messaging.Message.__init__).parameters:
         return messaging.Message(fid=address.value, **fields)
-    with _deprecation_ignored:
-        return messaging.Message(token=address.value, **fields)
-
-
-class _IgnoredDeprecation:
-    """Ignores the SDK's warning of ``token``, without :func:`warnings.catch_warnings`, which is not for threads."""
-
-    def __enter__(self) -> None:
-        if not self._there():
-            warnings.filterwarnings("ignore", message=self.MESSAGE, category=DeprecationWarning)
-
-    def __exit__(self, *_: object) -> None:
-        """The filter stays: it is for this one sentence of the SDK."""
-
-    MESSAGE = r"Message\.token is deprecated"
-
-    def _there(self) -> bool:
-        return any(
-            kind == "ignore" and text is not None and getattr(text, "pattern", text) == self.MESSAGE
-            for kind, text, *_ in warnings.filters
-        )
-
-
-_deprecation_ignored = _IgnoredDeprecation()
-
-
-def _knows_fid() -> bool:
-    import inspect
-
-    from firebase_admin import messaging
-
-    return "fid" in inspect.signature(messaging.Message.__init__).parameters
+    message = messaging.Message(**fields)
+    message.token = address.value
+    return message
 
 
 def _alert(push: Push) -> dict[str, Any]:
@@ -316,9 +296,9 @@ def _live_activity(push: Push) -> dict[str, Any]:
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
-NOT_A_TOKEN = "registration token"
-"""What the text of an INVALID_ARGUMENT names when it is the address, not the message, that is wrong
-(firebase.google.com/docs/cloud-messaging/error-codes)."""
+NOT_A_TOKEN = re.compile(r"registration token|message\.(token|fid)\b", re.IGNORECASE)
+"""What the text of an INVALID_ARGUMENT names when it is the address, not the message, that is wrong: in words, or as
+the field (firebase.google.com/docs/cloud-messaging/error-codes)."""
 
 TRUST = "the project's credentials for Apple or for Web Push are wrong or missing: Firebase console, Cloud Messaging"
 KEY = (
@@ -337,7 +317,7 @@ def _told(error: Any, address: Address) -> BackgroundTasksError:
     if isinstance(error, messaging.SenderIdMismatchError):
         return DeviceGone(f"{whom} belongs to another Firebase project", device_id=address.id)
     if isinstance(error, exceptions.InvalidArgumentError):
-        if NOT_A_TOKEN in text:
+        if NOT_A_TOKEN.search(text):
             return DeviceGone(f"{whom} is no address of FCM", device_id=address.id)
         return Undeliverable(f"FCM refuses the message for {whom}: {text}. Mend: the notify= option or the hook")
     if isinstance(error, messaging.ThirdPartyAuthError):
@@ -364,13 +344,13 @@ def _was_sent(error: Any) -> bool:
 def _retry_after(error: Any) -> float | None:
     response = getattr(error, "http_response", None)
     after = None if response is None else retry_after_seconds(response.headers.get("Retry-After"))
-    return None if after is None else min(after, LONGEST_PAUSE_SECONDS)
+    return None if after is None else min(max(after, LEAST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
 
 def _no_token(error: Exception) -> RetryLater:
     from google.auth.exceptions import TransportError
 
-    if isinstance(error, TransportError):
+    if isinstance(error, TransportError) or getattr(error, "retryable", False):
         return RetryLater(f"Google's token server is out of reach: {error}")
     log.error("Google gives no token for FCM (%s). Mend: make a new key for the service account", error)
     return RetryLater(f"Google gives no token for FCM ({error}). Mend: make a new key for the service account")

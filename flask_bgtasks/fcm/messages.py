@@ -81,19 +81,24 @@ class Push:
         return self.title is None
 
 
-def of_notification(notification: Notification, address: Address, *, lang: str | None, ttl: int) -> Push:
-    """The push that tells a notification to one device, in its language."""
+def of_notification(
+    notification: Notification, address: Address, *, lang: str | None, ttl: int, tag: str | None = None
+) -> Push:
+    """The push that tells a notification to one device, in its language.
+
+    :param tag: for one that is of no request.
+    """
     told = notification.in_language(lang)
     data = _named(told.data)
     if told.link:
         data["link"] = told.link
-    title, body, data = fit(str(told.title), str(told.body), data)
+    title, body, data = fit(_sound(str(told.title)), _sound(str(told.body)), data)
     return Push(
         address,
         title=title,
         body=body,
         data=data,
-        tag=told.request_id,
+        tag=told.request_id or tag,
         group=told.data.get("name"),
         link=told.link if told.link and told.link.startswith("https://") else None,
         ttl=min(ttl, MOST_TTL_SECONDS),
@@ -101,21 +106,25 @@ def of_notification(notification: Notification, address: Address, *, lang: str |
 
 
 def fit(title: str, body: str, data: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
-    """Cut to what a message takes: the body first, then the title, then the app's own data is left out."""
+    """Cut to what a message takes: the body first, then the title, then the app's own data is left out.
+
+    Data that has to go goes before anything is cut for it: the largest first, the link last.
+    """
     kept = dict(data)
+    least = cut(title, LEAST_TITLE_BYTES)
+    for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
+        if _size(least, "", kept) <= MOST_BYTES:
+            break
+        log.warning("data %r of a notification is left out: a push takes %d bytes", key, MOST_BYTES)
+        del kept[key]
+    if _size(least, "", kept) > MOST_BYTES:
+        kept.pop("link", None)
     over = _size(title, body, kept) - MOST_BYTES
     if over > 0:
         body = cut(body, len(_text(body)) - over)
         over = _size(title, body, kept) - MOST_BYTES
     if over > 0:
         title = cut(title, max(LEAST_TITLE_BYTES, len(_text(title)) - over))
-    for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
-        if _size(title, body, kept) <= MOST_BYTES:
-            break
-        log.warning("data %r of a notification is left out: a push takes %d bytes", key, MOST_BYTES)
-        del kept[key]
-    if _size(title, body, kept) > MOST_BYTES:
-        kept.pop("link", None)
     return title, body, kept
 
 
@@ -142,8 +151,13 @@ def _named(data: Mapping[str, str]) -> dict[str, str]:
         if key in RESERVED or key.startswith(RESERVED_PREFIXES):
             log.warning("data %r of a notification is sent as %r: FCM keeps that name for itself", key, f"x_{key}")
             key = f"x_{key}"
-        named[key] = value
+        named[_sound(key)] = _sound(value)
     return named
+
+
+def _sound(text: str) -> str:
+    """A text without halves of characters (lone surrogates), which JSON may carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _size(title: str, body: str, data: Mapping[str, str]) -> int:

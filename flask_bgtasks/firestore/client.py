@@ -69,8 +69,11 @@ class Firestore:
         if client is not None:
             client.close()
 
+    def __str__(self) -> str:
+        return f"Firestore, project {self._target.project or '(of the credentials)'}, by {self._target.source}"
+
     def __repr__(self) -> str:
-        return f"<Firestore {self._target.project or '(project of the credentials)'}, by {self._target.source}>"
+        return f"<{self}>"
 
 
 def connect(app: Flask, settings: Settings, *, project: str | None = None, database: str | None = None) -> Firestore:

@@ -52,7 +52,10 @@ STORE_INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("bgtasks_tasks", ("-created_at", "-request_id")),
     ("bgtasks_tasks", ("owner", "-created_at", "-request_id")),
     ("bgtasks_tasks", ("idempotency_scope", "-created_at", "-request_id")),
-    ("bgtasks_deliveries", ("sink", "dead", "id")),
+    ("bgtasks_tasks", ("status", "name", "completed_at")),
+    ("bgtasks_tasks", ("seen", "seconds_to_seen")),
+    ("bgtasks_deliveries", ("sink", "dead", "due_at", "id")),
+    ("bgtasks_deliveries", ("request_id", "sink", "dead")),
     ("bgtasks_deliveries", ("dead", "-id")),
     ("bgtasks_deliveries", ("dead", "sink", "-id")),
 )

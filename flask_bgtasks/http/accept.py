@@ -19,7 +19,7 @@ from ..errors import BackgroundTasksError, IdempotencyConflict, TransitionRefuse
 from ..model import Status, Task
 from ..state import AppState
 from ..stores.base import Created, TaskQuery
-from . import idempotency, prefer, problems, stored
+from . import idempotency, prefer, problems, stored, user_token
 from .parts import Parts, parts_of
 from .prefer import Prefer
 from .presence import cut_short
@@ -29,8 +29,6 @@ from .waiting import wait_for_end, wait_until
 
 ACCEPTED_FLAG = "bgtasks.accepted"
 """Stands in the WSGI environment of a request that came here, for those who look at its answer later (CORS)."""
-
-LONGEST_TOKEN = 4096  # characters of a user_token; FCM's have about 160
 
 
 def accept(state: AppState, definition: TaskDefinition, view_args: Mapping[str, Any]) -> Response:
@@ -64,11 +62,13 @@ def _accept(state: AppState, definition: TaskDefinition, view_args: Mapping[str,
         refusal = _refusal(definition.options.validate, view_args)
         if refusal is not None:
             return refusal
+        token, hints = user_token.read(request, state)
         created = state.submit(
             definition,
             input,
             owner=owner,
-            user_token=_user_token(),
+            user_token=token,
+            hints=hints,
             idempotency_scope=scope,
             fingerprint=fingerprint,
             run=not here,
@@ -226,17 +226,6 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         return None
     return frozenset(p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-
-
-def _user_token() -> str | None:
-    """Where to send the notification, as the request's JSON object or form says it."""
-    if request.is_json:
-        # The view parses the body again in its own request; here only one that speaks of a token.
-        body = request.get_json(silent=True) if b'"user_token"' in request.get_data() else None
-        token = body.get("user_token") if isinstance(body, dict) else None
-    else:
-        token = request.form.get("user_token")
-    return token if isinstance(token, str) and 0 < len(token) <= LONGEST_TOKEN else None
 
 
 def _done(task: Task) -> bool:

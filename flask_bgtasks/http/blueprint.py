@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ..errors import BackgroundTasksError
-from . import collection, events, problems, views
+from . import collection, devices, events, live_activity, preferences, problems, views
 from .problems import Problem
 
 NAME = "bgtasks"
@@ -22,6 +23,9 @@ ROUTES: dict[str, dict[str, View]] = {
     "/health": {"GET": collection.health},
     "/openapi.json": {"GET": collection.description},
     "/events": {"GET": events.of_many},
+    "/devices": {"GET": devices.listed, "POST": devices.register},
+    "/devices/<device_id>": {"DELETE": devices.forget},
+    "/preferences": {"GET": preferences.read, "PUT": preferences.save},
     "/<request_id>": {"GET": views.status, "DELETE": views.delete},
     "/<request_id>/progress": {"GET": views.progress},
     "/<request_id>/events": {"GET": events.of_one},
@@ -29,6 +33,8 @@ ROUTES: dict[str, dict[str, View]] = {
     "/<request_id>/cancel": {"POST": views.cancel},
     "/<request_id>/retry": {"POST": views.retry},
     "/<request_id>/seen": {"POST": views.seen},
+    "/<request_id>/mute": {"POST": views.mute, "DELETE": views.unmute},
+    "/<request_id>/live-activity": {"POST": live_activity.register, "DELETE": live_activity.forget},
 }
 """Paths under the prefix, and what answers each method. HEAD goes with GET, OPTIONS with all."""
 
@@ -62,7 +68,7 @@ def _add_other_methods(blueprint: Blueprint, path: str, methods: Mapping[str, Vi
         raise Problem("method-not-allowed", f"{request.method} is not for this address", headers={"Allow": allow})
 
     others = [method for method in METHODS if method not in with_head or method == "OPTIONS"]
-    name = "other_methods" + path.replace("/<request_id>", "_task").replace("/", "_").replace(".", "_")
+    name = "other_methods" + re.sub(r"\W+", "_", path)
     blueprint.add_url_rule(path, name, other, methods=others, provide_automatic_options=False)
 
 
@@ -71,4 +77,7 @@ def _library_error(error: BackgroundTasksError) -> Response:
 
 
 def _name(view: View) -> str:
-    return view.__name__ if view.__module__ != events.__name__ else f"events_{view.__name__}"
+    """The endpoint of a view: its name, after that of its module unless it is one of the first two."""
+    if view.__module__ in (views.__name__, collection.__name__):
+        return view.__name__
+    return f"{view.__module__.rpartition('.')[2]}_{view.__name__}"

@@ -17,7 +17,7 @@ from ..stores.base import TaskQuery
 from . import idempotency, openapi, parameters
 from .parts import Parts, parts_of
 from .problems import Problem
-from .representation import dumps
+from .representation import dumps, with_attention
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -86,6 +86,8 @@ def stats() -> Response:
     document = {
         "tasks": {status.value: figures.by_status.get(status.value, 0) for status in Status},
         "oldest_waiting": rfc3339(oldest),
+        "seen": figures.seen,
+        "mean_seconds_to_seen": figures.mean_seconds_to_seen,
         "deliveries": {"owed": figures.deliveries_owed, "dead": figures.deliveries_dead},
         "process": {"waiting": parts.state.runner.waiting, "streams": _streams(parts)},
     }
@@ -114,13 +116,16 @@ def description() -> Response:
 
 
 def _by_ids(parts: Parts, ids: list[str], asked: _Asked) -> Response:
-    """What a client asks when it wakes, and then every second: from memory, as the status of one task is."""
+    """What a client asks when it wakes, and then every second: from memory, as the status of one task is.
+
+    Where that is asked from the store, it says who has seen what too: no event of a task, and memory does not know.
+    """
     access, owner = parts.state.access, parts.state.owners.current()
     if asked.seen is None:
         entries = parts.answers.many(ids, request.root_path)
         known = {task.request_id: task for task in access.visible(entry.task for entry in entries.values())}
         briefs = [entries[i].brief for i, task in known.items() if asked.admits(task, owner)]
-    else:  # that someone has seen a task is no event of it: what is kept in memory does not know
+    else:
         page = parts.state.store.find(TaskQuery(ids=ids, limit=parameters.MOST_IDS))
         known = {task.request_id: task for task in access.visible(page.tasks)}
         briefs = _briefs(parts, [known[i] for i in ids if i in known and asked.admits(known[i], owner)])
@@ -138,7 +143,8 @@ def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Respons
 
 
 def _briefs(parts: Parts, tasks: Iterable[Task]) -> list[bytes]:
-    return [parts.answers.of(task, request.root_path).brief for task in tasks]
+    """Tasks that were read from the store just now: they say whether they were seen, and are muted."""
+    return [with_attention(parts.answers.of(task, request.root_path).brief, task) for task in tasks]
 
 
 def _answer(briefs: list[bytes], *, missing: list[str] | None = None, cursor: str | None = None) -> Response:

@@ -74,7 +74,7 @@ def _allow(response: Response, named: frozenset[str]) -> None:
     else:
         return
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, HEAD, OPTIONS, POST, DELETE")
+        headers["Access-Control-Allow-Methods"] = headers.get("Allow", "GET, HEAD, OPTIONS, POST, PUT, DELETE")
         headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
         headers["Access-Control-Max-Age"] = PREFLIGHT_SECONDS
     else:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable
+
 from flask import Response, current_app, request
 
-from ..errors import AccessDenied, TaskNotFound
+from ..changes import MarkTold
+from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ..model import Event, Task
+from ..notifying import UNSEEN
+from ..state import AppState
 from . import cursors, parameters, sse
 from .parts import Parts, parts_of
-from .presence import cut_short
+from .presence import arrives, cut_short
 from .problems import Problem
 from .representation import dumps
-from .stream import EventStream, Subscription, Teller, page
+from .stream import EventStream, Subscription, Teller, Told, page
+
+log = logging.getLogger("flask_bgtasks")
 
 PAGE_EVENTS = 1000  # most in one page, and the default
 
@@ -31,6 +39,7 @@ def of_one(request_id: str) -> Response:
     if _wanted(("text/event-stream", "application/json")) == "application/json":
         return _page(parts, task, place)
     if task.done and place == task.seq:
+        _told_already(parts, [task])
         return Response(status=204)  # tells an EventSource to stop coming back
     ahead = frozenset([request_id] if place > task.seq else [])
     return _stream(
@@ -58,6 +67,7 @@ def of_many() -> Response:
     text = _cursor_text()
     places = cursors.parse_many(text, ids) if text else dict.fromkeys(ids, 0)
     if all(task.done and places[request_id] == task.seq for request_id, task in tasks.items()):
+        _told_already(parts, tasks.values())
         return Response(status=204)
     return _stream(
         parts,
@@ -101,9 +111,39 @@ def _stream(parts: Parts, subscription: Subscription) -> Response:
     if request.method != "HEAD":
         slot = parts.stream_slot()
         runner, is_cut_short = parts.state.runner, cut_short(request.environ)
-        teller = Teller(parts.state.watcher, subscription, ended=lambda: runner.draining or is_cut_short())
+        teller = Teller(
+            parts.state.watcher,
+            subscription,
+            ended=lambda: runner.draining or is_cut_short(),
+            told=_told(parts.state, arrives(request.environ)),
+        )
         response.response = EventStream(teller.tell(), slot)
     return response
+
+
+def _told(state: AppState, has_arrived: Callable[[], bool]) -> Told | None:
+    """What takes note that a client was told how a task ended; None where nobody asks whether it was."""
+    if state.settings.notify != UNSEEN:
+        return None
+    store = state.store
+
+    def told(request_id: str, seq: int) -> None:
+        if not has_arrived():
+            return
+        try:
+            store.transition(request_id, MarkTold(seq))
+        except BackgroundTasksError as error:  # then there is a push for what was seen
+            log.warning("that a client was told of task %s could not be stored: %s", request_id, error)
+
+    return told
+
+
+def _told_already(parts: Parts, tasks: Iterable[Task]) -> None:
+    """The client names the last event of each of these tasks: it has come back to hear that there is no more."""
+    told = _told(parts.state, lambda: True)
+    if told is not None and request.method != "HEAD":
+        for task in tasks:
+            told(task.request_id, task.seq)
 
 
 def _cursor_text() -> str:

@@ -18,7 +18,7 @@ from ..state import KEY, AppState, state_of
 from .answers import Answers
 from .capacity import streams
 from .figures import Figures
-from .problems import Problem
+from .problems import TYPES, Problem
 from .slots import Slot, Slots
 
 PARTS_KEY = KEY + ".http"
@@ -43,6 +43,13 @@ class Parts:
     def token(self, task: Task) -> str | None:
         """A fresh ``access_token`` for a task, None where the app has no ``SECRET_KEY`` to sign with."""
         return self.state.access.sign(task.request_id)
+
+    def owner(self) -> str:
+        """The owner of this request, for what belongs to a person. :raises Problem: it has none."""
+        owner = self.state.owners.current()
+        if owner is None:
+            raise Problem("owner-wanted", TYPES["owner-wanted"].meaning)
+        return owner
 
     def take_slot(self) -> Slot | None:
         """A place for an answer that waits, None if all are taken."""

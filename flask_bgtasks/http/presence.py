@@ -1,19 +1,28 @@
 """Tells an answer that waits whether it still should: whether its client is there, and whether its server goes on.
+And whether what was written has reached the client's machine.
 
-Without this a place for streams whose client has gone is found free with the next write that fails, two pings later;
-and a server that is told to stop waits for its streams as long as it waits at all: 30 s with gunicorn.
+Without the first a place for streams whose client has gone is found free with the next write that fails, two pings
+later; and a server that is told to stop waits for its streams as long as it waits at all: 30 s with gunicorn.
 """
 
 from __future__ import annotations
 
 import socket
+import struct
 import sys
+import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
 LOOK_SECONDS = 1.0
 """How often those who wait look."""
+
+ARRIVAL_SECONDS = 2.0
+"""How long a machine has to acknowledge what was written: many round trips, and several times TCP's first timeout for
+sending again, which is one second (RFC 6298, section 2.1)."""
+
+FIRST_ARRIVAL_LOOK, LAST_ARRIVAL_LOOK = 0.001, 0.05  # seconds between two looks: at first a round trip on the spot
 
 
 def cut_short(environ: Mapping[str, Any]) -> Callable[[], bool]:
@@ -55,6 +64,35 @@ def gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
     return look
 
 
+def arrives(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """A function that waits until all that was written has arrived, and tells whether it has.
+
+    A write succeeds long before that: it fills a buffer of this machine, and a phone that sleeps behind a link which
+    nobody has closed acknowledges nothing. Always True where that cannot be seen: on other systems than Linux, and with
+    servers that do not give their socket. Of what stands behind a proxy, only the proxy is seen.
+
+    :param environ: the WSGI environment, from which the socket is taken: gunicorn's and Werkzeug's servers give it.
+    """
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    descriptor = getattr(connection, "fileno", None)
+    if sys.platform != "linux" or descriptor is None:
+        return lambda: True
+
+    def wait() -> bool:
+        until, pause = time.monotonic() + ARRIVAL_SECONDS, FIRST_ARRIVAL_LOOK
+        try:
+            while _unacknowledged(descriptor()):
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(pause)
+                pause = min(pause * 2, LAST_ARRIVAL_LOOK)
+        except (OSError, ValueError):  # it is closed: who knows
+            return False
+        return True
+
+    return wait
+
+
 def stopping(frame: FrameType | None = None) -> Callable[[], bool]:
     """A function that tells whether the server process was told to stop; always False where that cannot be seen.
 
@@ -79,6 +117,15 @@ def _gunicorn_worker(frame: FrameType | None, modules: tuple[str, ...]) -> Any:
             return frame.f_locals.get("self")
         frame = frame.f_back
     return None
+
+
+def _unacknowledged(descriptor: int) -> int:
+    """Bytes in a socket's send queue: not sent, or sent and not acknowledged (``SIOCOUTQ`` in tcp(7))."""
+    from fcntl import ioctl  # neither is there on Windows
+    from termios import TIOCOUTQ  # the same number on Linux, by which Python knows it
+
+    (size,) = struct.unpack("i", ioctl(descriptor, TIOCOUTQ, b"\0\0\0\0"))
+    return int(size)
 
 
 _THREADED = ("gunicorn.workers.gthread", "gunicorn.workers.base_async")

@@ -86,10 +86,23 @@ TYPES: dict[str, ProblemType] = {
             "Without an owner, name the tasks: ``ids=…`` or ``idempotency_key=…``. Or log in.",
         ),
         ProblemType(
+            "owner-wanted",
+            403,
+            "This belongs to somebody, and nobody is logged in",
+            "Devices and preferences are kept for an owner. Log in; or, to be notified of one task without a login, "
+            "send ``user_token`` with the request for it.",
+        ),
+        ProblemType(
             "task-not-found",
             404,
             "There is no such task",
             "It never was, it is someone else's, it was deleted, or the id is malformed: all the same from outside.",
+        ),
+        ProblemType(
+            "device-not-found",
+            404,
+            "There is no such device",
+            "It never was, it is someone else's, or it was forgotten. Register it again, if it is to be reached.",
         ),
         ProblemType(
             "method-not-allowed", 405, "This method is not for this address", "The ``Allow`` header lists what is."
@@ -102,7 +115,7 @@ TYPES: dict[str, ProblemType] = {
             409,
             "The task is not in a state for this",
             "``task_status`` says in which it is: only a failed or cancelled task is retried, only a finished one "
-            "deleted or seen.",
+            "deleted or seen, and only an unfinished one has a Live Activity.",
         ),
         ProblemType(
             "task-cancelled", 409, "The task was cancelled", "There is no result. A retry opens the task again."
@@ -118,6 +131,13 @@ TYPES: dict[str, ProblemType] = {
             413,
             "The request is too large to be stored",
             "``limit`` is in bytes. Nothing was stored. Upload large files elsewhere and send their address.",
+        ),
+        ProblemType(
+            "not-json",
+            415,
+            "The body has to be JSON, and say so",
+            "Send it with ``Content-Type: application/json``: that keeps forms on other sites from sending it in the "
+            "name of a user.",
         ),
         ProblemType(
             "idempotency-conflict",

@@ -1,6 +1,7 @@
 """How tasks look over HTTP: the published documents with links and hints for clients. Pure.
 
-Everything here follows from the stored task alone, so that one ``seq`` has one representation and the ``ETag`` is true.
+Everything here follows from the stored task alone, so that one ``seq`` has one representation and the ``ETag`` is true;
+but for :func:`with_attention`, for answers whose ``ETag`` is made of all that they say.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import math
 from typing import Any
 
-from ..documents import progress_document, rfc3339, task_document
+from ..documents import attention_document, progress_document, rfc3339, task_document
 from ..model import Result, Status, Task
 
 POLL_MS = 1000
@@ -37,6 +38,8 @@ def links(request_id: str, base: str) -> dict[str, str]:
         "cancel": f"{task}/cancel",
         "retry": f"{task}/retry",
         "seen": f"{task}/seen",
+        "mute": f"{task}/mute",
+        "live_activity": f"{task}/live-activity",
     }
 
 
@@ -69,6 +72,11 @@ def brief(task: Task, base: str) -> dict[str, Any]:
         "progress": progress_document(task),
         "links": links(task.request_id, base),
     }
+
+
+def with_attention(brief_json: bytes, task: Task) -> bytes:
+    """A brief, as JSON, and whether its owner has seen it and wants to be told."""
+    return b"".join((brief_json[:-1], b",", dumps(attention_document(task))[1:]))
 
 
 def with_result(brief_json: bytes, task: Task, result: Result | None) -> bytes:

@@ -27,6 +27,9 @@ log = logging.getLogger("flask_bgtasks")
 RETRY_MS, RETRY_JITTER_MS = 1000, 500
 """When a client connects again: not all of them at once after a restart."""
 
+Told = Callable[[str, int], None]
+"""Takes note that the client was told how a task ended, by the event of that number."""
+
 Name = Callable[[str, Mapping[str, int]], str]
 """Makes the ``id:`` of an event of a task, from where the client is in each task with it."""
 
@@ -78,12 +81,22 @@ class Teller:
     """Tells one client what happens to its tasks.
 
     :param ended: tells whether the stream has to end now: the client has left, or the process stops.
+    :param told: called for each task whose end the server has taken from here, and asked for more; None for nobody.
     """
 
-    def __init__(self, watcher: Watcher, subscription: Subscription, *, ended: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        watcher: Watcher,
+        subscription: Subscription,
+        *,
+        ended: Callable[[], bool],
+        told: Told | None = None,
+    ) -> None:
         self._watcher = watcher
         self._asked = subscription
         self._ended = ended
+        self._told = told
+        self._ends: list[tuple[str, int]] = []  # of tasks, which are in the chunk that is about to be given
         self._places = dict(subscription.places)
         self._ahead = set(subscription.ahead)
         self._open = [request_id for request_id in self._places if request_id not in subscription.missing]
@@ -121,6 +134,10 @@ class Teller:
             if chunk:
                 yield chunk
                 silent_until = now + sse.PING_SECONDS
+            while self._ends:  # whoever closes the stream at that yield, because the write failed, does not come here
+                end_of, seq = self._ends.pop(0)
+                if self._told is not None:
+                    self._told(end_of, seq)
             if not self._open or now >= end or self._ended():
                 return
             following.wait(max(0.0, min(LOOK_SECONDS, end - now, silent_until - now)))
@@ -154,6 +171,7 @@ class Teller:
         # beyond it: the request read the store when the watcher had not looked yet; it will.
         if task.done and self._places[request_id] == task.seq:
             self._open.remove(request_id)
+            self._ends.append((request_id, task.seq))
 
     def _event(self, request_id: str, event: Event) -> bytes:
         self._places[request_id] = event.seq

@@ -9,7 +9,7 @@ from flask import Response, current_app, request
 from werkzeug.http import parse_etags
 
 from .. import documents
-from ..changes import MarkSeen
+from ..changes import MarkSeen, Mute
 from ..errors import TaskExpired
 from ..model import Task
 from . import parameters, prefer, stored
@@ -111,6 +111,16 @@ def seen(request_id: str) -> Response:
     return Response(status=204)
 
 
+def mute(request_id: str) -> Response:
+    """``POST /tasks/{id}/mute``: its owner wants no notification of it."""
+    return _muted(request_id, Mute(True))
+
+
+def unmute(request_id: str) -> Response:
+    """``DELETE /tasks/{id}/mute``."""
+    return _muted(request_id, Mute(False))
+
+
 def delete(request_id: str) -> Response:
     """``DELETE /tasks/{id}``."""
     parts = parts_of(current_app)
@@ -119,6 +129,13 @@ def delete(request_id: str) -> Response:
     state.store.delete(request_id, deliveries=state.deliveries.erasure(request_id))
     state.deliveries.wake()
     parts.answers.forget(request_id, request.root_path)
+    return Response(status=204)
+
+
+def _muted(request_id: str, change: Mute) -> Response:
+    state = parts_of(current_app).state
+    state.access.task(request_id)
+    state.store.transition(request_id, change)
     return Response(status=204)
 
 

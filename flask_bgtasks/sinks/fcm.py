@@ -7,8 +7,11 @@ One message for each device, each owed on its own. What is sent is made in :mod:
 from __future__ import annotations
 
 import logging
+import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +41,10 @@ APPLE_SECONDS = 1200.0
 "Pushing background updates to your App")."""
 
 REMEMBERED = 10_000  # tasks whose step is known
+
+REST_SECONDS = 60.0
+"""For which no progress is pushed after FCM could not be reached: each try may take seconds of the sink's lane, which
+the notifications need."""
 
 
 class FcmSink:
@@ -82,14 +89,17 @@ class FcmSink:
         for device in load_devices():
             if device.kind in KINDS:
                 to = {"kind": device.kind, "value": device.value, "id": device.id}
-                yield Message(f"device:{device.id}", {"to": to, "lang": device.lang})
+                # A push by hand is of no request: it needs a name of its own, for a second try to replace the first.
+                tag = notification.request_id or str(uuid.uuid4())
+                yield Message(f"device:{device.id}", {"to": to, "lang": device.lang, "tag": tag})
 
     @hookimpl
     def bgtasks_deliver_message(self, message: Message) -> None:
         if message.notification is None:
             raise Undeliverable("a message for FCM that tells nothing")
         address = Address(**message.payload["to"])
-        push = of_notification(message.notification, address, lang=message.payload["lang"], ttl=self._ttl)
+        told = message.payload
+        push = of_notification(message.notification, address, lang=told["lang"], ttl=self._ttl, tag=told.get("tag"))
         self._client.send(push, dry_run=self._dry_run)
 
     @hookimpl
@@ -127,10 +137,13 @@ class FcmProgressSink(FcmSink):
 
     def _reset(self) -> None:
         self._steps: OrderedDict[str, str | None] = OrderedDict()  # of running tasks; of the lane's thread
+        self._silence = Silence()
 
     @hookimpl
     def bgtasks_task_progress(self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
         if self._steps.get(task.request_id) == progress.step or task.owner is None or task.muted_at is not None:
+            return
+        if self._silence.reigns():
             return
         self._steps[task.request_id] = progress.step
         if len(self._steps) > REMEMBERED:
@@ -139,11 +152,14 @@ class FcmProgressSink(FcmSink):
         if not wants_progress(store, task):
             return
         for device in load_devices():
-            if device.kind in KINDS and store.take_mark(f"progress-push:{device.id}", self._span(device)):
+            # A browser has to show something for each push, and shows a sentence of its own where the page does not.
+            if device.kind not in KINDS or _platform(device) == "web" or self._silence.reigns():
+                continue
+            if store.take_mark(f"progress-push:{device.id}", self._span(device)):
                 self._wake(store, task, progress, device)
 
     def _span(self, device: Device) -> timedelta:
-        apple = (device.platform or "").lower() in ("ios", "ipados", "apple")
+        apple = _platform(device) in ("ios", "ipados", "apple")
         return timedelta(seconds=max(self._seconds, APPLE_SECONDS) if apple else self._seconds)
 
     def _wake(self, store: Any, task: Task, progress: Progress, device: Device) -> None:
@@ -157,14 +173,37 @@ class FcmProgressSink(FcmSink):
             "step": progress.step or "",
         }
         address = Address(device.kind, device.value, device.id)
+        push = Push(address, data=data, tag=task.request_id, ttl=int(self._seconds))
+        with self._silence.after_failure(store, device, task):
+            self._client.send(push, dry_run=self._dry_run)
+
+
+class Silence:
+    """What becomes of progress that cannot be pushed: it is not tried again, the next step brings the next."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def reigns(self) -> bool:
+        """Whether FCM was out of reach a moment ago."""
+        return time.monotonic() < self._until
+
+    @contextmanager
+    def after_failure(self, store: Any, device: Device, task: Task) -> Iterator[None]:
+        """Take what a push of progress to one device raises: others are to get theirs."""
         try:
-            self._client.send(
-                Push(address, data=data, tag=task.request_id, ttl=int(self._seconds)), dry_run=self._dry_run
-            )
+            yield
         except DeviceGone:
             store.forget_device(device.id)
-        except RetryLater as error:  # the next step brings the next
+        except RetryLater as error:
+            self._until = time.monotonic() + max(REST_SECONDS, error.after or 0.0)
             log.info("progress of task %s was not pushed: %s", task.request_id, error)
+        except Undeliverable as error:
+            log.warning("progress of task %s cannot be pushed: %s", task.request_id, error)
+
+
+def _platform(device: Device) -> str:
+    return (device.platform or "").lower()
 
 
 def wants_progress(store: Any, task: Task) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,14 @@ class FirestoreSink:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="bgtasks-firestore", daemon=True)
                 self._thread.start()
+
+    @hookimpl
+    def bgtasks_check(self) -> Iterable[tuple[str, str | None]]:
+        try:
+            self._firestore.client.collection(self._tasks).document("doctor").get(**ONCE)
+        except Exception as error:
+            return [(str(self._firestore), str(told(error)))]
+        return [(str(self._firestore), None)]
 
     # -- events --------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ the notification, which the ``fcm`` sink sends.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -17,21 +16,19 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app
 
 from ..devices import LIVE_ACTIVITY, Device, device_id
-from ..errors import DeviceGone, RetryLater
+from ..errors import DeviceGone
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import Activity, Address, Push
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..model import Event, Progress, Task
 from ..notifications import Message
-from .fcm import wants_progress
+from .fcm import Silence, wants_progress
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from ..settings import Settings
-
-log = logging.getLogger("flask_bgtasks")
 
 UPDATE_SECONDS = 15.0
 """Between two updates of one activity. Apple names no budget; more often than that they come late all the same."""
@@ -68,7 +65,10 @@ class LiveActivitySink:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._shown: OrderedDict[str, _Shown] = OrderedDict()  # by activity; of the lane's thread
+        # Of the lane's thread: what each activity shows, and at which step of a task its activities were looked up.
+        self._shown: OrderedDict[str, _Shown] = OrderedDict()
+        self._looked: OrderedDict[str, _Shown] = OrderedDict()
+        self._silence = Silence()
 
     @classmethod
     def from_settings(cls, app: Flask, settings: Settings) -> LiveActivitySink:
@@ -77,6 +77,8 @@ class LiveActivitySink:
 
     @hookimpl
     def bgtasks_task_progress(self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
+        if self._silence.reigns() or not self._look_is_due(task, progress):
+            return
         activities = [device for device in load_devices() if device.kind == LIVE_ACTIVITY]
         due = [device for device in activities if self._due(device, progress)]
         store = current_app.extensions["bgtasks"].store
@@ -87,14 +89,23 @@ class LiveActivitySink:
             self._shown[device.id] = _Shown(progress.step, time.monotonic())
             self._shown.move_to_end(device.id)
             activity = Activity(device.value, content_state(task, progress), now, stale_at=now + STALE_SECONDS)
-            try:
+            with self._silence.after_failure(store, device, task):
                 self._client.send(Push(_address(device.details), activity=activity), dry_run=self._dry_run)
-            except DeviceGone:
-                store.forget_device(device.id)
-            except RetryLater as error:  # the next step brings the next
-                log.info("progress of task %s was not shown: %s", task.request_id, error)
+            if self._silence.reigns():
+                break
         while len(self._shown) > REMEMBERED:
             self._shown.popitem(last=False)
+
+    def _look_is_due(self, task: Task, progress: Progress) -> bool:
+        """At a new step, and now and then: progress is reported several times a second, and most tasks show nothing."""
+        now, looked = time.monotonic(), self._looked.get(task.request_id)
+        if looked is not None and looked.step == progress.step and now - looked.at < UPDATE_SECONDS:
+            return False
+        self._looked[task.request_id] = _Shown(progress.step, now)
+        self._looked.move_to_end(task.request_id)
+        if len(self._looked) > REMEMBERED:
+            self._looked.popitem(last=False)
+        return True
 
     def _due(self, device: Device, progress: Progress) -> bool:
         shown = self._shown.get(device.id)

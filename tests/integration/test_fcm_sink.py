@@ -5,6 +5,8 @@ import json
 import logging
 import socket
 import threading
+import time
+import warnings
 from datetime import timedelta
 
 import pytest
@@ -15,6 +17,7 @@ from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.backoff import Backoff
 from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
+from flask_bgtasks.fcm import client as client_module
 from tests.backends import free_port
 from tests.backends.fcm import DROP, Raw, error
 
@@ -207,6 +210,22 @@ def test_a_push_by_hand_goes_to_its_address(studio, fcm):
     assert message["data"] == {"n": "1"}
 
 
+def test_a_push_by_hand_that_is_sent_again_replaces_the_first(studio, fcm):
+    fcm.answer(DROP, None)
+    with studio.app.app_context():
+        studio.bgtasks.send_push(TOKEN, "Hello", "You")
+        studio.settled()
+        studio.bgtasks.send_push(TOKEN, "Hello", "Again")
+        studio.settled()
+
+    first, again, other = fcm.sent_to(TOKEN)
+
+    tags = [message["android"]["notification"]["tag"] for message in (first, again, other)]
+    assert tags[0] == tags[1] != tags[2]
+    assert [message["apns"]["headers"]["apns-collapse-id"] for message in (first, again, other)] == tags
+    assert {len(message["webpush"]["headers"]["Topic"]) for message in (first, again, other)} == {32}
+
+
 # -- what FCM answers --------------------------------------------------------------------------------------------------
 
 GONE = [
@@ -218,10 +237,11 @@ GONE = [
         "INVALID_ARGUMENT",
         message="The registration token is not a valid FCM registration token",
     ),
+    error(400, "INVALID_ARGUMENT", message="Invalid value at 'message.token' (TYPE_STRING)"),
 ]
 
 
-@pytest.mark.parametrize("answer", GONE, ids=["unregistered", "another project's", "no token"])
+@pytest.mark.parametrize("answer", GONE, ids=["unregistered", "another project's", "no token", "no text"])
 def test_an_address_that_is_nobodys_is_forgotten(studio, fcm, answer):
     studio.register(TOKEN)
     studio.register(OTHER)
@@ -325,6 +345,18 @@ def test_a_pause_that_fcm_wants_is_kept_for_all_devices(make, fcm, answer):
     assert studio.store.stats().deliveries_owed == 10
 
 
+@pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 2015 00:00:00 GMT"])
+def test_a_pause_of_nothing_does_not_become_a_storm(studio, fcm, after):
+    studio.register(TOKEN)
+    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": after}), None)
+
+    studio.run()
+    studio.settled()
+
+    first, second = (one["at"] for one in fcm.messages)
+    assert second - first >= 0.99
+
+
 def test_a_short_pause_is_over_by_itself(make, fcm):
     studio = make(push_concurrency=1)
     for number in range(5):
@@ -339,7 +371,9 @@ def test_a_short_pause_is_over_by_itself(make, fcm):
     assert len(times) == 6
 
 
-@pytest.mark.parametrize("body", ["<html>yes</html>", "{}"], ids=["not JSON", "no name"])
+@pytest.mark.parametrize(
+    "body", ["<html>yes</html>", "{}", "null", "[]"], ids=["not JSON", "no name", "null", "a list"]
+)
 def test_a_success_that_cannot_be_read_is_not_sent_again(studio, fcm, body, caplog):
     studio.register(TOKEN)
     fcm.answer(Raw(200, body, "application/json"))
@@ -350,6 +384,30 @@ def test_a_success_that_cannot_be_read_is_not_sent_again(studio, fcm, body, capl
     assert fcm.counts() == {TOKEN: 1}
     assert "taken as sent" in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
+    from flask_bgtasks import Undeliverable
+    from flask_bgtasks.fcm.messages import Address, Push
+
+    client = studio.state.plugins.get("fcm")._client
+
+    with pytest.raises(Undeliverable, match="no message for FCM"):
+        client.send(Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready", data={"n": 1}))
+
+    assert fcm.messages == []
+
+
+def test_a_stand_in_is_reached_past_a_proxy(studio, fcm, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    studio.register(TOKEN)
+
+    studio.run()
+    studio.settled()
+
+    assert fcm.counts() == {TOKEN: 1}
 
 
 def test_where_nobody_listens_it_is_kept_and_sent_later(make, fcm):
@@ -416,15 +474,16 @@ def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_
 
     class Tokens(BaseHTTPRequestHandler):
         refused = True
+        status = 400
 
         def log_message(self, *args):
             """Be quiet."""
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            code = 400 if type(self).refused else 200
+            code = type(self).status if type(self).refused else 200
             answer = {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}
-            body = json.dumps(answer if code == 400 else {"access_token": "ya29.x", "expires_in": 3600}).encode()
+            body = json.dumps(answer if code != 200 else {"access_token": "ya29.x", "expires_in": 3600}).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -446,6 +505,13 @@ def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_
         with pytest.raises(RetryLater, match="make a new key"):
             client.send(push)
         assert fcm.messages == []
+        assert "make a new key" in caplog.text
+        caplog.clear()
+
+        Tokens.status = 503
+        with pytest.raises(RetryLater, match="token server"):
+            client.send(push)
+        assert "make a new key" not in caplog.text
 
         Tokens.refused = False
         client.send(push)
@@ -496,6 +562,25 @@ def _anonymous():
             return AnonymousCredentials()
 
     return Anonymous()
+
+
+def test_an_address_that_the_sdk_calls_deprecated_warns_nobody():
+    from firebase_admin import messaging
+
+    from flask_bgtasks.fcm.client import _message
+    from flask_bgtasks.fcm.messages import Address, Push
+
+    filters = list(warnings.filters)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        made = _message(Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready"))
+        assert warnings.filters == before
+    assert warnings.filters == filters
+    assert json.loads(str(made))["token"] == TOKEN
+    if hasattr(messaging.Message(), "fid"):  # since firebase-admin 7.5; before, there is nothing to avoid
+        with pytest.warns(DeprecationWarning, match="token"):
+            messaging.Message(token=TOKEN)
 
 
 def test_the_private_parts_of_the_sdk_are_where_we_look_for_them(studio, caplog):
@@ -599,3 +684,43 @@ def test_a_device_that_is_gone_is_forgotten_by_its_progress_too(make, fcm):
     Stepping(studio, studio.store).step("Read")
 
     assert studio.store.devices(owner="anna") == []
+
+
+@pytest.mark.parametrize("answer", [error(401, "UNAUTHENTICATED", "APNS_AUTH_ERROR"), error(400, "INVALID_ARGUMENT")])
+def test_progress_that_one_device_cannot_get_reaches_the_others(make, fcm, answer):
+    studio = make(progress_push_seconds=60)
+    studio.register(TOKEN)
+    studio.register(OTHER)
+    fcm.answer(answer)
+
+    Stepping(studio, studio.store).step("Read")
+
+    assert set(fcm.counts()) == {TOKEN, OTHER}
+
+
+def test_progress_waits_for_nobody_while_fcm_is_out_of_reach(make, fcm, monkeypatch):
+    monkeypatch.setattr(client_module, "DEADLINE_SECONDS", 0.3)
+    studio = make(progress_push_seconds=60)
+    for number in range(5):
+        studio.register(f"{number}{TOKEN}")
+    hangs = threading.Event()
+    fcm.before = lambda message: hangs.wait(20)
+    running, begun = Stepping(studio, studio.store), time.monotonic()
+
+    for name in ("Read", "Write", "Draw"):
+        running.step(name)
+    took = time.monotonic() - begun
+    hangs.set()
+
+    assert took < 0.9  # once, not for every device and step
+    fcm.wait_for(lambda fcm: len(fcm.messages) == 1)
+
+
+def test_a_browser_is_not_sent_what_it_would_have_to_show(make, fcm):
+    studio = make(progress_push_seconds=60)
+    studio.register(TOKEN, platform="web")
+    studio.register(OTHER, platform="android")
+
+    Stepping(studio, studio.store).step("Read")
+
+    assert fcm.counts() == {OTHER: 1}

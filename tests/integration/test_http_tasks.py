@@ -477,6 +477,10 @@ CALLS = [
     ("POST", "/cancel"),
     ("POST", "/retry"),
     ("POST", "/seen"),
+    ("POST", "/mute"),
+    ("DELETE", "/mute"),
+    ("POST", "/live-activity"),
+    ("DELETE", "/live-activity"),
 ]
 
 
@@ -531,6 +535,8 @@ def test_someone_elses_task_whose_time_is_over_is_404_too(client, studio):
         ("PATCH", f"/{UNKNOWN}/result", "GET, HEAD, OPTIONS"),
         ("DELETE", "/stats", "GET, HEAD, OPTIONS"),
         ("POST", "/events", "GET, HEAD, OPTIONS"),
+        ("GET", f"/{UNKNOWN}/mute", "POST, DELETE, OPTIONS"),
+        ("PUT", f"/{UNKNOWN}/live-activity", "POST, DELETE, OPTIONS"),
     ],
 )
 def test_a_method_that_is_not_for_this_address_is_405(client, method, path, allow):
@@ -541,7 +547,9 @@ def test_a_method_that_is_not_for_this_address_is_405(client, method, path, allo
     assert answer.content_type == "application/problem+json"
 
 
-@pytest.mark.parametrize("path", ["", "/stats", "/health", "/events", f"/{UNKNOWN}", f"/{UNKNOWN}/seen"])
+@pytest.mark.parametrize(
+    "path", ["", "/stats", "/health", "/events", "/devices", "/preferences", f"/{UNKNOWN}", f"/{UNKNOWN}/seen"]
+)
 def test_options_lists_what_is_allowed(client, path):
     answer = client.options(f"/tasks{path}")
 
@@ -578,9 +586,7 @@ def test_a_token_reads_its_task(client, anns, path):
     assert client.get(f"/tasks/{request_id}{path}", query_string=token).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry"), ("POST", "/seen")]
-)
+@pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call[0] != "GET"])
 def test_a_token_changes_nothing(client, anns, method, path):
     request_id, token = anns
 
@@ -695,6 +701,37 @@ def test_an_owner_lists_what_they_have_missed(client, studio):
     assert ids(ids=f"{seen},{failed}", seen="false") == []
 
 
+def test_a_list_from_the_store_says_what_was_seen_and_what_is_muted(client, studio):
+    with_owners(studio)
+    ann = {"X-User": "ann"}
+    request_id = studio.done(headers={**ann, "Idempotency-Key": "k"})
+    lists = ["/tasks", "/tasks?idempotency_key=k", f"/tasks?ids={request_id}&seen="]
+
+    def shown(path):
+        (task,) = client.get(path, headers=ann).json["tasks"]
+        return task["seen_at"] is not None, task["seen_via"], task["muted"]
+
+    assert [shown(path + "false" * path.endswith("seen=")) for path in lists] == [(False, None, False)] * 3
+    etag = client.get("/tasks", headers=ann).headers["ETag"]
+
+    client.post(f"/tasks/{request_id}/seen", json={"via": "push"}, headers=ann)
+    client.post(f"/tasks/{request_id}/mute", headers=ann)
+
+    assert [shown(path + "true" * path.endswith("seen=")) for path in lists] == [(True, "push", True)] * 3
+    assert client.get("/tasks", headers={**ann, "If-None-Match": etag}).status_code == 200
+
+
+def test_what_is_answered_from_memory_does_not_speak_of_what_memory_cannot_know(client, studio):
+    request_id = studio.done()
+    polls = [f"/tasks/{request_id}", f"/tasks?ids={request_id}"]
+    before = [client.get(path).data for path in polls]
+
+    client.post(f"/tasks/{request_id}/seen")
+
+    assert [client.get(path).data for path in polls] == before
+    assert all(b"seen_at" not in body for body in before)
+
+
 def test_pages_follow_one_another(client, studio):
     with_owners(studio)
     ann = {"X-User": "ann"}
@@ -776,6 +813,19 @@ def test_figures_are_totals(client, studio):
 
     assert answer.json["tasks"] == {"started": 0, "processing": 1, "completed": 1, "failed": 0, "cancelled": 0}
     assert "process" not in answer.json["tasks"]
+
+
+def test_figures_say_how_soon_outcomes_are_seen(client, studio, monkeypatch):
+    monkeypatch.setattr("flask_bgtasks.http.figures.FRESH_SECONDS", -1)
+    figures = client.get("/tasks/stats").json
+    assert (figures["seen"], figures["mean_seconds_to_seen"]) == (0, None)
+    client.post(f"/tasks/{studio.done()}/seen")
+    studio.done()
+
+    figures = client.get("/tasks/stats").json
+
+    assert figures["seen"] == 1
+    assert 0 < figures["mean_seconds_to_seen"] < PATIENCE
 
 
 def test_in_an_app_with_a_login_figures_are_for_its_users(client, studio):

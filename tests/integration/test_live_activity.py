@@ -155,3 +155,36 @@ def test_who_does_not_want_progress_is_shown_the_end_only(lesson, fcm):
     lesson.end(Complete(1))
 
     assert [shown(message)["event"] for message in fcm.sent_to(PHONE)] == ["end"]
+
+
+def test_progress_without_an_activity_is_not_looked_up_each_time(lesson, fcm, monkeypatch):
+    for device in lesson.store.devices(request_id=ID):
+        lesson.store.forget_device(device.id)
+    looks, look = [], lesson.store.devices
+    monkeypatch.setattr(lesson.store, "devices", lambda **which: looks.append(which) or look(**which))
+
+    for _ in range(40):
+        lesson.step("Write", 3)
+
+    assert len(looks) == 2  # the task's and the owner's, once
+    assert fcm.messages == []
+
+
+def test_an_activity_that_was_started_later_is_shown_the_next_step(lesson, fcm):
+    for device in lesson.store.devices(request_id=ID):
+        lesson.store.forget_device(device.id)
+    lesson.step("Write", 3)
+    lesson.activity()
+
+    lesson.step("Draw", 4)
+
+    assert [shown(message)["content-state"]["step"] for message in fcm.sent_to(PHONE)] == ["Draw"]
+
+
+def test_one_activity_that_cannot_be_reached_does_not_hold_up_another(lesson, fcm):
+    lesson.activity("activity-2", phone="dXyZ0123456789abcdefGH")
+    fcm.answer(error(401, "UNAUTHENTICATED", "APNS_AUTH_ERROR"))
+
+    lesson.step("Write", 3)
+
+    assert len(fcm.counts()) == 2

@@ -24,7 +24,7 @@ def test_a_function_takes_no_option_of_views():
     [
         ({"respond": "later"}, "one of async, prefer, hold"),
         ({"validate": "check"}, "cannot be called"),
-        ({"notify": 7}, "a text or a function"),
+        ({"notify": 7}, "a text, texts by language"),
         ({"steps": "Outline"}, "a list of names"),
         ({"steps": [""]}, "is no step"),
         ({"steps": [("Write", 0)]}, "a number above 0"),

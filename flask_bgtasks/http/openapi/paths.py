@@ -50,8 +50,13 @@ def _call(id: str, summary: str, parameters: list[str], responses: dict[str, Ite
     }
 
 
+def _body(schema: str, description: str) -> Item:
+    return {"description": description, "required": True, "content": {"application/json": {"schema": ref(schema)}}}
+
+
 _READ = ("access-denied", "task-not-found", "task-expired", "store-unavailable")
 _WRITE = ("task-not-found", "task-expired", "store-unavailable")
+_BODY = ("bad-body", "not-json", "request-too-large")
 
 _STREAM: Item = {
     "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where "
@@ -178,6 +183,74 @@ SEEN = _call(
     },
 )
 
+MUTE = _call(
+    "muteTask", "Have no notification of a task", ["request_id"], {"204": _empty("It is muted."), **_problems(*_WRITE)}
+)
+
+UNMUTE = _call(
+    "unmuteTask",
+    "Have notifications of a task after all",
+    ["request_id"],
+    {"204": _empty("It is not muted."), **_problems(*_WRITE)},
+)
+
+START_ACTIVITY = _call(
+    "registerLiveActivity",
+    "Keep a Live Activity (iOS) going with a task",
+    ["request_id"],
+    {"204": _empty("It is told of the task's steps and end."), **_problems(*_BODY, *_WRITE, "refused")},
+    requestBody=_body("LiveActivity", "The activity's push token. A newer one of the same device replaces it."),
+)
+
+END_ACTIVITY = _call(
+    "forgetLiveActivity",
+    "Tell a Live Activity no more",
+    ["request_id"],
+    {"204": _empty("It is forgotten, or was not there."), **_problems(*_BODY, *_WRITE)},
+    requestBody={**_body("LiveActivityToken", "Which; all of the task's without a body."), "required": False},
+)
+
+DEVICES = _call(
+    "listDevices",
+    "The owner's devices",
+    [],
+    {"200": _json("DeviceList", "Without their addresses."), **_problems("owner-wanted", "store-unavailable")},
+)
+
+REGISTER = _call(
+    "registerDevice",
+    "Have the owner's notifications sent to a device",
+    ["accept_language"],
+    {
+        "200": _json("Device", "The address was known; it is the owner's now, whoever's it was.", "Location"),
+        "201": _json("Device", "It is registered.", "Location"),
+        **_problems(*_BODY, "owner-wanted", "store-unavailable"),
+    },
+    requestBody=_body("NewDevice", "The address, and what the device says of itself."),
+)
+
+FORGET = _call(
+    "forgetDevice",
+    "Send nothing to a device any more",
+    ["device_id"],
+    {"204": _empty("It is forgotten."), **_problems("owner-wanted", "device-not-found", "store-unavailable")},
+)
+
+PREFERENCES = _call(
+    "getPreferences",
+    "What the owner wants to be told about, and when not",
+    [],
+    {"200": _json("Preferences", "What counts."), **_problems("owner-wanted", "store-unavailable")},
+)
+
+PREFER = _call(
+    "savePreferences",
+    "Say what to be told about, and when not",
+    [],
+    {"200": _json("Preferences", "As saved."), **_problems(*_BODY, "owner-wanted", "store-unavailable")},
+    requestBody=_body("NewPreferences", "In place of those there were. What is left out is as it is without any."),
+)
+
 LIST = _call(
     "listTasks",
     "Many tasks at once, without results",
@@ -216,6 +289,9 @@ PATHS: dict[str, Item] = {
     "/health": {"get": HEALTH},
     "/openapi.json": {"get": DESCRIPTION},
     "/events": {"get": MANY_EVENTS},
+    "/devices": {"get": DEVICES, "post": REGISTER},
+    "/devices/{device_id}": {"delete": FORGET},
+    "/preferences": {"get": PREFERENCES, "put": PREFER},
     "/{request_id}": {"get": STATUS, "delete": DELETE},
     "/{request_id}/progress": {"get": PROGRESS},
     "/{request_id}/events": {"get": EVENTS},
@@ -223,4 +299,6 @@ PATHS: dict[str, Item] = {
     "/{request_id}/cancel": {"post": CANCEL},
     "/{request_id}/retry": {"post": RETRY},
     "/{request_id}/seen": {"post": SEEN},
+    "/{request_id}/mute": {"post": MUTE, "delete": UNMUTE},
+    "/{request_id}/live-activity": {"post": START_ACTIVITY, "delete": END_ACTIVITY},
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from ...devices import FCM_TOKEN, FID, WEBPUSH
 from ...model import EventType, Status
+from ...preferences import DROP, HOLD, KINDS, MOST_MUTED
+from .. import bodies
+from ..devices import DEVICE_ID, ENDPOINT, KEYS, PLATFORM
 from ..parameters import MOST_IDS
 from ..problems import BASE, TYPES
 
@@ -23,6 +28,12 @@ def ref(name: str, kind: str = "schemas") -> dict[str, str]:
 
 def _nullable(schema: Schema) -> Schema:
     return {**schema, "type": [schema["type"], "null"]}
+
+
+def _whole(pattern: re.Pattern[str], description: str = "", **more: Any) -> Schema:
+    """A text that matches as a whole, as the views match it."""
+    about = {"description": description} if description else {}
+    return {"type": "string", "pattern": f"^{pattern.pattern}$", **about, **more}
 
 
 def _object(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), open: bool = False) -> Schema:
@@ -57,7 +68,8 @@ PROGRESS = _object(
     }
 )
 
-LINKS = _object(dict.fromkeys(("self", "progress", "events", "result", "cancel", "retry", "seen"), TEXT))
+_LINKED = ("self", "progress", "events", "result", "cancel", "retry", "seen", "mute", "live_activity")
+LINKS = _object(dict.fromkeys(_LINKED, TEXT))
 
 _BRIEF: dict[str, Schema] = {
     "request_id": ID,
@@ -77,6 +89,50 @@ _BRIEF: dict[str, Schema] = {
     "poll_after_ms": {**_nullable(WHOLE), "description": "When to ask again; null when there is nothing to wait for."},
     "progress": ref("Progress"),
     "links": ref("Links"),
+}
+
+_ATTENTION: dict[str, Schema] = {
+    "seen_at": {**_nullable(TIME), "description": "When a client first showed its outcome."},
+    "seen_via": _nullable(TEXT),
+    "muted": {**FLAG, "description": "Its owner wants no notification of it."},
+}
+"""In lists that are read from the store only: what is answered from memory, by ``seq``, would be out of date."""
+
+_ADDRESS = _whole(bodies.ADDRESS, "The address. No answer holds it.")
+_LANGUAGE = _whole(bodies.LANGUAGE, "A language tag (BCP 47).", maxLength=bodies.LONGEST_LANGUAGE)
+
+_DEVICE: dict[str, Schema] = {
+    "platform": _nullable(_whole(PLATFORM, "`ios`, `android`, `web`.")),
+    "app": _nullable(_whole(bodies.NAME, "Which app, and of which version: for who looks at the list.")),
+    "lang": _nullable(_LANGUAGE),
+}
+
+_REPLACES = _nullable(_whole(DEVICE_ID, "The `id` of the same device under an earlier address: it is forgotten."))
+
+_SUBSCRIPTION = _object(
+    {
+        "endpoint": _whole(ENDPOINT, maxLength=bodies.LONGEST_ADDRESS),
+        "keys": _object({name: _whole(pattern) for name, (_, pattern) in KEYS.items()}, open=True),
+    },
+    open=True,
+)
+
+_QUIET_HOURS = _object(
+    {
+        "from": {**TEXT, "pattern": "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$"},
+        "to": {**TEXT, "pattern": "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$", "description": "Another one; of the next day."},
+        "time_zone": {**TEXT, "description": "A name of the IANA database, `Europe/Berlin`."},
+        "then": {"enum": [HOLD, DROP], "description": "What comes meanwhile is told when they end, or never."},
+    },
+    optional=("then",),
+)
+
+_NAMES = {"type": "array", "items": {**TEXT, "minLength": 1, "pattern": "^[^\\p{C}]*$"}, "maxItems": MOST_MUTED}
+
+PREFERENCES: dict[str, Schema] = {
+    "kinds": {"type": "array", "items": {"enum": list(KINDS)}, "description": "What is wanted; all, where left out."},
+    "quiet_hours": {**_QUIET_HOURS, "type": ["object", "null"]},
+    "muted": {**_NAMES, "description": "Names of tasks of which nothing is to be told."},
 }
 
 TASK = _object(
@@ -101,6 +157,7 @@ EVENT = _object(
 SCHEMAS: dict[str, Schema] = {
     "Task": TASK,
     "TaskBrief": _object(_BRIEF),
+    "TaskListed": _object({**_BRIEF, **_ATTENTION}, optional=tuple(_ATTENTION)),
     "Progress": PROGRESS,
     "Links": LINKS,
     "Event": EVENT,
@@ -109,7 +166,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "TaskList": _object(
         {
-            "tasks": {"type": "array", "items": ref("TaskBrief"), "maxItems": MOST_IDS},
+            "tasks": {"type": "array", "items": ref("TaskListed"), "maxItems": MOST_IDS},
             "missing": {"type": "array", "items": TEXT, "description": "Of the ids that were asked for."},
             "cursor": {**_nullable(TEXT), "description": "Asks for the next page; null on the last."},
         }
@@ -129,6 +186,8 @@ SCHEMAS: dict[str, Schema] = {
         {
             "tasks": _object({status.value: WHOLE for status in Status}),
             "oldest_waiting": _nullable(TIME),
+            "seen": {**WHOLE, "description": "Tasks whose outcome a client has shown."},
+            "mean_seconds_to_seen": {**_nullable(NUMBER), "description": "From the end of a task to that."},
             "deliveries": _object({"owed": WHOLE, "dead": WHOLE}),
             "process": _object({"waiting": WHOLE, "streams": ref("Streams")}),
         }
@@ -140,6 +199,42 @@ SCHEMAS: dict[str, Schema] = {
         {"status": {"const": "ok"}, "checks": _object({"store": TEXT, "runner": TEXT}), "streams": ref("Streams")}
     ),
     "Seen": _object({"via": {"type": "string", "enum": ["poll", "stream", "push", "firestore"]}}, open=True),
+    "NewDevice": {
+        "oneOf": [
+            _object(
+                {"kind": {"enum": [FID, FCM_TOKEN]}, "value": _ADDRESS, **_DEVICE, "replaces": _REPLACES},
+                optional=(*_DEVICE, "replaces"),
+            ),
+            _object(
+                {"kind": {"const": WEBPUSH}, "value": _SUBSCRIPTION, **_DEVICE, "replaces": _REPLACES},
+                optional=(*_DEVICE, "replaces"),
+            ),
+        ],
+        "description": "A Firebase Installation ID, an FCM registration token, or a browser's `PushSubscription`. "
+        "What is left out stays as it was known. Apps with sinks of their own may have more kinds.",
+    },
+    "Device": _object({"id": _whole(DEVICE_ID), "kind": TEXT, **_DEVICE, "created_at": TIME, "seen_at": TIME}),
+    "DeviceList": _object(
+        {
+            "devices": {"type": "array", "items": ref("Device"), "description": "The last seen first."},
+            "application_server_key": {
+                **_nullable(TEXT),
+                "description": "What a browser subscribes with (Push API); null where Web Push is not set up.",
+            },
+        }
+    ),
+    "Preferences": _object(PREFERENCES),
+    "NewPreferences": _object(PREFERENCES, optional=tuple(PREFERENCES)),
+    "LiveActivity": _object(
+        {
+            "token": _ADDRESS,
+            "device": {
+                "oneOf": [_ADDRESS, _object({"kind": {"enum": [FID, FCM_TOKEN]}, "value": _ADDRESS})],
+                "description": "The FCM address of the device that the activity is on.",
+            },
+        }
+    ),
+    "LiveActivityToken": _object({"token": _ADDRESS}),
     "Problem": _object(
         {
             "type": {"type": "string", "enum": [*(kind.uri for kind in TYPES.values()), "about:blank"]},
@@ -169,6 +264,8 @@ _COMMAS = {"style": "form", "explode": False}
 
 PARAMETERS: dict[str, Schema] = {
     "request_id": {"name": "request_id", "in": "path", "required": True, "schema": ID},
+    "device_id": {"name": "device_id", "in": "path", "required": True, "schema": _whole(DEVICE_ID)},
+    "accept_language": _header("Accept-Language", TEXT, "The language of a device of which no other is known."),
     "access_token": _query(
         "access_token",
         TEXT,
@@ -222,7 +319,7 @@ PARAMETERS: dict[str, Schema] = {
 HEADERS: dict[str, Schema] = {
     "ETag": {"schema": TEXT, "required": True, "description": "Strong; the number of the newest event."},
     "Retry-After": {"schema": WHOLE, "description": "Seconds. Not there once there is nothing to wait for."},
-    "Location": {"schema": TEXT, "required": True, "description": "Where the task is followed."},
+    "Location": {"schema": TEXT, "required": True, "description": "Where it is followed, or forgotten."},
     "Task-Id": {"schema": ID, "required": True},
     "Preference-Applied": {"schema": TEXT, "description": "The `Prefer` that was followed."},
     "Allow": {"schema": TEXT, "required": True},

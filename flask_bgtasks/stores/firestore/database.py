@@ -24,6 +24,7 @@ from ..base import CHECKPOINT, Clock, Owed, Owing, Store, owed_by
 from . import rows
 
 TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
+DEVICES, PREFERENCES, MARKS = "bgtasks_devices", "bgtasks_preferences", "bgtasks_marks"
 
 PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
 PIECES_PER_COMMIT = 4
@@ -180,11 +181,12 @@ class FirestorePart(Store):
                 "payload": None if owed.payload is None else json.dumps(owed.payload),
                 "tries": 0,
                 "created_at": now,
-                "due_at": now,
+                "due_at": now + owed.delay,
                 "dead": False,
                 "error": None,
                 "worker": None,
                 "leased_until": None,
+                "channel": owed.channel,
             },
         )
 
@@ -252,7 +254,10 @@ class FirestorePart(Store):
         """The task's document goes first: without it the rest is nobody's."""
         reference = self._reference(request_id)
         self._erase([reference])
-        owed = self._collection(DELIVERIES).where(filter=field("request_id", "==", request_id))
+        others = [
+            self._collection(name).where(filter=field("request_id", "==", request_id)).select([])
+            for name in (DELIVERIES, DEVICES)
+        ]
         rest = [reference.collection(name).select([]) for name in ("events", "parts", "pieces")]
-        for query in (*rest, owed.select([])):
+        for query in (*rest, *others):
             self._erase([snapshot.reference for snapshot in query.stream(**ONCE)])

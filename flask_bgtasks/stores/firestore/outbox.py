@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from ...firestore.client import ONCE, bulk_batch, field
 from ..base import Delivery, Owed, Settlement
 from . import rows
-from .database import DELIVERIES, FirestorePart
+from .database import DELIVERIES, MOST_WRITES, FirestorePart
 
-SCANNED = 1000
-"""Deliveries that are looked at for those that are due: each task's oldest, of which many may wait for a later try."""
+SCANNED = 500
+"""Deliveries that are looked at for those that may be made: an older one of the same task may have to come first."""
+
+TASKS_PER_QUERY = 30  # values that an `in` takes (firebase.google.com/docs/firestore/query-data/queries)
 
 
 class FirestoreOutbox(FirestorePart):
@@ -25,25 +27,24 @@ class FirestoreOutbox(FirestorePart):
             batch.commit(**ONCE)
 
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
-        owed = (
-            self._collection(DELIVERIES)
-            .where(filter=field("sink", "==", sink))
-            .where(filter=field("dead", "==", False))
-            .order_by("id")
-            .limit(SCANNED)
-        )
         with self._calls():
-            now, begun, free = self.now(), set(), []
-            for snapshot in owed.stream(**ONCE):
-                found = snapshot.to_dict()
-                if found["request_id"] is not None:
-                    if found["request_id"] in begun:
-                        continue  # an older one of its task comes first
-                    begun.add(found["request_id"])
-                if _is_free(found, now):
-                    free.append((snapshot, rows.delivery(found)))
-                    if len(free) == limit:
-                        break
+            now = self.now()
+            due = (
+                self._collection(DELIVERIES)
+                .where(filter=field("sink", "==", sink))
+                .where(filter=field("dead", "==", False))
+                .where(filter=field("due_at", "<=", now))
+                .order_by("due_at")
+                .order_by("id")
+                .limit(min(SCANNED, 2 * limit))
+            )
+            found = [one for one in due.stream(**ONCE) if _is_free(one.to_dict(), now)]
+            oldest = self._oldest(sink, {one.get("request_id") for one in found} - {None})
+            free = [
+                (one, made)
+                for one, made in ((one, rows.delivery(one.to_dict())) for one in found)
+                if made.request_id is None or oldest.get((made.request_id, made.channel)) == made.id
+            ][:limit]
             if not free:
                 return []
             batch = bulk_batch(self._firestore.client)
@@ -55,14 +56,30 @@ class FirestoreOutbox(FirestorePart):
         # Refused: another process was quicker.
         return [made for (_, made), status in zip(free, answer.status, strict=True) if status.code == 0]
 
+    def _oldest(self, sink: str, request_ids: Collection[str]) -> dict[tuple[str, str], int]:
+        """The first delivery of each of these tasks' channels: what comes after it waits, due or not."""
+        ids, oldest = sorted(request_ids), dict[tuple[str, str], int]()
+        for begin in range(0, len(ids), TASKS_PER_QUERY):
+            owed = (
+                self._collection(DELIVERIES)
+                .where(filter=field("request_id", "in", ids[begin : begin + TASKS_PER_QUERY]))
+                .where(filter=field("sink", "==", sink))
+                .where(filter=field("dead", "==", False))
+            )
+            for snapshot in owed.stream(**ONCE):
+                found = snapshot.to_dict()
+                channel = (found["request_id"], found.get("channel", ""))
+                oldest[channel] = min(found["id"], oldest.get(channel, found["id"]))
+        return oldest
+
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
         reference = self._collection(DELIVERIES).document(str(delivery.id))
         with self._calls():
             if settlement.due_at is None and not settlement.dead:
-                reference.delete(**ONCE)
+                self._replace(reference, delivery, settlement.owes)
                 return
             values = {
-                "tries": delivery.tries + 1,
+                "tries": delivery.tries + (settlement.error is not None),
                 "due_at": settlement.due_at or delivery.due_at,
                 "dead": settlement.dead,
                 "error": settlement.error,
@@ -70,6 +87,28 @@ class FirestoreOutbox(FirestorePart):
                 "leased_until": None,
             }
             self._update_if_there(reference, values)
+
+    def _replace(self, reference: Any, delivery: Delivery, owes: Sequence[Owed]) -> None:
+        """Erase a delivery, with what is owed in its place; nothing, if it is gone already."""
+        if not owes:
+            reference.delete(**ONCE)
+            return
+        for begin in range(0, len(owes), MOST_WRITES):  # more than one commit for hundreds of devices only
+            batch = self._firestore.client.batch()
+            last = begin + MOST_WRITES >= len(owes)
+            there = self._firestore.client.write_option(exists=True)
+            if last:
+                batch.delete(reference, option=there)
+            else:
+                batch.update(reference, {"error": None}, option=there)
+            for owed in owes[begin : begin + MOST_WRITES]:
+                self._add_delivery(batch, owed, delivery.request_id, delivery.seq)
+            try:
+                batch.commit(**ONCE)
+            except Exception as error:
+                if type(error).__name__ != "NotFound":
+                    raise
+                return
 
     def _update_if_there(self, reference: Any, values: dict[str, Any]) -> None:
         batch = bulk_batch(self._firestore.client)  # one that was erased meanwhile is refused, and not an error

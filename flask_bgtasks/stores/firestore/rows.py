@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ...devices import Device
 from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, made_of
 from ..base import CHECKPOINT, Delivery
 
@@ -35,11 +37,18 @@ def task_values(task: Task) -> dict[str, Any]:
     if task.error_message is not None:
         values["error_message"] = task.error_message.encode("utf-8", "replace").decode()
     values["seen"] = task.seen_at is not None
+    values["seconds_to_seen"] = _seconds_to_seen(task)
     values["erase_at"] = None if task.expire_at is None else task.expire_at + task.expires_after
     return values
 
 
-_OURS = frozenset({"seen", "erase_at", "order"})
+def _seconds_to_seen(task: Task) -> float | None:
+    if task.seen_at is None or task.completed_at is None:
+        return None
+    return (task.seen_at - task.completed_at).total_seconds()
+
+
+_OURS = frozenset({"seen", "seconds_to_seen", "erase_at", "order"})
 """Fields that are kept for queries, and are no part of a task."""
 
 _TIMES = (
@@ -52,6 +61,8 @@ _TIMES = (
     "lease_until",
     "cancel_requested_at",
     "seen_at",
+    "told_at",
+    "muted_at",
 )
 
 
@@ -59,7 +70,7 @@ def task(found: Mapping[str, Any]) -> Task:
     """A task's document."""
     fields = {name: value for name, value in found.items() if name not in _OURS}
     for name in _TIMES:
-        fields[name] = moment(fields[name])
+        fields[name] = moment(fields.get(name))
     fields["kind"] = Kind(fields["kind"])
     fields["status"] = Status(fields["status"])
     fields["on_interrupt"] = OnInterrupt(fields["on_interrupt"])
@@ -144,4 +155,27 @@ def delivery(found: Mapping[str, Any]) -> Delivery:
         due_at=due_at,
         dead=found["dead"],
         error=found["error"],
+        channel=found.get("channel", ""),
     )
+
+
+DEVICE_FIELDS = ("id", "kind", "value", "owner", "platform", "app", "lang", "request_id")
+
+
+def device_values(device: Device) -> dict[str, Any]:
+    """The fields of a device's document."""
+    values = {name: getattr(device, name) for name in DEVICE_FIELDS}
+    times = {"created_at": device.created_at, "seen_at": device.seen_at}
+    return {**values, **times, "details": json.dumps(device.details), "installation": device.installation}
+
+
+def device(found: Mapping[str, Any]) -> Device:
+    """A device's document."""
+    fields = {name: found[name] for name in DEVICE_FIELDS}
+    fields |= {name: moment(found[name]) for name in ("created_at", "seen_at")}
+    return Device(**fields, details=json.loads(found["details"]))
+
+
+def hashed(text: str) -> str:
+    """A document's name for any text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]

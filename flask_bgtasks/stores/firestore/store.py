@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -35,6 +34,7 @@ from ..base import (
     owed_by,
 )
 from . import rows
+from .contacts import FirestoreContacts
 from .database import DELIVERIES, NAMES, SCOPES, TASKS
 from .outbox import FirestoreOutbox
 
@@ -44,7 +44,7 @@ SCANNED = 500
 GET_AT_ONCE = 100
 
 
-class FirestoreStore(FirestoreOutbox):
+class FirestoreStore(FirestoreOutbox, FirestoreContacts):
     """``BGTASKS_STORE = "firestore://project"`` or ``"firestore://project/database"``.
 
     :param firestore: the way to the database.
@@ -90,7 +90,7 @@ class FirestoreStore(FirestoreOutbox):
         """The task that has this task's idempotency scope; where none has it, the batch takes it."""
         if task.idempotency_scope is None:
             return None
-        reference = self._collection(SCOPES).document(_hashed(task.idempotency_scope))
+        reference = self._collection(SCOPES).document(rows.hashed(task.idempotency_scope))
         snapshot = reference.get(**ONCE)
         if not snapshot.exists:
             batch.create(reference, {"request_id": task.request_id})
@@ -140,7 +140,7 @@ class FirestoreStore(FirestoreOutbox):
             limit = most_running.get(before.name)
             if limit is None or before.done:
                 return
-            turn = self._collection(NAMES).document(_hashed(before.name))
+            turn = self._collection(NAMES).document(rows.hashed(before.name))
             snapshot = turn.get(**ONCE)  # before the count: of two that count at once, one is refused its commit
             running = [one for one in self._running(before.name) if one.request_id != request_id]
             if len(running) >= limit:
@@ -266,7 +266,7 @@ class FirestoreStore(FirestoreOutbox):
     def _forget(self, task: Task) -> None:
         self._erase_task(task.request_id)
         if task.idempotency_scope is not None:
-            self._erase([self._collection(SCOPES).document(_hashed(task.idempotency_scope))])
+            self._erase([self._collection(SCOPES).document(rows.hashed(task.idempotency_scope))])
 
     # -- who runs what -------------------------------------------------------------------------------------------------
 
@@ -327,6 +327,13 @@ class FirestoreStore(FirestoreOutbox):
                 self._update_if_there(snapshot.reference, {"worker": None, "leased_until": None})
         return expired
 
+    def count_failed(self, name: str, *, since: datetime) -> int:
+        failed = self._collection(TASKS).where(filter=field("status", "==", Status.FAILED.value))
+        with self._calls():
+            return _count(
+                failed.where(filter=field("name", "==", name)).where(filter=field("completed_at", ">=", since))
+            )
+
     def stats(self) -> Stats:
         with self._calls():
             tasks, letters = self._collection(TASKS), self._collection(DELIVERIES)
@@ -337,17 +344,21 @@ class FirestoreStore(FirestoreOutbox):
                     by_status[status.value] = count
             waiting = tasks.where(filter=field("status", "==", Status.STARTED.value))
             oldest = [one.get("created_at") for one in waiting.order_by("created_at").limit(1).stream(**ONCE)]
+            sighted = tasks.where(filter=field("seen", "==", True))
+            seen = _count(sighted)
             return Stats(
                 by_status=by_status,
                 oldest_waiting=rows.moment(oldest[0]) if oldest else None,
                 deliveries_owed=_count(letters.where(filter=field("dead", "==", False))),
                 deliveries_dead=_count(letters.where(filter=field("dead", "==", True))),
+                seen=seen,
+                mean_seconds_to_seen=_mean(sighted, "seconds_to_seen") if seen else None,
             )
 
     # -- durations -----------------------------------------------------------------------------------------------------
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
-        reference = self._collection(NAMES).document(f"{_hashed(name)}-durations")
+        reference = self._collection(NAMES).document(f"{rows.hashed(name)}-durations")
 
         def attempt() -> None:
             snapshot = reference.get(**ONCE)
@@ -365,7 +376,7 @@ class FirestoreStore(FirestoreOutbox):
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._calls():
-            return _durations(self._collection(NAMES).document(f"{_hashed(name)}-durations").get(**ONCE))
+            return _durations(self._collection(NAMES).document(f"{rows.hashed(name)}-durations").get(**ONCE))
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -380,6 +391,10 @@ class FirestoreStore(FirestoreOutbox):
         self._firestore.close()
 
 
+def _mean(query: Any, name: str) -> float:
+    return float(query.avg(name).get(**ONCE)[0][0].value)
+
+
 def _count(query: Any) -> int:
     return int(query.count().get(**ONCE)[0][0].value)
 
@@ -387,11 +402,6 @@ def _count(query: Any) -> int:
 def _durations(snapshot: Any) -> dict[str, StepHistory]:
     found = json.loads(snapshot.get("steps")) if snapshot.exists else []
     return {step: StepHistory(runs, seconds) for step, runs, seconds in found}
-
-
-def _hashed(text: str) -> str:
-    """A document's name for any text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 def _fits(task: Task, query: TaskQuery) -> bool:

@@ -1,0 +1,236 @@
+"""Looks an app over: its store, its clock, what waits, settings that do not fit together, and every plugin's service.
+
+Changes nothing. A part that is broken or hangs is a finding, never the end of the examination: each is looked at in a
+thread of its own, for a limited time.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from . import processes
+from .blotting import blotted
+from .errors import BackgroundTasksError
+from .state import AppState
+
+OK, WARN, FAIL = "ok", "warn", "FAIL"
+
+DEADLINE_SECONDS = 15.0
+"""For one part. Longer than the deadlines of the calls that are made in it (2 to 8 s)."""
+
+CLOCK_OFF = timedelta(seconds=5)
+"""More than what a clock that is set over the network is ever off: seconds count in signatures and access tokens."""
+
+WAITED_LONG = timedelta(minutes=10)
+NOBODY_CAME = timedelta(seconds=60)
+"""A worker process looks for work every few seconds: what has waited longer, while nobody works, is met by nobody."""
+
+RECORDER = "memory"  # the sink that sends nothing
+
+NEEDS = {
+    "fcm_endpoint": "fcm",
+    "progress_push_seconds": "fcm",
+    "alert_urls": "alerts",
+}
+"""Settings that nobody reads without this sink."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, and how it is.
+
+    :param level: ``ok``, ``warn`` (it works, and may not be what is meant) or ``FAIL``.
+    :param mend: what is wrong, and how to mend it; None where nothing is.
+    """
+
+    level: str
+    what: str
+    mend: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.level:<4}  {self.what}" + (f": {self.mend}" if self.mend else "")
+
+
+Look = Callable[[AppState], Iterable[Finding]]
+
+
+def examine(state: AppState, *, token: str | None = None) -> Iterator[Finding]:
+    """Look at everything, one after the other.
+
+    :param token: a device's address, for plugins that can try what a push to it would meet; none is sent.
+    """
+    store = _contained(state, "store", _store)
+    yield from store
+    if all(finding.level != FAIL for finding in store):
+        yield from _contained(state, "clock", _clock)
+        yield from _contained(state, "queue", _queue)
+        yield from _contained(state, "runner", _runner)
+    yield from _contained(state, "tasks", _tasks)
+    yield from _contained(state, "notifications", _notifications)
+    yield from _contained(state, "settings", _settings)
+    yield from _contained(state, "owners", _owners)
+    yield from _contained(state, "access tokens", _access_tokens)
+    for name in state.plugins.implementing("bgtasks_check"):
+        yield from _contained(state, name, functools.partial(_plugin, name=name, token=token))
+
+
+def _contained(state: AppState, what: str, look: Look) -> list[Finding]:
+    """What a look finds, within its time; what it raises is a finding too."""
+    found: list[Finding] = []
+
+    def run() -> None:
+        try:
+            with state.app.app_context():
+                found.extend(look(state))  # one by one: what was found before an error counts
+        except BackgroundTasksError as error:
+            found.append(Finding(FAIL, what, blotted(str(error))))
+        except BaseException as error:  # a check that ends the process would end this thread in silence
+            found.append(Finding(FAIL, what, blotted(f"{type(error).__name__}: {error}")))
+
+    thread = threading.Thread(target=run, name="bgtasks-doctor", daemon=True)
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    if thread.is_alive():
+        return [*found, Finding(FAIL, what, f"no answer within {DEADLINE_SECONDS:g} s")]
+    return found
+
+
+# -- the store ---------------------------------------------------------------------------------------------------------
+
+
+def _store(state: AppState) -> Iterator[Finding]:
+    state.store.check()
+    state.store.take_mark("doctor", timedelta(0))  # a write that keeps nothing: what is taken for no time is free
+    what = f"store: {blotted(state.settings.store)} can be read and written"
+    if state.settings.store.startswith("memory:"):
+        yield Finding(
+            WARN, what, "each process has its own, and it ends with the process: for tests, and one process that serves"
+        )
+    else:
+        yield Finding(OK, what)
+
+
+def _clock(state: AppState) -> Iterator[Finding]:
+    before = datetime.now(timezone.utc)
+    there = state.store.now()
+    after = datetime.now(timezone.utc)
+    off = max(before - there, there - after, timedelta(0))
+    what = f"clock: {off.total_seconds():.1f} s from the store's"
+    if off <= CLOCK_OFF:
+        yield Finding(OK, what)
+        return
+    mend = "set this machine's clock over the network (NTP): signatures and tokens are judged by it"
+    yield Finding(FAIL if off > state.settings.lease else WARN, what, mend)
+
+
+def _queue(state: AppState) -> Iterator[Finding]:
+    figures = state.store.stats()
+    waiting, oldest = figures.by_status.get("started", 0), figures.oldest_waiting
+    waited = state.store.now() - oldest if oldest is not None else timedelta(0)
+    what = f"queue: {waiting} waiting" + (f", the oldest for {_told(waited)}" if waiting else "")
+    if waited > WAITED_LONG:
+        mend = (
+            "more is accepted than is run: more BGTASKS_WORKERS or processes, or nobody runs this task's queue or name"
+        )
+        yield Finding(WARN, what, mend)
+    else:
+        yield Finding(OK, what)
+    what = f"deliveries: {figures.deliveries_owed} owed, {figures.deliveries_dead} dead"
+    if figures.deliveries_dead:
+        mend = "`flask bgtasks dead` says why, `flask bgtasks replay` has them delivered after all"
+        yield Finding(WARN, what, mend)
+    else:
+        yield Finding(OK, what)
+
+
+def _runner(state: AppState) -> Iterator[Finding]:
+    settings = state.settings
+    what = f"runner: {settings.runner}"
+    if settings.runner == "threads":
+        yield Finding(OK, f"{what}, {settings.workers} in each process that serves")
+        return
+    if settings.runner != "external":
+        yield Finding(OK, what)
+        return
+    if settings.store.startswith("memory:"):
+        mend = "a worker process does not see what is stored in another one's memory: another BGTASKS_STORE is needed"
+        yield Finding(FAIL, what, mend)
+        return
+    alive = [worker for worker in state.store.workers() if processes.alive(worker) is not False]
+    oldest = state.store.stats().oldest_waiting
+    if alive:
+        yield Finding(OK, f"{what}, {len(alive)} processes at work")
+    elif oldest is not None and state.store.now() - oldest > NOBODY_CAME:
+        yield Finding(FAIL, what, "tasks wait, and no process runs any: start `flask bgtasks worker`")
+    else:
+        yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")
+
+
+# -- what does not fit together ----------------------------------------------------------------------------------------
+
+
+def _tasks(state: AppState) -> Iterator[Finding]:
+    state.extension.wrap_endpoints(state)  # says which endpoint there is no view for
+    if state.registry:
+        yield Finding(OK, f"tasks: {', '.join(sorted(state.registry))}")
+    else:
+        mend = "no view or function is a task yet: BGTASKS_ENDPOINTS, @bgtasks.background or @bgtasks.task makes it one"
+        yield Finding(WARN, "tasks: none", mend)
+
+
+def _notifications(state: AppState) -> Iterator[Finding]:
+    senders = [name for name in state.plugins.implementing("bgtasks_send_notification") if name != RECORDER]
+    telling = sorted(name for name, task in state.registry.items() if task.options.notify)
+    what = f"notifications: of {', '.join(telling) or 'no task'}, sent by {', '.join(senders) or 'nobody'}"
+    if state.settings.notify == "never":
+        yield Finding(WARN if telling and senders else OK, what, "BGTASKS_NOTIFY is 'never': none is sent")
+    elif telling and not senders:
+        yield Finding(WARN, what, "name a sink that sends in BGTASKS_SINKS: fcm or your own")
+    elif senders and not telling:
+        yield Finding(WARN, what, "give a task notify=, unless all are sent by hand (send_push, track_request)")
+    elif telling:
+        yield Finding(OK, what)
+
+
+def _settings(state: AppState) -> Iterator[Finding]:
+    for setting, sink in NEEDS.items():
+        if getattr(state.settings, setting) and state.plugins.get(sink) is None:
+            name = f"BGTASKS_{setting.upper()}"
+            yield Finding(WARN, f"settings: {name}", f"nobody reads it without {sink!r} in BGTASKS_SINKS")
+
+
+def _owners(state: AppState) -> Iterator[Finding]:
+    login = state.owners.unread_login()
+    if login is not None:
+        mend = f"the app has a login ({login}), and who has a task's id can read it: add @bgtasks.owner_loader"
+        yield Finding(WARN, "owners: nobody names them", mend)
+    elif state.owners.known:
+        yield Finding(OK, "owners: each sees their own tasks")
+    else:
+        yield Finding(OK, "owners: none, who has a task's id can read it")
+
+
+def _access_tokens(state: AppState) -> Iterator[Finding]:
+    if state.app.secret_key:
+        yield Finding(OK, "access tokens: signed with the app's SECRET_KEY")
+    else:
+        mend = "there are none without the app's SECRET_KEY, and an EventSource cannot follow a task that has an owner"
+        yield Finding(WARN, "access tokens", mend)
+
+
+# -- plugins -----------------------------------------------------------------------------------------------------------
+
+
+def _plugin(state: AppState, *, name: str, token: str | None) -> Iterator[Finding]:
+    for answer in state.plugins.only(name, "bgtasks_check")(settings=state.settings, token=token):
+        for what, wrong in answer:
+            yield Finding(OK, what) if wrong is None else Finding(FAIL, what, blotted(wrong))
+
+
+def _told(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"

@@ -1,0 +1,87 @@
+"""Reads the JSON bodies of the blueprint's calls. What is wrong in one is a problem that says what is wanted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from flask import Request
+
+from .problems import Problem
+
+MOST_BYTES = 64 * 1024  # of a body: a device takes up a few hundred, preferences with all names a few thousand
+LONGEST_ADDRESS = 4096  # characters of a device's address; FCM's have about 160
+
+ADDRESS = re.compile(rf"[!-~]{{1,{LONGEST_ADDRESS}}}")
+NAME = re.compile(r"[!-~]{1,255}")
+LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # RFC 5646, section 2.1, in outline
+LONGEST_LANGUAGE = 35  # section 4.4.1
+
+
+def json_object(request: Request, *, known: Collection[str] | None = None) -> dict[str, Any]:
+    """The JSON object that a request's body is.
+
+    :param known: the fields that there are; None where the caller looks.
+    :raises Problem: it is none, it is too large, or has other fields.
+    """
+    if not request.is_json:
+        raise Problem("not-json", f"Content-Type {request.content_type!r}: application/json is wanted")
+    if (request.content_length or 0) > MOST_BYTES or len(data := request.get_data()) > MOST_BYTES:
+        raise Problem("request-too-large", f"a body of at most {MOST_BYTES} bytes is wanted here", limit=MOST_BYTES)
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):  # the latter: brackets, a thousand deep
+        raise Problem("bad-body", "this is not JSON") from None
+    if not isinstance(body, dict):
+        raise Problem("bad-body", "a JSON object is wanted")
+    if known is not None:
+        refuse_unknown(body, known)
+    return body
+
+
+def refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
+    """:raises Problem: there are other fields."""
+    unknown = sorted(set(body) - set(known))
+    if unknown:
+        names = ", ".join(repr(name[:40]) for name in unknown[:10])
+        raise Problem("bad-body", f"{names}: there is no such field; {', '.join(known)} are")
+
+
+def text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], wanted: str) -> str:
+    """A field that has to be there. :raises Problem: it is not, or is something else."""
+    found = optional_text(body, name, pattern, wanted)
+    if found is None:
+        raise Problem("bad-body", f"{name} is missing: {wanted}")
+    return found
+
+
+def optional_text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], wanted: str) -> str | None:
+    """A field that may be left out, or null. :raises Problem: it is something else.
+
+    :param pattern: of the whole text. :param wanted: what it means. The value is not repeated: it may be a secret.
+    """
+    found = body.get(name)
+    if found is None or (isinstance(found, str) and pattern.fullmatch(found)):
+        return found
+    raise Problem("bad-body", f"{name}: {wanted}")
+
+
+def is_language(text: str) -> bool:
+    """Whether a text looks like a language tag (BCP 47)."""
+    return len(text) <= LONGEST_LANGUAGE and LANGUAGE.fullmatch(text) is not None
+
+
+def language(body: Mapping[str, Any]) -> str | None:
+    """The field ``lang``. :raises Problem: it is no language tag."""
+    found = body.get("lang")
+    if found is None or (isinstance(found, str) and is_language(found)):
+        return found
+    raise Problem("bad-body", "lang: a language tag (BCP 47) is wanted, en or pt-BR say")
+
+
+def spoken(request: Request) -> str | None:
+    """The language that a request asks for first (``Accept-Language``), None where it does not say."""
+    best = request.accept_languages.best
+    return best if best is not None and is_language(best) else None

@@ -1,0 +1,128 @@
+"""The views of an owner's devices: where their notifications go. No answer holds an address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, current_app, request
+
+from ..devices import FCM_TOKEN, FID, LIVE_ACTIVITY, WEBPUSH, Device, make_device
+from ..documents import device_document
+from ..state import AppState
+from . import bodies
+from .parts import parts_of
+from .problems import Problem
+from .representation import dumps
+
+FIELDS = ("kind", "value", "platform", "app", "lang", "replaces")
+
+PLATFORM = re.compile(r"[A-Za-z0-9._-]{1,32}")
+DEVICE_ID = re.compile(r"[0-9a-f]{32}")  # as devices.device_id makes them
+ENDPOINT = re.compile(r"https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]{1,5})?/[!-~]*")
+"""A push service's address: what leads into the server's own network is refused where it is called."""
+
+KEYS = {
+    "p256dh": ("65", re.compile(r"B[A-P][A-Za-z0-9_-]{85}=?")),
+    "auth": ("16", re.compile(r"[A-Za-z0-9_-]{22}(==)?")),
+}
+"""The keys of a subscription: how many bytes, and those in base64url. An uncompressed point of the curve P-256, whose
+first byte is 4 (``B``, and the first half of what follows), and a secret (RFC 8291, sections 2.1 and 3.2)."""
+
+
+def listed() -> Response:
+    """``GET /tasks/devices``: the owner's, the last seen first, and the key that a browser subscribes with."""
+    parts = parts_of(current_app)
+    owner = parts.owner()
+    webpush = parts.state.plugins.get("webpush")
+    return _json(
+        {
+            "devices": [device_document(device) for device in parts.state.store.devices(owner=owner)],
+            "application_server_key": getattr(webpush, "application_server_key", None),
+        }
+    )
+
+
+def register() -> Response:
+    """``POST /tasks/devices``: this device is the owner's, whoever's it was before."""
+    parts = parts_of(current_app)
+    owner = parts.owner()
+    body = bodies.json_object(request, known=FIELDS)
+    device = _device(body, owner, kinds(parts.state))
+    replaces = bodies.optional_text(body, "replaces", DEVICE_ID, "the id of another device is wanted")
+    stored, known = parts.state.addresses.register(device, replaces=replaces, spoken=bodies.spoken(request))
+    response = _json(device_document(stored), 200 if known else 201)
+    response.headers["Location"] = f"{parts.base()}/devices/{stored.id}"
+    return response
+
+
+def forget(device_id: str) -> Response:
+    """``DELETE /tasks/devices/{id}``."""
+    parts = parts_of(current_app)
+    owner = parts.owner()
+    device = parts.state.store.find_device(device_id)
+    if device is None or device.owner != owner or device.request_id is not None:
+        raise Problem("device-not-found", f"no device {device_id[:80]!r} is yours")
+    parts.state.addresses.forget(device_id)
+    return Response(status=204)
+
+
+def kinds(state: AppState) -> list[str]:
+    """The kinds of addresses that devices of this app may have: the library's, and those that its sinks serve."""
+    found = [FID, FCM_TOKEN, WEBPUSH]
+    for name in state.plugins.implementing("bgtasks_send_notification"):
+        found += getattr(state.plugins.get(name), "device_kinds", ())
+    return [kind for kind in dict.fromkeys(found) if kind != LIVE_ACTIVITY]  # those are for one task
+
+
+def _device(body: Mapping[str, Any], owner: str, known: list[str]) -> Device:
+    kind = body.get("kind")
+    if kind not in known:
+        raise Problem("bad-body", f"kind: one of {', '.join(known)} is wanted")
+    value, details = _address(kind, body)
+    return make_device(
+        kind,
+        value,
+        owner=owner,
+        platform=bodies.optional_text(body, "platform", PLATFORM, "a word of at most 32 characters is wanted, ios say"),
+        app=bodies.optional_text(body, "app", bodies.NAME, "1 to 255 visible ASCII characters are wanted"),
+        lang=bodies.language(body),
+        details=details,
+    )
+
+
+def _address(kind: str, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The address, and what else is needed to reach it."""
+    if kind == WEBPUSH:
+        return _subscription(body.get("value"))
+    wanted = f"1 to {bodies.LONGEST_ADDRESS} visible ASCII characters are wanted"
+    return bodies.text(body, "value", bodies.ADDRESS, wanted), {}
+
+
+def _subscription(found: Any) -> tuple[str, Mapping[str, Any]]:
+    """A browser's ``PushSubscription`` as its ``toJSON`` gives it (W3C Push API, section 8)."""
+    if not isinstance(found, dict):
+        wanted = '{"endpoint": …, "keys": {"p256dh": …, "auth": …}}'
+        raise Problem("bad-body", f"value: a PushSubscription is wanted, {wanted}")
+    endpoint, keys = found.get("endpoint"), found.get("keys")
+    if not isinstance(endpoint, str) or len(endpoint) > bodies.LONGEST_ADDRESS or not ENDPOINT.fullmatch(endpoint):
+        raise Problem(
+            "bad-body", f"value.endpoint: an https address of at most {bodies.LONGEST_ADDRESS} characters is wanted"
+        )
+    if not isinstance(keys, dict):
+        raise Problem("bad-body", "value.keys: an object with p256dh and auth is wanted")
+    return endpoint, {"keys": {name: _key(keys, name) for name in KEYS}}
+
+
+def _key(keys: Mapping[str, Any], name: str) -> str:
+    found, (size, pattern) = keys.get(name), KEYS[name]
+    if not isinstance(found, str) or not pattern.fullmatch(found):
+        raise Problem("bad-body", f"value.keys.{name}: {size} bytes in base64url are wanted, as the browser gives them")
+    return found.rstrip("=")
+
+
+def _json(document: Any, status: int = 200) -> Response:
+    response = Response(dumps(document), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

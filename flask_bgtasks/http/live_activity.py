@@ -1,0 +1,77 @@
+"""The views of a task's Live Activities (iOS): each has a token of its own, for one task, which rotates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, current_app, request
+
+from ..devices import FCM_TOKEN, FID, LIVE_ACTIVITY, device_id, make_device, of_user_token
+from ..errors import TaskFinished
+from ..model import Task
+from . import bodies
+from .parts import Parts, parts_of
+from .problems import Problem
+
+WANTED = f"1 to {bodies.LONGEST_ADDRESS} visible ASCII characters are wanted"
+
+
+def register(request_id: str) -> Response:
+    """``POST /tasks/{id}/live-activity``: the token of an activity, and the device that it is on.
+
+    A device's newer token replaces its older one; the oldest beyond ``BGTASKS_MAX_DEVICES_PER_OWNER`` are forgotten.
+    """
+    parts = parts_of(current_app)
+    store, most = parts.state.store, parts.state.settings.max_devices_per_owner
+    task = parts.state.access.task(request_id)
+    body = bodies.json_object(request, known=("token", "device"))
+    token = bodies.text(body, "token", bodies.ADDRESS, WANTED)
+    activity = make_device(
+        LIVE_ACTIVITY, token, request_id=request_id, owner=task.owner, details={"device": _device(body.get("device"))}
+    )
+    _refuse_ended(task)
+    store.save_device(activity, most=most)
+    for other in store.devices(request_id=request_id)[most:]:
+        store.forget_device(other.id)
+    try:
+        _refuse_ended(store.get(request_id))  # it may have ended meanwhile, and have told those that it knew of
+    except TaskFinished:
+        store.forget_device(activity.id)
+        raise
+    return Response(status=204)
+
+
+def forget(request_id: str) -> Response:
+    """``DELETE /tasks/{id}/live-activity``: the one whose token the body names, or all of the task's."""
+    parts = parts_of(current_app)
+    parts.state.access.task(request_id)
+    for gone in _named(parts, request_id):
+        parts.state.store.forget_device(gone)
+    return Response(status=204)
+
+
+def _named(parts: Parts, request_id: str) -> list[str]:
+    if not request.get_data():
+        return [device.id for device in parts.state.store.devices(request_id=request_id)]
+    body = bodies.json_object(request, known=("token",))
+    token = bodies.text(body, "token", bodies.ADDRESS, WANTED)
+    return [device_id(LIVE_ACTIVITY, token, request_id=request_id)]
+
+
+def _device(found: Any) -> dict[str, str]:
+    """Where FCM finds the device: its address as ``{kind, value}``, or as a text, which tells its kind by its looks."""
+    if isinstance(found, str) and bodies.ADDRESS.fullmatch(found):
+        given = of_user_token(found)
+        return {"kind": given.kind, "value": given.value}
+    if not isinstance(found, dict):
+        raise Problem("bad-body", 'device: the FCM address of the device is wanted, {"kind": "fid", "value": …} say')
+    bodies.refuse_unknown(found, ("kind", "value"))
+    kind = found.get("kind")
+    if kind not in (FID, FCM_TOKEN):
+        raise Problem("bad-body", f"device.kind: {FID} or {FCM_TOKEN} is wanted")
+    return {"kind": kind, "value": bodies.text(found, "value", bodies.ADDRESS, WANTED)}
+
+
+def _refuse_ended(task: Task) -> None:
+    if task.done:
+        raise TaskFinished(task.request_id, status=task.status.value, change="live-activity")

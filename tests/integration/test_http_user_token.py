@@ -1,0 +1,317 @@
+"""The ``user_token`` of a request for work: registered for the task's owner, with its language, and seldom written."""
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+
+from flask_bgtasks import addresses, hookimpl
+from flask_bgtasks.errors import StoreUnavailable
+from tests.integration.http_app import PATIENCE, make, with_owners
+from tests.integration.test_http_devices import FID, TOKEN, register
+
+ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
+
+
+class Expo:
+    """A sink with a kind of addresses of its own."""
+
+    device_kinds = ("expo",)
+
+    def __init__(self):
+        self.sent_to = []
+        self.sent = threading.Event()
+
+    @hookimpl
+    def bgtasks_send_notification(self, notification, load_devices):
+        self.sent_to += [(device.kind, device.value) for device in load_devices()]
+        self.sent.set()
+
+
+@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
+def studio(request, tmp_path):
+    made = with_owners(make(request.param, tmp_path, sinks=[Expo()], max_devices_per_owner=3))
+
+    @made.app.post("/lesson")
+    @made.bgtasks.background(notify="Your lesson is ready")
+    def lesson():
+        return {}
+
+    yield made
+    made.state.close(grace=PATIENCE)
+
+
+@pytest.fixture
+def client(studio):
+    return studio.app.test_client()
+
+
+@pytest.fixture
+def writes(studio, monkeypatch):
+    """What was written to the store, device by device."""
+    written, save = [], studio.state.store.save_device
+
+    def save_device(device, **kwargs):
+        written.append(device)
+        return save(device, **kwargs)
+
+    monkeypatch.setattr(studio.state.store, "save_device", save_device)
+    return written
+
+
+def ask(client, token=FID, headers=ANN, **fields):
+    answer = client.post("/process", json={"input_text": "x", "user_token": token, **fields}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer.headers["Task-Id"]
+
+
+def devices(studio, owner="ann"):
+    return list(studio.state.store.devices(owner=owner))
+
+
+def later(studio, monkeypatch, *, seconds=addresses.MOMENT_SECONDS + 1):
+    """What this process has registered is no longer of this moment."""
+    clock = addresses.time.monotonic
+    monkeypatch.setattr(addresses.time, "monotonic", lambda: clock() + seconds)
+
+
+@pytest.mark.parametrize(("token", "kind"), [(FID, "fid"), (TOKEN, "fcm_token"), ("x", "fcm_token")])
+def test_the_token_of_a_request_is_registered_for_its_owner(client, studio, token, kind):
+    request_id = ask(client, token)
+
+    (device,) = devices(studio)
+    assert (device.kind, device.value, device.owner) == (kind, token, "ann")
+    assert studio.state.store.get(request_id).user_token == token
+
+
+def test_the_token_of_a_form_is_too(client, studio):
+    client.post("/odd", data={"user_token": FID, "lang": "de"}, headers=ANN)
+
+    assert [(device.value, device.lang) for device in devices(studio)] == [(FID, "de")]
+
+
+def test_the_token_of_a_submitted_function_is_too(studio):
+    @studio.bgtasks.task(name="generate")
+    def generate():
+        return None
+
+    with studio.app.app_context():
+        generate.submit(owner="ann", user_token=FID)
+
+    assert [device.value for device in devices(studio)] == [FID]
+
+
+def test_the_token_of_tracked_code_is_too(studio):
+    with studio.app.app_context(), studio.bgtasks.track_request("by hand", owner="ann", user_token=FID):
+        assert [device.value for device in devices(studio)] == [FID]
+
+
+def test_without_an_owner_it_is_for_its_task_only(client, studio, writes):
+    request_id = ask(client, headers={})
+
+    assert studio.state.store.get(request_id).user_token == FID
+    assert writes == []
+
+
+@pytest.mark.parametrize(
+    ("said", "header", "lang"),
+    [
+        ("pt-BR", "de", "pt-BR"),
+        (None, "de-AT,de;q=0.9", "de-AT"),
+        ("not a tag", "de", "de"),
+        (["de"], "", None),
+        (None, "*", None),
+    ],
+)
+def test_the_language_is_the_one_that_is_said_or_that_the_request_asks_for(client, studio, said, header, lang):
+    ask(client, lang=said, headers={**ANN, "Accept-Language": header})
+
+    assert [device.lang for device in devices(studio)] == [lang]
+
+
+def test_a_kind_that_is_said_counts_where_there_is_one(client, studio):
+    ask(client, "ExponentPushToken[x]", user_token_kind="expo")
+    ask(client, "a", user_token_kind="fid")
+    ask(client, "b", user_token_kind="webpush")  # takes keys, which are not there
+
+    kinds = {device.value: device.kind for device in devices(studio)}
+    assert kinds == {"ExponentPushToken[x]": "expo", "a": "fid", "b": "fcm_token"}
+
+
+@pytest.mark.parametrize("token", ["a\nb", "a\x00b", "\ud800", "x" * 4097, "", 7, None, {"value": "x"}])
+def test_what_is_no_address_counts_as_none_and_refuses_nothing(client, studio, writes, token):
+    request_id = ask(client, token)
+
+    assert studio.state.store.get(request_id).user_token is None
+    assert writes == []
+
+
+def test_what_is_known_of_the_device_stays_known(client, studio):
+    register(client, platform="ios", app="lessons", lang="de")
+
+    ask(client, headers={**ANN, "Accept-Language": "en"})
+
+    (device,) = devices(studio)
+    assert (device.platform, device.app, device.lang) == ("ios", "lessons", "de")
+
+
+def test_another_language_is_taken_note_of_at_once(client, studio):
+    ask(client, lang="de")
+
+    ask(client, lang="fr")
+
+    assert [device.lang for device in devices(studio)] == ["fr"]
+
+
+# -- how often it is written -------------------------------------------------------------------------------------------
+
+
+def test_requests_that_follow_each_other_ask_the_store_for_nothing(client, studio, writes, monkeypatch):
+    ask(client, lang="de")
+
+    def find_device(device_id):
+        raise AssertionError("the store was asked")
+
+    monkeypatch.setattr(studio.state.store, "find_device", find_device)
+    for _ in range(3):
+        ask(client, lang="de")
+        ask(client)
+
+    assert len(writes) == 1
+
+
+def test_a_token_is_written_once_a_day(client, studio, writes, monkeypatch):
+    ask(client)
+    later(studio, monkeypatch)
+    studio.advance(timedelta(hours=23))
+    ask(client)
+    assert len(writes) == 1
+
+    later(studio, monkeypatch)
+    studio.advance(timedelta(hours=2))
+    ask(client)
+
+    assert len(writes) == 2
+
+
+def test_a_device_on_which_somebody_else_logs_in_is_theirs_at_once(client, studio):
+    ask(client, headers=ANN)
+    ask(client, headers=BOB)
+    assert (devices(studio, "ann"), len(devices(studio, "bob"))) == ([], 1)
+
+    ask(client, headers=ANN)
+
+    assert (len(devices(studio, "ann")), devices(studio, "bob")) == (1, [])
+
+
+def test_a_device_that_another_process_gave_to_somebody_else_comes_back_within_a_moment(
+    client, studio, tmp_path, monkeypatch
+):
+    other = with_owners(make("memory://", tmp_path / "other"))
+    monkeypatch.setattr(other.state.addresses, "_store", studio.state.store)  # as two processes share one
+    ask(client, headers=ANN)
+    other.state.addresses.note(studio.state.store.get(ask(client, headers=BOB)))
+    assert devices(studio, "ann") == []
+
+    later(studio, monkeypatch)
+    ask(client, headers=ANN)
+
+    assert (len(devices(studio, "ann")), devices(studio, "bob")) == (1, [])
+    other.state.close(grace=PATIENCE)
+
+
+def test_a_device_that_was_forgotten_is_registered_by_the_next_request(client, studio):
+    ask(client)
+    client.delete(f"/tasks/devices/{devices(studio)[0].id}", headers=ANN)
+    assert devices(studio) == []
+
+    ask(client)
+
+    assert len(devices(studio)) == 1
+
+
+def test_a_new_token_of_an_installation_replaces_the_one_before(client, studio):
+    ask(client, TOKEN, lang="de")
+
+    ask(client, TOKEN + "2")
+
+    assert [(device.value, device.lang) for device in devices(studio)] == [(TOKEN + "2", "de")]
+
+
+def test_an_installation_that_has_moved_to_its_id_is_not_put_back_to_its_token(client, studio, writes):
+    register(client, FID, platform="android")
+    writes.clear()
+
+    ask(client, TOKEN)
+
+    assert [(device.value, device.platform) for device in devices(studio)] == [(FID, "android")]
+    assert writes == []
+
+
+def test_what_is_remembered_of_tokens_is_bounded(client, studio, monkeypatch):
+    asked, find = [], studio.state.store.find_device
+    monkeypatch.setattr(
+        studio.state.store, "find_device", lambda device_id: (asked.append(device_id), find(device_id))[1]
+    )
+    monkeypatch.setattr(addresses, "MOST_REMEMBERED", 2)
+    for token in ("a", "b", "c"):
+        ask(client, token)
+    asked.clear()
+
+    ask(client, "c")
+    ask(client, "b")
+    assert asked == []
+    ask(client, "a")
+    assert len(asked) == 1
+
+
+# -- what must not happen ----------------------------------------------------------------------------------------------
+
+
+def test_a_token_that_cannot_be_registered_is_logged_without_it_and_the_task_runs(client, studio, monkeypatch, caplog):
+    def fail(device, **_):
+        raise StoreUnavailable(f"no room for {device.value}")
+
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(studio.state.store, "save_device", fail)
+
+    request_id = studio.finish(ask(client, "secret-token"))
+
+    assert studio.state.store.get(request_id).status.value == "completed"
+    assert f"the user_token of task {request_id} could not be registered for its owner: StoreUnavailable" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+def test_no_token_is_in_an_answer_or_a_log(client, studio, caplog):
+    caplog.set_level(logging.DEBUG)
+    request_id = studio.finish(ask(client, "secret-token"))
+
+    for path in ("", "/progress", "/events", "/result"):
+        assert "secret-token" not in client.get(f"/tasks/{request_id}{path}", headers=ANN).text
+    for path in ("/tasks", "/tasks/devices", f"/tasks?ids={request_id}"):
+        assert "secret-token" not in client.get(path, headers=ANN).text
+    assert "secret-token" not in caplog.text
+
+
+def test_a_form_on_another_site_registers_no_address_for_its_visitor(client, studio):
+    """With the visitor's cookies it would have all of their notifications sent to an address of its own."""
+    form = {"data": {"user_token": "stranger"}, "headers": {**ANN, "Sec-Fetch-Site": "cross-site"}}
+
+    request_id = client.post("/odd", **form).headers["Task-Id"]
+
+    assert devices(studio) == []
+    assert studio.state.store.get(request_id).user_token == "stranger"
+    form["headers"]["Sec-Fetch-Site"] = "same-origin"
+    client.post("/odd", **form)
+    assert [device.value for device in devices(studio)] == ["stranger"]
+
+
+def test_an_address_that_is_registered_is_not_told_of_its_own_task_twice(client, studio):
+    answer = client.post("/lesson", json={"user_token": "ExponentPushToken[x]", "user_token_kind": "expo"}, headers=ANN)
+    assert answer.status_code == 202
+
+    sink = studio.state.plugins.get("Expo")
+
+    assert sink.sent.wait(PATIENCE)
+    assert sink.sent_to == [("expo", "ExponentPushToken[x]")]

@@ -1,0 +1,124 @@
+"""Whether what was written has arrived, as the kernel tells it of real sockets."""
+
+import contextlib
+import socket
+import sys
+import threading
+import time
+
+import pytest
+
+from flask_bgtasks.http import presence
+from flask_bgtasks.http.presence import arrives
+
+PATIENCE = 20.0
+MUCH = b"x" * 200_000  # more than a small receive buffer takes, less than the send buffer of a loopback connection
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a socket's send queue")
+
+
+@contextlib.contextmanager
+def tcp():
+    """A connection over TCP: the server's side, and a client's that takes in little."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(PATIENCE)
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        with server:
+            server.settimeout(PATIENCE)
+            yield server, client
+
+
+@contextlib.contextmanager
+def unix():
+    """As a proxy on the same machine connects."""
+    server, client = socket.socketpair()
+    with server, client:
+        yield server, client
+
+
+def read_all(client, size):
+    while size > 0:
+        size -= len(client.recv(65536))
+
+
+@linux
+@pytest.mark.parametrize("connection", [tcp, unix])
+@pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
+def test_what_the_other_side_has_taken_has_arrived(connection, key):
+    with connection() as (server, client):
+        server.sendall(b"the end")
+        client.recv(100)
+
+        assert arrives({key: server})()
+
+
+@linux
+def test_what_waits_for_a_client_that_takes_nothing_has_not_arrived(monkeypatch):
+    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", 0.2)
+    with tcp() as (server, client):
+        server.sendall(MUCH)
+        began = time.monotonic()
+
+        assert not arrives({"gunicorn.socket": server})()
+
+        assert time.monotonic() - began >= 0.2
+        read_all(client, len(MUCH))
+        assert arrives({"gunicorn.socket": server})()
+
+
+@linux
+def test_what_is_taken_while_it_is_waited_for_has_arrived(monkeypatch):
+    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", PATIENCE)
+    with tcp() as (server, client):
+        server.sendall(MUCH)
+        looked, look = threading.Event(), presence._unacknowledged
+
+        def unacknowledged(descriptor):
+            left = look(descriptor)
+            looked.set()
+            return left
+
+        def read_when_it_is_waited_for():
+            looked.wait(PATIENCE)
+            read_all(client, len(MUCH))
+
+        monkeypatch.setattr(presence, "_unacknowledged", unacknowledged)
+        reader = threading.Thread(target=read_when_it_is_waited_for)
+        reader.start()
+
+        assert arrives({"gunicorn.socket": server})()
+        reader.join()
+
+
+@linux
+def test_what_was_written_to_a_client_that_had_gone_has_not_arrived(monkeypatch):
+    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", 0.1)
+    with tcp() as (server, client):
+        server.sendall(MUCH)
+        client.close()  # with bytes unread, so that it resets the connection
+
+        assert not arrives({"gunicorn.socket": server})()
+
+
+@linux
+def test_on_a_closed_connection_nothing_has_arrived():
+    with tcp() as (server, _):
+        look = arrives({"gunicorn.socket": server})
+        server.close()
+
+        assert not look()
+
+
+@pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": None}, {"werkzeug.socket": object()}])
+def test_where_the_connection_is_not_shown_what_was_written_counts(environ):
+    assert arrives(environ)()
+
+
+def test_where_the_system_does_not_tell_what_was_written_counts(monkeypatch):
+    with tcp() as (server, _):
+        server.sendall(MUCH)
+        monkeypatch.setattr(presence.sys, "platform", "darwin")
+
+        assert arrives({"gunicorn.socket": server})()
