@@ -46,6 +46,7 @@ from .pipeline import copy_current_task, current_task, step, track
 from .runners.base import Runner
 from .stores.base import Store
 from .tracked import TrackedTask
+from .webhooks import WebhookTarget
 
 __all__ = [
     "AlreadyClaimed",
@@ -92,6 +93,7 @@ __all__ = [
     "Undeliverable",
     "UnknownTask",
     "WaitTimeout",
+    "WebhookTarget",
     "checkpoint",
     "copy_current_task",
     "current_task",

@@ -32,6 +32,7 @@ NOBODY_CAME = timedelta(seconds=60)
 RECORDER = "memory"  # the sink that sends nothing
 
 NEEDS = {
+    "webhooks": "webhook",
     "fcm_endpoint": "fcm",
     "progress_push_seconds": "fcm",
     "alert_urls": "alerts",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .runners.base import Pick, Runner
     from .settings import Settings
     from .stores.base import Store
+    from .webhooks import WebhookTarget
 
 PROJECT = "flask_bgtasks"
 
@@ -81,6 +82,15 @@ def bgtasks_deliver_message(message: Message) -> None:
 
     On one of the plugin's threads (its ``concurrency``, 1 if it has no such attribute), in the app's context.
     Exceptions as in :func:`bgtasks_task_event`; and :class:`~flask_bgtasks.DeviceGone` has a device forgotten.
+    """
+
+
+@hookspec
+def bgtasks_webhook_targets(task: Task) -> Iterable[WebhookTarget] | None:
+    """Name webhooks for a task besides those of ``BGTASKS_WEBHOOKS``: its owner's, say. For the ``webhook`` sink.
+
+    On that sink's thread, in the app's context; asked again before each try, so that what is no longer named gets
+    nothing more. What is raised has the delivery tried again.
     """
 
 

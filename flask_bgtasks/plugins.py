@@ -30,6 +30,7 @@ BUILT_IN_SINKS = {
     "firestore": "flask_bgtasks.sinks.firestore:FirestoreSink",
     "fcm": "flask_bgtasks.sinks.fcm:FcmSink",
     "live_activity": "flask_bgtasks.sinks.live_activity:LiveActivitySink",
+    "webhook": "flask_bgtasks.sinks.webhook:WebhookSink",
     "alerts": "flask_bgtasks.sinks.alerts:AlertsSink",
 }
 """Made on demand: naming one imports it, and with it what it needs."""

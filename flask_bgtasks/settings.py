@@ -222,6 +222,18 @@ class Settings:
         "Where an FCM HTTP v1 API is spoken, instead of Google's: a stand-in's address, e.g. `http://127.0.0.1:9099`. "
         "It is called without credentials.",
     )
+    webhooks: tuple[Any, ...] = _setting(
+        [],
+        _names,
+        "Where the `webhook` sink posts to: a mapping each, with `url`, `secret` and, if not only the end of every "
+        "task is wanted, `events` and `names`.",
+    )
+    private_targets: tuple[str, ...] = _setting(
+        [],
+        _names,
+        "Networks (`10.0.0.0/8`) or addresses in private ranges that webhooks may go to; by default none: they could "
+        "be used to reach into the server's own network.",
+    )
     alert_urls: tuple[str, ...] = _setting(
         [], _names, "Where the `alerts` sink writes to: addresses as Apprise has them, `mailto://…`, `slack://…`."
     )

@@ -1,0 +1,212 @@
+"""The guarded door for calls to addresses that come from outside: webhooks, and the push services of browsers.
+
+Whoever can name an address could use us to reach into the server's own network (server-side request forgery; OWASP,
+"Server Side Request Forgery Prevention"). So a host is looked up once, every address that it has is checked, and the
+connection goes to the very one that was checked; redirects are answers, not directions; and every call has an end.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from .errors import BackgroundTasksError, ConfigurationError, Undeliverable
+
+DEADLINE_SECONDS = 10.0
+"""Of one call, all of it: looking the host up, connecting, sending, reading. Standard Webhooks asks for 15 to 30 s at
+most of a receiver that is slow; who is slower has it again later."""
+
+MOST_ANSWER_BYTES = 64 * 1024  # what else comes is not read, nor what comes after the deadline
+
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Unreachable(BackgroundTasksError):
+    """Nothing answered, or not in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered, as far as it was read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Door:
+    """Calls to the outside.
+
+    :param private: networks in private ranges that may be called all the same.
+    """
+
+    def __init__(self, private: Iterable[str] = (), *, setting: str = "BGTASKS_PRIVATE_TARGETS") -> None:
+        self._private = [_network(text, setting) for text in private]
+        self._tls = ssl.create_default_context()
+
+    def check(self, url: str) -> None:
+        """Look at an address as far as that needs no network. :raises Undeliverable: it may not be called."""
+        self._parsed(url)
+
+    def look_up(self, url: str, *, seconds: float = DEADLINE_SECONDS) -> None:
+        """Look at an address, and at where its host is. :raises Undeliverable: it may not be called."""
+        self._chosen(self._parsed(url), seconds)
+
+    def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float = DEADLINE_SECONDS) -> Answer:
+        """Post to an address. Any status is an answer.
+
+        :param seconds: for all of it.
+        :raises Undeliverable: it may not be called. :raises Unreachable: nothing answered in time.
+        """
+        end = time.monotonic() + seconds
+        target = self._parsed(url)
+        address = self._chosen(target, seconds)
+        try:
+            connection = socket.create_connection((str(address), target.port), timeout=max(0.1, end - time.monotonic()))
+        except OSError as error:
+            raise Unreachable(f"{target.host} does not answer: {error}") from error
+        # Ends whatever the other side drips, byte by byte, within each single deadline of the socket.
+        watchdog = threading.Timer(max(0.1, end - time.monotonic()), _cut, (connection,))
+        watchdog.daemon = True
+        watchdog.start()
+        try:
+            return self._spoken(connection, target, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(f"{target.host} does not answer: {type(error).__name__}: {error}") from error
+        finally:
+            watchdog.cancel()
+            connection.close()
+
+    def _spoken(self, connection: socket.socket, target: _Target, body: bytes, headers: Mapping[str, str]) -> Answer:
+        if target.secure:
+            connection = self._tls.wrap_socket(connection, server_hostname=target.host)
+        spoken = http.client.HTTPConnection(target.host, target.port)
+        spoken.sock = connection
+        try:
+            spoken.request("POST", target.path, body, {**headers, "Host": target.authority, "Connection": "close"})
+            answer = spoken.getresponse()
+            return Answer(answer.status, _lower(answer.getheaders()), answer.read(MOST_ANSWER_BYTES))
+        finally:
+            spoken.close()
+
+    def _parsed(self, url: str) -> _Target:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise Undeliverable(f"{_shown(url)} is no address: {error}") from None
+        host = (parts.hostname or "").rstrip(".")
+        if parts.scheme not in ("http", "https") or not host:
+            raise Undeliverable(f"{_shown(url)}: an https address is wanted")
+        if parts.username is not None or parts.password is not None:
+            raise Undeliverable(f"{_shown(url)}: an address with a user in it is not called")
+        try:
+            name = host if ":" in host else host.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise Undeliverable(f"{_shown(url)}: {host!r} is no host's name") from None
+        if not _HOST.fullmatch(name):
+            raise Undeliverable(f"{_shown(url)}: {host!r} is no host's name")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if any(character <= " " or character > "~" for character in path):
+            raise Undeliverable(f"{_shown(url)}: the path has to be percent-encoded")
+        return _Target(name, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https", path)
+
+    def _chosen(self, target: _Target, seconds: float) -> Address:
+        """The address to connect to: all that the host has were checked."""
+        found = _looked_up(target, seconds)
+        for address in found:
+            private = any(address in network for network in self._private if network.version == address.version)
+            if private:
+                continue
+            if not _public(address):
+                raise Undeliverable(
+                    f"{target.host} is {address}, in a network that is not public: it is not called. If it is meant, "
+                    "name it in BGTASKS_PRIVATE_TARGETS"
+                )
+            if not target.secure:
+                raise Undeliverable(f"{target.host}: an https address is wanted, to send over the open network")
+        return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    host: str
+    port: int
+    secure: bool
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """As the Host header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+
+def _looked_up(target: _Target, seconds: float) -> Sequence[Address]:
+    """All addresses of a host, in a thread of its own: the system's resolver has no deadline."""
+    found: list[Address] = []
+    failed: list[Exception] = []
+
+    def look() -> None:
+        try:
+            for _, _, _, _, place in socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM):
+                found.append(ipaddress.ip_address(str(place[0]).partition("%")[0]))
+        except (OSError, ValueError, UnicodeError) as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=look, name="bgtasks-lookup", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive() or failed or not found:
+        raise Unreachable(f"{target.host} is not found: {failed[0] if failed else 'no answer in time'}")
+    return found
+
+
+def _public(address: Address) -> bool:
+    """Whether an address is of the open internet, and so is what is wrapped in it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        for wrapped in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
+            if wrapped is not None and not _public(wrapped):
+                return False
+        if address in _NAT64 and not _public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)):
+            return False
+        if address.ipv4_mapped is not None:
+            return True
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+
+
+def _network(text: str, setting: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{setting}: {error}. A network (10.1.0.0/16) or an address is wanted") from None
+
+
+def _cut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        connection.close()
+
+
+def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}
+
+
+def _shown(url: str) -> str:
+    """An address for a message: its query may hold a secret."""
+    return repr(url.partition("?")[0][:120])

@@ -1,0 +1,165 @@
+"""Posts what happens to tasks to addresses of others, signed as Standard Webhooks says (www.standardwebhooks.com).
+
+Each address is owed its messages on its own; one that is down is tried for days and holds up nobody. The signing is the
+scheme's own library, the calls go through the guarded door: addresses may come from an app's customers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app
+
+from ..backoff import dice, retry_after_seconds
+from ..documents import rfc3339, task_document
+from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
+from ..hookspecs import hookimpl
+from ..model import Event, Task
+from ..notifications import Message
+from ..outbound import Door, Unreachable
+from ..webhooks import WebhookTarget
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from ..settings import Settings
+
+log = logging.getLogger("flask_bgtasks")
+
+HOUR = 3600.0
+SCHEDULE = (5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
+"""Seconds between the tries of one message (Standard Webhooks specification, "Deliverability and reliability"). What
+was not taken after the last is a dead letter."""
+
+JITTER = 0.1  # of a wait: those who failed together come apart
+LONGEST_WAIT_SECONDS = 24 * HOUR  # that a Retry-After is believed
+
+
+class WebhookSink:
+    """``BGTASKS_SINKS = ["webhook"]``.
+
+    :param targets: those of the settings; the app's own come from the hook ``bgtasks_webhook_targets``.
+    """
+
+    name = "webhook"
+
+    def __init__(self, targets: Iterable[WebhookTarget], door: Door, *, concurrency: int = 8) -> None:
+        self._targets = {target.id: target for target in targets}
+        self._door = door
+        self.concurrency = concurrency
+
+    @classmethod
+    def from_settings(cls, app: Flask, settings: Settings) -> WebhookSink:
+        """Made by its name. :raises ConfigurationError: a target is wrong, or the extra is not installed."""
+        try:
+            import standardwebhooks  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"webhook: {error.name!r} is not installed: pip install 'flask-bgtasks[webhook]'"
+            ) from None
+        door = Door(settings.private_targets)
+        made = [_target_of(number, given, door) for number, given in enumerate(settings.webhooks, 1)]
+        return cls(made, door, concurrency=settings.push_concurrency)
+
+    @hookimpl
+    def bgtasks_task_event(self, task: Task, event: Event) -> Iterator[Message]:
+        for target in self._all(task).values():
+            if target.wants(task, event):
+                number = hashlib.sha256(f"{task.request_id}:{event.seq}:{target.id}".encode()).hexdigest()[:32]
+                yield Message(
+                    f"webhook:{target.id}", {"to": target.id, "id": f"msg_{number}", "body": _body(task, event)}
+                )
+
+    @hookimpl
+    def bgtasks_deliver_message(self, message: Message) -> None:
+        target = self._found(message)
+        if target is None:
+            log.info("a webhook of task %s is dropped: its target is gone", message.request_id)
+            return
+        body = message.payload["body"].encode()
+        try:
+            answer = self._door.post(target.url, body=body, headers=_signed(target, message.payload["id"], body))
+        except Unreachable as error:
+            raise _later(message, str(error), None) from error
+        if 200 <= answer.status < 300:
+            return
+        if answer.status == 410:
+            raise Undeliverable(f"{target.shown} answered 410 Gone: it wants no more of them. Take it out")
+        after = retry_after_seconds(answer.headers.get("retry-after"))
+        raise _later(message, f"{target.shown} answered {answer.status}", after)
+
+    @hookimpl
+    def bgtasks_check(self) -> Iterator[tuple[str, str | None]]:
+        for target in self._targets.values():
+            try:
+                self._door.look_up(target.url)
+            except (Undeliverable, Unreachable) as error:
+                yield f"webhook {target.shown}", str(error)
+            else:
+                yield f"webhook {target.shown}", None
+
+    def _all(self, task: Task) -> Mapping[str, WebhookTarget]:
+        """The targets for a task, by id."""
+        given = current_app.extensions["bgtasks"].plugins.hook.bgtasks_webhook_targets(task=task)
+        return {**self._targets, **{target.id: target for targets in given for target in targets}}
+
+    def _found(self, message: Message) -> WebhookTarget | None:
+        to = message.payload["to"]
+        if to in self._targets or message.request_id is None:
+            return self._targets.get(to)
+        try:
+            task = current_app.extensions["bgtasks"].store.get(message.request_id)
+        except TaskNotFound:
+            return None
+        return self._all(task).get(to)
+
+
+def _signed(target: WebhookTarget, id: str, body: bytes) -> dict[str, str]:
+    """The headers of a message; the time is that of the try, since receivers refuse what is old."""
+    from standardwebhooks.webhooks import Webhook
+
+    now = datetime.now(timezone.utc)
+    signatures = [Webhook(secret).sign(msg_id=id, timestamp=now, data=body.decode()) for secret in target.secrets]
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": "flask-bgtasks",
+        "webhook-id": id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+def _body(task: Task, event: Event) -> str:
+    """The message (Standard Webhooks specification, "Payload structure"); the result is fetched, not sent."""
+    data = task_document(task)
+    del data["result_data"]
+    data |= {"seq": event.seq, "attempt": event.attempt}
+    return json.dumps({"type": f"task.{event.type.value}", "timestamp": rfc3339(event.at), "data": data})
+
+
+def _later(message: Message, why: str, after: float | None) -> RetryLater | Undeliverable:
+    if message.tries >= len(SCHEDULE):
+        return Undeliverable(f"{why}, as in {message.tries} tries before")
+    wait = SCHEDULE[message.tries] * dice.uniform(1.0, 1.0 + JITTER)
+    return RetryLater(why, after=wait if after is None else max(wait, min(after, LONGEST_WAIT_SECONDS)))
+
+
+def _target_of(number: int, given: Any, door: Door) -> WebhookTarget:
+    """One of ``BGTASKS_WEBHOOKS``. :raises ConfigurationError: with what is wanted."""
+    label = f"BGTASKS_WEBHOOKS: number {number}"
+    if not isinstance(given, Mapping) or not isinstance(given.get("url"), str) or "secret" not in given:
+        raise ConfigurationError(f'{label}: {{"url": "https://…", "secret": "whsec_…"}} is wanted')
+    unknown = set(given) - {"url", "secret", "events", "names"}
+    if unknown:
+        raise ConfigurationError(f"{label}: there is no {min(unknown)!r}; url, secret, events and names are")
+    try:
+        target = WebhookTarget(**given)
+        door.check(target.url)
+    except (ConfigurationError, Undeliverable) as error:
+        raise ConfigurationError(f"{label}: {error}") from None
+    return target

@@ -1,0 +1,74 @@
+"""Where webhooks go: a target as a value. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .errors import ConfigurationError, unknown_name
+from .model import Event, EventType, Task
+
+ENDS = tuple(type.value for type in EventType if type.terminal)
+
+
+@dataclass(frozen=True)
+class WebhookTarget:
+    """One address that is told of tasks.
+
+    :param url: https, unless it is in ``BGTASKS_PRIVATE_TARGETS``.
+    :param secret: what its messages are signed with, ``whsec_…``: 24 to 64 bytes in base64. Several while one is being
+        replaced: a receiver takes a message that any of them has signed.
+    :param events: types of events; by default the ends of tasks.
+    :param names: of tasks; None for all.
+    :raises ConfigurationError: with what is wanted.
+    """
+
+    url: str
+    secret: str | Sequence[str] = field(repr=False)
+    events: Sequence[str] = ENDS
+    names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        known = [type.value for type in EventType]
+        for event in self.events:
+            if event not in known:
+                raise ConfigurationError(f"events: there is no event {event!r}. {unknown_name(event, known)}")
+        if not self.secrets:
+            raise ConfigurationError("secret: one is wanted, whsec_…")
+        for secret in self.secrets:
+            _check_secret(secret)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All of its secrets."""
+        return (self.secret,) if isinstance(self.secret, str) else tuple(self.secret)
+
+    @property
+    def id(self) -> str:
+        """Names it in the outbox."""
+        return hashlib.sha256(self.url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def shown(self) -> str:
+        """The address as it may stand in a log: without its query, which may hold a secret."""
+        return self.url.partition("?")[0]
+
+    def wants(self, task: Task, event: Event) -> bool:
+        """Whether it is to be told of this."""
+        return event.type.value in self.events and (self.names is None or task.name in self.names)
+
+
+def _check_secret(secret: str) -> None:
+    """As the specification has it: the prefix ``whsec_``, and 24 to 64 random bytes in base64 ("Signature scheme")."""
+    try:
+        size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+    except (binascii.Error, ValueError):
+        size = 0
+    if not secret.startswith("whsec_") or not 24 <= size <= 64:
+        raise ConfigurationError(
+            "secret: 'whsec_' and 24 to 64 random bytes in base64 are wanted. One is made by: "
+            "python -c \"import base64, os; print('whsec_' + base64.b64encode(os.urandom(32)).decode())\""
+        )

@@ -1,0 +1,260 @@
+"""Webhooks: signed, each target on its own, over real HTTP."""
+
+import base64
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from flask import Flask
+
+from flask_bgtasks import BackgroundTasks, ConfigurationError, WebhookTarget, hookimpl
+from flask_bgtasks import lanes as lanes_module
+from flask_bgtasks.sinks import webhook as webhook_module
+
+standardwebhooks = pytest.importorskip("standardwebhooks")
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+NEW = "whsec_" + base64.b64encode(b"n" * 32).decode()
+
+
+class Customer:
+    """A receiver, which checks what it gets with the scheme's own library."""
+
+    def __init__(self):
+        self.taken, self.ids, self.tries = [], [], 0
+        self.answers = []
+        self.secret = SECRET
+        self.told = threading.Condition()
+        customer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args):
+                """Be quiet."""
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with customer.told:
+                    customer.tries += 1
+                    customer.ids.append(self.headers["webhook-id"])
+                    status, headers = customer.answers.pop(0) if customer.answers else (204, {})
+                    if status < 300:
+                        verifier = standardwebhooks.Webhook(customer.secret)
+                        customer.taken.append(verifier.verify(body, dict(self.headers)))
+                    customer.told.notify_all()
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?key=hidden"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def wait_for(self, found):
+        with self.told:
+            assert self.told.wait_for(found, 10), (self.taken, self.tries)
+
+
+@pytest.fixture
+def customer():
+    made = Customer()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(webhook_module, "SCHEDULE", (0.0, 0.0, 0.0))
+    made = []
+
+    @contextmanager
+    def build(*webhooks, plugin=None, **settings):
+        app = Flask("studio", instance_path=str(tmp_path))
+        bgtasks = BackgroundTasks()
+        if plugin is not None:
+            bgtasks.register(plugin)
+
+        @bgtasks.task(name="work")
+        def work(fail=False):
+            if fail:
+                raise ValueError("no paper")
+            return {"text": "secret result"}
+
+        given = {"store": "memory://", "sinks": ["webhook"], "private_targets": ["127.0.0.0/8"], **settings}
+        bgtasks.init_app(app, webhooks=list(webhooks), **given)
+        app.work = work
+        made.append(app)
+        yield app
+
+    yield build
+    for app in made:
+        app.extensions["bgtasks"].close(grace=5)
+
+
+def run(app, **kwargs):
+    with app.app_context():
+        handle = app.work.submit(owner="anna", **kwargs)
+        handle.wait_until_done(timeout=10)
+    return handle.request_id
+
+
+def settled(app):
+    store, pause = app.extensions["bgtasks"].store, threading.Event()
+    for _ in range(1000):
+        if store.stats().deliveries_owed == 0:
+            return store
+        pause.wait(0.01)
+    raise AssertionError("still owed")
+
+
+def test_the_end_of_a_task_is_told_signed_and_without_its_result(make, customer):
+    with make({"url": customer.url, "secret": SECRET}) as app:
+        request_id = run(app)
+        customer.wait_for(lambda: customer.taken)
+
+        (message,) = customer.taken
+        assert message["type"] == "task.completed"
+        assert message["data"]["request_id"] == request_id
+        assert message["data"]["status"] == "completed"
+        assert message["data"]["owner_uid"] == "anna"
+        assert "secret result" not in json.dumps(message)
+        settled(app)
+        assert customer.tries == 1
+
+
+def test_a_target_gets_what_it_asks_for(make, customer):
+    with make({"url": customer.url, "secret": SECRET, "events": ["accepted", "failed"], "names": ["work"]}) as app:
+        run(app)
+        run(app, fail=True)
+        settled(app)
+
+    assert [message["type"] for message in customer.taken] == ["task.accepted", "task.accepted", "task.failed"]
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 500, 503])
+def test_what_is_not_taken_is_tried_again_under_the_same_id(make, customer, status):
+    customer.answers = [(status, {}), (status, {})]
+    with make({"url": customer.url, "secret": SECRET}) as app:
+        run(app)
+        settled(app)
+
+    assert len(customer.taken) == 1
+    assert len(set(customer.ids)) == 1
+    assert customer.tries == 3
+
+
+def test_what_is_never_taken_is_a_letter_that_shows_no_secret(make, customer):
+    customer.answers = [(500, {})] * 10
+    with make({"url": customer.url, "secret": SECRET}) as app:
+        run(app)
+        (letter,) = settled(app).dead_deliveries()
+
+    assert "answered 500, as in 3 tries before" in letter.error
+    assert "hidden" not in letter.error
+    assert "whsec_" not in json.dumps(letter.payload)
+
+
+def test_a_target_that_is_gone_is_not_asked_again(make, customer):
+    customer.answers = [(410, {})]
+    with make({"url": customer.url, "secret": SECRET}) as app:
+        run(app)
+        (letter,) = settled(app).dead_deliveries()
+
+    assert "410" in letter.error
+    assert customer.tries == 1
+
+
+def test_one_target_that_is_down_holds_up_no_other(make, customer, monkeypatch):
+    monkeypatch.setattr(webhook_module, "SCHEDULE", (3600.0,))
+    down = {"url": "http://127.0.0.1:9/", "secret": SECRET}
+    with make(down, {"url": customer.url, "secret": SECRET}) as app:
+        ids = [run(app) for _ in range(10)]
+        customer.wait_for(lambda: len(customer.taken) == 10)
+
+        assert {message["data"]["request_id"] for message in customer.taken} == set(ids)
+        store, pause = app.extensions["bgtasks"].store, threading.Event()
+        while store.stats().deliveries_owed > 10:  # the last one that was taken is about to be settled
+            pause.wait(0.01)
+        assert store.stats().deliveries_owed == 10
+
+
+def test_a_pause_that_a_target_wants_is_kept(make, customer):
+    customer.answers = [(429, {"Retry-After": "3600"})]
+    with make({"url": customer.url, "secret": SECRET}) as app:
+        run(app)
+        customer.wait_for(lambda: customer.tries == 1)
+        run(app)
+        customer.wait_for(lambda: len(customer.taken) == 1)
+
+        assert customer.tries == 2
+
+
+@pytest.mark.parametrize("knows", [SECRET, NEW])
+def test_while_a_secret_is_replaced_both_are_good(make, customer, knows):
+    customer.secret = knows
+    with make({"url": customer.url, "secret": [NEW, SECRET]}) as app:
+        run(app)
+        customer.wait_for(lambda: customer.taken)
+
+
+class Customers:
+    """An app's own customers, each with an address of their own."""
+
+    def __init__(self, url):
+        self.url = url
+
+    @hookimpl
+    def bgtasks_webhook_targets(self, task):
+        return [WebhookTarget(self.url, SECRET)] if task.owner == "anna" and self.url else []
+
+
+def test_an_app_names_the_targets_of_its_customers(make, customer):
+    with make(plugin=Customers(customer.url)) as app:
+        run(app)
+        customer.wait_for(lambda: customer.taken)
+
+
+def test_a_customer_who_left_is_told_nothing_more(make, customer):
+    customers = Customers(customer.url)
+    customer.answers = [(500, {})]
+    with make(plugin=customers) as app:
+        run(app)
+        customer.wait_for(lambda: customer.tries == 1)
+        customers.url = None
+        store = settled(app)
+
+        assert store.dead_deliveries() == []
+    assert customer.taken == []
+
+
+def test_a_customers_address_in_our_own_network_is_not_called(make, customer):
+    with make(plugin=Customers(customer.url), private_targets=[]) as app:
+        run(app)
+        (letter,) = settled(app).dead_deliveries()
+
+    assert "not public" in letter.error
+    assert customer.tries == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("https://example.com", '{"url": "https://…", "secret": "whsec_…"} is wanted'),
+        ({"url": "https://example.com"}, "secret"),
+        ({"url": "https://example.com", "secret": "hunter2"}, "whsec_"),
+        ({"url": "https://example.com", "secret": SECRET, "event": ["failed"]}, "there is no 'event'"),
+        ({"url": "https://example.com", "secret": SECRET, "events": ["done"]}, "there is no event 'done'"),
+        ({"url": "https://me:you@example.com", "secret": SECRET}, "a user in it"),
+    ],
+)
+def test_a_wrong_target_is_named_at_the_start(make, given, wanted):
+    with pytest.raises(ConfigurationError, match="BGTASKS_WEBHOOKS: number 1") as refused, make(given):
+        pass
+
+    assert wanted in str(refused.value)
+    assert "hunter2" not in str(refused.value)

@@ -1,0 +1,257 @@
+"""The guarded door: what may be called, what may not, and that every call has an end."""
+
+import contextlib
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from flask_bgtasks import ConfigurationError, Undeliverable
+from flask_bgtasks import outbound as outbound_module
+from flask_bgtasks.outbound import Door, Unreachable
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+
+
+class Receiver(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        """Be quiet."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.headers["Host"], self.path, body))
+        status, headers, answer = self.server.answer
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(answer)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer)
+
+
+@contextmanager
+def serving(context=None):
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    server.seen, server.answer, server.timeout = [], (200, {}, b"thanks"), 5
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    server.port = server.server_address[1]
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.fixture
+def receiver():
+    with serving() as server:
+        yield server
+
+
+def resolve(monkeypatch, **hosts):
+    """Have these hosts resolve so; each call takes the next answer, the last one for ever."""
+    asked, real = [], socket.getaddrinfo
+
+    def getaddrinfo(host, port, *given, **more):
+        asked.append(host)
+        if host not in hosts:
+            return real(host, port, *given, **more)
+        answers = hosts[host]
+        found = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET6 if ":" in one else socket.AF_INET, 1, 6, "", (one, port)) for one in found]
+
+    monkeypatch.setattr(outbound_module.socket, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+NOT_PUBLIC = [
+    "http://127.0.0.1/", "https://127.0.0.1/", "https://localhost/", "https://10.1.2.3/", "https://172.16.0.1/",
+    "https://192.168.1.1/", "https://169.254.169.254/latest/meta-data", "https://100.64.0.1/", "https://0.0.0.0/",
+    "https://224.0.0.1/", "https://255.255.255.255/", "https://[::1]/", "https://[::]/", "https://[fe80::1]/",
+    "https://[fc00::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:10.0.0.1]/", "https://[2002:7f00:1::]/",
+    "https://[64:ff9b::7f00:1]/", "https://[ff02::1]/",
+    "https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://127.0.0.1./",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", NOT_PUBLIC)
+def test_what_is_not_public_is_not_called(url, monkeypatch):
+    monkeypatch.setattr(outbound_module.socket, "create_connection", lambda *_, **__: pytest.fail("it was called"))
+
+    with pytest.raises((Undeliverable, Unreachable)) as refused:
+        Door().post(url, body=b"", headers={})
+
+    assert "not public" in str(refused.value) or "not found" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://example.com/", "https://", "example.com", "https://user:word@example.com/", "https://example.com:99999/",
+     "https://exa mple.com/", "https://example.com/a b", "https://example.com/\r\nX: y"],
+)  # fmt: skip
+def test_what_is_no_address_of_ours_is_refused_before_anything_is_looked_up(url, monkeypatch):
+    asked = resolve(monkeypatch)
+
+    with pytest.raises(Undeliverable):
+        Door().post(url, body=b"", headers={})
+
+    assert asked == []
+
+
+def test_one_private_address_among_several_is_enough(monkeypatch):
+    resolve(monkeypatch, **{"mixed.example": [["93.184.216.34", "10.0.0.1"]]})
+
+    with pytest.raises(Undeliverable, match="is 10.0.0.1, in a network that is not public"):
+        Door().post("https://mixed.example/", body=b"", headers={})
+
+
+def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch, receiver):
+    """DNS rebinding: the second answer is another one; nobody asks for it."""
+    asked = resolve(monkeypatch, **{"rebinding.example": [["127.0.0.1"], ["10.0.0.1"]]})
+
+    answer = Door(LOOPBACK).post(f"http://rebinding.example:{receiver.port}/hook?a=1", body=b"x", headers={})
+
+    assert (answer.status, answer.body) == (200, b"thanks")
+    assert asked.count("rebinding.example") == 1
+    assert receiver.seen == [(f"rebinding.example:{receiver.port}", "/hook?a=1", b"x")]
+
+
+def test_over_the_open_network_only_https_goes(monkeypatch):
+    resolve(monkeypatch, **{"open.example": [["93.184.216.34"]]})
+
+    with pytest.raises(Undeliverable, match="https"):
+        Door().post("http://open.example/", body=b"", headers={})
+
+
+def test_a_redirect_is_an_answer(receiver):
+    receiver.answer = (302, {"Location": "http://169.254.169.254/"}, b"")
+
+    answer = Door(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={})
+
+    assert answer.status == 302
+    assert len(receiver.seen) == 1
+
+
+def test_no_proxy_is_asked(receiver, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    assert Door(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={}).status == 200
+
+
+def test_a_long_answer_is_read_in_part(receiver):
+    receiver.answer = (200, {}, b"x" * 200_000)
+
+    answer = Door(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={})
+
+    assert len(answer.body) == 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [(b"", None), (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", 200)],
+    ids=["headers", "body"],
+)
+def test_who_drips_is_cut_off(head, status):
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip():
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(head)
+                while not over.wait(0.02):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        begun, answered = time.monotonic(), None
+        with contextlib.suppress(Unreachable):
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+            answered = Door(LOOPBACK).post(url, body=b"", headers={}, seconds=0.5).status
+        took = time.monotonic() - begun
+        over.set()
+        thread.join(5)
+
+    assert took < 5
+    assert answered == status
+
+
+def test_a_resolver_that_hangs_has_an_end(monkeypatch):
+    let_go = threading.Event()
+    monkeypatch.setattr(outbound_module.socket, "getaddrinfo", lambda *_, **__: let_go.wait(30) and [])
+
+    with pytest.raises(Unreachable, match="no answer in time"):
+        Door().post("https://slow.example/", body=b"", headers={}, seconds=0.2)
+    let_go.set()
+
+
+def test_where_nobody_listens_it_says_so():
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with pytest.raises(Unreachable, match="does not answer"):
+            Door(LOOPBACK).post(f"http://127.0.0.1:{nobody.getsockname()[1]}/", body=b"", headers={})
+
+
+def certificate(folder, name):
+    from datetime import datetime, timedelta, timezone
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(timezone.utc)
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + pem)
+    return path
+
+
+@pytest.mark.parametrize(("asked", "taken"), [("hooks.example", True), ("other.example", False)])
+def test_the_certificate_is_of_the_name_though_the_address_is_called(tmp_path, monkeypatch, asked, taken):
+    pytest.importorskip("cryptography")
+    path = certificate(tmp_path, "hooks.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    resolve(monkeypatch, **{asked: [["127.0.0.1"]]})
+    door = Door(LOOPBACK)
+    door._tls.load_verify_locations(path)
+    with serving(context) as server:
+        url = f"https://{asked}:{server.port}/"
+        if taken:
+            assert door.post(url, body=b"", headers={}).status == 200
+        else:
+            with pytest.raises(Unreachable, match="Hostname mismatch"):
+                door.post(url, body=b"", headers={})
+            assert server.seen == []
+
+
+def test_private_networks_are_named_as_networks():
+    with pytest.raises(ConfigurationError, match="BGTASKS_PRIVATE_TARGETS.*A network"):
+        Door(["my-server"])
+
+
+def test_every_address_that_is_taken_for_public_is():
+    assert not outbound_module._public(ipaddress.ip_address("::ffff:192.168.0.1"))
+    assert outbound_module._public(ipaddress.ip_address("::ffff:93.184.216.34"))
+    assert outbound_module._public(ipaddress.ip_address("2606:2800:220:1:248:1893:25c8:1946"))
