@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.driver import Run
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # what is left settles within two minutes, at the latest
 
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 

@@ -274,6 +274,20 @@ def test_channels_of_a_task_know_nothing_of_each_other(bench, store):
     assert [(one.channel, one.payload["n"], one.request_id) for one in second] == [("a", 2, request_id)]
 
 
+def test_what_waits_for_an_older_one_holds_up_no_other_task(bench, store):
+    """After an outage: the oldest of many tasks are put off, and what comes after them is due."""
+    later = store.now() + timedelta(hours=1)
+    for _ in range(30):
+        owing(bench, *[Owed("phone", payload={"n": n}) for n in range(3)])
+    for delivery in due(store):
+        store.settle_delivery(delivery, Settlement(due_at=later, error="out of reach"))
+    last = owing(bench, Owed("phone", payload={"n": "last"}))
+
+    (found,) = due(store, limit=1)
+
+    assert found.request_id == last
+
+
 def test_what_is_owed_later_is_not_due_before(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +11,9 @@ from ..base import Delivery, Owed, Settlement
 from . import rows
 from .database import DELIVERIES, MOST_WRITES, FirestorePart
 
-SCANNED = 500
-"""Deliveries that are looked at for those that may be made: an older one of the same task may have to come first."""
+SCANNED, FEWEST_SCANNED = 1000, 40
+"""Deliveries that are looked at for those that may be made, and how many at once: many may be due and have to wait for
+an older one of the same task that is not, after an outage of a sink say."""
 
 TASKS_PER_QUERY = 30  # values that an `in` takes (firebase.google.com/docs/firestore/query-data/queries)
 
@@ -27,24 +28,24 @@ class FirestoreOutbox(FirestorePart):
             batch.commit(**ONCE)
 
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
+        due = (
+            self._collection(DELIVERIES)
+            .where(filter=field("sink", "==", sink))
+            .where(filter=field("dead", "==", False))
+            .order_by("due_at")
+            .order_by("id")
+        )
         with self._calls():
             now = self.now()
-            due = (
-                self._collection(DELIVERIES)
-                .where(filter=field("sink", "==", sink))
-                .where(filter=field("dead", "==", False))
-                .where(filter=field("due_at", "<=", now))
-                .order_by("due_at")
-                .order_by("id")
-                .limit(min(SCANNED, 2 * limit))
-            )
-            found = [one for one in due.stream(**ONCE) if _is_free(one.to_dict(), now)]
-            oldest = self._oldest(sink, {one.get("request_id") for one in found} - {None})
-            free = [
-                (one, made)
-                for one, made in ((one, rows.delivery(one.to_dict())) for one in found)
-                if made.request_id is None or oldest.get((made.request_id, made.channel)) == made.id
-            ][:limit]
+            due, free = due.where(filter=field("due_at", "<=", now)), list[tuple[Any, Delivery]]()
+            for page in _pages(due, max(FEWEST_SCANNED, 2 * limit)):
+                found = [one for one in page if _is_free(one.to_dict(), now)]
+                oldest = self._oldest(sink, {one.get("request_id") for one in found} - {None})
+                made = [(one, rows.delivery(one.to_dict())) for one in found]
+                free += [pair for pair in made if _is_first(pair[1], oldest)]
+                if len(free) >= limit:
+                    break
+            del free[limit:]
             if not free:
                 return []
             batch = bulk_batch(self._firestore.client)
@@ -141,6 +142,22 @@ class FirestoreOutbox(FirestorePart):
                     snapshot.reference.update(fresh, **ONCE)
                     replayed += 1
         return replayed
+
+
+def _pages(query: Any, size: int) -> Iterator[list[Any]]:
+    """A query's documents, so many at once, :data:`SCANNED` in all."""
+    page = list(query.limit(size).stream(**ONCE))
+    scanned = len(page)
+    yield page
+    while len(page) == size and scanned < SCANNED:
+        page = list(query.start_after(page[-1]).limit(size).stream(**ONCE))
+        scanned += len(page)
+        yield page
+
+
+def _is_first(delivery: Delivery, oldest: Mapping[tuple[str, str], int]) -> bool:
+    """Whether nothing of the same task and channel has to come before."""
+    return delivery.request_id is None or oldest.get((delivery.request_id, delivery.channel)) == delivery.id
 
 
 def _is_free(found: dict[str, Any], now: datetime) -> bool:
