@@ -116,6 +116,20 @@ def register(state: AppState) -> None:
             click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         context.exit(1 if any(finding.level == FAIL for finding in findings) else 0)
 
+    @group.command()
+    def vapid() -> None:
+        """Make a key pair for Web Push without Firebase."""
+        from .sinks.webpush import make_keys
+
+        try:
+            private, public = make_keys()
+        except ModuleNotFoundError as error:
+            raise click.ClickException(
+                f"{error.name!r} is not installed: pip install 'flask-bgtasks[webpush]'"
+            ) from None
+        click.echo(f"BGTASKS_VAPID_PRIVATE_KEY={private}")
+        click.echo(f"The public key, which browsers subscribe with (GET /tasks/devices tells it): {public}")
+
     group.add_command(_firestore(state))
     state.plugins.hook.bgtasks_register_commands(group=group)
     state.app.cli.add_command(group)

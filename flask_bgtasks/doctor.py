@@ -33,6 +33,7 @@ RECORDER = "memory"  # the sink that sends nothing
 
 NEEDS = {
     "webhooks": "webhook",
+    "vapid_private_key": "webpush",
     "fcm_endpoint": "fcm",
     "progress_push_seconds": "fcm",
     "alert_urls": "alerts",
@@ -190,7 +191,7 @@ def _notifications(state: AppState) -> Iterator[Finding]:
     if state.settings.notify == "never":
         yield Finding(WARN if telling and senders else OK, what, "BGTASKS_NOTIFY is 'never': none is sent")
     elif telling and not senders:
-        yield Finding(WARN, what, "name a sink that sends in BGTASKS_SINKS: fcm or your own")
+        yield Finding(WARN, what, "name a sink that sends in BGTASKS_SINKS: fcm, webpush or your own")
     elif senders and not telling:
         yield Finding(WARN, what, "give a task notify=, unless all are sent by hand (send_push, track_request)")
     elif telling:

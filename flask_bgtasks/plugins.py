@@ -30,6 +30,7 @@ BUILT_IN_SINKS = {
     "firestore": "flask_bgtasks.sinks.firestore:FirestoreSink",
     "fcm": "flask_bgtasks.sinks.fcm:FcmSink",
     "live_activity": "flask_bgtasks.sinks.live_activity:LiveActivitySink",
+    "webpush": "flask_bgtasks.sinks.webpush:WebPushSink",
     "webhook": "flask_bgtasks.sinks.webhook:WebhookSink",
     "alerts": "flask_bgtasks.sinks.alerts:AlertsSink",
 }

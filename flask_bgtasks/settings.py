@@ -222,6 +222,15 @@ class Settings:
         "Where an FCM HTTP v1 API is spoken, instead of Google's: a stand-in's address, e.g. `http://127.0.0.1:9099`. "
         "It is called without credentials.",
     )
+    vapid_private_key: str | None = _setting(
+        None,
+        _optional(_text),
+        "The key that Web Push messages are signed with: a PEM file, relative to the app's root, or the key itself in "
+        "base64url. `flask bgtasks vapid` makes one.",
+    )
+    vapid_subject: str | None = _setting(
+        None, _optional(_text), "Whom a push service can write to about our messages: `mailto:…` or `https://…`."
+    )
     webhooks: tuple[Any, ...] = _setting(
         [],
         _names,
@@ -231,8 +240,8 @@ class Settings:
     private_targets: tuple[str, ...] = _setting(
         [],
         _names,
-        "Networks (`10.0.0.0/8`) or addresses in private ranges that webhooks may go to; by default none: they could "
-        "be used to reach into the server's own network.",
+        "Networks (`10.0.0.0/8`) or addresses in private ranges that webhooks and Web Push may go to; by default none: "
+        "they could be used to reach into the server's own network.",
     )
     alert_urls: tuple[str, ...] = _setting(
         [], _names, "Where the `alerts` sink writes to: addresses as Apprise has them, `mailto://…`, `slack://…`."
