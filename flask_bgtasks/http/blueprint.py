@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ..errors import BackgroundTasksError
-from . import collection, devices, events, live_activity, preferences, problems, views
+from . import browser, collection, devices, events, live_activity, preferences, problems, views
 from .problems import Problem
 
 NAME = "bgtasks"
@@ -38,13 +38,23 @@ ROUTES: dict[str, dict[str, View]] = {
 }
 """Paths under the prefix, and what answers each method. HEAD goes with GET, OPTIONS with all."""
 
+FILES: dict[str, dict[str, View]] = {
+    "/client.js": {"GET": browser.module},
+    "/client.d.ts": {"GET": browser.declaration},
+    "/client/<name>": {"GET": browser.part},
+    "/bg-task.js": {"GET": browser.component},
+    "/bg-task.d.ts": {"GET": browser.component_declaration},
+    "/service-worker.js": {"GET": browser.service_worker},
+}
+"""The browser's part, which is no call of the contract."""
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def make(url_prefix: str) -> Blueprint:
     """The blueprint, to be registered with an app."""
     blueprint = Blueprint(NAME, __name__, url_prefix=url_prefix)
-    for path, methods in ROUTES.items():
+    for path, methods in (ROUTES | FILES).items():
         for method, view in methods.items():
             blueprint.add_url_rule(path, _name(view), view, methods=[method], provide_automatic_options=False)
         _add_other_methods(blueprint, path, methods)

@@ -1,0 +1,120 @@
+// Requests to the backend: an answer, or `Unreachable`. No retries here: when to try again is for the caller to say.
+
+/** No answer: no network, nobody there, or not in time. */
+export class Unreachable extends Error {
+  constructor(message) {
+    super(message);
+    this.name = 'Unreachable';
+  }
+}
+
+export class Http {
+  #headers;
+  #credentials;
+  #fetch;
+
+  /** `base`: the blueprint's address. */
+  constructor({ base, headers, credentials = 'same-origin', fetch = globalThis.fetch.bind(globalThis) }) {
+    this.base = String(base).replace(/\/+$/, '');
+    this.#headers = headers;
+    this.#credentials = credentials;
+    this.#fetch = fetch;
+  }
+
+  /** Whether requests carry headers that only the page knows. */
+  get needsPage() {
+    return this.#headers !== undefined;
+  }
+
+  /**
+   * The answer, whatever its status. `url` is absolute, or a path or query under the blueprint: `/stats`, `?ids=…`.
+   *
+   * @param timeout until the headers are there; the body is the reader's to watch, by aborting `signal`.
+   */
+  async send(url, { method = 'GET', headers = {}, body, timeout = 10_000, signal } = {}) {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), timeout);
+    try {
+      const own = typeof this.#headers === 'function' ? await this.#headers() : this.#headers;
+      return await this.#fetch(/^[/?]/.test(url) ? this.base + url : url, {
+        method, body, headers: { ...own, ...headers }, credentials: this.#credentials, cache: 'no-store',
+        signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
+      });
+    } catch (error) {
+      throw new Unreachable(`${method} ${url}: ${late.signal.aborted ? 'no answer in time' : error.message}`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A JSON answer, all of it in time; null for one without a body. Rejects with `Refused` or `Unreachable`. */
+  async json(url, { timeout = 10_000, signal, ...options } = {}) {
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), timeout);
+    try {
+      const both = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
+      const answer = await this.send(url, { ...options, timeout, signal: both });
+      if (answer.status === 204 || answer.status === 304) return null;
+      if (!answer.ok) throw await refusal(answer);
+      return await answer.json();
+    } catch (error) {
+      if (error instanceof Refused || error instanceof Unreachable) throw error;
+      // A login page of a hotel's network, or a line that broke in the middle: neither is the backend's word.
+      throw new Unreachable(`${url}: no JSON (${error.message})`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A body of any size: `{status, type, blob}`. Given up when nothing arrives for `stallAfter`. */
+  async whole(url, { stallAfter = 40_000, ...options } = {}) {
+    const stalled = new AbortController();
+    let timer = setTimeout(() => stalled.abort(), stallAfter);
+    try {
+      const answer = await this.send(url, { ...options, timeout: stallAfter, signal: stalled.signal });
+      const chunks = [];
+      for (const reader = answer.body?.getReader(); reader;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        chunks.push(value);
+        clearTimeout(timer);
+        timer = setTimeout(() => stalled.abort(), stallAfter);
+      }
+      const type = answer.headers.get('content-type') ?? '';
+      return { status: answer.status, type, blob: new Blob(chunks, { type }) };
+    } catch (error) {
+      if (error instanceof Unreachable) throw error;
+      throw new Unreachable(`${url}: ${error.message}`);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** The backend answered, and this is not what was asked for. */
+export class Refused extends Error {
+  constructor(status, problem, retryAfter) {
+    super(problem.detail ?? problem.title ?? `the server answered ${status}`);
+    this.name = 'Refused';
+    this.status = status;
+    this.problem = problem;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export async function refusal(answer) {
+  let problem = {};
+  if (/json/.test(answer.headers.get('content-type') ?? '')) problem = await answer.json().catch(() => ({}));
+  if (typeof problem !== 'object' || problem === null) problem = {};
+  return new Refused(answer.status, { title: answer.statusText, status: answer.status, ...problem }, retryAfter(answer));
+}
+
+/** `Retry-After` in milliseconds (RFC 9110, section 10.2.3), null where it says nothing. */
+export function retryAfter(answer) {
+  const text = answer.headers.get('retry-after');
+  if (!text) return null;
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const at = Date.parse(text);
+  const now = Date.parse(answer.headers.get('date') ?? '') || Date.now(); // the server's own clock, where it can be read
+  return Number.isNaN(at) ? null : Math.max(0, at - now);
+}

@@ -1,0 +1,44 @@
+// What tabs tell each other, and a tab tells itself: one list of listeners, over all tabs of this name.
+
+export class Hub {
+  #name;
+  #channel = null;
+  #listeners = new Set();
+
+  /** `shared`: false keeps everything in this tab. */
+  constructor(name, { shared }) {
+    this.#name = name;
+    this.shared = shared && typeof BroadcastChannel === 'function';
+    this.open();
+  }
+
+  /** Call `listener(message, {remote})` for each message. */
+  on(listener) {
+    this.#listeners.add(listener);
+  }
+
+  /** Tell every tab, this one first. */
+  send(message) {
+    this.tell(message);
+    this.#channel?.postMessage(message);
+  }
+
+  /** Tell this tab only. */
+  tell(message) {
+    for (const listener of this.#listeners) listener(message, { remote: false });
+  }
+
+  open() {
+    if (!this.shared || this.#channel) return;
+    this.#channel = new BroadcastChannel(this.#name);
+    this.#channel.onmessage = ({ data }) => {
+      for (const listener of this.#listeners) listener(data, { remote: true });
+    };
+  }
+
+  /** An open channel keeps a page out of the back-forward cache. */
+  close() {
+    this.#channel?.close();
+    this.#channel = null;
+  }
+}

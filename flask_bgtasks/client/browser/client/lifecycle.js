@@ -1,0 +1,46 @@
+// When a page wakes, and when it goes to sleep, over all the events in which browsers say so.
+// Sources: developer.chrome.com "Page Lifecycle API"; Safari and Firefox know neither freeze nor resume.
+
+const DEBOUNCE = 300; // one wake-up is told by up to four events
+
+/**
+ * Watch this page. Returns what ends the watch.
+ *
+ * @param wake called with the reason, once for what comes together; `visible` tells whether the page is looked at.
+ * @param save called when it may be the last moment in which anything can be kept.
+ * @param sleep called with the reason when the page is hidden for `sleepAfter`, frozen, or left.
+ */
+export function watchPage({ wake, save, sleep, sleepAfter }) {
+  let waking = null;
+  let falling = null;
+  const on = [];
+  const listen = (target, type, react) => {
+    target?.addEventListener(type, react);
+    on.push(() => target?.removeEventListener(type, react));
+  };
+  const woken = (why) => {
+    clearTimeout(waking);
+    waking = setTimeout(() => wake(why, { visible: document.visibilityState === 'visible' }), DEBOUNCE);
+  };
+  const asleep = (why) => {
+    clearTimeout(falling);
+    sleep(why);
+  };
+  listen(document, 'visibilitychange', () => {
+    clearTimeout(falling);
+    if (document.visibilityState === 'visible') return woken('visible');
+    save();
+    falling = setTimeout(() => asleep('hidden'), sleepAfter);
+  });
+  listen(document, 'freeze', () => asleep('frozen'));
+  listen(document, 'resume', () => woken('resumed'));
+  listen(window, 'pagehide', () => { save(); asleep('left'); });
+  listen(window, 'pageshow', ({ persisted }) => { if (persisted) woken('back'); });
+  listen(window, 'online', () => woken('online')); // "try now", never "it works"
+  listen(window, 'focus', () => woken('focus'));
+  return () => {
+    clearTimeout(waking);
+    clearTimeout(falling);
+    for (const stop of on) stop();
+  };
+}

@@ -1,0 +1,171 @@
+// Sends what was submitted, whatever it takes: each record once, under its Idempotency-Key, until the server has it.
+// Runs in pages and in the service worker; whoever has the lock sends for all.
+
+import { Unreachable, refusal, retryAfter } from './http.js';
+import { inTurn } from './leader.js';
+import * as records from './records.js';
+
+export const SYNC_TAG = 'bgtasks-outbox'; // of Background Sync, where a browser has it
+
+const TIMEOUT = 30_000; // for the answer to a submission
+const FIRST_WAIT = 500;
+const LONGEST_WAIT = 30_000;
+const AT_ONCE = 4;
+const LATER = new Set([408, 409, 425, 429]); // and every 5xx
+
+/** A request as it can be kept: its body as bytes or text, so that every try sends the same. */
+export async function frozen(url, body, { method = 'POST', headers = {} } = {}) {
+  const kept = { url: new URL(url, globalThis.location?.href).href, method, headers: { ...headers }, body };
+  const named = Object.keys(headers).some((name) => name.toLowerCase() === 'content-type');
+  if (body === undefined || body === null) return { ...kept, body: null, body_hash: null };
+  if (isPlain(body)) {
+    kept.body = JSON.stringify(body);
+    if (!named) kept.headers['Content-Type'] = 'application/json';
+  } else if (typeof body !== 'string') {
+    const packed = new Response(body); // a form gets its boundary here, once
+    if (!named && packed.headers.get('content-type')) kept.headers['Content-Type'] = packed.headers.get('content-type');
+    kept.body = await packed.blob();
+  }
+  return { ...kept, body_hash: await digest(kept.body) };
+}
+
+/** An Idempotency-Key: a random UUID, also where a page is no secure context (RFC 9562, version 4). */
+export function newKey() {
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
+
+/** Whether a body is sent as JSON. */
+export function isPlain(body) {
+  if (typeof body !== 'object') return typeof body !== 'string';
+  return Array.isArray(body) || [Object.prototype, null].includes(Object.getPrototypeOf(body));
+}
+
+export class Outbox {
+  #store;
+  #http;
+  #owner;
+  #told;
+  #name;
+
+  /** `told(name, record, detail)`: `accepted`, `rejected`, `blocked`, `postponed`. */
+  constructor({ store, http, owner, name, told }) {
+    this.#store = store;
+    this.#http = http;
+    this.#owner = owner;
+    this.#name = name;
+    this.#told = told;
+  }
+
+  /** Send what is due. Returns how long until the next one is, in milliseconds; null when nothing waits. */
+  async flush({ all = false } = {}) {
+    if (!(await this.#waiting()).length) return null;
+    await inTurn(`${this.#name}:outbox`, async () => {
+      const tried = new Set();
+      for (let due; (due = (await this.#due(all)).filter(({ key }) => !tried.has(key))).length;) {
+        const batch = due.slice(0, AT_ONCE);
+        for (const { key } of batch) tried.add(key);
+        await Promise.all(batch.map((record) => this.#send(record)));
+      }
+    }, { patience: TIMEOUT + 5000 });
+    const left = await this.#waiting();
+    if (!left.length) return null;
+    return Math.max(0, Math.min(...left.map((record) => record.next_try_at)) - Date.now());
+  }
+
+  async #waiting() {
+    const found = (await this.#store.all()).filter(({ owner, state }) => owner === this.#owner && ['queued', 'sending'].includes(state));
+    return found.sort((a, b) => a.created_at - b.created_at);
+  }
+
+  async #due(all) {
+    const now = Date.now();
+    // The device's clock may have been set back since: no wait is longer than the longest.
+    return (await this.#waiting()).filter(({ next_try_at: at }) => all || at <= now || at > now + 24 * 3_600_000);
+  }
+
+  async #send(record) {
+    if (record.expires_at < Date.now()) {
+      return this.#reject(record, { type: 'expired', title: 'It could not be sent in time', detail: 'It waited for the network for seven days.' });
+    }
+    const sent = await this.#change(record, (stored) => records.sending(stored, Date.now()));
+    if (!sent) return undefined; // withdrawn meanwhile
+    let answer;
+    try {
+      answer = await this.#http.send(sent.url, {
+        method: sent.method, body: sent.body ?? undefined, timeout: TIMEOUT,
+        headers: { Prefer: 'respond-async', ...sent.headers, 'Idempotency-Key': sent.key },
+      });
+    } catch (error) {
+      if (!(error instanceof Unreachable)) throw error;
+      return this.#postpone(sent, null, error.message);
+    }
+    const requestId = answer.headers.get('task-id');
+    if (answer.ok && requestId) {
+      answer.body?.cancel().catch(() => {});
+      return this.#accept(sent, requestId);
+    }
+    if (answer.status === 401) return this.#block(sent);
+    if (answer.ok || answer.status < 400) {
+      answer.body?.cancel().catch(() => {});
+      const why = `${sent.url} answered ${answer.status} without a Task-Id: something between here and the app, or a view that is not under @bgtasks.background (from another origin: not in BGTASKS_CORS_ORIGINS)`;
+      console.warn(`bgtasks: ${why}`);
+      return this.#postpone(sent, null, why);
+    }
+    if (LATER.has(answer.status) || answer.status >= 500) {
+      answer.body?.cancel().catch(() => {});
+      return this.#postpone(sent, retryAfter(answer), `the server answered ${answer.status}`);
+    }
+    return this.#reject(sent, (await refusal(answer)).problem);
+  }
+
+  async #accept(record, requestId) {
+    const stored = await this.#store.write(async (rows) => {
+      const mine = await rows.get(record.key);
+      const other = await rows.find(requestId);
+      const next = mine && records.accepted(mine, requestId, Date.now(), other && other.key !== mine.key ? other : null);
+      if (!next) return null;
+      if (other && other.key !== next.key) await rows.delete(other.key);
+      await rows.put(next);
+      return next;
+    });
+    if (stored) this.#told('accepted', stored, { tries: stored.tries });
+  }
+
+  async #postpone(record, after, why) {
+    const jittered = Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** record.tries);
+    const at = Date.now() + (after === null ? jittered : after + Math.random() * 1000);
+    const stored = await this.#change(record, (known) => records.postponed(known, at, Date.now()));
+    if (stored) this.#told('postponed', stored, { why });
+  }
+
+  async #block(record) {
+    const stored = await this.#change(record, (known) => records.blocked(known, Date.now()));
+    if (stored) this.#told('blocked', stored, { status: 401 });
+  }
+
+  async #reject(record, problem) {
+    const stored = await this.#change(record, (known) => records.rejected(known, problem, Date.now()));
+    if (stored) this.#told('rejected', stored, { problem });
+  }
+
+  #change(record, change) {
+    return this.#store.write(async (rows) => {
+      const known = await rows.get(record.key);
+      const next = known && change(known);
+      if (next) await rows.put(next);
+      return next ?? null;
+    });
+  }
+}
+
+async function digest(body) {
+  const bytes = await new Blob([body]).arrayBuffer();
+  if (!globalThis.crypto?.subtle) return `${bytes.byteLength}`; // not a secure context: told apart by size
+  const found = await crypto.subtle.digest('SHA-256', bytes);
+  return Array.from(new Uint8Array(found), (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

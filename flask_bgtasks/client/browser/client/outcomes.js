@@ -1,0 +1,103 @@
+// How a task ended: its result, telling the user of it once over all tabs, and telling the server that they were told.
+
+import { Refused, Unreachable } from './http.js';
+import { exclusively } from './leader.js';
+import * as records from './records.js';
+
+const HIDDEN_LETS_VISIBLE_TELL = 300;
+
+export class Outcomes {
+  #http;
+  #store;
+  #mirror;
+  #name;
+  #locks;
+  #tell;
+  #later;
+
+  /** `tell(record, result, problem)` is called in one tab, once; `later()` where it has to be tried again. */
+  constructor({ http, store, mirror, name, locks, tell, later }) {
+    this.#http = http;
+    this.#store = store;
+    this.#mirror = mirror;
+    this.#name = name;
+    this.#locks = locks;
+    this.#tell = tell;
+    this.#later = later;
+  }
+
+  /** An outcome is known. Every tab hears of it; one that is looked at goes first. */
+  settled(key) {
+    if (document.visibilityState === 'visible') this.announce(key);
+    else setTimeout(() => this.announce(key), HIDDEN_LETS_VISIBLE_TELL);
+  }
+
+  /** Tell of it, unless another tab does so now, or did. It counts as told when its result is there and was handed over. */
+  announce(key) {
+    return exclusively(`${this.#name}:announce:${key}`, async () => {
+      const record = await this.#store.get(key);
+      if (record?.state !== 'settled') return;
+      let result = null;
+      let problem = record.error;
+      if (record.status === 'completed') {
+        try {
+          result = await this.result(record.request_id);
+        } catch (error) {
+          if (isPassing(error)) return this.#later();
+          problem = error.problem; // it is over, and there is nothing to show
+        }
+      }
+      const told = await this.#change(key, (known) => records.announced(known, record.settled_seq, Date.now()));
+      if (told) this.#tell(told, result, problem);
+    }, { locks: this.#locks });
+  }
+
+  /** Tell the server that the outcome was shown. Whether it knows now. */
+  async report({ key, request_id: requestId, announced_seq: seq, via }) {
+    try {
+      await this.#http.json(`/${requestId}/seen`, {
+        method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ via: via ?? 'poll' }),
+      });
+    } catch (error) {
+      if (!(error instanceof Refused) || ![404, 410].includes(error.status)) return false;
+    }
+    await this.#change(key, (known) => records.acked(known, seq, Date.now()));
+    return true;
+  }
+
+  /** The view's own answer: parsed JSON, or a Blob. By the mirror where the backend is out of reach. */
+  async result(requestId) {
+    try {
+      const { status, type, blob } = await this.#http.whole(`/${requestId}/result`);
+      const json = /[/+]json\b/.test(type);
+      if (status === 202) throw new Unreachable('the result is not there yet');
+      if (status >= 400) throw new Refused(status, (json && (await parsed(blob))) || { status }, null);
+      return json ? JSON.parse(await blob.text()) : blob;
+    } catch (error) {
+      if (!(error instanceof Unreachable) || !this.#mirror) throw error;
+      return this.#mirror.result(requestId).catch(() => { throw error; });
+    }
+  }
+
+  #change(key, change) {
+    return this.#store.write(async (rows) => {
+      const record = await rows.get(key);
+      const next = record && change(record);
+      if (next) await rows.put(next);
+      return next ?? null;
+    });
+  }
+}
+
+/** Whether the same question may be answered later. */
+export function isPassing(error) {
+  return !(error instanceof Refused) || error.status >= 500 || error.status === 429 || error.status === 401;
+}
+
+async function parsed(blob) {
+  try {
+    return JSON.parse(await blob.text());
+  } catch {
+    return null;
+  }
+}

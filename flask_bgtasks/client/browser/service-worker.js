@@ -1,0 +1,98 @@
+// The service worker: shows what a push tells, once, and opens the task; sends what waits when the network is back.
+// Register it as a module, or import it into a worker of your own: `import '/tasks/service-worker.js'`.
+
+import { Http } from './client/http.js';
+import { Outbox, SYNC_TAG } from './client/outbox.js';
+import { sightingOfPush } from './client/push.js';
+import * as records from './client/records.js';
+import { indexedDBStore } from './client/store.js';
+
+const NAME = new URL(self.location.href).searchParams.get('store') ?? 'bgtasks'; // service-worker.js?store=…
+const PATIENCE = 1000; // for a page to say that it tells its user
+const store = indexedDBStore(NAME);
+
+self.addEventListener('install', () => self.skipWaiting());
+self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
+
+self.addEventListener('push', (event) => {
+  let message;
+  try {
+    message = event.data?.json();
+  } catch {
+    return; // not ours
+  }
+  const sighting = sightingOfPush(message);
+  if (sighting) event.waitUntil(told(sighting));
+});
+
+self.addEventListener('notificationclick', (event) => {
+  const { request_id: requestId, link } = event.notification.data ?? {};
+  if (!requestId) return; // another's
+  event.notification.close();
+  event.waitUntil(open(requestId, link));
+});
+
+self.addEventListener('sync', (event) => {
+  if (event.tag === SYNC_TAG) event.waitUntil(flush());
+});
+
+async function told(sighting) {
+  const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true });
+  // Every page hears of it; one that is looked at, and answers, tells its user itself.
+  const answers = pages.map((page) => ask(page, sighting));
+  if (!records.TERMINAL.has(sighting.status)) return;
+  const visible = await Promise.all(answers.filter((_, index) => pages[index].visibilityState === 'visible'));
+  if (visible.includes(true)) return;
+  const fresh = await settle(sighting);
+  // A browser wants something shown for every push. What was told before replaces its own notification, in silence.
+  await self.registration.showNotification(sighting.title ?? 'Ready', {
+    body: sighting.body, tag: sighting.request_id, silent: !fresh, data: { request_id: sighting.request_id, link: sighting.link },
+  });
+}
+
+/** Whether the page runs a client that took it. */
+function ask(page, data) {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    const timer = setTimeout(resolve, PATIENCE, false);
+    port1.onmessage = () => { clearTimeout(timer); resolve(true); };
+    page.postMessage({ type: 'bgtasks:push', data }, [port2]);
+  });
+}
+
+/** Whether this is news. It counts as told then: the notification does. */
+function settle(sighting) {
+  const now = Date.now();
+  return store.write(async (rows) => {
+    const known = (await rows.find(sighting.request_id)) ?? records.known(sighting.request_id, { now });
+    const next = records.settled(known, sighting, now);
+    if (!next) return false;
+    await rows.put(records.announced(next, next.settled_seq, now));
+    return true;
+  });
+}
+
+async function open(requestId, link) {
+  const address = new URL(link ?? `/?task=${encodeURIComponent(requestId)}`, self.location.origin);
+  const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true });
+  const there = pages.find((page) => page.url === address.href) ?? pages.find((page) => new URL(page.url).origin === address.origin);
+  if (!there) return self.clients.openWindow(address.href);
+  there.postMessage({ type: 'bgtasks:open', requestId, link: address.href });
+  await there.focus?.();
+  if (there.url !== address.href) await there.navigate?.(address.href).catch(() => self.clients.openWindow(address.href));
+  return undefined;
+}
+
+/** Submissions whose headers only the page knows wait for the page. */
+async function flush() {
+  const waiting = (await store.all()).filter(({ state, needs_page: needed }) => ['queued', 'sending'].includes(state) && !needed);
+  for (const owner of new Set(waiting.map((record) => record.owner))) {
+    const http = new Http({ base: new URL('.', self.location.href).href });
+    const outbox = new Outbox({ store, http, owner, name: owner === null ? NAME : `${NAME}:${owner}`, told: tell });
+    if ((await outbox.flush({ all: true })) !== null) throw new Error('not everything could be sent'); // tried again later
+  }
+}
+
+function tell(type, { key }) {
+  new BroadcastChannel(NAME).postMessage({ type: 'records', key, what: type });
+}
