@@ -209,6 +209,16 @@ export interface MirrorReader {
   result(requestId: string): Promise<any>;
 }
 
+/** No answer from the backend, or none in time: what `cancel` and `retry` reject with when there is no network. */
+export class Unreachable extends Error {}
+/** The backend answered with an error. */
+export class Refused extends Error {
+  readonly status: number;
+  readonly problem: Problem;
+  /** Milliseconds, where it said so. */
+  readonly retryAfter: number | null;
+}
+
 /** Where records are kept. */
 export interface TaskStore {
   readonly name: string;
@@ -267,7 +277,7 @@ export class BackgroundTasks extends EventTarget {
   /**
    * Follow a task by its id, whoever submitted it.
    *
-   * @param options.after leave out the events up to this number; by default the whole history is told.
+   * @param options.after its loop leaves out the events up to this number; by default the whole history is told.
    */
   follow(requestId: string, options?: { after?: number; label?: string }): Task;
   /** What is not over yet, oldest first: not accepted, running, or not announced. */

@@ -7,7 +7,7 @@ import { Http } from './client/http.js';
 import { Hub } from './client/hub.js';
 import { Ladder, MOST_IDS } from './client/ladder.js';
 import { Leader } from './client/leader.js';
-import { watchPage } from './client/lifecycle.js';
+import { visible, watchPage } from './client/lifecycle.js';
 import { Outbox, SYNC_TAG, frozen, isPlain, newKey } from './client/outbox.js';
 import { Outcomes, isPassing } from './client/outcomes.js';
 import { register, sightingOfPush } from './client/push.js';
@@ -15,9 +15,11 @@ import * as records from './client/records.js';
 import { Sightings } from './client/sightings.js';
 import { indexedDBStore, memoryStore } from './client/store.js';
 import { Task } from './client/task.js';
+import { oneAtATime } from './client/turns.js';
 
 export { restReader } from './client/firestore.js';
 export { BackgroundTaskCompletionService } from './client/service.js';
+export { Refused, Unreachable } from './client/http.js';
 export { indexedDBStore, memoryStore } from './client/store.js';
 export { TaskCancelled, TaskError, TaskFailed, TaskGone, TaskRejected } from './client/task.js';
 
@@ -41,7 +43,7 @@ export class BackgroundTasks extends EventTarget {
   #tasks = new Map(); // handles of this tab, by key
   #keys = new Map(); // and their keys, by request id
   #channel = 'idle';
-  #checking = null;
+  #look = oneAtATime(() => this.#lookAtAll());
   #wakers = []; // what waits for the page to wake
   #discovers;
   #closed = false;
@@ -64,8 +66,9 @@ export class BackgroundTasks extends EventTarget {
       store: this.#store, http: this.#http, owner, name: this.#name, told: (...news) => this.#posted(...news),
     });
     this.#outcomes = new Outcomes({
-      http: this.#http, store: this.#store, mirror: firestore, name: this.#name, locks,
+      http: this.#http, store: this.#store, mirror: firestore, name: this.#name, locks: navigator.locks,
       tell: (...outcome) => this.#announced(...outcome), later: () => this.#chores.later(),
+      told: (key) => { this.#hub.send({ type: 'records', key }); this.#chores.now(); },
     });
     this.#chores = new Chores({ outbox: this.#outbox, outcomes: this.#outcomes, mine: () => this.records() });
     this.#sightings = new Sightings({ store: this.#store, hub: this.#hub, owner });
@@ -77,7 +80,8 @@ export class BackgroundTasks extends EventTarget {
       lead: (signal) => this.#ladder.run(signal), state: () => ({ channel: this.#channel }),
     });
     this.#stopWatching = watchPage({
-      wake: (why, { visible }) => this.#wake(why, visible), save: () => this.#sightings.save(), sleep: (why) => this.#sleep(why), sleepAfter,
+      wake: (why) => this.#wake(why), hide: () => this.#hide(), sleep: (why) => this.#sleep(why),
+      offline: () => this.#ladder.kick('offline'), sleepAfter,
     });
     navigator.serviceWorker?.addEventListener('message', this.#fromWorker);
     navigator.serviceWorker?.startMessages();
@@ -110,7 +114,10 @@ export class BackgroundTasks extends EventTarget {
   follow(requestId, { after = 0, label = null } = {}) {
     const key = this.#keys.get(requestId);
     const known = key && this.#tasks.get(key);
-    if (known && !after) return known;
+    if (known) {
+      known.after = after;
+      return known;
+    }
     const record = records.known(requestId, { now: Date.now(), owner: this.#owner, label });
     const task = this.#handle(record, { after });
     this.#sightings.insert(record).then(({ stored, made }) => {
@@ -134,9 +141,9 @@ export class BackgroundTasks extends EventTarget {
     return mine.sort((a, b) => b.created_at - a.created_at);
   }
 
-  checkPending(why = 'asked') {
-    this.#checking ??= this.#check(why).finally(() => { this.#checking = null; });
-    return this.#checking;
+  async checkPending(why = 'asked') {
+    await this.#unblock();
+    await Promise.all([this.#chores.round({ all: true }), this.#look().then(() => this.#ladder.kick(why))]);
   }
 
   async cancel(requestId) {
@@ -155,8 +162,7 @@ export class BackgroundTasks extends EventTarget {
     await this.#store.write(async (rows) => {
       const record = (await rows.get(requestIdOrKey)) ?? (await rows.find(requestIdOrKey));
       if (!record) return;
-      // A removed record stays for a while, hidden, so that a late push or another channel brings no news of it.
-      if (record.request_id || record.state === 'sending') await rows.put({ ...records.dropped(record, Date.now()), hidden: true });
+      if (record.request_id || record.state === 'sending') await rows.put(records.dropped(record, Date.now()));
       else await rows.delete(record.key);
     });
     const key = this.#keys.get(requestIdOrKey) ?? requestIdOrKey;
@@ -224,7 +230,8 @@ export class BackgroundTasks extends EventTarget {
         this.#chores.now();
       },
       blocked: (status) => this.#hub.send({ type: 'blocked', status }),
-      slept: () => this.#wake('slept', document.visibilityState === 'visible'),
+      slept: () => this.#wake('slept'),
+      visible,
     };
   }
 
@@ -253,8 +260,6 @@ export class BackgroundTasks extends EventTarget {
     const { request_id: requestId, key, status, settled_seq: seq, attempt, via } = record;
     const task = this.#handle(record);
     this.#dispatch('settled', { task, requestId, key, status, seq, attempt, via, result, error: problem, record });
-    this.#hub.send({ type: 'records', key });
-    this.#chores.now();
   }
 
   #heard(message, { remote }) {
@@ -265,6 +270,7 @@ export class BackgroundTasks extends EventTarget {
     if (message.type === 'blocked') return this.#dispatch('blocked', { status: message.status });
     if (message.type === 'recovered') return this.#dispatch('recovered', message.detail);
     if (message.type === 'beat') return this.#moved(message.channel, 'as the tab that follows says');
+    if (message.type === 'looked-at') return remote && this.#leader.leading && !visible() && this.#leader.yield();
     if (message.type === 'records') return this.#refresh(message, remote);
     return undefined;
   }
@@ -297,14 +303,17 @@ export class BackgroundTasks extends EventTarget {
 
   // -- work that is left --------------------------------------------------------------------------------------------
 
-  async #check(why) {
-    await this.#store.write(async (rows) => {
+  /** There may be new credentials. */
+  #unblock() {
+    return this.#store.write(async (rows) => {
       for (const record of await rows.all()) {
         const next = record.owner === this.#owner && records.unblocked(record, Date.now());
         if (next) await rows.put(next);
       }
     });
-    const chores = this.#chores.round({ all: true });
+  }
+
+  async #lookAtAll() {
     const ids = (await this.#sightings.following()).map(({ request_id }) => request_id);
     try {
       for (let at = 0; at < ids.length; at += MOST_IDS) {
@@ -313,8 +322,6 @@ export class BackgroundTasks extends EventTarget {
         if (missing.length) await this.#missing(missing);
       }
     } catch { /* the ladder finds the same, and knows what to do */ }
-    this.#ladder.kick(why);
-    await chores;
   }
 
   // -- the page -----------------------------------------------------------------------------------------------------
@@ -326,7 +333,7 @@ export class BackgroundTasks extends EventTarget {
       for (const key of records.prunable(all, now)) await rows.delete(key);
       return all.filter(({ owner }) => owner === this.#owner);
     });
-    if (document.visibilityState === 'visible') this.#leader.stand();
+    if (visible()) this.#leader.stand();
     for (const record of mine) {
       if (!records.PENDING.has(record.state)) continue;
       this.#handle(record);
@@ -353,15 +360,23 @@ export class BackgroundTasks extends EventTarget {
     this.#ladder.kick('ids');
   }
 
-  #wake(why, visible) {
+  #wake(why) {
     this.#hub.open();
-    if (visible) this.#leader.stand();
+    if (visible()) {
+      this.#hub.send({ type: 'looked-at' });
+      this.#leader.stand();
+    }
     for (const wake of this.#wakers.splice(0)) wake();
     return this.checkPending(why);
   }
 
   #woken() {
     return new Promise((resolve) => this.#wakers.push(resolve));
+  }
+
+  #hide() {
+    this.#sightings.save();
+    this.#leader.yield(); // to a tab that is looked at
   }
 
   #sleep(why) {
@@ -378,7 +393,7 @@ export class BackgroundTasks extends EventTarget {
 
   #handle(record, options) {
     let task = this.#tasks.get(record.key);
-    if (!task || options?.after) {
+    if (!task) {
       task = new Task(this, record, options);
       this.#tasks.set(record.key, task);
     }

@@ -38,15 +38,14 @@ self.addEventListener('sync', (event) => {
 
 async function told(sighting) {
   const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true });
-  // Every page hears of it; one that is looked at, and answers, tells its user itself.
-  const answers = pages.map((page) => ask(page, sighting));
-  if (!records.TERMINAL.has(sighting.status)) return;
-  const visible = await Promise.all(answers.filter((_, index) => pages[index].visibilityState === 'visible'));
-  if (visible.includes(true)) return;
-  const fresh = await settle(sighting);
-  // A browser wants something shown for every push. What was told before replaces its own notification, in silence.
+  // A page that is looked at, and answers, tells its user itself.
+  const taken = await Promise.all(pages.filter(({ visibilityState }) => visibilityState === 'visible').map((page) => ask(page, sighting)));
+  if (taken.includes(true)) return;
+  const silent = records.TERMINAL.has(sighting.status) ? await settle(sighting) : true;
+  for (const page of pages) page.postMessage({ type: 'bgtasks:push', data: sighting });
+  // A browser wants something shown for every push. What the user has seen in a page is not rung for.
   await self.registration.showNotification(sighting.title ?? 'Ready', {
-    body: sighting.body, tag: sighting.request_id, silent: !fresh, data: { request_id: sighting.request_id, link: sighting.link },
+    body: sighting.body, tag: sighting.request_id, silent, data: { request_id: sighting.request_id, link: sighting.link },
   });
 }
 
@@ -60,15 +59,14 @@ function ask(page, data) {
   });
 }
 
-/** Whether this is news. It counts as told then: the notification does. */
+/** The notification tells of the outcome. Whether the user has seen it before. */
 function settle(sighting) {
   const now = Date.now();
   return store.write(async (rows) => {
     const known = (await rows.find(sighting.request_id)) ?? records.known(sighting.request_id, { now });
-    const next = records.settled(known, sighting, now);
-    if (!next) return false;
-    await rows.put(records.announced(next, next.settled_seq, now));
-    return true;
+    const next = records.settled(known, sighting, now) ?? known;
+    if (next.state === 'settled') await rows.put(records.announced(next, next.settled_seq, now));
+    return next === known && known.announced_visibly && known.announced_seq >= (sighting.seq ?? 0);
   });
 }
 

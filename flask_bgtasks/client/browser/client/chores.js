@@ -1,5 +1,7 @@
 // Work that is left to do: send what waits, announce what is settled, report what was seen. Again later while some is left.
 
+import { oneAtATime } from './turns.js';
+
 const FIRST = 1000;
 const SLOWEST = 30_000;
 
@@ -9,7 +11,9 @@ export class Chores {
   #mine;
   #timer = null;
   #rounds = 0; // in a row that left something undone
+  #all = false;
   #closed = false;
+  #inTurn = oneAtATime(() => this.#round());
 
   /** `mine()`: the records. */
   constructor({ outbox, outcomes, mine }) {
@@ -29,15 +33,21 @@ export class Chores {
     this.#in(this.#pause());
   }
 
-  /** One round at once. `all`: also what waits for its time. */
-  async round({ all = false } = {}) {
-    const unsent = await this.#outbox.flush({ all }).catch(() => FIRST);
-    const mine = await this.#mine();
-    for (const { key, state } of mine) if (state === 'settled') await this.#outcomes.announce(key);
-    let unreported = false;
-    for (const record of mine) {
-      if (record.state === 'announced' && !(await this.#outcomes.report(record))) unreported = true;
-    }
+  /** One round, at once or after the one that is being done. `all`: also what waits for its time. */
+  round({ all = false } = {}) {
+    this.#all ||= all;
+    return this.#inTurn();
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #round() {
+    const all = this.#all;
+    this.#all = false;
+    const [unsent, unreported] = await Promise.all([this.#outbox.flush({ all }).catch(() => FIRST), this.#finish()]);
     if (unsent === null && !unreported) {
       this.#rounds = 0;
       return;
@@ -46,9 +56,15 @@ export class Chores {
     this.#rounds += 1;
   }
 
-  close() {
-    this.#closed = true;
-    clearTimeout(this.#timer);
+  /** Announce and report. Whether something could not be reported. */
+  async #finish() {
+    const mine = await this.#mine();
+    for (const { key, state } of mine) if (state === 'settled') await this.#outcomes.announce(key);
+    let unreported = false;
+    for (const record of mine) {
+      if (record.state === 'announced' && !(await this.#outcomes.report(record))) unreported = true;
+    }
+    return unreported;
   }
 
   #pause() {

@@ -34,7 +34,7 @@ export class Ladder {
 
   /**
    * @param core `following()`, `event(id, event)`, `sighting(…)`, `missing(ids)`, `channel(to, why)`, `back(after)`,
-   *   `chores()`, `blocked(status)`, `slept()`.
+   *   `blocked(status)`, `slept()`, `visible()`.
    * @param times `{poll, monitor, stall}` in milliseconds; `poll` null leaves it to the server.
    */
   constructor({ http, mirror, core, times }) {
@@ -62,11 +62,11 @@ export class Ladder {
     }
   }
 
-  /** Something has changed: the tasks to follow (`ids`), or the world (anything else). */
+  /** Something has changed: the tasks to follow (`ids`), or the world (`offline`, or anything that may be for the better). */
   kick(why) {
     if (why === 'ids') {
       if (this.#streaming) return this.#reopenFor();
-    } else {
+    } else if (why !== 'offline') {
       this.#fresh();
       if (this.#streaming && performance.now() - this.#streaming.heard < QUIET) return; // it is well
     }
@@ -85,10 +85,17 @@ export class Ladder {
   }
 
   #step(tasks) {
-    if (this.#rung === 'stream' && tasks.length <= MOST_IDS) return this.#stream(tasks);
+    if (this.#rung === 'stream' && this.#mayStream(tasks)) return this.#stream(tasks);
     if (this.#rung === 'monitor') return this.#monitor(tasks);
     if (this.#rung === 'blocked') return this.#blocked(tasks);
     return this.#poll(tasks);
+  }
+
+  /**
+   * A page that nobody looks at has no stream: the server takes what it sends to one for seen, and would drop the push.
+   */
+  #mayStream(tasks) {
+    return tasks.length <= MOST_IDS && this.#core.visible();
   }
 
   // -- stream -------------------------------------------------------------------------------------------------------
@@ -185,11 +192,12 @@ export class Ladder {
   async #poll(tasks) {
     const next = await this.#check(tasks, 'the backend does not answer');
     if (next !== 'poll') return next;
-    if (tasks.length <= MOST_IDS && performance.now() >= this.#streamAt) return 'stream';
+    if (this.#mayStream(tasks) && performance.now() >= this.#streamAt) return 'stream';
     this.#core.channel('poll', 'asking for the status');
     const quiet = performance.now() - this.#polls.changed;
     this.#polls.slow = quiet > PATIENCE ? Math.min(this.#polls.slow * 1.5, 5) : 1;
-    const interval = Math.min(SLOWEST_POLL, (this.#times.poll ?? this.#polls.after ?? 1000) * this.#polls.slow);
+    const wanted = (this.#times.poll ?? this.#polls.after ?? 1000) * this.#polls.slow;
+    const interval = this.#core.visible() ? Math.min(SLOWEST_POLL, wanted) : SLOWEST_POLL;
     await this.#wait(Math.max(interval, this.#polls.retryAfter ?? 0) * (0.8 + 0.4 * Math.random()));
     return 'poll';
   }

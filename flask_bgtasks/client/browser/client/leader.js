@@ -3,6 +3,8 @@
 
 export const BEAT = 5000;
 const SILENT_BEATS = 3;
+const YIELDS_FOR = 1000;
+const AFTER_AN_ERROR = 1000;
 
 export class Leader {
   #name;
@@ -13,6 +15,7 @@ export class Leader {
   #standing = null; // AbortController of this tab's candidacy
   #heard = performance.now(); // when a leader was last heard of
   #timer = null;
+  #yielding = null;
 
   /**
    * `lead(signal)` is called in the tab that leads, until the signal is aborted; `state()` is told with each beat.
@@ -34,20 +37,27 @@ export class Leader {
 
   /** Stand for it, until `rest`. */
   stand() {
+    clearTimeout(this.#yielding);
     if (this.#standing) return;
-    this.#standing = new AbortController();
-    this.#heard = performance.now();
-    this.#request(this.#standing, {});
+    this.#candidate();
     this.#timer = setInterval(() => this.#tick(), BEAT);
     this.#hub.send({ type: 'hello' });
   }
 
   /** Let another tab lead. */
   rest() {
+    clearTimeout(this.#yielding);
     clearInterval(this.#timer);
     this.#standing?.abort();
     this.#standing = null;
     this.leading = false;
+  }
+
+  /** Let another tab lead that would rather; if there is none, go on. */
+  yield() {
+    if (!this.#standing) return;
+    this.rest();
+    this.#yielding = setTimeout(() => this.stand(), YIELDS_FOR);
   }
 
   #tick() {
@@ -55,9 +65,13 @@ export class Leader {
     const silent = performance.now() - this.#heard > SILENT_BEATS * BEAT;
     if (!silent || document.visibilityState !== 'visible') return;
     this.#standing.abort();
+    this.#candidate({ steal: true });
+  }
+
+  #candidate(options = {}) {
     this.#standing = new AbortController();
     this.#heard = performance.now();
-    this.#request(this.#standing, { steal: true });
+    this.#request(this.#standing, options);
   }
 
   #beat() {
@@ -71,27 +85,30 @@ export class Leader {
       this.#beat();
       await Promise.race([this.#lead(standing.signal), new Promise((resolve) => onAbort(standing.signal, resolve))]);
     };
-    if (!this.#locks) return hold();
     try {
-      await this.#locks.request(this.#name, steal ? { steal } : { signal: standing.signal }, hold);
+      if (this.#locks) await this.#locks.request(this.#name, steal ? { steal } : { signal: standing.signal }, hold);
+      else await hold();
     } catch (error) {
-      if (error.name !== 'AbortError') throw error;
+      if (error.name !== 'AbortError') {
+        console.error('bgtasks: following has stopped, and begins again', error);
+        await new Promise((resolve) => { setTimeout(resolve, AFTER_AN_ERROR); });
+      }
     }
     // Given up by `rest`, or taken away: a tab that was suspended finds here that another one leads.
-    if (standing === this.#standing) {
-      standing.abort();
-      this.leading = false;
-      this.#standing = new AbortController();
-      this.#heard = performance.now();
-      this.#request(this.#standing, {});
-    }
+    if (standing !== this.#standing) return;
+    standing.abort();
+    this.leading = false;
+    this.#candidate();
   }
 }
 
-/** Run `work` under a lock that all tabs know; not at all if another one is at it. Without locks, run it. */
+/** Run `work` under a lock that all tabs know, unless another one is at it: then false. Without locks, run it. */
 export async function exclusively(name, work, { locks }) {
-  if (!locks) return work();
-  return locks.request(name, { ifAvailable: true }, (lock) => (lock ? work() : undefined));
+  const run = async (lock) => {
+    if (lock) await work();
+    return Boolean(lock);
+  };
+  return locks ? locks.request(name, { ifAvailable: true }, run) : run(true);
 }
 
 /** The same, after whoever is at it now, who is given `patience`: a suspended tab would keep it for ever. */

@@ -3,14 +3,20 @@
 
 const DEBOUNCE = 300; // one wake-up is told by up to four events
 
+/** Whether the user looks at this page. */
+export function visible() {
+  return document.visibilityState === 'visible';
+}
+
 /**
  * Watch this page. Returns what ends the watch.
  *
- * @param wake called with the reason, once for what comes together; `visible` tells whether the page is looked at.
- * @param save called when it may be the last moment in which anything can be kept.
+ * @param wake called with the reason, once for what comes together.
+ * @param hide called when the page is no longer looked at; it may be the last moment in which anything can be kept.
  * @param sleep called with the reason when the page is hidden for `sleepAfter`, frozen, or left.
+ * @param offline called when the browser knows that there is no network.
  */
-export function watchPage({ wake, save, sleep, sleepAfter }) {
+export function watchPage({ wake, hide, sleep, offline, sleepAfter }) {
   let waking = null;
   let falling = null;
   const on = [];
@@ -20,7 +26,7 @@ export function watchPage({ wake, save, sleep, sleepAfter }) {
   };
   const woken = (why) => {
     clearTimeout(waking);
-    waking = setTimeout(() => wake(why, { visible: document.visibilityState === 'visible' }), DEBOUNCE);
+    waking = setTimeout(() => wake(why), DEBOUNCE);
   };
   const asleep = (why) => {
     clearTimeout(falling);
@@ -28,15 +34,16 @@ export function watchPage({ wake, save, sleep, sleepAfter }) {
   };
   listen(document, 'visibilitychange', () => {
     clearTimeout(falling);
-    if (document.visibilityState === 'visible') return woken('visible');
-    save();
+    if (visible()) return woken('visible');
+    hide();
     falling = setTimeout(() => asleep('hidden'), sleepAfter);
   });
   listen(document, 'freeze', () => asleep('frozen'));
   listen(document, 'resume', () => woken('resumed'));
-  listen(window, 'pagehide', () => { save(); asleep('left'); });
+  listen(window, 'pagehide', () => { hide(); asleep('left'); });
   listen(window, 'pageshow', ({ persisted }) => { if (persisted) woken('back'); });
   listen(window, 'online', () => woken('online')); // "try now", never "it works"
+  listen(window, 'offline', offline); // this one can be believed
   listen(window, 'focus', () => woken('focus'));
   return () => {
     clearTimeout(waking);

@@ -84,8 +84,8 @@ export class Outbox {
 
   async #due(all) {
     const now = Date.now();
-    // The device's clock may have been set back since: no wait is longer than the longest.
-    return (await this.#waiting()).filter(({ next_try_at: at }) => all || at <= now || at > now + 24 * 3_600_000);
+    // `now` before the moment in which the wait began: the device's clock was set back since.
+    return (await this.#waiting()).filter(({ next_try_at: at, changed_at: since }) => all || at <= now || now < since);
   }
 
   async #send(record) {

@@ -2,6 +2,7 @@
 
 import { Refused, Unreachable } from './http.js';
 import { exclusively } from './leader.js';
+import { visible } from './lifecycle.js';
 import * as records from './records.js';
 
 const HIDDEN_LETS_VISIBLE_TELL = 300;
@@ -13,47 +14,68 @@ export class Outcomes {
   #name;
   #locks;
   #tell;
+  #told;
   #later;
+  #telling = new Set(); // keys, in this tab
 
-  /** `tell(record, result, problem)` is called in one tab, once; `later()` where it has to be tried again. */
-  constructor({ http, store, mirror, name, locks, tell, later }) {
+  /**
+   * `tell(record, result, problem)` is called in one tab, once, and `told(key)` when that is kept; `later()` where it has
+   * to be tried again.
+   */
+  constructor({ http, store, mirror, name, locks, tell, told, later }) {
     this.#http = http;
     this.#store = store;
     this.#mirror = mirror;
     this.#name = name;
     this.#locks = locks;
     this.#tell = tell;
+    this.#told = told;
     this.#later = later;
   }
 
   /** An outcome is known. Every tab hears of it; one that is looked at goes first. */
   settled(key) {
-    if (document.visibilityState === 'visible') this.announce(key);
+    if (visible()) this.announce(key);
     else setTimeout(() => this.announce(key), HIDDEN_LETS_VISIBLE_TELL);
   }
 
-  /** Tell of it, unless another tab does so now, or did. It counts as told when its result is there and was handed over. */
-  announce(key) {
-    return exclusively(`${this.#name}:announce:${key}`, async () => {
-      const record = await this.#store.get(key);
-      if (record?.state !== 'settled') return;
-      let result = null;
-      let problem = record.error;
-      if (record.status === 'completed') {
-        try {
-          result = await this.result(record.request_id);
-        } catch (error) {
-          if (isPassing(error)) return this.#later();
-          problem = error.problem; // it is over, and there is nothing to show
-        }
-      }
-      const told = await this.#change(key, (known) => records.announced(known, record.settled_seq, Date.now()));
-      if (told) this.#tell(told, result, problem);
-    }, { locks: this.#locks });
+  /**
+   * Tell of it, unless another tab does so now, or did. It counts as told when the app's listeners have returned: after
+   * a crash before that it is told again.
+   */
+  async announce(key) {
+    if (this.#telling.has(key)) return;
+    this.#telling.add(key);
+    try {
+      const free = await exclusively(`${this.#name}:announce:${key}`, () => this.#announce(key), { locks: this.#locks });
+      if (!free) this.#later(); // to see whether that tab came to its end
+    } finally {
+      this.#telling.delete(key);
+    }
   }
 
-  /** Tell the server that the outcome was shown. Whether it knows now. */
-  async report({ key, request_id: requestId, announced_seq: seq, via }) {
+  async #announce(key) {
+    const record = await this.#store.get(key);
+    if (record?.state !== 'settled') return;
+    let result = null;
+    let problem = record.error;
+    if (record.status === 'completed') {
+      try {
+        result = await this.result(record.request_id);
+      } catch (error) {
+        if (isPassing(error)) return void this.#later();
+        problem = error.problem; // it is over, and there is nothing to show
+      }
+    }
+    const told = (known) => records.announced(known, record.settled_seq, Date.now(), { visibly: visible() });
+    this.#tell(told(record), result, problem);
+    await this.#change(key, told);
+    this.#told(key);
+  }
+
+  /** Tell the server that the outcome was shown. What a hidden page was told, nobody has seen. False: to be tried again. */
+  async report({ key, request_id: requestId, announced_seq: seq, announced_visibly: seen, via }) {
+    if (!seen && !visible()) return true;
     try {
       await this.#http.json(`/${requestId}/seen`, {
         method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ via: via ?? 'poll' }),

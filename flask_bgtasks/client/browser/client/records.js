@@ -22,8 +22,8 @@ function blank(key, now) {
   return {
     key, url: null, method: 'POST', headers: {}, body: null, body_hash: null, request_id: null, owner: null, label: null,
     state: 'following', status: null, seq: 0, attempt: 0, progress: null, cursor: 0, created_at: now, changed_at: now,
-    tries: 0, next_try_at: 0, settled_seq: 0, announced_seq: 0, acked_seq: 0, provisional: null, via: null, error: null,
-    missing: 0, expires_at: now + KEPT_DAYS * DAY,
+    tries: 0, next_try_at: 0, settled_seq: 0, announced_seq: 0, announced_visibly: false, acked_seq: 0, provisional: null,
+    via: null, error: null, missing: 0, hidden: false, expires_at: now + KEPT_DAYS * DAY,
   };
 }
 
@@ -36,6 +36,7 @@ export function sending(record, now) {
 /** The server has it. The body is no longer needed. `other`: a record of the same task, made when a push told of it. */
 export function accepted(record, requestId, now, other = null) {
   if (record.request_id) return null;
+  if (record.hidden) return { ...record, request_id: requestId, body: null, headers: {} }; // removed on its way
   const from = other && { ...other, key: record.key, url: record.url, label: record.label, created_at: record.created_at };
   return { ...(from ?? { ...record, state: 'following' }), request_id: requestId, body: null, headers: {}, changed_at: now };
 }
@@ -88,7 +89,7 @@ export function read(record, seq) {
  * another way belongs to the same outcome.
  */
 export function settled(record, sighting, now) {
-  if (!TERMINAL.has(sighting.status) || ['rejected', 'gone'].includes(record.state)) return null;
+  if (!TERMINAL.has(sighting.status) || record.hidden || ['rejected', 'gone'].includes(record.state)) return null;
   const { status, attempt, via } = sighting;
   const numbered = Number.isInteger(sighting.seq);
   if (record.provisional !== null && record.provisional === attempt) {
@@ -113,10 +114,10 @@ function numbers(record, seq) {
   };
 }
 
-/** The user was told of the outcome with this number. */
-export function announced(record, seq, now) {
+/** The user was told of the outcome with this number; `visibly`: by a page that was looked at. */
+export function announced(record, seq, now, { visibly = false } = {}) {
   if (record.state !== 'settled' || record.settled_seq !== seq) return null;
-  return { ...record, state: 'announced', announced_seq: seq, changed_at: now };
+  return { ...record, state: 'announced', announced_seq: seq, announced_visibly: visibly, changed_at: now };
 }
 
 /** The server knows that the user was told. */
@@ -131,9 +132,9 @@ export function reopened(record, now) {
   return over ? { ...record, state: 'following', status: 'processing', error: null, changed_at: now } : null;
 }
 
-/** Follow it no longer. What was not sent is taken out altogether. */
+/** Follow it no longer, and show it no more. It stays for a while, so that a late push brings no news of it. */
 export function dropped(record, now) {
-  return { ...record, state: 'acked', acked_seq: record.announced_seq, changed_at: now };
+  return { ...record, state: 'acked', hidden: true, body: null, changed_at: now };
 }
 
 /** The keys of those that need not be kept: over for a day, or the oldest that are over beyond 200. */

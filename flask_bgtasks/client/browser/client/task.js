@@ -22,7 +22,6 @@ const OVER = new Set(['settled', 'announced', 'acked', 'rejected', 'gone']);
 /** `client` is what the handle asks: `history`, `resultOf`, `cancel`, `retry`. */
 export class Task extends EventTarget {
   #client;
-  #after; // the caller has everything up to here
   #accept = withResolvers();
   #queues = new Set(); // one for each loop over this task
   #told = []; // all events so far, for a loop that begins later
@@ -34,9 +33,9 @@ export class Task extends EventTarget {
   constructor(client, record, { after = 0 } = {}) {
     super();
     this.#client = client;
-    this.#after = after;
+    this.after = after; // a loop leaves out the events up to this number
     this.record = record;
-    this.view = { ...viewOf(record), seq: after };
+    this.view = viewOf(record);
     this.#accept.promise.catch(() => {}); // whoever asks for it hears of it
     this.update(record);
   }
@@ -94,7 +93,7 @@ export class Task extends EventTarget {
       this.#ended = false;
       this.#told = this.#told.map((event) => (event.type === 'terminal' ? { ...event, type: 'state' } : event));
     }
-    if (this.view.seq <= this.#after) this.view = { ...viewOf(record), seq: this.view.seq };
+    if (!this.view.seq) this.view = viewOf(record);
     this.#changed(null);
   }
 
@@ -134,10 +133,8 @@ export class Task extends EventTarget {
   #tell(event) {
     if (this.#ended || (event.seq <= this.view.seq && event.type !== 'terminal')) return;
     this.view = fold(this.view, event);
-    if (event.seq > this.#after || event.type === 'terminal') {
-      this.#told.push(event);
-      for (const queue of this.#queues) queue.push(event);
-    }
+    this.#told.push(event);
+    for (const queue of this.#queues) queue.push(event);
     if (event.type === 'terminal') this.#end();
     this.#changed(event);
   }
@@ -187,7 +184,7 @@ export class Task extends EventTarget {
   }
 
   async *#loop() {
-    const queue = new Queue(this.#told);
+    const queue = new Queue(this.#told, this.after);
     this.#queues.add(queue);
     if (this.#ended) queue.close();
     else if (this.over) this.sighted({ ...this.record, seq: this.record.settled_seq, via: this.record.via ?? 'poll' });
@@ -201,15 +198,18 @@ export class Task extends EventTarget {
 
 /** Events that wait for one reader. */
 class Queue {
-  #events;
+  #events = [];
+  #after;
   #closed = false;
   #wake = null;
 
-  constructor(events) {
-    this.#events = [...events];
+  constructor(events, after) {
+    this.#after = after;
+    for (const event of events) this.push(event);
   }
 
   push(event) {
+    if (event.seq <= this.#after && event.type !== 'terminal') return;
     this.#events.push(event);
     this.#wake?.();
   }
