@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 _SECRET = re.compile(
     r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"  # a URL's user and password
@@ -17,3 +18,13 @@ _SECRET = re.compile(
 def blotted(text: str) -> str:
     """The text with stars in the place of what looks like a credential."""
     return _SECRET.sub("***", text)
+
+
+def origin(url: str) -> str:
+    """An address as a message may show it, scheme and host: a webhook's path is often its secret, and its query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    return f"{parts.scheme}://{host[:100]}" if host else "an address without a host"

@@ -177,10 +177,10 @@ class Deliveries:
         return reply
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
-        """Settle what was taken and is not tried now: the sink is out of reach."""
+        """Settle what was taken and is not tried now: the sink is left alone, or it was too much."""
         due_at = self._store.now() + timedelta(seconds=seconds)
         for delivery in deliveries:
-            self._store.settle_delivery(delivery, Settlement(due_at=due_at, error="the sink is out of reach"))
+            self._store.settle_delivery(delivery, Settlement(due_at=due_at))
 
     def out_of_reach(self, sink: str, error: str | None) -> None:
         """Tell whoever watches over the app."""
@@ -297,8 +297,9 @@ class Deliveries:
         try:
             yield sent
         except Exception as error:
-            final = isinstance(error, Undeliverable)
-            signals.send(signals.notification_failed, app, error=error, final=final, **about)
+            if _was_tried(error):
+                final = isinstance(error, Undeliverable)
+                signals.send(signals.notification_failed, app, error=error, final=final, **about)
             raise
         if sent.counts:
             signals.send(signals.notification_sent, app, **about)
@@ -319,10 +320,13 @@ class Deliveries:
             wait = min(wait, longest_wait)
         if isinstance(error, RetryLater) and error.after is not None:
             wait = error.after
-        due_at = self._store.now() + timedelta(seconds=wait)
+        due_at, tried = self._store.now() + timedelta(seconds=wait), _was_tried(error)
         if due_at >= self._give_up_at(delivery):
             log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
-            return Settlement(dead=True, error=f"given up after {delivery.tries + 1} tries: {what}")
+            return Settlement(dead=True, error=f"given up after {delivery.tries + tried} tries: {what}")
+        if not tried:
+            log.debug("delivery %s to sink %r waits for %.0f s: %s", delivery.id, delivery.sink, wait, what)
+            return Settlement(due_at=due_at)
         level = logging.WARNING if longest_wait is None else logging.DEBUG  # of an outage the lane has told
         log.log(level, "delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what)
         return Settlement(due_at=due_at, error=what)
@@ -357,4 +361,9 @@ def _reply(error: Exception) -> Reply:
     """What an error says about the sink."""
     rest = max(LEAST_REST_SECONDS, error.after or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
-    return Reply(answered, rest, f"{type(error).__name__}: {error}")
+    return Reply(answered, rest, f"{type(error).__name__}: {error}", tried=_was_tried(error))
+
+
+def _was_tried(error: Exception) -> bool:
+    """Whether a sink has tried at all, and did not only say that an addressee is left alone."""
+    return not isinstance(error, RetryLater) or error.tried

@@ -187,11 +187,15 @@ class RetryLater(BackgroundTasksError):
     """A sink raises this to be asked again, after ``after`` seconds if it knows better than the usual backoff.
 
     A task may raise it too: another attempt follows, as long as ``retries`` allows one.
+
+    :param tried: False where a sink has not tried at all, since it leaves the addressee alone for now: that says
+        nothing about its service, and counts as no try.
     """
 
-    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+    def __init__(self, message: str = "", *, after: float | None = None, tried: bool = True) -> None:
         super().__init__(message or "asked to be called again later")
         self.after = after
+        self.tried = tried
 
 
 class Undeliverable(BackgroundTasksError):

@@ -48,11 +48,13 @@ class Reply:
     :param answered: whether the sink's service answered, be it that it refuses.
     :param rest: seconds for which it asks for nothing more at all.
     :param error: what went wrong.
+    :param tried: whether it was tried at all. If not, it says nothing about the sink.
     """
 
     answered: bool = True
     rest: float = 0.0
     error: str | None = None
+    tried: bool = True
 
 
 class Deliverer(Protocol):
@@ -79,7 +81,8 @@ class Outage:
 
     def __init__(self) -> None:
         self._failures = 0
-        self._until = 0.0
+        self._until = 0.0  # the next try at a service that does not answer
+        self._rest_until = 0.0  # the end of the pause that it has asked for: an answer from before takes nothing off it
 
     @property
     def down(self) -> bool:
@@ -89,13 +92,17 @@ class Outage:
     @property
     def left(self) -> float:
         """Seconds until the next try, 0 if it may be now."""
-        return max(0.0, self._until - time.monotonic())
+        return max(0.0, max(self._until, self._rest_until) - time.monotonic())
 
     def note(self, reply: Reply) -> None:
         """How a delivery went."""
+        if not reply.tried:
+            return
+        if reply.rest:
+            self._rest_until = max(self._rest_until, time.monotonic() + reply.rest)
         if reply.answered:
             self._failures = 0
-            self._until = time.monotonic() + reply.rest if reply.rest else 0.0
+            self._until = 0.0
             return
         self._failures += 1
         if self.down:
@@ -103,21 +110,34 @@ class Outage:
             self._until = time.monotonic() + PAUSES.ceiling(tries) * dice.uniform(0.5, 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A delivery that the lane has taken, and when, by ``time.monotonic``: before its lease is over it is settled."""
+
+    delivery: Delivery
+    at: float
+
+
 class Lane:
     """One sink's thread, made on first need. Deliveries and progress of a task pass through it in order.
 
-    :param concurrency: how many deliveries are made at once. Those that are taken together are never of one task and
-        channel, so that their order does not matter.
+    :param concurrency: how many deliveries are made at once, each by a thread of its own: one that takes long holds up
+        none of the others. Those that are under way together are never of one task and channel, so that their order
+        does not matter; and never beside progress, which has none.
     """
 
     def __init__(self, deliveries: Deliverer, sink: str, *, concurrency: int = 1) -> None:
         self._deliveries = deliveries
         self._sink = sink
         self._concurrency = concurrency
-        # _lock protects _progress, _thread, _stopped and, while several threads deliver, _outage and what is left to
-        # deliver; never held during a delivery. _woken wakes the thread.
+        # _lock protects _progress, _thread, _stopped and, while several threads deliver, _outage, _left and _helpers;
+        # never held during a delivery. _woken wakes the thread while it has nothing to do, _went_on while it waits for
+        # its helpers.
         self._lock = threading.Lock()
         self._woken = threading.Event()
+        self._went_on = threading.Condition(self._lock)
+        self._left: deque[_Taken] = deque()
+        self._helpers = 0
         self._progress: dict[str, tuple[Task, Progress]] = {}
         self._share = FEWEST  # how much is taken at once
         self._outage = Outage()
@@ -163,29 +183,31 @@ class Lane:
             except Exception:
                 log.exception("the lane of sink %r failed", self._sink)
                 busy = False
+            helpers = self._helpers
             if stopping and not busy:
-                return
-            if not busy:
+                if helpers == 0:
+                    return
+                self._wait_for_helpers(most=helpers - 1)  # what they do may owe more
+            elif not busy:
                 self._woken.wait(min(LOOK_SECONDS * dice.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
 
     def _deliver_due(self) -> bool:
+        """Take what is due and have it delivered; whether to look again at once."""
+        if self._outage.down:
+            self._wait_for_helpers(most=0)  # one try at a time
         if self._outage.left:
             return False
         share = 1 if self._outage.down else self._share
         begun, due = time.monotonic(), self._deliveries.due(self._sink, share)
-        left = deque(due)
-        helpers = [
-            threading.Thread(target=self._deliver, args=(left, begun), name=f"bgtasks-sink-{self._sink}", daemon=True)
-            for _ in range(min(self._concurrency, len(due)) - 1)
-        ]
-        for helper in helpers:
-            helper.start()
-        self._deliver(left, begun)
-        for helper in helpers:
-            helper.join()
+        with self._lock:
+            self._left.extend(_Taken(delivery, begun) for delivery in due)
+        if self._concurrency == 1:
+            while (delivery := self._next()) is not None:
+                self._deliver(delivery)
+        else:
+            self._have_delivered()
         took = time.monotonic() - begun
-        if left:
-            self._deliveries.put_off(left, self._outage.left)
+        self._put_off()
         if self._outage.left:
             self._share = FEWEST  # who comes back after a rest does not come with everything at once
             return False
@@ -195,33 +217,82 @@ class Lane:
             self._share = max(FEWEST, self._share // 4)
         return bool(due)
 
-    def _deliver(self, left: deque[Delivery], begun: float) -> None:
-        """Make deliveries as long as there are any, and the sink is not to be left alone. Of several threads."""
-        while True:
-            with self._lock:
-                if not left or self._outage.left or time.monotonic() - begun > LONGEST_SECONDS:
-                    return
-                delivery, down = left.popleft(), self._outage.down
+    def _have_delivered(self) -> None:
+        """Hand everything that was taken to helpers, and wait until one of them is free for more."""
+        with self._lock:
+            for _ in range(min(self._concurrency - self._helpers, len(self._left))):
+                threading.Thread(target=self._help, name=f"bgtasks-sink-{self._sink}", daemon=True).start()
+                self._helpers += 1
+        self._wait_for_helpers(most=self._concurrency - 1)
+
+    def _wait_for_helpers(self, *, most: int) -> None:
+        """Wait until they take nothing more of what there is, and at most so many are still at it."""
+
+        def free() -> bool:
+            over = not self._left or self._is_over(self._left[0])
+            return self._helpers == 0 or (self._helpers <= most and over)
+
+        with self._went_on:
+            self._went_on.wait_for(free)
+
+    def _help(self) -> None:
+        while (delivery := self._next(helping=True)) is not None:
             try:
-                reply = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if down else None)
-            except Exception as error:  # the outbox itself: the delivery's lease runs out
-                log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
-                reply = Reply(error=str(error))
-            with self._lock:
-                before = self._outage.down
-                self._outage.note(reply)
-                after = self._outage.down
-            if after and not before:
-                log.warning(
-                    "sink %r is out of reach: it is tried now and then, and what it is owed is kept", self._sink
-                )
-                self._deliveries.out_of_reach(self._sink, reply.error)
-            elif before and not after:
-                log.info("sink %r is back", self._sink)
+                self._deliver(delivery)
+            except Exception:
+                log.exception("the lane of sink %r failed", self._sink)
+        self._woken.set()  # what comes after a delivery of the same task may be due now
+
+    def _next(self, *, helping: bool = False) -> Delivery | None:
+        """One of what was taken, as long as there are any, and the sink is not to be left alone."""
+        with self._went_on:
+            delivery = None
+            if self._left and not self._is_over(self._left[0]):
+                delivery = self._left.popleft().delivery
+            elif helping:  # gone in the same breath, so that nothing is left to who does not look again
+                self._helpers -= 1
+            if delivery is None or not self._left:
+                self._went_on.notify_all()
+            return delivery
+
+    def _put_off(self) -> None:
+        """Give back what was taken, and is not delivered now after all."""
+        with self._lock:
+            left = [taken.delivery for taken in self._left]
+            self._left.clear()
+        if left:
+            self._deliveries.put_off(left, self._outage.left)
+
+    def _is_over(self, taken: _Taken) -> bool:
+        """Whether nothing more is begun of what was taken then."""
+        return self._outage.left > 0 or time.monotonic() - taken.at > LONGEST_SECONDS
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Make one delivery, and see what it says about the sink. Of several threads."""
+        with self._lock:
+            before = self._outage.down
+        try:
+            reply = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if before else None)
+        except Exception as error:  # the outbox itself: the delivery's lease runs out
+            log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
+            reply = Reply(error=str(error))
+        with self._lock:
+            before = self._outage.down
+            self._outage.note(reply)
+            after = self._outage.down
+        if after and not before:
+            log.warning("sink %r is out of reach: it is tried now and then, and what it is owed is kept", self._sink)
+            self._deliveries.out_of_reach(self._sink, reply.error)
+        elif before and not after:
+            log.info("sink %r is back", self._sink)
 
     def _tell_progress(self) -> bool:
         told = False
         while True:
+            with self._lock:
+                if not self._progress:
+                    return told
+            self._wait_for_helpers(most=0)  # told beside a task's end, it might come after it
             with self._lock:
                 if not self._progress:
                     return told

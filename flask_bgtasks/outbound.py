@@ -2,7 +2,7 @@
 
 Whoever can name an address could use us to reach into the server's own network (server-side request forgery; OWASP,
 "Server Side Request Forgery Prevention"). So a host is looked up once, every address that it has is checked, and the
-connection goes to the very one that was checked; redirects are answers, not directions; and every call has an end.
+connection goes to one of those that were checked; redirects are answers, not directions; and every call has an end.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from .blotting import origin
 from .errors import BackgroundTasksError, ConfigurationError, Undeliverable
 
 DEADLINE_SECONDS = 10.0
@@ -61,7 +63,7 @@ class Door:
 
     def look_up(self, url: str, *, seconds: float = DEADLINE_SECONDS) -> None:
         """Look at an address, and at where its host is. :raises Undeliverable: it may not be called."""
-        self._chosen(self._parsed(url), seconds)
+        self._checked(self._parsed(url), seconds)
 
     def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float = DEADLINE_SECONDS) -> Answer:
         """Post to an address. Any status is an answer.
@@ -71,26 +73,23 @@ class Door:
         """
         end = time.monotonic() + seconds
         target = self._parsed(url)
-        address = self._chosen(target, seconds)
+        connection = _connected(target, self._checked(target, seconds), end)
         try:
-            connection = socket.create_connection((str(address), target.port), timeout=max(0.1, end - time.monotonic()))
-        except OSError as error:
-            raise Unreachable(f"{target.host} does not answer: {error}") from error
-        # Ends whatever the other side drips, byte by byte, within each single deadline of the socket.
-        watchdog = threading.Timer(max(0.1, end - time.monotonic()), _cut, (connection,))
-        watchdog.daemon = True
-        watchdog.start()
-        try:
-            return self._spoken(connection, target, body, headers)
+            if target.secure:
+                # Its handshake is begun below, where the deadline holds. The plain socket is an empty shell after this.
+                connection = self._tls.wrap_socket(
+                    connection, server_hostname=target.host, do_handshake_on_connect=False
+                )
+            with _cut_off(connection, end):
+                return self._spoken(connection, target, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"{target.host} does not answer: {type(error).__name__}: {error}") from error
         finally:
-            watchdog.cancel()
             connection.close()
 
     def _spoken(self, connection: socket.socket, target: _Target, body: bytes, headers: Mapping[str, str]) -> Answer:
-        if target.secure:
-            connection = self._tls.wrap_socket(connection, server_hostname=target.host)
+        if isinstance(connection, ssl.SSLSocket):
+            connection.do_handshake()
         spoken = http.client.HTTPConnection(target.host, target.port)
         spoken.sock = connection
         try:
@@ -105,25 +104,25 @@ class Door:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise Undeliverable(f"{_shown(url)} is no address: {error}") from None
+            raise Undeliverable(f"{origin(url)} is no address: {error}") from None
         host = (parts.hostname or "").rstrip(".")
         if parts.scheme not in ("http", "https") or not host:
-            raise Undeliverable(f"{_shown(url)}: an https address is wanted")
+            raise Undeliverable(f"{origin(url)}: an https address is wanted")
         if parts.username is not None or parts.password is not None:
-            raise Undeliverable(f"{_shown(url)}: an address with a user in it is not called")
+            raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
         try:
             name = host if ":" in host else host.encode("idna").decode("ascii")
         except UnicodeError:
-            raise Undeliverable(f"{_shown(url)}: {host!r} is no host's name") from None
+            raise Undeliverable(f"{origin(url)}: {host!r} is no host's name") from None
         if not _HOST.fullmatch(name):
-            raise Undeliverable(f"{_shown(url)}: {host!r} is no host's name")
+            raise Undeliverable(f"{origin(url)}: {host!r} is no host's name")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if any(character <= " " or character > "~" for character in path):
-            raise Undeliverable(f"{_shown(url)}: the path has to be percent-encoded")
+            raise Undeliverable(f"{origin(url)}: the path has to be percent-encoded")
         return _Target(name, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https", path)
 
-    def _chosen(self, target: _Target, seconds: float) -> Address:
-        """The address to connect to: all that the host has were checked."""
+    def _checked(self, target: _Target, seconds: float) -> Sequence[Address]:
+        """The addresses of a host, if all of them may be called."""
         found = _looked_up(target, seconds)
         for address in found:
             private = any(address in network for network in self._private if network.version == address.version)
@@ -136,7 +135,7 @@ class Door:
                 )
             if not target.secure:
                 raise Undeliverable(f"{target.host}: an https address is wanted, to send over the open network")
-        return found[0]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,20 +172,69 @@ def _looked_up(target: _Target, seconds: float) -> Sequence[Address]:
     return found
 
 
+def _connected(target: _Target, addresses: Sequence[Address], end: float) -> socket.socket:
+    """A connection to the first address that takes one. :raises Unreachable: none did in time."""
+    failed: Exception = TimeoutError("not in time")
+    for number, address in enumerate(addresses):
+        left = end - time.monotonic()
+        if left <= 0 and number > 0:
+            break
+        share = max(0.1, left / (len(addresses) - number))  # one that is silent leaves time for the next
+        try:
+            connection = socket.create_connection((str(address), target.port), timeout=share)
+        except OSError as error:
+            failed = error
+            continue
+        connection.settimeout(max(0.1, end - time.monotonic()))
+        return connection
+    raise Unreachable(f"{target.host} does not answer: {failed}") from failed
+
+
+@contextmanager
+def _cut_off(connection: socket.socket, end: float) -> Iterator[None]:
+    """End in time whatever the other side drips, byte by byte, within each single deadline of the socket."""
+    watchdog = threading.Timer(max(0.1, end - time.monotonic()), _cut, (connection,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def _cut(connection: socket.socket) -> None:
+    try:
+        # Below TLS: the socket's own `shutdown` drops its cipher first, and who reads then gets what was encrypted.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    except OSError:
+        connection.close()
+
+
 def _public(address: Address) -> bool:
     """Whether an address is of the open internet, and so is what is wrapped in it."""
     if isinstance(address, ipaddress.IPv6Address):
         for wrapped in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
             if wrapped is not None and not _public(wrapped):
                 return False
-        if address in _NAT64 and not _public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)):
+        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if (address in _NAT64 or int(address) >> 32 & 0xFFFFFFFF in _ISATAP) and not _public(last):
             return False
         if address.ipv4_mapped is not None:
             return True
+    if any(address in network for network in _SPECIAL if network.version == address.version):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_ISATAP = (0x00005EFE, 0x02005EFE)  # what stands before an IPv4 address in an interface's name: RFC 5214, section 6.1
+
+_SPECIAL = tuple(
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10")
+)
+"""Special networks (IANA, "Special-Purpose Address Registry"; RFC 3879 for fec0::/10) which :mod:`ipaddress` takes for
+global in some of the Pythons that we run on."""
 
 
 def _network(text: str, setting: str) -> Network:
@@ -196,17 +244,5 @@ def _network(text: str, setting: str) -> Network:
         raise ConfigurationError(f"{setting}: {error}. A network (10.1.0.0/16) or an address is wanted") from None
 
 
-def _cut(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        connection.close()
-
-
 def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers}
-
-
-def _shown(url: str) -> str:
-    """An address for a message: its query may hold a secret."""
-    return repr(url.partition("?")[0][:120])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .blotting import origin
 from .errors import ConfigurationError, unknown_name
 from .model import Event, EventType, Task
 
@@ -26,7 +28,7 @@ class WebhookTarget:
     :raises ConfigurationError: with what is wanted.
     """
 
-    url: str
+    url: str = field(repr=False)
     secret: str | Sequence[str] = field(repr=False)
     events: Sequence[str] = ENDS
     names: Sequence[str] | None = None
@@ -48,17 +50,27 @@ class WebhookTarget:
 
     @property
     def id(self) -> str:
-        """Names it in the outbox."""
-        return hashlib.sha256(self.url.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """Names it in the outbox: the address, and what of. The secret is not in it, so that it can be replaced."""
+        wanted = [sorted(set(self.events)), None if self.names is None else sorted(set(self.names))]
+        return f"{self.place}-{_digest(json.dumps(wanted))[:8]}"
+
+    @property
+    def place(self) -> str:
+        """Names its address, which other targets may have too."""
+        return _digest(self.url)[:16]
 
     @property
     def shown(self) -> str:
-        """The address as it may stand in a log: without its query, which may hold a secret."""
-        return self.url.partition("?")[0]
+        """The address as it may stand in a log: without its path and query, which may hold a secret."""
+        return f"{origin(self.url)} ({self.id})"
 
     def wants(self, task: Task, event: Event) -> bool:
         """Whether it is to be told of this."""
         return event.type.value in self.events and (self.names is None or task.name in self.names)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _check_secret(secret: str) -> None:

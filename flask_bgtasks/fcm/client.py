@@ -19,11 +19,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..backoff import retry_after_seconds
+from ..backoff import Backoff, retry_after_seconds
 from ..devices import FID, masked
 from ..errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..firebase_credentials import find_credentials
 from ..forks import after_fork_in_child
+from ..resting import Rests
 from .messages import Address, Push
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ known; one that comes twice replaces the first on the device."""
 
 QUOTA_SECONDS = 60.0
 """To wait after a 429 that says nothing ("Scale FCM", firebase.google.com/docs/cloud-messaging/scale-fcm)."""
+
+DEVICE_PAUSES = Backoff(first=2 * QUOTA_SECONDS, longest=3600.0)
+"""For one device that is sent too much ("Message rate limit to a single device", throttling-and-quotas there)."""
 
 LEAST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 86_400.0
 """Between which a ``Retry-After`` is believed. One of 0, or a date that is past by our clock, would be a storm."""
@@ -61,12 +65,14 @@ class FcmClient:
         self._credentials = credentials
         self._endpoint = endpoint
         self._connections = connections
+        self._limited = Rests(DEVICE_PAUSES)
         self._reset()
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # protects _app's making
         self._app: Any = None
+        self._refused = ("", 0.0)  # the last device for which FCM did not say whose quota was used up, and until when
 
     def send(self, push: Push, *, dry_run: bool = False) -> None:
         """Send one message.
@@ -74,7 +80,8 @@ class FcmClient:
         :param dry_run: FCM checks it, and delivers nothing.
         :raises DeviceGone: the address is nobody's any more.
         :raises Undeliverable: it can never be sent so.
-        :raises Overloaded: FCM wants a pause. :raises RetryLater: it cannot be reached, or does not know us right now.
+        :raises Overloaded: FCM wants a pause. :raises RetryLater: it cannot be reached, does not know us right now, or
+            (with ``after``) wants a pause for this device.
         """
         from firebase_admin import exceptions, messaging
         from google.auth.exceptions import GoogleAuthError
@@ -85,16 +92,41 @@ class FcmClient:
         except (TypeError, ValueError) as error:
             raise Undeliverable(f"this is no message for FCM: {error}") from error
         app = self._firebase()
+        device = self._limited.begin(push.address.id, _whom(push.address))
         try:
             messaging.send(message, dry_run=dry_run, app=app)
         except exceptions.FirebaseError as error:
             if not _was_sent(error):
-                raise _told(error, push.address) from error
+                told = _told(error, push)
+                if isinstance(told, Overloaded) and self._is_of_one_device(error, push.address, told.after):
+                    after = device.refused(_retry_after(error))
+                    raise RetryLater(f"{_whom(push.address)} was sent too much ({told})", after=after) from error
+                raise told from error
             log.warning("FCM answered something unreadable to a message for %s: taken as sent", _whom(push.address))
         except (KeyError, TypeError):  # the answer has no name of the message, or is no object
             log.warning("FCM did not name a message for %s: taken as sent", _whom(push.address))
         except GoogleAuthError as error:
             raise _no_token(error) from error
+        device.answered()
+
+    def _is_of_one_device(self, error: Any, address: Address, after: float | None) -> bool:
+        """Whether FCM wants a pause for one device only, as far as it says.
+
+        QUOTA_EXCEEDED is "of the message target": of a device, and of the project as well (ErrorCode page). Where the
+        answer does not say which, it is the device's, until another device hears the same within its pause.
+        """
+        from firebase_admin import messaging
+
+        if not isinstance(error, messaging.QuotaExceededError):
+            return False
+        answer = getattr(error.http_response, "text", "")
+        if ONE_DEVICE.search(answer):
+            return True
+        if WHOLE_PROJECT.search(answer):
+            return False
+        (other, until), now = self._refused, time.monotonic()
+        self._refused = (address.id, now + (after or QUOTA_SECONDS))
+        return other == address.id or now >= until
 
     def fetch_token(self) -> None:
         """See whether the credentials give an access token. :raises RetryLater: they do not."""
@@ -238,7 +270,9 @@ def _alert(push: Push) -> dict[str, Any]:
         "android": messaging.AndroidConfig(
             priority="high",
             ttl=timedelta(seconds=push.ttl),
-            notification=messaging.AndroidNotification(tag=push.tag) if push.tag else None,
+            notification=messaging.AndroidNotification(tag=push.tag, channel_id=push.android_channel)
+            if push.tag or push.android_channel
+            else None,
         ),
         "apns": messaging.APNSConfig(headers=headers, payload=messaging.APNSPayload(aps=aps)),
         "webpush": messaging.WebpushConfig(
@@ -300,6 +334,10 @@ NOT_A_TOKEN = re.compile(r"registration token|message\.(token|fid)\b", re.IGNORE
 """What the text of an INVALID_ARGUMENT names when it is the address, not the message, that is wrong: in words, or as
 the field (firebase.google.com/docs/cloud-messaging/error-codes)."""
 
+ONE_DEVICE, WHOLE_PROJECT = re.compile(r"\bdevice", re.IGNORECASE), re.compile(r"per.?minute|project", re.IGNORECASE)
+"""What a 429 names, in its text or in the violations of its ``google.rpc.QuotaFailure``, when the quota is that of one
+device, or that of the project (github.com/firebase/firebase-admin-go/issues/719 has one of those)."""
+
 TRUST = "the project's credentials for Apple or for Web Push are wrong or missing: Firebase console, Cloud Messaging"
 KEY = (
     "the service account may not send: give it the role roles/firebasecloudmessaging.admin in this project, "
@@ -307,11 +345,14 @@ KEY = (
 )
 
 
-def _told(error: Any, address: Address) -> BackgroundTasksError:
+def _told(error: Any, push: Push) -> BackgroundTasksError:
     """What an error of the SDK means for the message (firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode)."""
     from firebase_admin import exceptions, messaging
 
-    text, whom = str(error).replace(address.value, masked(address.value)), _whom(address)
+    text, address, whom = str(error), push.address, _whom(push.address)
+    for secret in (address.value, push.activity.token if push.activity is not None else ""):
+        if secret:
+            text = text.replace(secret, masked(secret))
     if isinstance(error, messaging.UnregisteredError):
         return DeviceGone(f"FCM does not know {whom} any more", device_id=address.id)
     if isinstance(error, messaging.SenderIdMismatchError):

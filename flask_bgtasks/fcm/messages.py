@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..fitting import cut, fitted
 from ..notifications import Notification
 
 log = logging.getLogger("flask_bgtasks")
@@ -19,7 +20,7 @@ MOST_BYTES = 4096 - 700
 """Of title, body and data as JSON in UTF-8. A message takes 4,096 (Apple's payload as well); the rest is for what FCM
 and we add to it: the sound, the group, its own identifiers."""
 
-LEAST_TITLE_BYTES = 100  # that are left of a title, before the app's own data is left out
+STEP_BYTES = 200  # of a step's name, which may be whatever a task reports: a line on a lock screen is shorter
 
 MOST_TTL_SECONDS = 28 * 86_400
 """Four weeks: the longest that FCM keeps a message (``AndroidConfig.ttl``), and RFC 8030's push services too."""
@@ -27,8 +28,6 @@ MOST_TTL_SECONDS = 28 * 86_400
 RESERVED = ("from", "message_type", "notification", "collapse_key")
 RESERVED_PREFIXES = ("google", "gcm")
 """Names that data must not have ("About FCM messages", data messages): they would be refused, or not arrive."""
-
-OURS = ("request_id", "status", "name", "seq", "attempt", "link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ class Push:
     :param tag: replaces what is shown under the same one: the request's id.
     :param group: shown together: the task's name.
     :param ttl: seconds for which FCM keeps trying.
+    :param android_channel: the app's notification channel on Android; None for the one that its manifest names.
     """
 
     address: Address
@@ -74,6 +74,7 @@ class Push:
     link: str | None = None
     ttl: int = MOST_TTL_SECONDS
     activity: Activity | None = None
+    android_channel: str | None = None
 
     @property
     def silent(self) -> bool:
@@ -82,7 +83,13 @@ class Push:
 
 
 def of_notification(
-    notification: Notification, address: Address, *, lang: str | None, ttl: int, tag: str | None = None
+    notification: Notification,
+    address: Address,
+    *,
+    lang: str | None,
+    ttl: int,
+    tag: str | None = None,
+    android_channel: str | None = None,
 ) -> Push:
     """The push that tells a notification to one device, in its language.
 
@@ -102,46 +109,18 @@ def of_notification(
         group=told.data.get("name"),
         link=told.link if told.link and told.link.startswith("https://") else None,
         ttl=min(ttl, MOST_TTL_SECONDS),
+        android_channel=android_channel,
     )
 
 
+def of_step(step: str) -> str:
+    """The name of a step, as it is sent."""
+    return cut(_sound(step), STEP_BYTES)
+
+
 def fit(title: str, body: str, data: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
-    """Cut to what a message takes: the body first, then the title, then the app's own data is left out.
-
-    Data that has to go goes before anything is cut for it: the largest first, the link last.
-    """
-    kept = dict(data)
-    least = cut(title, LEAST_TITLE_BYTES)
-    for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
-        if _size(least, "", kept) <= MOST_BYTES:
-            break
-        log.warning("data %r of a notification is left out: a push takes %d bytes", key, MOST_BYTES)
-        del kept[key]
-    if _size(least, "", kept) > MOST_BYTES:
-        kept.pop("link", None)
-    over = _size(title, body, kept) - MOST_BYTES
-    if over > 0:
-        body = cut(body, len(_text(body)) - over)
-        over = _size(title, body, kept) - MOST_BYTES
-    if over > 0:
-        title = cut(title, max(LEAST_TITLE_BYTES, len(_text(title)) - over))
-    return title, body, kept
-
-
-def cut(text: str, most: int) -> str:
-    """The beginning of a text in at most so many bytes, as JSON has them, with an ellipsis where something is gone."""
-    if len(_text(text)) <= most:
-        return text
-    room = most - len("…".encode())
-    if room <= 0:
-        return ""
-    kept, used = [], 0
-    for character in text:
-        used += len(_text(character))
-        if used > room:
-            break
-        kept.append(character)
-    return "".join(kept).rstrip() + "…"
+    """Cut to what a message takes."""
+    return fitted(title, body, data, most=MOST_BYTES, size=_size)
 
 
 def _named(data: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +141,3 @@ def _sound(text: str) -> str:
 
 def _size(title: str, body: str, data: Mapping[str, str]) -> int:
     return len(json.dumps({"title": title, "body": body, **data}, ensure_ascii=False).encode("utf-8", "replace"))
-
-
-def _text(text: str) -> bytes:
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")[1:-1]

@@ -23,6 +23,7 @@ from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..model import Event, EventType, Task
 from ..notifications import Message
+from ..resting import Rests
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -129,7 +130,7 @@ class AlertsSink:
         if _is_silent(store, silence):
             return
         if not store.take_mark(turn, TURN):
-            raise RetryLater("another process sends an alert about the same", after=TURN_PAUSE_SECONDS)
+            raise RetryLater("another process sends an alert about the same", after=TURN_PAUSE_SECONDS, tried=False)
         try:
             if _is_silent(store, silence):  # it was sent in between
                 return
@@ -192,25 +193,19 @@ class Address:
         self.id = id
         self._service = service
         self._apprise = apprise
-        self._refusals = 0
-        self._rests_until = 0.0  # by time.monotonic
+        self._rests = Rests(PAUSES)
 
     def send(self, title: str, text: str) -> None:
         """Write there. :raises RetryLater: it was not taken, or the address is left alone for now."""
-        left = self._rests_until - time.monotonic()
-        if left > 0:
-            raise RetryLater(f"{self._service}:// does not answer", after=left)
+        turn = self._rests.begin(self.id, f"{self._service}://")
         import apprise
 
         sent = self._apprise.notify(
             title=title, body=text, notify_type=apprise.NotifyType.FAILURE, body_format=apprise.NotifyFormat.TEXT
         )
         if not sent:
-            self._refusals += 1
-            pause = PAUSES.ceiling(self._refusals)
-            self._rests_until = time.monotonic() + pause
-            raise RetryLater(f"{self._service}:// took no alert; Apprise has logged why", after=pause)
-        self._refusals = 0
+            raise RetryLater(f"{self._service}:// took no alert; Apprise has logged why", after=turn.refused())
+        turn.answered()
 
 
 def address_of(app: Flask, number: int, url: Any) -> Address:

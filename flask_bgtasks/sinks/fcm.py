@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app
 
 from ..devices import FCM_TOKEN, FID, Device, of_user_token
-from ..errors import BackgroundTasksError, DeviceGone, RetryLater, Undeliverable
+from ..errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..fcm.client import FcmClient, connect
-from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification
+from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..model import Progress, Task
-from ..notifications import Message, Notification
+from ..notifications import DEVICE_CHANNEL, Message, Notification
 from ..preferences import Preferences
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class FcmSink:
     :param ttl: how long FCM tries to reach a device that is off.
     :param dry_run: FCM checks everything and delivers nothing.
     :param concurrency: messages that are sent at once.
+    :param android_channel: the app's notification channel on Android.
     """
 
     name = "fcm"
@@ -65,8 +66,10 @@ class FcmSink:
         ttl: timedelta = timedelta(seconds=MOST_TTL_SECONDS),
         dry_run: bool = False,
         concurrency: int = 8,
+        android_channel: str | None = None,
     ) -> None:
         self._client = client
+        self._android_channel = android_channel
         self._ttl = int(min(ttl.total_seconds(), MOST_TTL_SECONDS))
         self._dry_run = dry_run
         self.concurrency = concurrency
@@ -79,6 +82,7 @@ class FcmSink:
             "ttl": settings.expires_after,
             "dry_run": settings.fcm_dry_run,
             "concurrency": settings.push_concurrency,
+            "android_channel": settings.android_channel,
         }
         return cls(client, **given) if seconds is None else FcmProgressSink(client, seconds=seconds, **given)
 
@@ -91,7 +95,7 @@ class FcmSink:
                 to = {"kind": device.kind, "value": device.value, "id": device.id}
                 # A push by hand is of no request: it needs a name of its own, for a second try to replace the first.
                 tag = notification.request_id or str(uuid.uuid4())
-                yield Message(f"device:{device.id}", {"to": to, "lang": device.lang, "tag": tag})
+                yield Message(DEVICE_CHANNEL + device.id, {"to": to, "lang": device.lang, "tag": tag})
 
     @hookimpl
     def bgtasks_deliver_message(self, message: Message) -> None:
@@ -99,7 +103,14 @@ class FcmSink:
             raise Undeliverable("a message for FCM that tells nothing")
         address = Address(**message.payload["to"])
         told = message.payload
-        push = of_notification(message.notification, address, lang=told["lang"], ttl=self._ttl, tag=told.get("tag"))
+        push = of_notification(
+            message.notification,
+            address,
+            lang=told["lang"],
+            ttl=self._ttl,
+            tag=told.get("tag"),
+            android_channel=self._android_channel,
+        )
         self._client.send(push, dry_run=self._dry_run)
 
     @hookimpl
@@ -170,7 +181,7 @@ class FcmProgressSink(FcmSink):
             "seq": str(task.seq),
             "attempt": str(task.attempt),
             "progress_percentage": f"{progress.percentage:g}",
-            "step": progress.step or "",
+            "step": of_step(progress.step or ""),
         }
         address = Address(device.kind, device.value, device.id)
         push = Push(address, data=data, tag=task.request_id, ttl=int(self._seconds))
@@ -188,6 +199,11 @@ class Silence:
         """Whether FCM was out of reach a moment ago."""
         return time.monotonic() < self._until
 
+    @property
+    def left(self) -> float:
+        """Seconds until FCM is asked again, 0 if it may be now."""
+        return max(0.0, self._until - time.monotonic())
+
     @contextmanager
     def after_failure(self, store: Any, device: Device, task: Task) -> Iterator[None]:
         """Take what a push of progress to one device raises: others are to get theirs."""
@@ -196,7 +212,8 @@ class Silence:
         except DeviceGone:
             store.forget_device(device.id)
         except RetryLater as error:
-            self._until = time.monotonic() + max(REST_SECONDS, error.after or 0.0)
+            if isinstance(error, Overloaded) or error.after is None:  # otherwise it is of this device alone
+                self._until = time.monotonic() + max(REST_SECONDS, error.after or 0.0)
             log.info("progress of task %s was not pushed: %s", task.request_id, error)
         except Undeliverable as error:
             log.warning("progress of task %s cannot be pushed: %s", task.request_id, error)

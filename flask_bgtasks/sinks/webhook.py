@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from ..backoff import dice, retry_after_seconds
+from ..backoff import Backoff, dice, retry_after_seconds
 from ..documents import rfc3339, task_document
 from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
 from ..hookspecs import hookimpl
 from ..model import Event, Task
 from ..notifications import Message
 from ..outbound import Door, Unreachable
+from ..resting import Rests
 from ..webhooks import WebhookTarget
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ was not taken after the last is a dead letter."""
 JITTER = 0.1  # of a wait: those who failed together come apart
 LONGEST_WAIT_SECONDS = 24 * HOUR  # that a Retry-After is believed
 
+PAUSES = Backoff(first=5.0, longest=1800.0)
+"""Between two tries at a target that does not answer: of all that it is owed, one message each."""
+
 
 class WebhookSink:
     """``BGTASKS_SINKS = ["webhook"]``.
@@ -51,6 +55,7 @@ class WebhookSink:
     def __init__(self, targets: Iterable[WebhookTarget], door: Door, *, concurrency: int = 8) -> None:
         self._targets = {target.id: target for target in targets}
         self._door = door
+        self._rests = Rests(PAUSES)
         self.concurrency = concurrency
 
     @classmethod
@@ -64,6 +69,7 @@ class WebhookSink:
             ) from None
         door = Door(settings.private_targets)
         made = [_target_of(number, given, door) for number, given in enumerate(settings.webhooks, 1)]
+        _check_doubles(made)
         return cls(made, door, concurrency=settings.push_concurrency)
 
     @hookimpl
@@ -81,16 +87,21 @@ class WebhookSink:
         if target is None:
             log.info("a webhook of task %s is dropped: its target is gone", message.request_id)
             return
+        turn = self._rests.begin(target.id, target.shown)
         body = message.payload["body"].encode()
         try:
             answer = self._door.post(target.url, body=body, headers=_signed(target, message.payload["id"], body))
         except Unreachable as error:
-            raise _later(message, str(error), None) from error
+            raise _later(message, str(error), turn.refused()) from error
+        after = retry_after_seconds(answer.headers.get("retry-after"))
+        if answer.status == 429 or (answer.status >= 300 and after is not None):
+            after = turn.refused(None if after is None else min(after, LONGEST_WAIT_SECONDS))
+        else:
+            turn.answered()
         if 200 <= answer.status < 300:
             return
         if answer.status == 410:
             raise Undeliverable(f"{target.shown} answered 410 Gone: it wants no more of them. Take it out")
-        after = retry_after_seconds(answer.headers.get("retry-after"))
         raise _later(message, f"{target.shown} answered {answer.status}", after)
 
     @hookimpl
@@ -109,14 +120,18 @@ class WebhookSink:
         return {**self._targets, **{target.id: target for targets in given for target in targets}}
 
     def _found(self, message: Message) -> WebhookTarget | None:
-        to = message.payload["to"]
-        if to in self._targets or message.request_id is None:
-            return self._targets.get(to)
-        try:
-            task = current_app.extensions["bgtasks"].store.get(message.request_id)
-        except TaskNotFound:
-            return None
-        return self._all(task).get(to)
+        to: str = message.payload["to"]
+        known: Mapping[str, WebhookTarget] = self._targets
+        if to not in known and message.request_id is not None:
+            try:
+                known = self._all(current_app.extensions["bgtasks"].store.get(message.request_id))
+            except TaskNotFound:
+                return None
+        if to in known:
+            return known[to]
+        # What it wants to be told was changed since: where nobody else has its address, it is the same one.
+        same = [target for target in known.values() if target.place == to.partition("-")[0]]
+        return same[0] if len(same) == 1 else None
 
 
 def _signed(target: WebhookTarget, id: str, body: bytes) -> dict[str, str]:
@@ -145,8 +160,19 @@ def _body(task: Task, event: Event) -> str:
 def _later(message: Message, why: str, after: float | None) -> RetryLater | Undeliverable:
     if message.tries >= len(SCHEDULE):
         return Undeliverable(f"{why}, as in {message.tries} tries before")
-    wait = SCHEDULE[message.tries] * dice.uniform(1.0, 1.0 + JITTER)
-    return RetryLater(why, after=wait if after is None else max(wait, min(after, LONGEST_WAIT_SECONDS)))
+    return RetryLater(why, after=max(SCHEDULE[message.tries] * dice.uniform(1.0, 1.0 + JITTER), after or 0.0))
+
+
+def _check_doubles(targets: Sequence[WebhookTarget]) -> None:
+    """:raises ConfigurationError: two would be told the same, and could not be told apart."""
+    numbers: dict[str, int] = {}
+    for number, target in enumerate(targets, 1):
+        if target.id in numbers:
+            raise ConfigurationError(
+                f"BGTASKS_WEBHOOKS: number {number} has the url, events and names of number {numbers[target.id]}. "
+                "Two secrets, while one replaces the other, are a list in one target"
+            )
+        numbers[target.id] = number
 
 
 def _target_of(number: int, given: Any, door: Door) -> WebhookTarget:

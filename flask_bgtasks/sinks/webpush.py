@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..backoff import dice, retry_after_seconds
+from ..backoff import Backoff, dice, retry_after_seconds
 from ..devices import WEBPUSH, Device
 from ..errors import ConfigurationError, DeviceGone, RetryLater, Undeliverable
+from ..fitting import fitted
 from ..hookspecs import hookimpl
-from ..notifications import Message, Notification
+from ..notifications import DEVICE_CHANNEL, Message, Notification
 from ..outbound import Door, Unreachable
+from ..resting import Rests, Turn
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -37,7 +39,13 @@ MOST_TTL_SECONDS = 28 * 86_400
 TOKEN_SECONDS = 12 * 3600  # that a signature is good; 24 hours are allowed (RFC 8292, section 2)
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 3600.0
-"""Between tries at one push service. They are different ones: each waits for itself."""
+"""Between the tries of one message."""
+
+PAUSES = Backoff(first=5.0, longest=600.0)
+"""Between two tries at a push service that does not answer, or at a subscription that takes no more for now. Browsers
+have different push services: each is left alone for itself."""
+
+LONGEST_PAUSE_SECONDS = 86_400.0  # that a Retry-After is believed
 
 DECLARATIVE = 8030
 """What marks a message that a browser may show by itself: the number of Web Push's own RFC."""
@@ -58,6 +66,7 @@ class WebPushSink:
         self._subject = subject
         self._door = door
         self._ttl = min(ttl, MOST_TTL_SECONDS)
+        self._rests = Rests(PAUSES)
         self.concurrency = concurrency
 
     @classmethod
@@ -94,19 +103,22 @@ class WebPushSink:
         for device in load_devices():
             if device.kind == WEBPUSH:
                 to = {"id": device.id, "endpoint": device.value, "keys": dict(device.details.get("keys", {}))}
-                yield Message(f"device:{device.id}", {"to": to, "lang": device.lang})
+                yield Message(DEVICE_CHANNEL + device.id, {"to": to, "lang": device.lang})
 
     @hookimpl
     def bgtasks_deliver_message(self, message: Message) -> None:
         to, told = message.payload["to"], message.notification
         if told is None:
             raise Undeliverable("a message for a browser that tells nothing")
+        host = _host(to["endpoint"])
+        subscription, service = self._rests.begin(to["id"], "a subscription"), self._rests.begin(f"host:{host}", host)
         body = _encrypted(to, content(told, message.payload["lang"]))
         try:
             answer = self._door.post(to["endpoint"], body=body, headers=self._headers(to["endpoint"], told.request_id))
         except Unreachable as error:
-            raise _later(message, f"a push service is out of reach: {error}", None) from error
-        self._judge(message, answer.status, answer.headers)
+            raise _later(message, f"a push service is out of reach: {error}", service.refused()) from error
+        pause = _pause(answer.status, answer.headers, subscription=subscription, service=service)
+        self._judge(message, answer.status, pause)
 
     @hookimpl
     def bgtasks_check(self) -> list[tuple[str, str | None]]:
@@ -126,16 +138,15 @@ class WebPushSink:
             **topic,
         }
 
-    def _judge(self, message: Message, status: int, headers: Mapping[str, str]) -> None:
+    def _judge(self, message: Message, status: int, pause: float | None) -> None:
         """What a push service's answer means (RFC 8030, sections 5 and 7)."""
-        host = urlsplit(message.payload["to"]["endpoint"]).hostname
+        host = _host(message.payload["to"]["endpoint"])
         if 200 <= status < 300:
             return
         if status in (404, 410):
             raise DeviceGone(f"{host} knows a subscription no more", device_id=message.payload["to"]["id"])
         if status == 429 or status >= 500:
-            after = retry_after_seconds(headers.get("retry-after"))
-            raise _later(message, f"{host} answered {status}", after)
+            raise _later(message, f"{host} answered {status}", pause)
         mend = "is BGTASKS_VAPID_PRIVATE_KEY still the one that the browser subscribed with?"
         raise Undeliverable(f"{host} answered {status}. Mend: {mend}")
 
@@ -143,33 +154,24 @@ class WebPushSink:
 def content(notification: Notification, lang: str | None) -> bytes:
     """What a browser gets, in its language, cut to what a push service takes."""
     told = notification.in_language(lang)
-    shown: dict[str, Any] = {"title": told.title, "body": told.body, "data": dict(told.data)}
-    if told.request_id:
-        shown["tag"] = told.request_id
-    if lang:
-        shown["lang"] = lang
-    document: dict[str, Any] = {"notification": shown}
-    if told.link:
-        shown["data"]["link"] = told.link
-        if told.link.startswith(("https://", "http://")):
+    data = {**told.data, "link": told.link} if told.link else dict(told.data)
+
+    def written(title: str, body: str, data: Mapping[str, str]) -> bytes:
+        shown: dict[str, Any] = {"title": title, "body": body, "data": dict(data)}
+        if told.request_id:
+            shown["tag"] = told.request_id
+        if lang:
+            shown["lang"] = lang
+        document: dict[str, Any] = {"notification": shown}
+        if told.link and "link" in data and told.link.startswith(("https://", "http://")):
             document["web_push"] = DECLARATIVE
             shown["navigate"] = told.link
-    for key in ("body", "title"):
-        over = len(_bytes(document)) - MOST_BYTES
-        if over > 0:
-            shown[key] = _cut(shown[key], over)
-    if len(_bytes(document)) > MOST_BYTES:
-        log.warning("the data of a notification is left out: a browser takes %d bytes", MOST_BYTES)
-        shown["data"] = {key: value for key, value in shown["data"].items() if key in ("request_id", "status", "seq")}
-    return _bytes(document)
+        return _bytes(document)
 
+    def size(title: str, body: str, data: Mapping[str, str]) -> int:
+        return len(written(title, body, data))
 
-def _cut(text: str, over: int) -> str:
-    """A text that takes at least so many bytes less, as JSON has them, as far as it has them."""
-    while text and over > 0:
-        over -= len(json.dumps(text[-1], ensure_ascii=False).encode("utf-8", "replace")) - 2
-        text = text[:-1]
-    return text
+    return written(*fitted(str(told.title), str(told.body), data, most=MOST_BYTES, size=size))
 
 
 def _bytes(document: Mapping[str, Any]) -> bytes:
@@ -189,7 +191,30 @@ def _encrypted(to: Mapping[str, Any], plain: bytes) -> bytes:
 def _later(message: Message, why: str, after: float | None) -> RetryLater:
     ceiling = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(message.tries, 20))
     wait = ceiling * dice.uniform(0.5, 1.0)
-    return RetryLater(why, after=wait if after is None else max(wait, min(after, 86_400.0)))
+    return RetryLater(why, after=max(wait, after or 0.0))
+
+
+def _pause(status: int, headers: Mapping[str, str], *, subscription: Turn, service: Turn) -> float | None:
+    """Who is left alone after an answer, and how long.
+
+    "Too many" is said of one subscription (RFC 8030, section 8.4), a ``Retry-After`` beside anything else of the
+    service.
+    """
+    after = retry_after_seconds(headers.get("retry-after"))
+    if after is not None:
+        after = min(after, LONGEST_PAUSE_SECONDS)
+    if status == 429:
+        service.answered()
+        return subscription.refused(after)
+    subscription.answered()
+    if status >= 500 and after is not None:
+        return service.refused(after)
+    service.answered()
+    return None
+
+
+def _host(endpoint: str) -> str:
+    return urlsplit(endpoint).netloc.lower()
 
 
 def _key_of(app: Flask, given: str | None) -> Any:

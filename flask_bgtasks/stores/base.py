@@ -83,7 +83,10 @@ Owing = Callable[[Outcome], Sequence[Owed]]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event or notification owed to one sink; kept until it is done or dead."""
+    """One event or notification owed to one sink; kept until it is done or dead.
+
+    :param lease: the store's mark of the lease under which :meth:`Store.due_deliveries` gave it out, None otherwise.
+    """
 
     id: int
     sink: str
@@ -97,13 +100,15 @@ class Delivery:
     dead: bool = False
     error: str | None = None
     channel: str = ""
+    lease: Any = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How a try at a delivery ended: done (the first two as they are by default), again at ``due_at``, or ``dead``.
 
-    :param error: what went wrong. Without one a delivery that is put off was not tried, and that is not counted.
+    :param error: what went wrong. Without one a delivery that is put off was not tried: that is not counted, and the
+        error of the last try stays.
     :param owes: what is owed in its place, of the same task and event. Recorded in the same transaction in which it is
         done, and only if it was still owed: who comes second, because its lease ran out, adds nothing.
     """
@@ -369,6 +374,9 @@ class Store(Contacts, ABC):
     @abstractmethod
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
         """Record how a try ended. Done deliveries are erased, dead ones kept to be seen and replayed.
+
+        What was not done is recorded for who has the lease only: whoever has lost it, because it ran out, would take
+        the delivery from the one that tries it now.
 
         What is owed in a done one's place is recorded with it, in one transaction.
         """

@@ -59,22 +59,26 @@ class MemoryOutbox(Store):
                 if delivery.due_at <= now and (leased is None or leased.until <= now):
                     found.append(delivery)
             taken = sorted(found, key=lambda delivery: (delivery.due_at, delivery.id))[:limit]
+            given = _Lease(worker, now + lease)
             for delivery in taken:
-                self._deliveries[delivery.id] = (delivery, _Lease(worker, now + lease))
-        return taken
+                self._deliveries[delivery.id] = (delivery, given)
+        return [replace(delivery, lease=given) for delivery in taken]
 
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
         with self._lock:
             if delivery.id not in self._deliveries:
                 return
+            kept, leased = self._deliveries[delivery.id]
             if settlement.due_at is None and not settlement.dead:
                 del self._deliveries[delivery.id]
                 for owed in settlement.owes:
                     self._owe(owed, delivery.request_id, delivery.seq)
                 return
-            due_at, error = settlement.due_at or delivery.due_at, settlement.error
-            tries = delivery.tries + (error is not None)
-            tried = replace(delivery, tries=tries, due_at=due_at, dead=settlement.dead, error=error)
+            if leased is None or leased != delivery.lease:
+                return
+            tries = kept.tries + (settlement.error is not None)
+            due_at, error = settlement.due_at or kept.due_at, settlement.error or kept.error
+            tried = replace(kept, tries=tries, due_at=due_at, dead=settlement.dead, error=error)
             self._deliveries[delivery.id] = (tried, None)
 
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:

@@ -33,6 +33,17 @@ class Raw(tuple):
         return super().__new__(cls, (code, body, content_type, headers or {}))
 
 
+def over_quota(**headers):
+    """What is answered when a project has used up its quota (github.com/firebase/firebase-admin-go/issues/719)."""
+    limits = {"quota_limit": "SendsPerMinutePerProject", "quota_unit": "1/min/{project}", "consumer": "projects/1"}
+    reason = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED", "metadata": limits}
+    message = (
+        "Quota exceeded for quota metric 'Send requests' and limit 'Send requests per minute' of service "
+        "'fcm.googleapis.com' for consumer 'project_number:1'."
+    )
+    return error(429, "RESOURCE_EXHAUSTED", message=message, headers=headers, details=[reason])
+
+
 DROP = "drop"  # the message was read, and the connection is closed without an answer
 
 
@@ -153,7 +164,7 @@ class FcmStandIn:
         if now >= self._refusing_until:
             return None
         self._counted["refused"] += 1
-        return error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": str(seconds)})
+        return over_quota(**{"Retry-After": str(seconds)})
 
     def _record(self, body, message, to):
         if self._lean:
@@ -183,10 +194,21 @@ def check(body):
     targets = [key for key in ("token", "fid", "topic", "condition") if key in message]
     if len(targets) != 1:
         problems.append(f"message goes to {targets}")
-    size = len(json.dumps({"n": message.get("notification"), "d": message.get("data")}, ensure_ascii=False).encode())
+    size = _size({"n": message.get("notification"), "d": message.get("data")})
     if size > 4096:
         problems.append(f"message has {size} bytes")
+    apple = message.get("apns", {}).get("payload")
+    if apple is not None:
+        # What Apple is given: the alert in `aps`, the data beside it ("Generating a remote notification").
+        shown = {"alert": message["notification"]} if "notification" in message else {}
+        size = _size({**message.get("data", {}), **apple, "aps": {**apple.get("aps", {}), **shown}})
+        if size > 4096:
+            problems.append(f"Apple's payload has {size} bytes")
     return problems
+
+
+def _size(value):
+    return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 def _check(value, kind, where):

@@ -2,7 +2,7 @@
 
 import threading
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
@@ -17,7 +17,7 @@ from flask_bgtasks import (
     TransitionRefused,
 )
 from flask_bgtasks.changes import Cancel, Complete, Fail, MarkSeen, Renew, Reopen, Report, RequestCancel
-from flask_bgtasks.model import Entry, EventType, Progress, Result, Status, StepHistory
+from flask_bgtasks.model import Entry, EventType, Progress, Result, Status, StepHistory, TokenNote
 from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery, average
 
 EVENT = Owed("sink")
@@ -50,9 +50,11 @@ def together(count, call):
 
 
 def test_a_created_task_is_stored_with_its_first_event(bench, store):
-    task = bench.create(input={"text": "ü\x00\ud800", "n": [1, None]}, owner="ada", priority=3, user_token="t")
+    input, note = {"text": "ü\x00\ud800", "n": [1, None]}, TokenNote("expo", "pt-BR", registered=True)
+    task = bench.create(input=input, owner="ada", priority=3, user_token="t", token_note=note)
 
     assert store.get(task.request_id) == task
+    assert (task.user_token, task.token_note) == ("t", note)
     assert (task.status, task.seq, task.attempt, task.owner, task.priority) == (Status.STARTED, 1, 0, "ada", 3)
     assert bench.history(task.request_id) == [(1, "accepted")]
     assert store.load_input(task.request_id) == {"text": "ü\x00\ud800", "n": [1, None]}
@@ -555,6 +557,44 @@ def test_what_a_dead_worker_took_comes_again(bench, store):
 
     (again,) = due(store, worker="alive")
     assert again.id == first.id
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "settlement",
+    [Settlement(due_at=LONG_AGO, error="too late"), Settlement(dead=True, error="no")],
+    ids=["retry", "dead"],
+)
+def test_who_has_lost_its_lease_does_not_take_a_delivery_from_who_has_it(bench, store, settlement):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    bench.create(deliveries=[EVENT])
+    (frozen,) = due(store, worker="frozen")
+    bench.clock.advance(61)
+    (sending,) = due(store, worker="sending")
+
+    store.settle_delivery(frozen, settlement)
+
+    assert due(store, worker="third") == []
+    assert store.dead_deliveries() == []
+    store.settle_delivery(sending, Settlement(due_at=LONG_AGO, error="down"))
+    (again,) = due(store, worker="third")
+    assert (again.tries, again.error) == (1, "down")
+
+
+def test_a_lease_that_nobody_else_has_taken_is_good_though_it_ran_out(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    bench.create(deliveries=[EVENT])
+    (late,) = due(store)
+    bench.clock.advance(61)
+
+    store.settle_delivery(late, Settlement(due_at=LONG_AGO, error="down"))
+
+    (again,) = due(store)
+    assert (again.tries, again.error) == (1, "down")
 
 
 def test_a_retry_waits_until_it_is_due_and_holds_the_later_ones_back(bench, store):

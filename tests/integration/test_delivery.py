@@ -17,6 +17,7 @@ from flask_bgtasks.lanes import Reply
 from flask_bgtasks.model import Kind, Progress, Result, Task
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
+from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.memory import MemoryStore
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -365,3 +366,145 @@ def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(m
     assert 0 < outage.left <= 1
     outage.note(Reply(True))
     assert (outage.down, outage.left) == (False, 0)
+
+
+def test_a_pause_that_a_service_wants_is_not_forgotten_for_an_answer_from_before():
+    outage = lanes_module.Outage()
+    outage.note(Reply(rest=60))
+    outage.note(Reply(rest=5))
+    outage.note(Reply())
+
+    assert 59 < outage.left <= 60
+    assert not outage.down
+
+
+def test_what_was_not_tried_says_nothing_about_the_service(monkeypatch):
+    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
+    outage = lanes_module.Outage()
+    for _ in range(3):
+        outage.note(Reply(False))
+        outage.note(Reply(tried=False))
+
+    assert outage.down
+
+
+def test_what_is_put_off_was_not_tried(store, make):
+    deliveries = make()
+    store.owe(Owed("service", "message", {"n": 1}))
+    for _ in range(3):
+        deliveries.put_off(deliveries.due("service", 10), 0)
+
+    (delivery,) = deliveries.due("service", 10)
+    assert (delivery.tries, delivery.error) == (0, None)
+
+
+class Many:
+    """A sink that makes several deliveries at once; those of one task hang until it is let go."""
+
+    name = "many"
+    concurrency = 2
+
+    def __init__(self):
+        self.hangs, self.entered, self.let_go = None, threading.Event(), threading.Event()
+        self.told, self.lock = [], threading.Lock()
+
+    @hookimpl
+    def bgtasks_task_event(self, task, event):
+        if task.request_id == self.hangs:
+            self.entered.set()
+            self.let_go.wait(10)
+        self._note(task.request_id, event.seq)
+
+    @hookimpl
+    def bgtasks_task_progress(self, task, progress):
+        self._note(task.request_id, progress.percentage)
+
+    def _note(self, *what):
+        with self.lock:
+            self.told.append(what)
+
+    def of(self, request_id):
+        return [what for told, what in self.told if told == request_id]
+
+
+def accept_one(store, deliveries):
+    request_id = str(uuid.uuid4())
+    task = Task(request_id, "process", Kind.VIEW, T0, T0, timedelta(days=1))
+    return store.create(task, input={}, deliveries=deliveries.owed).task
+
+
+def test_one_delivery_that_hangs_holds_up_no_other_of_its_sink(store, make):
+    sink = Many()
+    deliveries = make(sink)
+    sink.hangs = accept_one(store, deliveries).request_id
+    deliveries.wake()
+    assert sink.entered.wait(10)
+
+    ids = [finish_one(store, deliveries) for _ in range(30)]
+    until(lambda: len(sink.told) == 90)
+
+    assert all(sink.of(request_id) == [1, 2, 3] for request_id in ids)
+    assert sink.of(sink.hangs) == []
+    sink.let_go.set()
+    until(lambda: store.stats().deliveries_owed == 0)
+
+
+def test_progress_is_told_beside_no_delivery(store, make):
+    sink = Many()
+    deliveries = make(sink)
+    task = accept_one(store, deliveries)
+    sink.hangs = task.request_id
+    deliveries.wake()
+    assert sink.entered.wait(10)
+
+    deliveries.offer_progress(task, Progress(T0, 1, 50.0))
+    sink.let_go.set()
+    until(lambda: len(sink.told) == 2)
+
+    assert sink.of(task.request_id) == [1, 50.0]
+
+
+def test_what_is_under_way_when_the_process_stops_is_finished_and_what_comes_after_it_too(store, make):
+    sink = Many()
+    deliveries = make(sink)
+    sink.hangs = finish_one(store, deliveries)
+    assert sink.entered.wait(10)
+
+    stopping = threading.Thread(target=deliveries.stop, args=(10,))
+    stopping.start()
+    sink.let_go.set()
+    stopping.join(10)
+
+    assert sink.of(sink.hangs) == [1, 2, 3]
+    assert store.stats().deliveries_owed == 0
+
+
+def test_an_addressee_that_is_left_alone_costs_its_message_no_try_and_nobody_hears_of_a_failure(store, make):
+    heard = []
+
+    class Resting(MemorySink):
+        name = "resting"
+        asked = 0
+
+        @hookimpl
+        def bgtasks_send_notification(self, notification):
+            self.asked += 1
+            if self.asked < 5:
+                raise RetryLater("left alone", after=0.0, tried=False)
+            self._record(self.notifications, notification)
+
+    def failed(app, notification, sink, message, error, final):
+        heard.append(error)
+
+    tries = []
+    settle = store.settle_delivery
+    store.settle_delivery = lambda delivery, settlement: (tries.append(delivery.tries), settle(delivery, settlement))
+    with signals.notification_failed.connected_to(failed):
+        sink = Resting()
+        finish_one(store, make(sink, notify="done"))
+        until(lambda: store.stats().deliveries_owed == 0)
+
+    assert sink.asked == 5
+    assert len(sink.notifications) == 1
+    assert heard == []
+    assert set(tries) == {0}

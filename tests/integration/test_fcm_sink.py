@@ -19,7 +19,7 @@ from flask_bgtasks.backoff import Backoff
 from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.fcm import client as client_module
 from tests.backends import free_port
-from tests.backends.fcm import DROP, Raw, error
+from tests.backends.fcm import DROP, Raw, error, over_quota
 
 firebase_admin = pytest.importorskip("firebase_admin")
 
@@ -144,6 +144,17 @@ def test_each_platform_gets_its_own_wrapping(studio, fcm):
     assert web["headers"] == {"TTL": week[:-1], "Urgency": "high", "Topic": request_id.replace("-", "")}
     assert web["notification"] == {"tag": request_id}
     assert web["fcm_options"] == {"link": f"https://app.example/{request_id}"}
+
+
+def test_on_android_it_is_shown_in_the_channel_that_the_setting_names(make, fcm):
+    studio = make(android_channel="lessons")
+    studio.register(TOKEN)
+    request_id = studio.run()
+    studio.settled()
+
+    (message,) = fcm.sent_to(TOKEN)
+
+    assert message["android"]["notification"] == {"tag": request_id, "channel_id": "lessons"}
 
 
 def test_the_text_is_in_the_devices_language(studio, fcm):
@@ -323,12 +334,13 @@ def test_the_sdk_itself_sends_nothing_twice(studio, fcm):
 @pytest.mark.parametrize(
     "answer",
     [
-        error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "3600"}),
-        error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED"),
+        over_quota(**{"Retry-After": "3600"}),
+        over_quota(),
         error(429, "RESOURCE_EXHAUSTED"),
+        error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", message="Message rate of the project exceeded"),
         error(503, "UNAVAILABLE", "UNAVAILABLE", headers={"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}),
     ],
-    ids=["quota", "quota without a time", "quota without a code", "a pause until a date"],
+    ids=["quota", "quota without a time", "no word of which", "the project's", "a pause until a date"],
 )
 def test_a_pause_that_fcm_wants_is_kept_for_all_devices(make, fcm, answer):
     studio = make(push_concurrency=1)
@@ -343,6 +355,101 @@ def test_a_pause_that_fcm_wants_is_kept_for_all_devices(make, fcm, answer):
 
     assert sum(fcm.counts().values()) == 1
     assert studio.store.stats().deliveries_owed == 10
+
+
+def put_off(studio, count):
+    """Wait until so many deliveries are owed and none of them is due within the next minutes."""
+    pause = threading.Event()
+    for _ in range(2000):
+        owed = [delivery for delivery, _ in studio.store._deliveries.values()]
+        soon = studio.store.now() + timedelta(minutes=5)
+        if len(owed) == count and all(delivery.due_at > soon for delivery in owed):
+            return owed
+        pause.wait(0.01)
+    raise AssertionError(owed)
+
+
+def test_a_pause_is_kept_though_what_was_under_way_gets_through(make, fcm):
+    studio = make(push_concurrency=8)
+    for number in range(20):
+        studio.register(f"{number}{TOKEN}")
+    turns, together = itertools.count(), threading.Barrier(4)
+    outage, pause = studio.state.deliveries._lanes["fcm"]._outage, threading.Event()
+
+    def before(message):
+        turn = next(turns)
+        if turn < 4:
+            together.wait(4)
+        if turn == 0:
+            fcm.answer(over_quota(**{"Retry-After": "3600"}), to=message["token"])
+        for _ in range(300):
+            if 0 < turn < 8 and outage.left == 0:  # they succeed after the refusal has come in
+                pause.wait(0.01)
+
+    fcm.before = before
+    studio.run()
+    fcm.wait_for(lambda fcm: len(fcm.messages) >= 4)
+    studio.state.deliveries.wake()
+    studio.state.close(grace=5)
+
+    owed = [delivery for delivery, _ in studio.store._deliveries.values()]
+    assert len(fcm.messages) <= 8
+    assert len(owed) == 20 - (len(fcm.messages) - 1)
+    assert sum(delivery.tries for delivery in owed) == 1  # the others were never tried
+
+
+ONE_DEVICE = {
+    "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+    "violations": [{"subject": "device", "description": "Device message rate exceeded"}],
+}
+
+
+@pytest.mark.parametrize("details", [[ONE_DEVICE], []], ids=["FCM says so", "FCM does not say"])
+def test_one_device_that_is_sent_too_much_holds_up_no_other(make, fcm, details):
+    studio = make(push_concurrency=1)
+    studio.register(TOKEN)
+    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "3600"}, details=details))
+    studio.run()
+    put_off(studio, 1)
+    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", details=details), to=TOKEN)
+    fcm.answer(None)
+    studio.register(OTHER)
+
+    studio.run()
+    owed = put_off(studio, 2)
+
+    assert fcm.counts() == {TOKEN: 1, OTHER: 1}
+    assert sorted(delivery.tries for delivery in owed) == [0, 1]
+
+
+def test_two_devices_that_are_refused_without_a_word_of_whose_quota_it_is_have_used_up_the_projects(make, fcm):
+    studio = make(push_concurrency=1)
+    for number in range(10):
+        studio.register(f"{number}{TOKEN}")
+    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "3600"}))
+
+    studio.run()
+    fcm.wait_for(lambda fcm: len(fcm.messages) == 2)
+    studio.state.deliveries.wake()
+    studio.state.close(grace=5)
+
+    assert sum(fcm.counts().values()) == 2
+    assert studio.store.stats().deliveries_owed == 10
+
+
+def test_two_devices_that_are_sent_too_much_hold_up_no_third(make, fcm):
+    studio = make(push_concurrency=1)
+    addresses = [f"{number}{TOKEN}" for number in range(5)]
+    for address in addresses:
+        studio.register(address)
+    refusal = error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "3600"}, details=[ONE_DEVICE])
+    fcm.answer(refusal, to=addresses[0])
+    fcm.answer(refusal, to=addresses[1])
+
+    studio.run()
+    put_off(studio, 2)
+
+    assert set(fcm.counts()) == set(addresses)
 
 
 @pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 2015 00:00:00 GMT"])
@@ -361,7 +468,7 @@ def test_a_short_pause_is_over_by_itself(make, fcm):
     studio = make(push_concurrency=1)
     for number in range(5):
         studio.register(f"{number}{TOKEN}")
-    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", headers={"Retry-After": "1"}), None)
+    fcm.answer(over_quota(**{"Retry-After": "1"}), None)
 
     studio.run()
     studio.settled()
@@ -396,6 +503,35 @@ def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
         client.send(Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready", data={"n": 1}))
 
     assert fcm.messages == []
+
+
+@pytest.mark.parametrize("answer", [error(400, "INVALID_ARGUMENT"), error(500, "INTERNAL"), error(403, "X")])
+def test_what_fcm_says_about_tokens_is_told_without_them(studio, fcm, caplog, answer):
+    from flask_bgtasks import BackgroundTasksError
+    from flask_bgtasks.fcm.messages import Activity, Address, Push
+
+    code, body, *rest = answer
+    fcm.answer((code, body.replace('"m"', f'"what is {TOKEN}, live_activity_token 80abSECRET?"'), *rest))
+    push = Push(Address(FCM_TOKEN, TOKEN, "1"), activity=Activity("80abSECRET", {"status": "processing"}, 1))
+
+    with pytest.raises(BackgroundTasksError, match="what is") as told:
+        studio.state.plugins.get("fcm")._client.send(push)
+
+    for text in (str(told.value), caplog.text):
+        assert TOKEN not in text
+        assert "SECRET" not in text
+
+
+def test_a_message_shows_no_address_where_it_is_logged(studio, fcm):
+    told = []
+    studio.register(TOKEN)
+    with signals.notification_sent.connected_to(lambda app, message, **more: told.append(message)):
+        studio.run()
+        studio.settled()
+
+    (message,) = told
+    assert message.payload["to"]["value"] == TOKEN
+    assert TOKEN not in repr(message)
 
 
 def test_a_stand_in_is_reached_past_a_proxy(studio, fcm, monkeypatch):
@@ -665,6 +801,18 @@ def test_a_silent_push_at_most_once_in_the_time_for_each_device(make, fcm):
     assert message["android"]["priority"] == "normal"
 
 
+def test_the_name_of_a_step_may_be_of_any_length(make, fcm):
+    studio = make(progress_push_seconds=60)
+    studio.register(TOKEN)
+
+    Stepping(studio, studio.store).step("Step \ud83d" + "ü" * 6000)
+
+    (message,) = fcm.sent_to(TOKEN)
+    step = message["data"]["step"]
+    assert step.startswith("Step ?ü")
+    assert len(step.encode()) <= 200
+
+
 @pytest.mark.parametrize("preferences", [{"kinds": ["completed"]}, {"muted": ["work"]}])
 def test_progress_is_not_pushed_to_who_does_not_want_it(make, fcm, preferences):
     studio = make(progress_push_seconds=60)
@@ -696,6 +844,17 @@ def test_progress_that_one_device_cannot_get_reaches_the_others(make, fcm, answe
     Stepping(studio, studio.store).step("Read")
 
     assert set(fcm.counts()) == {TOKEN, OTHER}
+
+
+def test_one_device_that_is_sent_too_much_keeps_no_progress_from_the_others(make, fcm):
+    studio = make(progress_push_seconds=60)
+    for address in (TOKEN, OTHER):
+        studio.register(address, platform="android")
+    fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", details=[ONE_DEVICE]), None)
+
+    Stepping(studio, studio.store).step("Read")
+
+    assert fcm.counts() == {TOKEN: 1, OTHER: 1}
 
 
 def test_progress_waits_for_nobody_while_fcm_is_out_of_reach(make, fcm, monkeypatch):

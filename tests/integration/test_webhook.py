@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +10,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from flask import Flask
 
-from flask_bgtasks import BackgroundTasks, ConfigurationError, WebhookTarget, hookimpl
+from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, WebhookTarget, hookimpl
 from flask_bgtasks import lanes as lanes_module
+from flask_bgtasks import outbound as outbound_module
+from flask_bgtasks import resting as resting_module
+from flask_bgtasks.notifications import Message
 from flask_bgtasks.sinks import webhook as webhook_module
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
@@ -49,7 +53,10 @@ class Customer:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?key=hidden"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -70,6 +77,7 @@ def customer():
 def make(tmp_path, monkeypatch):
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(webhook_module, "SCHEDULE", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(webhook_module, "PAUSES", Backoff(0))
     made = []
 
     @contextmanager
@@ -155,6 +163,7 @@ def test_what_is_never_taken_is_a_letter_that_shows_no_secret(make, customer):
         (letter,) = settled(app).dead_deliveries()
 
     assert "answered 500, as in 3 tries before" in letter.error
+    assert "/hook" not in letter.error
     assert "hidden" not in letter.error
     assert "whsec_" not in json.dumps(letter.payload)
 
@@ -183,15 +192,71 @@ def test_one_target_that_is_down_holds_up_no_other(make, customer, monkeypatch):
         assert store.stats().deliveries_owed == 10
 
 
-def test_a_pause_that_a_target_wants_is_kept(make, customer):
-    customer.answers = [(429, {"Retry-After": "3600"})]
+def put_off(app, count):
+    """Wait until so many messages are owed, and none is due within the next minutes."""
+    store, pause = app.extensions["bgtasks"].store, threading.Event()
+    for _ in range(1000):
+        owed = [delivery for delivery, _ in store._deliveries.values()]
+        if len(owed) == count and all((one.due_at - store.now()).total_seconds() > 300 for one in owed):
+            return owed
+        pause.wait(0.01)
+    raise AssertionError(owed)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_pause_that_a_target_wants_is_kept_for_all_that_it_is_owed(make, customer, status):
+    customer.answers = [(status, {"Retry-After": "3600"})]
     with make({"url": customer.url, "secret": SECRET}) as app:
         run(app)
-        customer.wait_for(lambda: customer.tries == 1)
+        put_off(app, 1)
         run(app)
-        customer.wait_for(lambda: len(customer.taken) == 1)
+        owed = put_off(app, 2)
 
-        assert customer.tries == 2
+    assert customer.tries == 1
+    assert sorted(delivery.tries for delivery in owed) == [0, 1]
+
+
+def test_a_pause_that_one_target_wants_is_not_anothers(make, customer):
+    customer.answers = [(429, {"Retry-After": "3600"})]
+    other = customer.url.replace("/hook", "/other")
+    with make({"url": customer.url, "secret": SECRET}, {"url": other, "secret": SECRET}) as app:
+        run(app)
+        customer.wait_for(lambda: customer.tries == 2)
+        put_off(app, 1)
+        run(app)
+        customer.wait_for(lambda: len(customer.taken) == 2)
+        put_off(app, 2)
+
+    assert customer.tries == 3
+
+
+def test_when_a_pause_is_over_one_message_finds_out_and_then_all_go(make, customer, monkeypatch):
+    monkeypatch.setattr(resting_module, "TURN_SECONDS", 1.0)
+    customer.answers = [(429, {"Retry-After": "1"})]
+    with make({"url": customer.url, "secret": SECRET}) as app:
+        ids = [run(app) for _ in range(5)]
+        settled(app)
+
+    assert {message["data"]["request_id"] for message in customer.taken} == set(ids)
+
+
+@pytest.fixture
+def hole():
+    """Takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+def test_a_target_that_hangs_costs_one_deadline_and_holds_up_no_other(make, customer, hole, monkeypatch):
+    monkeypatch.setattr(webhook_module, "PAUSES", Backoff(3600, 3600))
+    monkeypatch.setitem(outbound_module.Door.post.__kwdefaults__, "seconds", 1.0)
+    with make({"url": hole, "secret": SECRET}, {"url": customer.url, "secret": SECRET}) as app:
+        ids = [run(app) for _ in range(40)]
+        customer.wait_for(lambda: len(customer.taken) == 40)
+        owed = put_off(app, 40)
+
+    assert {message["data"]["request_id"] for message in customer.taken} == set(ids)
+    assert 1 <= sum(delivery.tries for delivery in owed) <= 8  # those that were under way when it was not known yet
 
 
 @pytest.mark.parametrize("knows", [SECRET, NEW])
@@ -200,6 +265,34 @@ def test_while_a_secret_is_replaced_both_are_good(make, customer, knows):
     with make({"url": customer.url, "secret": [NEW, SECRET]}) as app:
         run(app)
         customer.wait_for(lambda: customer.taken)
+
+
+def test_two_targets_at_one_address_are_each_told_what_they_want(make, customer):
+    other = {"url": customer.url, "secret": SECRET, "events": ["accepted"]}
+    with make(other, {"url": customer.url, "secret": SECRET, "names": ["work"]}) as app:
+        run(app)
+        settled(app)
+
+    assert sorted(message["type"] for message in customer.taken) == ["task.accepted", "task.completed"]
+
+
+def test_what_is_owed_reaches_its_target_though_it_wants_other_events_by_now():
+    before = WebhookTarget("https://customer.example/hook", SECRET)
+    now = WebhookTarget("https://customer.example/hook", NEW, events=["failed"])
+    sink = webhook_module.WebhookSink([now], outbound_module.Door())
+    message = Message(f"webhook:{before.id}", {"to": before.id})
+
+    assert before.id != now.id
+    assert sink._found(message) is now
+    two = webhook_module.WebhookSink([now, WebhookTarget(now.url, SECRET, names=["a"])], outbound_module.Door())
+    assert two._found(message) is None  # whose it was nobody knows
+
+
+def test_a_targets_address_shows_no_path_where_its_secret_may_be():
+    target = WebhookTarget("https://hooks.example/T0/secret?key=secret", SECRET)
+
+    assert target.shown == f"https://hooks.example ({target.id})"
+    assert "secret" not in repr(target)
 
 
 class Customers:
@@ -239,6 +332,17 @@ def test_a_customers_address_in_our_own_network_is_not_called(make, customer):
 
     assert "not public" in letter.error
     assert customer.tries == 0
+
+
+def test_a_target_that_is_there_already_is_named_at_the_start(make):
+    one = {"url": "https://example.com/secret", "secret": SECRET, "events": ["completed", "failed"]}
+    with (
+        pytest.raises(ConfigurationError, match="number 3 has the url, events and names of number 1") as refused,
+        make(one, {"url": "https://example.com", "secret": SECRET}, {**one, "events": ["failed", "completed"]}),
+    ):
+        pass
+
+    assert "/secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

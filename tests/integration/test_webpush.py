@@ -8,10 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from flask import Flask
 
-from flask_bgtasks import BackgroundTasks, ConfigurationError, Notification
+from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Notification
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.devices import WEBPUSH, make_device
 from flask_bgtasks.sinks import webpush as webpush_module
+from tests.backends import free_port
 
 pytest.importorskip("pywebpush")
 
@@ -121,6 +122,7 @@ class Studio:
 def make(tmp_path, monkeypatch):
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(webpush_module, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(webpush_module, "PAUSES", Backoff(0))
     made = []
 
     def build(**settings):
@@ -193,6 +195,43 @@ def test_what_is_too_long_is_cut(make, service, character):
     assert browser.read(body)["notification"]["title"].startswith(character)
 
 
+def read(document):
+    return json.loads(document)["notification"]
+
+
+def test_the_apps_data_goes_before_the_text_is_cut():
+    ours = {"request_id": "1" * 36, "status": "completed", "name": "x", "seq": "3", "attempt": "1"}
+    data = {**ours, "big": "x" * 4000, "screen": "lesson"}
+    told = Notification("Ready", "Your lesson", data=data, link="https://a.b/c")
+
+    shown = read(webpush_module.content(told, None))
+
+    assert (shown["title"], shown["body"]) == ("Ready", "Your lesson")
+    assert shown["data"] == {**ours, "screen": "lesson", "link": "https://a.b/c"}
+    assert shown["navigate"] == "https://a.b/c"
+
+
+def test_a_link_that_a_push_service_would_not_take_is_left_out():
+    told = Notification("Ready", "Your lesson", request_id="1" * 36, link="https://a.example/" + "x" * 5000)
+
+    document = webpush_module.content(told, "de")
+
+    assert len(document) <= webpush_module.MOST_BYTES
+    assert read(document) == {"title": "Ready", "body": "Your lesson", "data": {}, "tag": "1" * 36, "lang": "de"}
+    assert "web_push" not in json.loads(document)
+
+
+@pytest.mark.parametrize("character", ["x", "é", "漢", "😀", '"', "\x01", "\ud83d"])
+@pytest.mark.parametrize("link", [None, "https://a.example/1"])
+def test_whatever_is_told_fits_and_is_filled(character, link):
+    told = Notification(character * 300, character * 9000, data={"request_id": "1"}, link=link)
+
+    document = webpush_module.content(told, None)
+
+    assert webpush_module.MOST_BYTES - 20 < len(document) <= webpush_module.MOST_BYTES
+    assert len(read(document)["title"]) > 10
+
+
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_subscription_that_is_gone_is_forgotten(make, service, status):
     studio = make()
@@ -230,7 +269,7 @@ def test_what_may_pass_is_tried_until_it_does(make, service, status):
     assert studio.store.dead_deliveries() == []
 
 
-def test_a_push_service_that_wants_a_pause_holds_up_no_other(make, service):
+def test_a_subscription_that_wants_a_pause_holds_up_no_other(make, service):
     studio = make(push_concurrency=1)
     for number in range(3):
         studio.register(Browser(f"{service.url}/{number}"))
@@ -239,6 +278,63 @@ def test_a_push_service_that_wants_a_pause_holds_up_no_other(make, service):
     service.wait_for(lambda: len(service.posted) == 3)
 
     assert len({path for path, _, _ in service.posted}) == 3
+
+
+def put_off(studio, count):
+    """Wait until so many messages are owed, and none is due within the next minutes."""
+    pause = threading.Event()
+    for _ in range(1000):
+        owed = [delivery for delivery, _ in studio.store._deliveries.values()]
+        if len(owed) == count and all((one.due_at - studio.store.now()).total_seconds() > 300 for one in owed):
+            return owed
+        pause.wait(0.01)
+    raise AssertionError(owed)
+
+
+def test_a_pause_for_one_subscription_is_kept_and_is_no_other_ones(make, service):
+    studio = make(push_concurrency=1)
+    for number in range(2):
+        studio.register(Browser(f"{service.url}/{number}"))
+    service.answers = [(429, {"Retry-After": "3600"})]
+    studio.run()
+    service.wait_for(lambda: len(service.posted) == 2)
+    put_off(studio, 1)
+
+    studio.run()
+    owed = put_off(studio, 2)
+
+    assert len(service.posted) == 3
+    assert sorted(delivery.tries for delivery in owed) == [0, 1]
+
+
+def test_a_push_service_that_wants_a_pause_is_left_alone_by_all_its_subscriptions(make, service):
+    studio = make(push_concurrency=1)
+    for number in range(3):
+        studio.register(Browser(f"{service.url}/{number}"))
+    service.answers = [(503, {"Retry-After": "3600"})]
+
+    studio.run()
+    owed = put_off(studio, 3)
+
+    assert len(service.posted) == 1
+    assert sorted(delivery.tries for delivery in owed) == [0, 0, 1]
+
+
+def test_a_push_service_that_does_not_answer_is_left_alone_and_no_other(make, service, monkeypatch):
+    monkeypatch.setattr(webpush_module, "PAUSES", Backoff(3600, 3600))
+    studio = make(push_concurrency=1)
+    for number in range(3):
+        url = service.url if number else f"http://127.0.0.1:{free_port()}"
+        studio.register(Browser(f"{url}/{number}"))
+
+    studio.run()
+    service.wait_for(lambda: len(service.posted) == 2)
+    put_off(studio, 1)
+    studio.run()
+    service.wait_for(lambda: len(service.posted) == 4)
+    owed = put_off(studio, 2)
+
+    assert sorted(delivery.tries for delivery in owed) == [0, 1]
 
 
 def test_a_subscription_that_leads_into_our_own_network_is_not_called(make, service):

@@ -80,6 +80,8 @@ NOT_PUBLIC = [
     "https://224.0.0.1/", "https://255.255.255.255/", "https://[::1]/", "https://[::]/", "https://[fe80::1]/",
     "https://[fc00::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:10.0.0.1]/", "https://[2002:7f00:1::]/",
     "https://[64:ff9b::7f00:1]/", "https://[ff02::1]/",
+    "https://[fec0::1]/", "https://[3fff::1]/", "https://[64:ff9b:1::7f00:1]/", "https://[2001:470::5efe:7f00:1]/",
+    "https://[2001:470::200:5efe:a00:1]/", "https://192.88.99.1/",
     "https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://127.0.0.1./",
 ]  # fmt: skip
 
@@ -126,6 +128,41 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch, receiv
     assert receiver.seen == [(f"rebinding.example:{receiver.port}", "/hook?a=1", b"x")]
 
 
+def test_where_one_address_does_not_answer_the_next_is_called(monkeypatch, receiver):
+    resolve(monkeypatch, **{"two.example": [["127.0.0.2", "127.0.0.1"]]})  # nobody listens on the first
+
+    answer = Door(LOOPBACK).post(f"http://two.example:{receiver.port}/", body=b"", headers={})
+
+    assert answer.status == 200
+
+
+def test_one_address_that_is_silent_leaves_time_for_the_next(monkeypatch):
+    resolve(monkeypatch, **{"silent.example": [["127.0.0.2", "127.0.0.1"]]})
+    waited = []
+
+    def silent(place, timeout):
+        waited.append((place[0], timeout))
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(outbound_module.socket, "create_connection", silent)
+
+    with pytest.raises(Unreachable, match=r"silent\.example does not answer: timed out"):
+        Door(LOOPBACK).post("http://silent.example/", body=b"", headers={}, seconds=4)
+
+    (first, half), (second, rest) = waited
+    assert (first, second) == ("127.0.0.2", "127.0.0.1")
+    assert half <= 2
+    assert rest > 3
+
+
+def test_an_address_is_named_without_its_path_which_may_be_its_secret():
+    for url in ("https://hooks.example/T0/B0/secret?key=secret", "https://secret:secret@hooks.example/secret"):
+        with pytest.raises(Undeliverable) as refused:
+            Door().check(url.replace("https", "ftp"))
+        assert "ftp://hooks.example" in str(refused.value)
+        assert "secret" not in str(refused.value)
+
+
 def test_over_the_open_network_only_https_goes(monkeypatch):
     resolve(monkeypatch, **{"open.example": [["93.184.216.34"]]})
 
@@ -157,34 +194,55 @@ def test_a_long_answer_is_read_in_part(receiver):
     assert len(answer.body) == 64 * 1024
 
 
-@pytest.mark.parametrize(
-    ("head", "status"),
-    [(b"", None), (b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", 200)],
-    ids=["headers", "body"],
-)
-def test_who_drips_is_cut_off(head, status):
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+TLS_RECORD = b"\x16\x03\x03\x40\x00"  # of a handshake, 16 KiB: byte by byte it takes minutes
+
+
+@contextmanager
+def dripping(head, context=None):
+    """A server that answers one call: with ``head``, and then a byte every now and then."""
     over = threading.Event()
+
+    def drip():
+        connection, _ = listening.accept()
+        if context is not None:
+            connection = context.wrap_socket(connection, server_side=True)
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(head)
+            while not over.wait(0.02):
+                connection.sendall(b"x")
+
     with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def drip():
-            connection, _ = listening.accept()
-            with connection:
-                connection.sendall(head)
-                while not over.wait(0.02):
-                    try:
-                        connection.sendall(b"x")
-                    except OSError:
-                        return
-
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            over.set()
+            thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "encrypts", "head", "status"),
+    [
+        ("http", False, b"", None),
+        ("http", False, OK, 200),
+        ("https", False, TLS_RECORD, None),
+        ("https", True, b"", None),
+        ("https", True, OK, 200),
+    ],
+    ids=["headers", "body", "handshake", "headers over TLS", "body over TLS"],
+)
+def test_who_drips_is_cut_off(tmp_path, monkeypatch, scheme, encrypts, head, status):
+    resolve(monkeypatch, **{"hooks.example": [["127.0.0.1"]]})
+    door, context = Door(LOOPBACK), None
+    if encrypts:
+        context = serving_as(tmp_path, "hooks.example", door)
+    with dripping(head, context) as port:
         begun, answered = time.monotonic(), None
         with contextlib.suppress(Unreachable):
-            url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
-            answered = Door(LOOPBACK).post(url, body=b"", headers={}, seconds=0.5).status
+            answered = door.post(f"{scheme}://hooks.example:{port}/", body=b"", headers={}, seconds=0.5).status
         took = time.monotonic() - begun
-        over.set()
-        thread.join(5)
 
     assert took < 5
     assert answered == status
@@ -227,15 +285,21 @@ def certificate(folder, name):
     return path
 
 
-@pytest.mark.parametrize(("asked", "taken"), [("hooks.example", True), ("other.example", False)])
-def test_the_certificate_is_of_the_name_though_the_address_is_called(tmp_path, monkeypatch, asked, taken):
+def serving_as(folder, name, door):
+    """A server's TLS with a certificate of this name, which the door trusts."""
     pytest.importorskip("cryptography")
-    path = certificate(tmp_path, "hooks.example")
+    path = certificate(folder, name)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
+    door._tls.load_verify_locations(path)
+    return context
+
+
+@pytest.mark.parametrize(("asked", "taken"), [("hooks.example", True), ("other.example", False)])
+def test_the_certificate_is_of_the_name_though_the_address_is_called(tmp_path, monkeypatch, asked, taken):
     resolve(monkeypatch, **{asked: [["127.0.0.1"]]})
     door = Door(LOOPBACK)
-    door._tls.load_verify_locations(path)
+    context = serving_as(tmp_path, "hooks.example", door)
     with serving(context) as server:
         url = f"https://{asked}:{server.port}/"
         if taken:
@@ -254,4 +318,5 @@ def test_private_networks_are_named_as_networks():
 def test_every_address_that_is_taken_for_public_is():
     assert not outbound_module._public(ipaddress.ip_address("::ffff:192.168.0.1"))
     assert outbound_module._public(ipaddress.ip_address("::ffff:93.184.216.34"))
+    assert outbound_module._public(ipaddress.ip_address("2001:470::5efe:5db8:d822"))
     assert outbound_module._public(ipaddress.ip_address("2606:2800:220:1:248:1893:25c8:1946"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -55,7 +56,8 @@ class FirestoreOutbox(FirestorePart):
                 batch.update(snapshot.reference, leased, option=option)
             answer = batch.commit(**ONCE)
         # Refused: another process was quicker.
-        return [made for (_, made), status in zip(free, answer.status, strict=True) if status.code == 0]
+        written = zip(free, answer.status, answer.write_results, strict=True)
+        return [replace(made, lease=result.update_time) for (_, made), status, result in written if status.code == 0]
 
     def _oldest(self, sink: str, request_ids: Collection[str]) -> dict[tuple[str, str], int]:
         """The first delivery of each of these tasks' channels: what comes after it waits, due or not."""
@@ -83,11 +85,12 @@ class FirestoreOutbox(FirestorePart):
                 "tries": delivery.tries + (settlement.error is not None),
                 "due_at": settlement.due_at or delivery.due_at,
                 "dead": settlement.dead,
-                "error": settlement.error,
+                "error": settlement.error or delivery.error,
                 "worker": None,
                 "leased_until": None,
             }
-            self._update_if_there(reference, values)
+            if delivery.lease is not None:  # what was written since it was leased was written by someone else
+                self._update_if_there(reference, values, since=delivery.lease)
 
     def _replace(self, reference: Any, delivery: Delivery, owes: Sequence[Owed]) -> None:
         """Erase a delivery, with what is owed in its place; nothing, if it is gone already."""
@@ -111,9 +114,11 @@ class FirestoreOutbox(FirestorePart):
                     raise
                 return
 
-    def _update_if_there(self, reference: Any, values: dict[str, Any]) -> None:
-        batch = bulk_batch(self._firestore.client)  # one that was erased meanwhile is refused, and not an error
-        batch.update(reference, values)
+    def _update_if_there(self, reference: Any, values: dict[str, Any], *, since: Any = None) -> None:
+        """Write a delivery, unless it is gone, or was written after ``since``; neither is an error."""
+        option = None if since is None else self._firestore.client.write_option(last_update_time=since)
+        batch = bulk_batch(self._firestore.client)
+        batch.update(reference, values, option=option)
         batch.commit(**ONCE)
 
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:

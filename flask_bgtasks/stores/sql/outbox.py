@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ class SqlOutbox(SqlPart):
                 connection.write_many(
                     self._sql.lease_delivery, [{"key": row[0], "by": worker, "until": until} for row in found]
                 )
-            return [rows.delivery(row) for row in found]
+            return [replace(rows.delivery(row), lease=(worker, until)) for row in found]
 
         # A look costs no write: most looks find nothing. A lease that a power cut takes back is only taken again.
         if not self._database.read(look):
@@ -58,8 +59,11 @@ class SqlOutbox(SqlPart):
                     )
                 return
             due_at = settlement.due_at or delivery.due_at
+            by, until = delivery.lease or (None, None)
             values = {
                 "key": delivery.id,
+                "by": by,
+                "until": until,
                 "due": rows.micros(due_at),
                 "is_dead": int(settlement.dead),
                 "why": settlement.error,

@@ -229,12 +229,16 @@ class Statements:
     def retry_delivery(self) -> str:
         return self.text(
             deliveries.update()
-            .where(deliveries.c.id == parameter("key"))
+            .where(
+                deliveries.c.id == parameter("key"),
+                deliveries.c.worker == parameter("by"),
+                deliveries.c.leased_until == parameter("until"),
+            )
             .values(
                 tries=deliveries.c.tries + parameter("tried"),
                 due_at=parameter("due"),
                 dead=parameter("is_dead"),
-                error=parameter("why"),
+                error=sa.func.coalesce(parameter("why"), deliveries.c.error),
                 worker=sa.null(),
                 leased_until=sa.null(),
             )

@@ -1,0 +1,61 @@
+"""Cuts a notification to what a push service takes: the app's data goes before the text, the text before ours. Pure."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+
+log = logging.getLogger("flask_bgtasks")
+
+LEAST_TITLE_BYTES = 100  # that are left of a title, before the app's own data is left out
+
+OURS = ("request_id", "status", "name", "seq", "attempt", "link")
+"""The data that every notification has; of these only the link may be left out."""
+
+
+def fitted(
+    title: str, body: str, data: Mapping[str, str], *, most: int, size: Callable[[str, str, Mapping[str, str]], int]
+) -> tuple[str, str, dict[str, str]]:
+    """Cut to what a message takes: the body first, then the title, then the app's own data is left out.
+
+    Data that has to go goes before anything is cut for it: the largest first, the link last.
+
+    :param most: bytes. :param size: of a message of these, in bytes.
+    """
+    kept = dict(data)
+    least = cut(title, LEAST_TITLE_BYTES)
+    for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
+        if size(least, "", kept) <= most:
+            break
+        log.warning("data %r of a notification is left out: a push takes %d bytes", key, most)
+        del kept[key]
+    if size(least, "", kept) > most:
+        kept.pop("link", None)
+    over = size(title, body, kept) - most
+    if over > 0:
+        body = cut(body, len(_json(body)) - over)
+        over = size(title, body, kept) - most
+    if over > 0:
+        title = cut(title, max(LEAST_TITLE_BYTES, len(_json(title)) - over))
+    return title, body, kept
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning of a text in at most so many bytes, as JSON has them, with an ellipsis where something is gone."""
+    if len(_json(text)) <= most:
+        return text
+    room = most - len("…".encode())
+    if room <= 0:
+        return ""
+    kept, used = [], 0
+    for character in text:
+        used += len(_json(character))
+        if used > room:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…"
+
+
+def _json(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")[1:-1]
