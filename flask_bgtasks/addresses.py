@@ -12,9 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from .devices import FID, Device, make_device, of_user_token
+from .devices import FID, Device, of_user_token
 from .forks import after_fork_in_child
-from .model import Task
+from .model import Task, TokenNote
 from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
@@ -87,19 +87,21 @@ class Addresses:
             self._recent.pop(device_id, None)
         self._store.forget_device(device_id)
 
-    def note(self, task: Task, hints: Hints = NO_HINTS) -> None:
-        """Register the ``user_token`` of a new task for the task's owner, unless that was done a moment ago.
+    def note(self, task: Task, hints: Hints = NO_HINTS) -> TokenNote | None:
+        """Register the ``user_token`` of a task that is about to be stored for its owner, unless that was just done.
 
-        Raises nothing: the task is stored, and its own notification goes to that address in any case.
+        Before it is stored: it may end, and be told, the moment after. Raises nothing: the task is not to fail of it.
+
+        :returns: what the task is to keep of its address, None if it has none.
         """
-        if task.owner is None or not task.user_token or not hints.keep:
-            return
-        if hints.kind is None:
-            given = of_user_token(task.user_token, owner=task.owner)
-        else:
-            given = make_device(hints.kind, task.user_token, owner=task.owner)
+        if not task.user_token:
+            return None
+        known = TokenNote(hints.kind, hints.lang or hints.spoken)
+        if task.owner is None or not hints.keep:
+            return known
+        given = of_user_token(task.user_token, kind=hints.kind, owner=task.owner)
         if self._remembers(given, hints.lang):
-            return
+            return replace(known, registered=True)
         try:
             self._note(given, hints)
         except Exception as error:  # its text may hold what could not be written: the address
@@ -108,6 +110,8 @@ class Addresses:
                 task.request_id,
                 type(error).__name__,
             )
+            return known
+        return replace(known, registered=True)
 
     def _note(self, given: Device, hints: Hints) -> None:
         known = self._known(given)

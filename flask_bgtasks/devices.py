@@ -78,9 +78,13 @@ def device_id(kind: str, value: str, *, request_id: str | None = None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def of_user_token(user_token: str, **fields: Any) -> Device:
-    """The device that a request's ``user_token`` names: of either kind of FCM's addresses."""
-    kind = FID if _FID.fullmatch(user_token) else FCM_TOKEN
+def of_user_token(user_token: str, *, kind: str | None = None, **fields: Any) -> Device:
+    """The device that a request's ``user_token`` names.
+
+    :param kind: of the address; None for either kind of FCM's, which it tells by its looks.
+    """
+    if kind is None:
+        kind = FID if _FID.fullmatch(user_token) else FCM_TOKEN
     return make_device(kind, user_token, **fields)
 
 

@@ -7,6 +7,7 @@ thread of its own, for a limited time.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ NEEDS = {
     "vapid_private_key": "webpush",
     "fcm_endpoint": "fcm",
     "progress_push_seconds": "fcm",
+    "android_channel": "fcm",
     "alert_urls": "alerts",
 }
 """Settings that nobody reads without this sink."""
@@ -78,6 +80,8 @@ def examine(state: AppState, *, token: str | None = None) -> Iterator[Finding]:
     yield from _contained(state, "access tokens", _access_tokens)
     for name in state.plugins.implementing("bgtasks_check"):
         yield from _contained(state, name, functools.partial(_plugin, name=name, token=token))
+    if token is not None:
+        yield from _contained(state, "token", _token)
 
 
 def _contained(state: AppState, what: str, look: Look) -> list[Finding]:
@@ -231,6 +235,16 @@ def _plugin(state: AppState, *, name: str, token: str | None) -> Iterator[Findin
     for answer in state.plugins.only(name, "bgtasks_check")(settings=state.settings, token=token):
         for what, wrong in answer:
             yield Finding(OK, what) if wrong is None else Finding(FAIL, what, blotted(wrong))
+
+
+def _token(state: AppState) -> Iterator[Finding]:
+    """Whether anyone has looked at the address: a plugin whose check asks for it."""
+    for name in state.plugins.implementing("bgtasks_check"):
+        check = getattr(state.plugins.get(name), "bgtasks_check", None)
+        if check is None or "token" in inspect.signature(check).parameters:
+            return
+    mend = "no sink in BGTASKS_SINKS tries an address; 'fcm' does"
+    yield Finding(WARN, "token: nobody has looked at it", mend)
 
 
 def _told(span: timedelta) -> str:

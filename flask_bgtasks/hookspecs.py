@@ -71,8 +71,9 @@ def bgtasks_send_notification(
 ) -> Iterable[Message] | None:
     """Send this to the user. At least once, on the plugin's own thread, in the app's context.
 
-    ``load_devices()`` reads its owner's devices and the one of the request's ``user_token``, each once. Exceptions and
-    what is returned as in :func:`bgtasks_task_event`. Not called where the owner's preferences are against it.
+    ``load_devices()`` reads its owner's devices and the one of the request's ``user_token``, each once. A message to
+    one of them has the channel ``device:`` and its id, so that it is dropped if it changes hands. Exceptions and what
+    is returned as in :func:`bgtasks_task_event`. Not called where the owner's preferences are against it.
     """
 
 
@@ -115,8 +116,9 @@ def bgtasks_check(settings: Settings, token: str | None) -> Iterable[tuple[str, 
 def bgtasks_prepare_notification(task: Task, notification: Notification) -> Notification | bool | None:
     """Shape or veto a task's notification before it is sent: return another one, False for none, None for no opinion.
 
-    The first plugin with an opinion decides. On the sending plugin's thread; what is raised is logged, and the
-    notification is sent as it was.
+    Its title, body, data and link count; to whom it goes, and of which outcome it tells, stays as it was. The first
+    plugin with an opinion decides. On the sending plugin's thread; what is raised is logged, and so is what is of the
+    wrong kind, and the notification is sent as it was.
     """
 
 

@@ -86,6 +86,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenNote:
+    """What was known of a task's ``user_token`` when the task was accepted.
+
+    :param kind: of the address; None to tell it by its looks. :param lang: the language of its device.
+    :param registered: it was among the devices of the task's owner: where it is not any more, it is not theirs.
+    """
+
+    kind: str | None = None
+    lang: str | None = None
+    registered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One row of a task's history. ``seq`` counts 1, 2, 3 … within the task."""
 
@@ -194,6 +207,7 @@ class Task:
     told_at: datetime | None = None  # the outcome went into a live stream: nobody says that it was looked at
     muted_at: datetime | None = None  # its owner wants no notification of it
     user_token: str | None = None
+    token_note: TokenNote | None = None
     idempotency_scope: str | None = None
     fingerprint: str | None = None
 

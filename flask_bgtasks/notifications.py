@@ -14,7 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 from .errors import ConfigurationError
-from .model import Status, Task
+from .model import Status, Task, TokenNote
+
+DEVICE_CHANNEL = "device:"
+"""Begins the channel of a message to one device of an owner; the device's id follows."""
 
 Text = str | Mapping[str, str]
 """A text, or one for each language by its tag (BCP 47): ``{"en": "Your lesson is ready", "pt-BR": …}``. The first is
@@ -24,6 +27,9 @@ Notify = Any
 """The ``notify=`` option: a title (:data:`Text`), a :class:`Notification`, or ``function(task, result_data)`` that
 gives one or None. Texts are format strings over the result's fields, but for those that a function returns. Any of
 these is for completion only; for other ends a mapping by status: ``{"completed": …, "failed": …, "cancelled": …}``."""
+
+OUTCOME = ("request_id", "status", "name", "seq", "attempt")
+"""What of a notification's data tells the app which outcome it is about: the same whoever has shaped the rest."""
 
 ENDS = tuple(status.value for status in Status if status.terminal)
 
@@ -39,10 +45,13 @@ class Notification:
     """One message to one user.
 
     :param title: :data:`Text`. :param body: as the title.
-    :param user_token: the address that came with the request. :param owner: whose devices it goes to besides.
+    :param user_token: the address that came with the request, None where it is no longer the owner's.
+    :param owner: whose devices it goes to besides.
     :param data: texts for the app. Never the result: every channel carries it openly.
     :param link: what it opens.
     :param status: how the task ended; None for one that stands for itself.
+    :param user_token_kind: of that address, as the client says; None to tell it by its looks.
+    :param user_token_lang: the language of its device, as the client says.
     """
 
     title: Text
@@ -53,6 +62,8 @@ class Notification:
     data: Mapping[str, str] = field(default_factory=dict)
     link: str | None = None
     status: str | None = None
+    user_token_kind: str | None = None
+    user_token_lang: str | None = None
 
     def in_language(self, lang: str | None) -> Notification:
         """This notification with the texts for one language: its tag's, its language's, or the first there is."""
@@ -64,6 +75,7 @@ class Message:
     """What a sink has for one addressee: stored, tried and settled on its own, apart from those for others.
 
     :param channel: names the addressee; messages of a task to the same one are delivered in order.
+        ``device:`` and the device's id for one of an owner's: it is not sent once that is somebody else's, or gone.
     :param payload: what to send and where to, JSON.
     :param request_id: the task that it is about. :param notification: what it tells, where it comes of one.
     :param tries: how often it was tried in vain. These three are filled in for
@@ -71,7 +83,7 @@ class Message:
     """
 
     channel: str
-    payload: Mapping[str, Any]
+    payload: Mapping[str, Any] = field(repr=False)
     request_id: str | None = None
     notification: Notification | None = None
     tries: int = 0
@@ -171,23 +183,32 @@ def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None =
     as_written = callable(option)
     opens = wanted.link if as_written else None
     opens = opens or _filled_link(wanted.link or link, ours)
-    data = {
-        "request_id": task.request_id,
-        "status": task.status.value,
-        "name": task.name,
-        "seq": str(task.seq),
-        "attempt": str(task.attempt),
-    }
+    outcome = (task.request_id, task.status.value, task.name, str(task.seq), str(task.attempt))
+    note = task.token_note or TokenNote()
     return Notification(
         title=wanted.title if as_written else _filled(wanted.title, fields),
         body=wanted.body if as_written else _filled(wanted.body, fields),
         user_token=task.user_token,
         owner=task.owner,
         request_id=task.request_id,
-        data={**{key: str(value) for key, value in wanted.data.items()}, **data},
+        data={**_as_texts(wanted.data), **dict(zip(OUTCOME, outcome, strict=True))},
         link=opens,
         status=task.status.value,
+        user_token_kind=note.kind,
+        user_token_lang=note.lang,
     )
+
+
+def reshaped(shaped: Notification, before: Notification) -> Notification:
+    """A notification as a plugin has shaped it: its texts, data and link; to whom it goes and of what stays as it was.
+
+    :raises TypeError: something in it is of another kind than is wanted.
+    """
+    if not _is_shaped(shaped):
+        raise TypeError("texts, or texts by language, are wanted as title and body, a mapping as data, a text as link")
+    ours = {key: before.data[key] for key in OUTCOME if key in before.data}
+    data = {**_as_texts(shaped.data), **ours}
+    return replace(before, title=shaped.title, body=shaped.body, data=data, link=shaped.link)
 
 
 def as_document(notification: Notification) -> dict[str, Any]:
@@ -200,12 +221,18 @@ def as_document(notification: Notification) -> dict[str, Any]:
         "data": dict(notification.data),
         "link": notification.link,
         "status": notification.status,
+        "user_token_kind": notification.user_token_kind,
+        "user_token_lang": notification.user_token_lang,
     }
 
 
 def of_document(document: Mapping[str, Any], request_id: str | None) -> Notification:
     """A notification as :func:`as_document` has written it."""
     return Notification(request_id=request_id, **document)
+
+
+def _as_texts(data: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in data.items()}
 
 
 def _filled(text: Text, fields: Mapping[str, Any]) -> Text:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import notifications
 from .devices import Device, of_user_token
 from .errors import TaskNotFound, Undeliverable
-from .model import Status, Task
-from .notifications import Notification, Notify
+from .model import Status, Task, TokenNote
+from .notifications import DEVICE_CHANNEL, Notification, Notify
 from .plugins import Plugins
 from .preferences import DROP, Preferences
 from .stores.base import Delivery, Store
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_bgtasks")
 
 NEVER, UNSEEN = "never", "unseen"
+
+HELD_AT_MOST = timedelta(minutes=10)
+"""After which what is held is looked at again: its owner may have taken the quiet hours back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Notifier:
         if held is not True:
             return held or None
         made = self._made(task)
+        if made is not None and self._given(task) is None:
+            made = replace(made, user_token=None)
         return made and self._shaped(task, made)
 
     def gate(self, delivery: Delivery, task: Task | None = None) -> bool | Held:
@@ -90,6 +95,8 @@ class Notifier:
         if delivery.request_id is None:
             return True
         task = task or self._task(delivery)
+        if not self._goes_to_its_owner(delivery, task):
+            return False
         if task.seq != delivery.seq or task.seen_at is not None or task.muted_at is not None:
             return False  # opened again, and the next outcome brings its own; or not wanted any more
         if self._rules.when == UNSEEN and task.told_at is not None:
@@ -98,20 +105,46 @@ class Notifier:
         if not preferences.wants(task.status.value, task.name):
             return False
         quiet = preferences.quiet_hours
-        until = quiet.until(self._store.now()) if quiet is not None else None
+        now = self._store.now()
+        until = quiet.until(now) if quiet is not None else None
         if quiet is None or until is None:
             return True
-        return False if quiet.then == DROP else Held(until)
+        return False if quiet.then == DROP else Held(min(until, now + HELD_AT_MOST))
 
     def devices(self, notification: Notification) -> list[Device]:
         """Where a notification goes: its owner's devices, and the address that came with the request, each once."""
         found = [] if notification.owner is None else list(self._store.devices(owner=notification.owner))
         if notification.user_token:
-            given = of_user_token(notification.user_token, owner=notification.owner)
+            said = {"kind": notification.user_token_kind, "lang": notification.user_token_lang}
+            given = of_user_token(notification.user_token, owner=notification.owner, **said)
             known = {device.value for device in found} | {device.installation for device in found} - {None}
             if given.value not in known and given.installation not in known:
                 found.append(given)
         return found
+
+    def _goes_to_its_owner(self, delivery: Delivery, task: Task) -> bool:
+        """Whether a message to a device may go there: it may have changed hands since it was written."""
+        if task.owner is None or not delivery.channel.startswith(DEVICE_CHANNEL):
+            return True
+        device_id = delivery.channel.removeprefix(DEVICE_CHANNEL)
+        known = self._store.find_device(device_id)
+        if known is not None:
+            return known.owner == task.owner
+        given = self._given(task)
+        return given is not None and given.id == device_id
+
+    def _given(self, task: Task) -> Device | None:
+        """The address that came with a task's request, None if none did, or if it is not its owner's any more."""
+        if not task.user_token:
+            return None
+        note = task.token_note or TokenNote()
+        given = of_user_token(task.user_token, kind=note.kind, lang=note.lang, owner=task.owner)
+        if task.owner is None:  # it was given for this task, whoever has logged in there since
+            return given
+        known = self._store.find_device(given.id)
+        if known is None:
+            return None if note.registered else given
+        return given if known.owner == task.owner else None
 
     def _task(self, delivery: Delivery) -> Task:
         assert delivery.request_id is not None
@@ -148,9 +181,13 @@ class Notifier:
     def _shaped(self, task: Task, notification: Notification) -> Notification | None:
         try:
             opinion = self._plugins.hook.bgtasks_prepare_notification(task=task, notification=notification)
+            if opinion is False:
+                return None
+            if opinion is None or opinion is True:
+                return notification
+            if not isinstance(opinion, Notification):
+                raise TypeError(f"a Notification, False or None is wanted, not {type(opinion).__name__}")
+            return notifications.reshaped(opinion, notification)
         except Exception:
             log.exception("a plugin failed to prepare the notification of task %s", task.request_id)
             return notification
-        if opinion is False:
-            return None
-        return opinion if isinstance(opinion, Notification) else notification

@@ -215,6 +215,12 @@ class Settings:
         "Silent pushes of a task's progress: at most one per device in so many seconds (20 minutes on iOS, where Apple "
         "allows two or three an hour). Without, there are none.",
     )
+    android_channel: str | None = _setting(
+        None,
+        _optional(_text),
+        "The notification channel of an Android app that pushes by FCM are shown in: its id, as the app has made it. "
+        "Without, the one that the app's manifest names.",
+    )
     fcm_dry_run: bool = _setting(False, _flag, "FCM checks every message and delivers none.")
     fcm_endpoint: str | None = _setting(
         None,

@@ -81,7 +81,7 @@ class AppState:
 
         :param user_token: where its notification goes; registered for the owner. :param hints: what is known of it.
         :param run: False where the caller runs it where it stands.
-        :raises LimitReached: the queue is full, or this process is stopping; nothing was stored.
+        :raises LimitReached: the queue is full, or this process is stopping; the task was not stored.
         :raises IdempotencyConflict: the key stands for another request.
         """
         if run and self.runner.draining:
@@ -103,12 +103,14 @@ class AppState:
             idempotency_scope=idempotency_scope,
             fingerprint=fingerprint,
         )
+        note = self.addresses.note(task, hints)
+        if note is not None:
+            task = task.evolve(token_note=note)
         limits = Limits(self.settings.max_queued, self.settings.max_queued_per_owner) if run else None
         reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
         created = self.store.create(
             task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
         )
-        self.addresses.note(created.task, hints)  # before it runs: the notification is to find the device's language
         if run and not created.replayed:
             self.hand_over(created.task)
         return created

@@ -3,22 +3,28 @@
 By FCM, which wants the device's address and the activity's own token. Steps are shown at a low priority and at most
 every 15 seconds, the end at a high one: Apple counts what comes at a high priority. Nothing of it rings: that is for
 the notification, which the ``fcm`` sink sends.
+
+What comes too soon is shown later, and what takes long is shown again before it counts as old: the process that runs a
+task follows it for that, in a thread of its own, which lives as long as there is anything to follow.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
 from ..devices import LIVE_ACTIVITY, Device, device_id
-from ..errors import DeviceGone
+from ..errors import DeviceGone, TaskNotFound
 from ..fcm.client import FcmClient, connect
-from ..fcm.messages import Activity, Address, Push
+from ..fcm.messages import Activity, Address, Push, of_step
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..model import Event, Progress, Task
@@ -30,10 +36,14 @@ if TYPE_CHECKING:
 
     from ..settings import Settings
 
+log = logging.getLogger("flask_bgtasks")
+
 UPDATE_SECONDS = 15.0
 """Between two updates of one activity. Apple names no budget; more often than that they come late all the same."""
 
 STALE_SECONDS = 90  # after which the screen says that what it shows is old
+REFRESH_SECONDS = 60.0  # after which what still goes on is shown again, well before that
+
 DISMISS_SECONDS = 4 * 3600
 """How long an ended activity stays on the lock screen: the longest that Apple keeps it (ActivityKit, "Displaying live
 data with Live Activities": up to four hours)."""
@@ -47,6 +57,15 @@ class _Shown:
 
     step: str | None
     at: float
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A task that runs here and has activities: where it is now, and when they are looked at (time.monotonic)."""
+
+    app: weakref.ref[Flask]
+    progress: Progress
+    due: float
 
 
 class LiveActivitySink:
@@ -65,36 +84,39 @@ class LiveActivitySink:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        # Of the lane's thread: what each activity shows, and at which step of a task its activities were looked up.
+        self._changed = threading.Condition()  # protects the two below; notified when there is another due
+        self._followed: dict[str, _Followed] = {}
+        self._thread: threading.Thread | None = None
+        # _showing protects the two below, and is held while they are sent: no step is to overtake a later one.
+        self._showing = threading.Lock()
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
-        self._looked: OrderedDict[str, _Shown] = OrderedDict()
         self._silence = Silence()
+        # Of the lane's thread: at which step of a task its activities were looked up.
+        self._looked: OrderedDict[str, _Shown] = OrderedDict()
 
     @classmethod
     def from_settings(cls, app: Flask, settings: Settings) -> LiveActivitySink:
         """Made by its name. :raises ConfigurationError: there are no credentials, or the extra is not installed."""
         return cls(connect(app, settings), dry_run=settings.fcm_dry_run, concurrency=settings.push_concurrency)
 
+    @property
+    def following(self) -> list[str]:
+        """The tasks whose activities this process keeps going."""
+        with self._changed:
+            return list(self._followed)
+
     @hookimpl
     def bgtasks_task_progress(self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
-        if self._silence.reigns() or not self._look_is_due(task, progress):
+        with self._changed:
+            followed = self._followed.get(task.request_id)
+            if followed is not None:
+                followed.progress = progress
+        if not self._look_is_due(task, progress):
             return
         activities = [device for device in load_devices() if device.kind == LIVE_ACTIVITY]
-        due = [device for device in activities if self._due(device, progress)]
-        store = current_app.extensions["bgtasks"].store
-        if not due or task.muted_at is not None or not wants_progress(store, task):
-            return
-        now = int(time.time())
-        for device in due:
-            self._shown[device.id] = _Shown(progress.step, time.monotonic())
-            self._shown.move_to_end(device.id)
-            activity = Activity(device.value, content_state(task, progress), now, stale_at=now + STALE_SECONDS)
-            with self._silence.after_failure(store, device, task):
-                self._client.send(Push(_address(device.details), activity=activity), dry_run=self._dry_run)
-            if self._silence.reigns():
-                break
-        while len(self._shown) > REMEMBERED:
-            self._shown.popitem(last=False)
+        if activities:
+            self._follow(task.request_id, progress)
+            self._look(task.request_id, activities)
 
     def _look_is_due(self, task: Task, progress: Progress) -> bool:
         """At a new step, and now and then: progress is reported several times a second, and most tasks show nothing."""
@@ -107,11 +129,104 @@ class LiveActivitySink:
             self._looked.popitem(last=False)
         return True
 
-    def _due(self, device: Device, progress: Progress) -> bool:
+    # -- showing -------------------------------------------------------------------------------------------------------
+
+    def _look(self, request_id: str, activities: Sequence[Device]) -> None:
+        """Show where a task is on those of its activities that are due for it, and say when they are looked at again.
+
+        In the app's context; by the lane's thread at a new step, by our own when its time has come.
+        """
+        with self._showing:
+            with self._changed:
+                followed = self._followed.get(request_id)
+            if followed is None:
+                return
+            again = self._show(request_id, followed.progress, activities)
+        if again is None:
+            self._forget(request_id)
+            return
+        with self._changed:
+            followed.due = time.monotonic() + again
+            self._changed.notify_all()
+
+    def _show(self, request_id: str, progress: Progress, activities: Sequence[Device]) -> float | None:
+        """:returns: seconds until they are looked at again, None if that is over."""
+        store = current_app.extensions["bgtasks"].store
+        at = int(store.now().timestamp())  # before the task is read: by the same clock, it ends after that
+        task = _running(store, request_id, progress.attempt)
+        if task is None or not activities:
+            return None
+        if task.muted_at is not None or not wants_progress(store, task):
+            return REFRESH_SECONDS
+        for device in activities:
+            if self._silence.reigns():
+                return self._silence.left
+            if self._wait(device, progress) > 0:
+                continue
+            activity = Activity(device.value, content_state(task, progress), at, stale_at=at + STALE_SECONDS)
+            with self._silence.after_failure(store, device, task):
+                self._client.send(Push(_address(device.details), activity=activity), dry_run=self._dry_run)
+            if not self._silence.reigns():
+                self._note(device, progress)
+        return self._silence.left or min(self._wait(device, progress) for device in activities)
+
+    def _wait(self, device: Device, progress: Progress) -> float:
+        """Seconds until an activity is to show this."""
         shown = self._shown.get(device.id)
         if shown is None:
-            return True
-        return shown.step != progress.step and time.monotonic() - shown.at >= UPDATE_SECONDS
+            return 0.0
+        span = REFRESH_SECONDS if shown.step == progress.step else UPDATE_SECONDS
+        return max(0.0, shown.at + span - time.monotonic())
+
+    def _note(self, device: Device, progress: Progress) -> None:
+        self._shown[device.id] = _Shown(progress.step, time.monotonic())
+        self._shown.move_to_end(device.id)
+        if len(self._shown) > REMEMBERED:
+            self._shown.popitem(last=False)
+
+    # -- following -----------------------------------------------------------------------------------------------------
+
+    def _follow(self, request_id: str, progress: Progress) -> None:
+        app: Flask = current_app.extensions["bgtasks"].app
+        with self._changed:
+            self._followed[request_id] = _Followed(weakref.ref(app), progress, time.monotonic() + UPDATE_SECONDS)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="bgtasks-live-activity", daemon=True)
+                self._thread.start()
+
+    def _forget(self, request_id: str) -> None:
+        with self._changed:
+            self._followed.pop(request_id, None)
+            self._changed.notify_all()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                if not self._followed:
+                    self._thread = None
+                    return
+                request_id, followed = min(self._followed.items(), key=lambda pair: pair[1].due)
+                left = followed.due - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                    continue
+            try:
+                self._look_again(request_id, followed)
+            except Exception as error:  # the store is out of reach, say
+                log.warning("the activities of task %s cannot be kept going: %s", request_id, type(error).__name__)
+                with self._changed:
+                    followed.due = time.monotonic() + UPDATE_SECONDS
+
+    def _look_again(self, request_id: str, followed: _Followed) -> None:
+        app = followed.app()
+        if app is None or app.extensions["bgtasks"].runner.draining:  # its tasks go on elsewhere
+            self._forget(request_id)
+            return
+        with app.app_context():
+            found = app.extensions["bgtasks"].store.devices(request_id=request_id)
+            self._look(request_id, [device for device in found if device.kind == LIVE_ACTIVITY])
+
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def bgtasks_task_event(
@@ -119,9 +234,9 @@ class LiveActivitySink:
     ) -> Iterator[Message]:
         if not event.type.terminal:
             return
+        self._forget(task.request_id)
         for device in load_devices():
             if device.kind == LIVE_ACTIVITY:
-                now = int(task.completed_at.timestamp()) if task.completed_at else int(time.time())
                 state = content_state(task, task.progress)
                 yield Message(
                     f"activity:{device.id}",
@@ -129,7 +244,7 @@ class LiveActivitySink:
                         "id": device.id,
                         "token": device.value,
                         "details": dict(device.details),
-                        "at": now,
+                        "at": int(event.at.timestamp()),
                         "state": state,
                     },
                 )
@@ -144,13 +259,22 @@ class LiveActivitySink:
             raise DeviceGone(str(gone), device_id=told["id"]) from gone
 
 
+def _running(store: Any, request_id: str, attempt: int) -> Task | None:
+    """A task that is still in this attempt, None if it is not."""
+    try:
+        task: Task = store.get(request_id)
+    except TaskNotFound:
+        return None
+    return task if task.held and task.attempt == attempt else None
+
+
 def content_state(task: Task, progress: Progress | None) -> dict[str, Any]:
     """What the app's ``ContentState`` holds: published, additions are allowed. All but ``status`` may be left out."""
     state: dict[str, Any] = {"status": task.status.value, "percentage": 0.0}
     if progress is not None:
         state["percentage"] = progress.percentage
         optional = {
-            "step": progress.step,
+            "step": None if progress.step is None else of_step(progress.step),
             "stepNumber": progress.step_number or None,
             "totalSteps": progress.total_steps,
         }

@@ -91,6 +91,66 @@ def test_a_new_token_replaces_the_old_one_that_it_names_and_nobody_elses(store):
     assert values(store.devices(owner="bert")) == ["someone else's"]
 
 
+def together(*calls):
+    """Make these calls at the same moment."""
+    start = threading.Barrier(len(calls))
+
+    def run(call):
+        start.wait(10)
+        call()
+
+    threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+def test_an_installation_that_registers_twice_at_once_is_kept_once(store, known):
+    for number in range(8):
+        installation = f"{number}{INSTALLATION[1:]}"
+        if known:
+            save(store, f"{installation}:APA91b-old", owner="anna")
+
+        together(
+            lambda name=installation: save(store, f"{name}:APA91b", owner="anna"),
+            lambda name=installation: save(store, name, kind=FID, owner="bert"),
+        )
+
+        left = [*store.devices(owner="anna"), *store.devices(owner="bert")]
+        assert len([device for device in left if device.installation == installation]) == 1
+
+
+def test_what_somebody_has_just_taken_over_is_not_forgotten_with_its_old_owners(store):
+    for number in range(8):
+        save(store, f"phone-{number}", owner="anna")
+
+        together(
+            lambda: save(store, "tablet", owner="anna", most=1),  # leaves no room for the phone
+            lambda name=f"phone-{number}": save(store, name, owner="bert"),
+        )
+
+        assert values(store.devices(owner="anna")) == ["tablet"]
+        assert f"phone-{number}" in values(store.devices(owner="bert"))
+
+
+@pytest.mark.parametrize("one", ["token-of-nobody", f"{INSTALLATION}:APA91b"])
+def test_an_address_that_two_register_at_once_is_one_of_theirs(store, one):
+    together(*[lambda owner=owner: save(store, one, owner=owner) for owner in ("anna", "bert", "cleo", "dora")])
+
+    found = [device.owner for owner in ("anna", "bert", "cleo", "dora") for device in store.devices(owner=owner)]
+    assert len(found) == 1
+
+
+def test_a_device_is_forgotten_by_one(store):
+    device, forgotten = save(store, "one"), []
+
+    together(*[lambda: forgotten.append(store.forget_device(device.id)) for _ in range(6)])
+
+    assert sorted(forgotten) == [False] * 5 + [True]
+
+
 def test_a_device_is_forgotten_once(store):
     device = save(store, "one")
 
@@ -330,9 +390,11 @@ def test_what_is_held_was_not_tried(bench, store):
     (held,) = due(store)
     store.settle_delivery(held, Settlement(due_at=store.now(), error="refused"))
     (tried,) = due(store)
+    store.settle_delivery(tried, Settlement(due_at=store.now()))
+    (held_again,) = due(store)
 
-    assert (held.tries, tried.tries) == (0, 1)
-    assert tried.error == "refused"
+    assert (held.tries, tried.tries, held_again.tries) == (0, 1, 1)
+    assert tried.error == held_again.error == "refused"
 
 
 def test_what_waits_longest_is_due_first_whatever_was_owed_before(bench, store):

@@ -21,11 +21,16 @@ class Expo:
 
     def __init__(self):
         self.sent_to = []
+        self.given = []  # what a sink finds that looks at no device
+        self.langs = []
         self.sent = threading.Event()
 
     @hookimpl
     def bgtasks_send_notification(self, notification, load_devices):
-        self.sent_to += [(device.kind, device.value) for device in load_devices()]
+        devices = load_devices()
+        self.sent_to += [(device.kind, device.value) for device in devices]
+        self.langs += [device.lang for device in devices]
+        self.given.append(notification.user_token)
         self.sent.set()
 
 
@@ -38,7 +43,14 @@ def studio(request, tmp_path):
     def lesson():
         return {}
 
+    @made.app.post("/slow-lesson")
+    @made.bgtasks.background(notify="Your lesson is ready")
+    def slow_lesson():
+        made.stop_at("lesson")
+        return {}
+
     yield made
+    made.open("lesson")
     made.state.close(grace=PATIENCE)
 
 
@@ -315,3 +327,129 @@ def test_an_address_that_is_registered_is_not_told_of_its_own_task_twice(client,
 
     assert sink.sent.wait(PATIENCE)
     assert sink.sent_to == [("expo", "ExponentPushToken[x]")]
+
+
+# -- whose it is when the task ends ------------------------------------------------------------------------------------
+
+
+def start_slowly(client, studio, token=FID, headers=ANN, **kwargs):
+    """A task with this token, which runs until the gate is opened."""
+    body = kwargs or {"json": {"user_token": token}}
+    assert client.post("/slow-lesson", **body, headers=headers).status_code == 202
+    assert studio.reached["lesson"].wait(PATIENCE)
+
+
+def told(studio):
+    """Which addresses were told of it, as a sink finds them in either way."""
+    studio.open("lesson")
+    sink = studio.state.plugins.get("Expo")
+    assert sink.sent.wait(PATIENCE)
+    return [value for _, value in sink.sent_to], sink.given
+
+
+@pytest.mark.parametrize(("token", "taken"), [(FID, FID), (TOKEN, TOKEN), (TOKEN, FID), (FID, TOKEN)])
+def test_an_address_that_somebody_else_has_taken_over_is_not_told(client, studio, token, taken):
+    start_slowly(client, studio, token)
+
+    register(client, taken, kind="fid" if taken == FID else "fcm_token", headers=BOB)
+
+    assert told(studio) == ([], [None])
+
+
+def test_an_address_that_its_owner_has_signed_off_is_not_told(client, studio):
+    start_slowly(client, studio)
+
+    client.delete(f"/tasks/devices/{devices(studio)[0].id}", headers=ANN)
+
+    assert told(studio) == ([], [None])
+
+
+def test_an_address_whose_owner_came_back_is_told(client, studio):
+    start_slowly(client, studio)
+
+    register(client, headers=BOB)
+    register(client, headers=ANN)
+
+    assert told(studio) == ([FID], [FID])
+
+
+def test_an_installation_that_has_moved_to_its_id_is_told_there(client, studio):
+    start_slowly(client, studio, TOKEN)
+
+    register(client, FID)
+
+    assert told(studio)[0] == [FID]
+
+
+def test_an_address_that_could_not_be_registered_is_told_of_its_own_task(client, studio, monkeypatch):
+    def fail(device, **_):
+        raise StoreUnavailable("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(studio.state.store, "save_device", fail)
+        start_slowly(client, studio)
+
+    assert told(studio) == ([FID], [FID])
+
+
+def test_an_address_that_is_kept_for_one_task_is_not_told_once_it_is_somebody_elses(client, studio):
+    form = {"data": {"user_token": FID}}
+    start_slowly(client, studio, headers={**ANN, "Sec-Fetch-Site": "cross-site"}, **form)
+
+    register(client, headers=BOB)
+
+    assert told(studio) == ([], [None])
+
+
+def test_a_task_of_nobody_is_told_where_it_was_asked_for_whoever_has_logged_in_there(client, studio):
+    start_slowly(client, studio, headers={})
+
+    register(client, headers=BOB)
+
+    assert told(studio) == ([FID], [FID])
+
+
+def test_it_is_registered_before_anyone_can_run_the_task(client, studio, monkeypatch):
+    seen, create = [], studio.state.store.create
+
+    def look(*args, **kwargs):
+        seen.extend(devices(studio))
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(studio.state.store, "create", look)
+
+    ask(client)
+
+    assert [device.value for device in seen] == [FID]
+
+
+# -- what is said about it, without an owner ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "header", "lang"), [("pt-BR", "de", "pt-BR"), (None, "de-AT,de;q=0.9", "de-AT"), (None, "*", None)]
+)
+def test_the_language_counts_without_an_owner_too(client, studio, said, header, lang):
+    client.post("/lesson", json={"user_token": FID, "lang": said}, headers={"Accept-Language": header})
+
+    sink = studio.state.plugins.get("Expo")
+    assert sink.sent.wait(PATIENCE)
+    assert sink.langs == [lang]
+
+
+@pytest.mark.parametrize(("token", "kind"), [("ExponentPushToken[x]", "expo"), ("Z" * 22, "fcm_token"), ("a", "fid")])
+def test_the_kind_counts_without_an_owner_too(client, studio, token, kind):
+    client.post("/lesson", json={"user_token": token, "user_token_kind": kind})
+
+    sink = studio.state.plugins.get("Expo")
+    assert sink.sent.wait(PATIENCE)
+    assert sink.sent_to == [(kind, token)]
+
+
+def test_what_is_said_of_an_address_that_is_not_kept_counts_for_its_own_task(client, studio):
+    form = {"user_token": "ExponentPushToken[x]", "user_token_kind": "expo", "lang": "de"}
+    client.post("/lesson", data=form, headers={**ANN, "Sec-Fetch-Site": "cross-site"})
+
+    sink = studio.state.plugins.get("Expo")
+    assert sink.sent.wait(PATIENCE)
+    assert (sink.sent_to, sink.langs) == ([("expo", "ExponentPushToken[x]")], ["de"])

@@ -10,9 +10,10 @@ from flask_bgtasks import BackgroundTasks
 from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.backoff import Backoff
-from flask_bgtasks.changes import Claim, Complete, Fail
+from flask_bgtasks.changes import Claim, Complete, Fail, Release
 from flask_bgtasks.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.model import Kind, Progress, Task
+from flask_bgtasks.sinks import fcm as fcm_module
 from flask_bgtasks.sinks import live_activity
 from tests.backends.fcm import error
 
@@ -51,12 +52,16 @@ class Lesson:
     def end(self, change):
         self.store.transition(ID, change, deliveries=self.state.deliveries.owed)
         self.state.deliveries.wake()
-        pause = threading.Event()
-        for _ in range(1000):
-            if self.store.stats().deliveries_owed == 0:
-                return
-            pause.wait(0.01)
-        raise AssertionError("still owed")
+        until(lambda: self.store.stats().deliveries_owed == 0)
+
+
+def until(condition):
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not come to be")
 
 
 @pytest.fixture
@@ -71,6 +76,10 @@ def lesson(tmp_path, fcm, monkeypatch):
 
 def shown(message):
     return message["apns"]["payload"]["aps"]
+
+
+def steps(fcm, phone=PHONE):
+    return [shown(message)["content-state"].get("step") for message in fcm.sent_to(phone)]
 
 
 def test_a_step_is_shown_at_a_low_priority(lesson, fcm):
@@ -103,8 +112,92 @@ def test_steps_are_shown_at_most_every_so_often_and_the_same_one_once(lesson, fc
     lesson.step("Draw", 4)
     lesson.step("Draw", 4)
 
-    steps = [shown(message)["content-state"]["step"] for message in fcm.sent_to(PHONE)]
-    assert steps == ["Write", "Draw"]
+    assert steps(fcm) == ["Write", "Draw"]
+
+
+def test_a_step_that_came_too_soon_is_shown_in_time_by_itself(lesson, fcm, monkeypatch):
+    monkeypatch.setattr(live_activity, "UPDATE_SECONDS", 1.0)
+    lesson.step("Write", 3)
+    lesson.step("Draw", 4)
+    lesson.step("Read", 5)
+    assert steps(fcm) == ["Write"]
+
+    fcm.wait_for(lambda fcm: len(fcm.messages) == 2)
+
+    assert steps(fcm) == ["Write", "Read"]
+    first, second = (one["at"] for one in fcm.messages)
+    assert second - first >= 0.95
+
+
+def test_a_long_step_is_not_said_to_be_old_as_long_as_it_goes_on(lesson, fcm, monkeypatch):
+    monkeypatch.setattr(live_activity, "REFRESH_SECONDS", 0.2)
+    lesson.step("Write", 3)
+    lesson.step("Write", 3)
+
+    def percentages():
+        return [shown(message)["content-state"]["percentage"] for message in fcm.sent_to(PHONE)]
+
+    until(lambda: percentages().count(20.0) >= 2)  # how far it is by now
+
+    assert percentages() == sorted(percentages())
+    assert set(steps(fcm)) == {"Write"}
+    assert live_activity.REFRESH_SECONDS < live_activity.STALE_SECONDS
+
+
+@pytest.mark.parametrize("how", ["ends", "is given back", "is taken over", "has no activity left"])
+def test_what_no_longer_goes_on_here_is_not_shown_again(lesson, fcm, monkeypatch, how):
+    monkeypatch.setattr(live_activity, "REFRESH_SECONDS", 0.2)
+    lesson.step("Write", 3)
+    sink = lesson.state.plugins.get("live_activity")
+    assert sink.following == [ID]
+
+    if how == "ends":
+        lesson.store.transition(ID, Complete(1))  # in another process: this one is told nothing
+    elif how == "has no activity left":
+        lesson.store.forget_device(lesson.store.devices(request_id=ID)[0].id)
+    else:
+        lesson.store.transition(ID, Release(1))
+        if how == "is taken over":
+            lesson.store.transition(ID, Claim("another", timedelta(hours=1)))
+
+    until(lambda: sink.following == [])
+
+
+def test_what_is_shown_and_when_it_ended_are_of_the_same_clock(lesson, fcm, monkeypatch):
+    now = lesson.store.now
+    monkeypatch.setattr(lesson.store, "now", lambda: now() + timedelta(hours=2))
+
+    lesson.step("Write", 3)
+    lesson.end(Complete(1))
+
+    update, end = (shown(message) for message in fcm.sent_to(PHONE))
+    completed = lesson.store.get(ID).completed_at.timestamp()
+    assert completed - 30 < update["timestamp"] <= end["timestamp"] <= completed
+    assert update["stale-date"] == update["timestamp"] + 90
+
+
+def test_a_step_that_could_not_be_sent_is_shown_after_the_pause(lesson, fcm, monkeypatch):
+    monkeypatch.setattr(fcm_module, "REST_SECONDS", 0.3)
+    fcm.answer(error(503, "UNAVAILABLE", "UNAVAILABLE"), None)
+
+    lesson.step("Write", 3)
+    fcm.wait_for(lambda fcm: len(fcm.messages) == 2)
+
+    assert steps(fcm) == ["Write", "Write"]
+
+
+@pytest.mark.parametrize("step", ["S" * 6000, "ü" * 6000, "half \ud83d"])
+def test_a_step_of_any_length_is_shown_and_its_end_is_too(lesson, fcm, step):
+    lesson.step(step, 3)
+    at = lesson.store.now()
+    lesson.store.save_progress(ID, attempt=1, progress=Progress(at, 1, step=step), entries=())
+    lesson.end(Complete(1))
+
+    update, end = (shown(message)["content-state"]["step"] for message in fcm.sent_to(PHONE))
+
+    assert update == end
+    assert len(update.encode()) <= 200
+    assert update[:5] == step[:5]
 
 
 @pytest.mark.parametrize("change", [Complete(1), Fail(1, "no paper")])
@@ -179,6 +272,18 @@ def test_an_activity_that_was_started_later_is_shown_the_next_step(lesson, fcm):
     lesson.step("Draw", 4)
 
     assert [shown(message)["content-state"]["step"] for message in fcm.sent_to(PHONE)] == ["Draw"]
+
+
+def test_a_phone_that_was_sent_too_much_does_not_silence_the_others(lesson, fcm):
+    lesson.activity("activity-2", phone="dXyZ0123456789abcdefGH")
+    limit = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"subject": "device"}]}
+    pause = {"Retry-After": "3600"}
+    for phone in (PHONE, "dXyZ0123456789abcdefGH"):
+        fcm.answer(error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", details=[limit], headers=pause), to=phone)
+
+    lesson.step("Write", 3)
+
+    assert len(fcm.counts()) == 2
 
 
 def test_one_activity_that_cannot_be_reached_does_not_hold_up_another(lesson, fcm):

@@ -2,6 +2,7 @@
 
 import threading
 import uuid
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -61,7 +62,7 @@ class Phone:
     @hookimpl
     def bgtasks_send_notification(self, notification, load_devices):
         return [
-            Message(device.id, {"to": device.value, "title": notification.in_language(device.lang).title})
+            Message(f"device:{device.id}", {"to": device.value, "title": notification.in_language(device.lang).title})
             for device in load_devices()
         ]
 
@@ -293,6 +294,55 @@ def test_what_one_process_has_split_up_another_one_sends(store, make):
     assert sorted(to for to, _ in phone.sent) == ["one", "two"]
 
 
+@pytest.mark.parametrize("leave", ["forgotten", "taken over"])
+def test_a_device_that_is_no_longer_its_owners_is_not_tried_again(store, make, clock, leave):
+    phone = Phone()
+    deliveries = make(phone)
+    deliveries.stop(0)
+    device = register(store, "one")
+    register(store, "two")
+    phone.errors["one"] = [RetryLater("busy", after=60)]
+    finish_one(store, deliveries)
+    while deliver_due(deliveries):
+        pass
+    assert phone.tried == ["one", "two"] or phone.tried == ["two", "one"]
+
+    if leave == "forgotten":
+        store.forget_device(device.id)
+    else:
+        register(store, "one", owner="bert")
+    clock.now += timedelta(seconds=61)
+    assert deliver_due(deliveries) == 1
+
+    assert phone.tried.count("one") == 1
+    assert nothing_owed(store)
+
+
+@pytest.mark.parametrize("owner", [None, "anna"])
+def test_an_address_that_nobody_has_registered_is_tried_again(store, make, clock, owner):
+    phone = Phone()
+    deliveries = make(phone)
+    deliveries.stop(0)
+    phone.errors["token-1"] = [RetryLater("busy", after=60)]
+    finish_one(store, deliveries, owner=owner, user_token="token-1")
+    while deliver_due(deliveries):
+        pass
+
+    clock.now += timedelta(seconds=61)
+    assert deliver_due(deliveries) == 1
+
+    assert phone.sent == [("token-1", "Ready")]
+
+
+def test_what_is_sent_by_hand_goes_to_its_address_whoever_has_it(store, make):
+    phone = Phone()
+    deliveries = make(phone)
+    register(store, "token-1", owner="bert")
+
+    deliveries.send(Notification("Hello", user_token="token-1"))
+    phone.wait_for(lambda: phone.sent == [("token-1", "Hello")])
+
+
 # -- when not ----------------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +399,9 @@ def test_in_quiet_hours_it_is_held_until_they_end(store, make, clock):
 
     assert deliver_due(deliveries) == 1
     clock.now = datetime(2026, 1, 2, 5, 59, 59, tzinfo=timezone.utc)
+    assert deliver_due(deliveries) == 1  # looked at again, and held
     assert deliver_due(deliveries) == 0
+    assert phone.tried == []
     clock.now = datetime(2026, 1, 2, 6, 0, tzinfo=timezone.utc)  # seven in Berlin
     while deliver_due(deliveries):
         pass
@@ -422,6 +474,94 @@ def test_a_task_that_was_opened_again_tells_its_new_end_only(store, make):
     until(lambda: nothing_owed(store))
 
     assert phone.sent == [("one", "Ready")]
+
+
+def test_who_takes_the_quiet_hours_back_is_told_within_minutes(store, make, clock):
+    phone = Phone()
+    deliveries = make(phone)
+    deliveries.stop(0)
+    register(store, "one")
+    store.save_preferences("anna", {"quiet_hours": QUIET})
+    finish_one(store, deliveries)
+    assert deliver_due(deliveries) == 1
+
+    store.save_preferences("anna", {})
+    clock.now += timedelta(minutes=10)
+    while deliver_due(deliveries):
+        pass
+
+    assert phone.sent == [("one", "Ready")]
+
+
+# -- what a plugin makes of it -----------------------------------------------------------------------------------------
+
+
+class Shaper:
+    """Shapes each notification as a test says."""
+
+    name = "shaper"
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    @hookimpl
+    def bgtasks_prepare_notification(self, task, notification):
+        return self.shape(notification)
+
+
+@pytest.fixture
+def shaped(store, make):
+    """What is told of a task of Anna's once a plugin has shaped it."""
+
+    def shape(how):
+        memory, phone = MemorySink(), Phone()
+        deliveries = make(phone, memory, Shaper(how), notify=Notification("Ready", data={"screen": "lesson"}))
+        register(store, "one")
+        finish_one(store, deliveries, user_token="two")
+        deliveries.wake()
+        until(lambda: nothing_owed(store))
+        assert store.dead_deliveries() == []
+        (told,) = memory.notifications
+        return told, sorted(phone.sent)
+
+    return shape
+
+
+def test_what_a_plugin_adds_to_the_data_becomes_text(shaped):
+    told, _ = shaped(lambda notification: replace(notification, data={**notification.data, "pages": 8, 7: None}))
+
+    assert {"screen": "lesson", "pages": "8", "7": "None"}.items() <= told.data.items()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda notification: Notification("Done", data={"status": "whatever"}),
+        lambda notification: replace(notification, title="Done", owner="bert", user_token="three", request_id="x"),
+    ],
+    ids=["a new one", "for somebody else"],
+)
+def test_a_plugin_says_what_is_told_and_not_whom_or_of_what(store, shaped, how):
+    told, sent = shaped(how)
+
+    task = store.get(told.request_id)
+    assert (told.title, told.owner, told.user_token, told.status) == ("Done", "anna", "two", "completed")
+    ours = {"request_id": task.request_id, "status": "completed", "name": "process", "seq": str(task.seq)}
+    assert ours.items() <= told.data.items()
+    assert sent == [("one", "Done"), ("two", "Done")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Notification(8), Notification("Done", data=["a"]), Notification("Done", link=8), "Done", {"title": "Done"}],
+    ids=["title", "data", "link", "a text", "a mapping"],
+)
+def test_what_a_plugin_shapes_wrongly_is_logged_and_sent_as_it_was(shaped, caplog, wrong):
+    told, sent = shaped(lambda notification: wrong)
+
+    assert (told.title, told.data["screen"]) == ("Ready", "lesson")
+    assert sent == [("one", "Ready"), ("two", "Ready")]
+    assert "a plugin failed to prepare the notification of task" in caplog.text
 
 
 # -- which ends --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.changes import Claim, Complete, Report
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.model import Kind, Task, TokenNote
 from flask_bgtasks.stores.base import Limits, Owed, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore, sqlite
 from flask_bgtasks.stores.sql.rows import EPOCH, micros
@@ -323,7 +323,12 @@ def test_a_missing_folder_is_named(tmp_path):
         store.check()
 
 
-LAYOUT_2 = """
+LAYOUT_3 = """
+    ALTER TABLE bgtasks_tasks DROP COLUMN token_note;
+    UPDATE bgtasks_meta SET value = '3' WHERE key = 'version';
+"""
+
+LAYOUT_2 = f"""{LAYOUT_3}
     DROP TABLE bgtasks_devices; DROP TABLE bgtasks_preferences; DROP TABLE bgtasks_marks;
     DROP INDEX bgtasks_tasks_failed; DROP INDEX bgtasks_deliveries_owed; DROP INDEX bgtasks_deliveries_task;
     ALTER TABLE bgtasks_tasks DROP COLUMN told_at; ALTER TABLE bgtasks_tasks DROP COLUMN muted_at;
@@ -334,16 +339,19 @@ LAYOUT_2 = """
 """
 
 
-def test_a_file_of_the_layout_before_is_brought_up_to_date(make, path):
+@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3], ids=["2", "3"])
+def test_a_file_of_a_layout_before_is_brought_up_to_date(make, path, layout):
     store = make()
     task = store.create(new(owner="ada"), input={"a": 1}, deliveries=[Owed("phone")]).task
     store.close()
     with contextlib.closing(sqlite3.connect(path)) as raw:
-        raw.executescript(LAYOUT_2)
+        raw.executescript(layout)
 
     store = make()
 
     assert store.get(task.request_id) == task
+    noted = store.create(new(token_note=TokenNote("expo", "de", True)), input={}).task
+    assert store.get(noted.request_id) == noted
     (owed,) = store.due_deliveries("phone", worker="w", lease=LEASE)
     assert (owed.request_id, owed.channel) == (task.request_id, "")
     store.save_preferences("ada", {"kinds": []})

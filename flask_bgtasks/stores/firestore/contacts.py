@@ -13,6 +13,8 @@ from ..contacts import superseded
 from . import rows
 from .database import DEVICES, MARKS, PREFERENCES, FirestorePart
 
+GUARDED = timedelta(minutes=1)  # how long the document is kept that lets one register at a time
+
 
 class FirestoreContacts(FirestorePart):
     """Whom to tell."""
@@ -20,29 +22,43 @@ class FirestoreContacts(FirestorePart):
     # -- devices -------------------------------------------------------------------------------------------------------
 
     def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
-        with self._calls():
-            known, now = self._found(device.id), self.now()
+        client, reference = self._firestore.client, self._collection(DEVICES).document(device.id)
+        # One installation, or one task's devices, register at a time: else two that are new would not see each other.
+        guarded = f"device:{device.request_id or device.installation or device.id}"
+        guard = self._collection(MARKS).document(rows.hashed(guarded))
+
+        def attempt() -> Device:
+            held, known, now = guard.get(**ONCE), self._found(device.id), self.now()
             created = known.created_at if known is not None else None
             stored = device.at(created=created or now, seen=now)
-            batch = self._firestore.client.batch()
-            for other in superseded(stored, self._rivals(device), most=most, replaces=replaces):
-                batch.delete(self._collection(DEVICES).document(other.id))
-            batch.set(self._collection(DEVICES).document(device.id), rows.device_values(stored))
+            rivals = {snapshot.id: snapshot for snapshot in self._rivals(device)}
+            others = [rows.device(snapshot.to_dict()) for snapshot in rivals.values()]
+            batch, mark = client.batch(), {"key": guarded, "until": now + GUARDED}
+            if held.exists:
+                batch.update(guard, mark, option=client.write_option(last_update_time=held.update_time))
+            else:
+                batch.create(guard, mark)
+            for other in superseded(stored, others, most=most, replaces=replaces):
+                found = rivals[other.id]  # refused if somebody else has registered it meanwhile
+                batch.delete(found.reference, option=client.write_option(last_update_time=found.update_time))
+            batch.set(reference, rows.device_values(stored))
             batch.commit(**ONCE)
-        return stored
+            return stored
 
-    def _rivals(self, device: Device) -> list[Device]:
-        """Those that a registration may supersede: of the same task; or of the same owner or installation."""
+        saved: Device = self._attempted(attempt)
+        return saved
+
+    def _rivals(self, device: Device) -> list[Any]:
+        """Snapshots of those that a registration may supersede: of the same task; or of its owner or installation."""
         if device.request_id is not None:
             found = self._matching("request_id", device.request_id)
         else:
             found = [] if device.owner is None else self._matching("owner", device.owner)
             found += [] if device.installation is None else self._matching("installation", device.installation)
-        return [other for other in {other.id: other for other in found}.values() if other.id != device.id]
+        return [other for other in found if other.id != device.id]
 
-    def _matching(self, name: str, value: str) -> list[Device]:
-        query = self._collection(DEVICES).where(filter=field(name, "==", value))
-        return [rows.device(snapshot.to_dict()) for snapshot in query.stream(**ONCE)]
+    def _matching(self, name: str, value: str) -> list[Any]:
+        return list(self._collection(DEVICES).where(filter=field(name, "==", value)).stream(**ONCE))
 
     def _found(self, device_id: str) -> Device | None:
         snapshot = self._collection(DEVICES).document(device_id).get(**ONCE)
@@ -51,10 +67,11 @@ class FirestoreContacts(FirestorePart):
     def devices(self, *, owner: str | None = None, request_id: str | None = None) -> Sequence[Device]:
         with self._calls():
             if request_id is not None:
-                found = self._matching("request_id", request_id)
+                matching = self._matching("request_id", request_id)
             else:
-                own = [] if owner is None else self._matching("owner", owner)
-                found = [device for device in own if device.request_id is None]
+                matching = [] if owner is None else self._matching("owner", owner)
+        every = [rows.device(snapshot.to_dict()) for snapshot in matching]
+        found = [device for device in every if device.request_id == request_id]
         return sorted(found, key=lambda device: device.seen_at or rows.EPOCH, reverse=True)
 
     def find_device(self, device_id: str) -> Device | None:
@@ -64,10 +81,15 @@ class FirestoreContacts(FirestorePart):
     def forget_device(self, device_id: str) -> bool:
         reference = self._collection(DEVICES).document(device_id)
         with self._calls():
-            there = bool(reference.get(**ONCE).exists)
-            if there:
-                reference.delete(**ONCE)
-        return there
+            if not reference.get(**ONCE).exists:
+                return False
+            try:
+                reference.delete(option=self._firestore.client.write_option(exists=True), **ONCE)
+            except Exception as error:
+                if type(error).__name__ != "NotFound":
+                    raise
+                return False  # another process was quicker
+        return True
 
     def prune_devices(self, *, unseen_for: timedelta, limit: int = 100) -> int:
         with self._calls():

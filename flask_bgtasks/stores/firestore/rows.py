@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ...devices import Device
-from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, made_of
+from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, TokenNote, made_of
 from ..base import CHECKPOINT, Delivery
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -34,6 +34,7 @@ def task_values(task: Task) -> dict[str, Any]:
     values["on_interrupt"] = task.on_interrupt.value
     values["expires_after"] = task.expires_after // MICROSECOND
     values["progress"] = None if task.progress is None else _progress_text(task.progress)
+    values["token_note"] = None if task.token_note is None else _token_note_text(task.token_note)
     if task.error_message is not None:
         values["error_message"] = task.error_message.encode("utf-8", "replace").decode()
     values["seen"] = task.seen_at is not None
@@ -76,7 +77,13 @@ def task(found: Mapping[str, Any]) -> Task:
     fields["on_interrupt"] = OnInterrupt(fields["on_interrupt"])
     fields["expires_after"] = timedelta(microseconds=fields["expires_after"])
     fields["progress"] = None if fields["progress"] is None else _progress(fields["progress"])
+    note = fields.get("token_note")
+    fields["token_note"] = None if note is None else TokenNote(*json.loads(note))
     return made_of(fields)
+
+
+def _token_note_text(note: TokenNote) -> str:
+    return json.dumps([note.kind, note.lang, note.registered])
 
 
 def _progress_text(progress: Progress) -> str:

@@ -32,11 +32,13 @@ class SqlContacts(SqlPart):
             created = known[0].created_at if known else None
             stored = device.at(created=created or now, seen=now)
             for other in superseded(stored, self._rivals(connection, device), most=most, replaces=replaces):
-                connection.write(*self._sql.cold(devices.delete().where(devices.c.id == other.id)))
+                # Only as it was read: somebody may have logged in there meanwhile.
+                same = sa.and_(devices.c.id == other.id, devices.c.owner.is_not_distinct_from(other.owner))
+                connection.write(*self._sql.cold(devices.delete().where(same)))
             values = rows.device_values(stored)
-            if known:
-                connection.write(*self._sql.cold(devices.update().where(devices.c.id == device.id).values(values)))
-            else:
+            here = devices.update().where(devices.c.id == device.id).values(values)
+            # It may be forgotten by now: by who had it, and has no room for it any more.
+            if not known or not connection.write(*self._sql.cold(here)):
                 connection.write(*self._sql.cold(devices.insert().values(values)))
             return stored
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ...devices import Device
-from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, made_of
+from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, TokenNote, made_of
 from ..base import CHECKPOINT, Delivery
 from . import schema
 
@@ -109,6 +109,10 @@ def _progress(text: str) -> Progress:
     return Progress(moment(at), *rest)
 
 
+def _token_note_text(note: TokenNote) -> str:
+    return _dumps([note.kind, note.lang, note.registered])
+
+
 # How the columns that are not kept as they are become fields, and fields columns.
 _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_TIMES, moment),
@@ -117,6 +121,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "on_interrupt": _interrupts.__getitem__,
     "expires_after": lambda value: timedelta(microseconds=value),
     "progress": _progress,
+    "token_note": lambda text: TokenNote(*json.loads(text)),
 }
 _WRITE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_TIMES, micros),
@@ -125,6 +130,7 @@ _WRITE: dict[str, Callable[[Any], Any]] = {
     "on_interrupt": lambda choice: choice.value,
     "expires_after": lambda span: span // MICROSECOND,
     "progress": _progress_text,
+    "token_note": _token_note_text,
     "error_message": _storable,
 }
 

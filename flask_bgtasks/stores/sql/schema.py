@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 3
+VERSION = 4
 """Of this layout. A file of a newer one is refused with a clear error, not half understood."""
 
 UPGRADES: dict[int, tuple[str, ...]] = {
@@ -31,6 +31,7 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "DROP INDEX bgtasks_deliveries_owed",
         "DROP INDEX bgtasks_deliveries_task",
     ),
+    4: ("ALTER TABLE bgtasks_tasks ADD COLUMN token_note TEXT",),
 }
 """What makes the layout before into this one. The order of a table's columns is never relied on."""
 
@@ -79,6 +80,7 @@ tasks = sa.Table(
     sa.Column("told_at", Micros),
     sa.Column("muted_at", Micros),
     sa.Column("user_token", sa.Text),
+    sa.Column("token_note", sa.Text),
     sa.Column("idempotency_scope", sa.Text),
     sa.Column("fingerprint", sa.Text),
     sa.Column("number", Number, primary_key=True),
