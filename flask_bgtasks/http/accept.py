@@ -111,7 +111,8 @@ def _run_here(parts: Parts, task: Task, definition: TaskDefinition, view_args: M
     if response is None:  # the attempt has failed, and another one follows
         return _answered_later(parts, task)
     if response.status_code == 409 and parts.state.store.get(task.request_id).status is Status.CANCELLED:
-        raise Problem("task-cancelled", f"task {task.request_id} was cancelled; there is no result")
+        cancelled = f"task {task.request_id} was cancelled; there is no result"
+        raise Problem("task-cancelled", cancelled, headers={"Task-Id": task.request_id})
     return _located(response, parts, task)
 
 

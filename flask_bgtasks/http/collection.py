@@ -73,7 +73,7 @@ def listed() -> Response:
         page = parts.state.store.find(query)
     except ValueError:
         raise parameters.bad("cursor", args["cursor"], "the cursor of an earlier page is wanted") from None
-    return _answer(_briefs(parts, parts.state.access.visible(page.tasks)), cursor=page.cursor)
+    return _answer(parts, owner, _briefs(parts, parts.state.access.visible(page.tasks)), cursor=page.cursor)
 
 
 def stats() -> Response:
@@ -129,7 +129,7 @@ def _by_ids(parts: Parts, ids: list[str], asked: _Asked) -> Response:
         page = parts.state.store.find(TaskQuery(ids=ids, limit=parameters.MOST_IDS))
         known = {task.request_id: task for task in access.visible(page.tasks)}
         briefs = _briefs(parts, [known[i] for i in ids if i in known and asked.admits(known[i], owner)])
-    return _answer(briefs, missing=[i for i in ids if i not in known])
+    return _answer(parts, owner, briefs, missing=[i for i in ids if i not in known])
 
 
 def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Response:
@@ -139,7 +139,9 @@ def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Respons
         if definition.kind is Kind.VIEW and asked.name in (None, name):
             scope = idempotency.scope(owner, name, key)
             found += parts.state.store.find(TaskQuery(idempotency_scope=scope, limit=1)).tasks
-    return _answer(_briefs(parts, [t for t in parts.state.access.visible(found) if asked.admits(t, owner)]))
+    return _answer(
+        parts, owner, _briefs(parts, [t for t in parts.state.access.visible(found) if asked.admits(t, owner)])
+    )
 
 
 def _briefs(parts: Parts, tasks: Iterable[Task]) -> list[bytes]:
@@ -147,9 +149,15 @@ def _briefs(parts: Parts, tasks: Iterable[Task]) -> list[bytes]:
     return [with_attention(parts.answers.of(task, request.root_path).brief, task) for task in tasks]
 
 
-def _answer(briefs: list[bytes], *, missing: list[str] | None = None, cursor: str | None = None) -> Response:
-    """A page, put together from tasks that are JSON already."""
-    rest = dumps({"missing": missing or [], "cursor": cursor})
+def _answer(
+    parts: Parts, owner: str | None, briefs: list[bytes], *, missing: list[str] | None = None, cursor: str | None = None
+) -> Response:
+    """A page, put together from tasks that are JSON already.
+
+    It says whether nobody is logged in where somebody should be: then a missing task may be there all the same.
+    """
+    anonymous = parts.state.owners.known and owner is None
+    rest = dumps({"missing": missing or [], "cursor": cursor, "anonymous": anonymous})
     body = b'{"tasks":[' + b",".join(briefs) + b"]," + rest[1:]
     response = Response(body, content_type="application/json")
     response.headers["Cache-Control"] = "private, no-cache"

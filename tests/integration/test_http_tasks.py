@@ -654,7 +654,17 @@ def test_a_list_that_is_as_it_was_is_304(client, studio):
 
 
 def test_no_ids_are_no_tasks(client):
-    assert client.get("/tasks?ids=").json == {"tasks": [], "missing": [], "cursor": None}
+    assert client.get("/tasks?ids=").json == {"tasks": [], "missing": [], "cursor": None, "anonymous": False}
+
+
+def test_a_list_says_that_nobody_is_logged_in_where_somebody_should_be(studio):
+    with_owners(studio)
+    client, request_id = studio.app.test_client(), studio.done()
+
+    path = f"/tasks?ids={request_id}"
+
+    assert client.get(path).json["anonymous"] is True
+    assert client.get(path, headers={"X-User": "ann"}).json["anonymous"] is False
 
 
 def test_a_hundred_ids_are_answered_and_one_more_is_refused(client):

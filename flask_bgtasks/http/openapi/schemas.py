@@ -169,6 +169,10 @@ SCHEMAS: dict[str, Schema] = {
             "tasks": {"type": "array", "items": ref("TaskListed"), "maxItems": MOST_IDS},
             "missing": {"type": "array", "items": TEXT, "description": "Of the ids that were asked for."},
             "cursor": {**_nullable(TEXT), "description": "Asks for the next page; null on the last."},
+            "anonymous": {
+                **FLAG,
+                "description": "Nobody is logged in, in an app that knows its users: a missing task may be there.",
+            },
         }
     ),
     "EventPage": _object(
