@@ -1,4 +1,4 @@
-"""The pure parts of the browser module, by Node.js's own test runner: parser, record, view. The rest is `browser/`'s."""
+"""The pure parts of the browser module, by Node.js's own test runner. The rest is tested in `browser/`."""
 
 import subprocess
 from pathlib import Path

@@ -275,11 +275,11 @@ export class BackgroundTasks extends EventTarget {
    */
   submit(url: string | URL, body?: any, options?: SubmitOptions): Promise<Task>;
   /**
-   * Follow a task by its id, whoever submitted it.
+   * Follow a task by its id, whoever submitted it; or by its record, which may not have been sent yet.
    *
    * @param options.after its loop leaves out the events up to this number; by default the whole history is told.
    */
-  follow(requestId: string, options?: { after?: number; label?: string }): Task;
+  follow(requestIdOrRecord: string | TaskRecord, options?: { after?: number; label?: string }): Task;
   /** What is not over yet, oldest first: not accepted, running, or not announced. */
   pending(): Promise<TaskRecord[]>;
   /** Every record of this device, newest first; at most 200, those that are over for a day. */

@@ -111,25 +111,18 @@ export class BackgroundTasks extends EventTarget {
     return task;
   }
 
-  follow(requestId, { after = 0, label = null } = {}) {
-    const key = this.#keys.get(requestId);
-    const known = key && this.#tasks.get(key);
-    if (known) {
-      known.after = after;
-      return known;
+  follow(requestIdOrRecord, { after = 0, label = null } = {}) {
+    const given = typeof requestIdOrRecord === 'object' ? requestIdOrRecord : null;
+    const requestId = given ? given.request_id : requestIdOrRecord;
+    const task = this.#tasks.get(given?.key ?? this.#keys.get(requestId));
+    if (task) {
+      task.after = after;
+      return task;
     }
-    const record = records.known(requestId, { now: Date.now(), owner: this.#owner, label });
-    const task = this.#handle(record, { after });
-    this.#sightings.insert(record).then(({ stored, made }) => {
-      this.#adopt(task, stored);
-      if (made) {
-        this.#hub.send({ type: 'records', key: stored.key });
-        this.#ladder.kick('ids');
-      } else if (stored.seq) {
-        task.sighted({ ...stored, seq: Math.max(stored.seq, stored.settled_seq), via: stored.via ?? 'poll' });
-      }
-    });
-    return task;
+    if (!requestId) return this.#handle(given, { after });
+    const made = this.#handle(given ?? records.known(requestId, { now: Date.now(), owner: this.#owner, label }), { after });
+    this.#take(made);
+    return made;
   }
 
   async pending() {
@@ -155,6 +148,7 @@ export class BackgroundTasks extends EventTarget {
     await this.#http.json(`/${requestId}/retry`, { method: 'POST' });
     await this.#sightings.change(requestId, (record) => records.reopened(record, Date.now()));
     this.#hub.send({ type: 'records', requestId });
+    this.#ladder.kick('ids');
     await this.checkPending('retried');
   }
 
@@ -168,6 +162,7 @@ export class BackgroundTasks extends EventTarget {
     const key = this.#keys.get(requestIdOrKey) ?? requestIdOrKey;
     this.#tasks.delete(key);
     this.#hub.send({ type: 'records', key });
+    this.#ladder.kick('ids');
   }
 
   registerPush(options) {
@@ -240,17 +235,17 @@ export class BackgroundTasks extends EventTarget {
   }
 
   /** News from the outbox. */
-  #posted(what, record, { tries = 0, why, status, problem } = {}) {
+  #posted(what, record, { tries = 0, status, problem } = {}) {
     this.#hub.send({ type: 'records', key: record.key });
+    if (what === 'accepted' || what === 'rejected') this.#ladder.kick('ids');
     if (what === 'accepted') {
-      this.#ladder.kick('ids');
       if (tries > 1) this.#recovered(record.request_id, 'sent', Date.now() - record.created_at, `sent at the ${tries}. try`);
     } else if (what === 'rejected') {
       this.#dispatch('rejected', { task: this.#handle(record), record, problem });
     } else if (what === 'blocked') {
       this.#hub.send({ type: 'blocked', status });
     } else if (what === 'postponed') {
-      if (this.#channel === 'idle') this.#hub.send({ type: 'channel', to: 'offline', why });
+      if (this.#channel === 'idle') this.#hub.send({ type: 'channel', to: 'offline', why: 'a request could not be sent' });
       navigator.serviceWorker?.getRegistration?.().then((home) => home?.sync?.register(SYNC_TAG)).catch(() => {});
     }
   }
@@ -317,9 +312,9 @@ export class BackgroundTasks extends EventTarget {
     const ids = (await this.#sightings.following()).map(({ request_id }) => request_id);
     try {
       for (let at = 0; at < ids.length; at += MOST_IDS) {
-        const { tasks, missing } = await this.#http.json(`?ids=${ids.slice(at, at + MOST_IDS).join(',')}`);
+        const { tasks, missing, anonymous } = await this.#http.json(`?ids=${ids.slice(at, at + MOST_IDS).join(',')}`);
         for (const brief of tasks) await this.#sightings.sight({ ...brief, via: 'poll' });
-        if (missing.length) await this.#missing(missing);
+        if (missing.length && !anonymous) await this.#missing(missing);
       }
     } catch { /* the ladder finds the same, and knows what to do */ }
   }
@@ -390,6 +385,18 @@ export class BackgroundTasks extends EventTarget {
   }
 
   // -- records and handles ------------------------------------------------------------------------------------------
+
+  /** Find the record of a handle that was made for an id, or keep the one that it was made with. */
+  async #take(task) {
+    const { stored, made } = await this.#sightings.insert(task.record);
+    this.#adopt(task, stored);
+    if (made) {
+      this.#hub.send({ type: 'records', key: stored.key });
+      this.#ladder.kick('ids');
+    } else if (stored.seq) {
+      task.sighted({ ...stored, seq: Math.max(stored.seq, stored.settled_seq), via: stored.via ?? 'poll' });
+    }
+  }
 
   #handle(record, options) {
     let task = this.#tasks.get(record.key);

@@ -7,9 +7,12 @@ import { Refused, Unreachable } from './http.js';
 import { TERMINAL } from './records.js';
 
 export const MOST_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
+const LOST = 'the connection was lost';
+const LOSSES = new Set(['TypeError', 'AbortError', 'NetworkError']); // of a body whose line broke, by browser
 const STREAM_TRIES = 3;
 const STREAM_AGAIN = 30_000; // while polling
 const SLOWEST_POLL = 5000;
+const HIDDEN = 5; // times slower where nobody looks
 const PATIENCE = 60_000; // without a change, after which polls become slower
 const SLOWEST_PROBE = 30_000;
 const SLOWEST_MIRROR = 120_000;
@@ -129,7 +132,8 @@ export class Ladder {
       }
       if (ended.size === tasks.length) return 'stream'; // as it should
     } catch (error) {
-      why = silence.signal.aborted ? 'nothing came for too long' : error.message;
+      why = silence.signal.aborted ? 'nothing came for too long' : LOST;
+      if (!(error instanceof Unreachable) && !(error instanceof Refused) && !LOSSES.has(error.name)) console.error('bgtasks: a stream broke off', error);
     } finally {
       clearTimeout(watchdog);
       this.#streaming = null;
@@ -172,18 +176,26 @@ export class Ladder {
   async #heard(name, text, ended) {
     if (name === 'ping') return;
     const data = JSON.parse(text);
-    if (name === 'missing') return this.#core.missing(data.missing);
+    if (name === 'missing') return this.#confirm(data.missing, ended);
     const id = data.request_id;
     if (data.seq <= (this.#cursors.get(id) ?? 0)) return; // the same again
     this.#cursors.set(id, data.seq);
     this.#core.event(id, { name, seq: data.seq, attempt: data.attempt ?? 0, data, via: 'stream' });
     if (!TERMINAL.has(name)) return;
-    // After a retry the history holds earlier ends too. The status says whether this is the one.
-    const signal = this.#round.signal;
-    const found = await this.#ask([id], { signal }).catch((error) => { throw new Unreachable(error.message); });
+    // After a retry the history holds earlier ends too: the status says whether this is the last one.
+    await this.#confirm([id], ended);
+  }
+
+  /** What the status says of these, because of what a stream said. */
+  async #confirm(ids, ended) {
+    const found = await this.#ask(ids, { signal: this.#round.signal });
+    if (found.anonymous && found.missing.length) throw new Refused(401, {}, null);
+    if (found.missing.length) this.#core.missing(found.missing);
     for (const brief of found.tasks) {
       await this.#core.sighting({ ...sightingOf(brief), via: 'stream' });
-      if (brief.done) ended.add(id);
+      if (!brief.done) continue;
+      ended.add(brief.request_id);
+      this.#streaming?.ids.delete(brief.request_id); // if it is retried, this stream will not tell of it
     }
   }
 
@@ -197,7 +209,7 @@ export class Ladder {
     const quiet = performance.now() - this.#polls.changed;
     this.#polls.slow = quiet > PATIENCE ? Math.min(this.#polls.slow * 1.5, 5) : 1;
     const wanted = (this.#times.poll ?? this.#polls.after ?? 1000) * this.#polls.slow;
-    const interval = this.#core.visible() ? Math.min(SLOWEST_POLL, wanted) : SLOWEST_POLL;
+    const interval = Math.min(SLOWEST_POLL, this.#core.visible() ? wanted : wanted * HIDDEN);
     await this.#wait(Math.max(interval, this.#polls.retryAfter ?? 0) * (0.8 + 0.4 * Math.random()));
     return 'poll';
   }
@@ -211,6 +223,7 @@ export class Ladder {
       for (let at = 0; at < tasks.length; at += MOST_IDS) {
         const ids = tasks.slice(at, at + MOST_IDS).map(({ request_id }) => request_id);
         const found = await this.#ask(ids, { signal: round });
+        if (found.anonymous && found.missing.length) throw new Refused(401, {}, null); // the login has expired
         for (const brief of found.tasks) this.#sighted(brief);
         missing.push(...found.missing);
       }

@@ -74,7 +74,9 @@ export class Outbox {
     }, { patience: TIMEOUT + 5000 });
     const left = await this.#waiting();
     if (!left.length) return null;
-    return Math.max(0, Math.min(...left.map((record) => record.next_try_at)) - Date.now());
+    const now = Date.now();
+    // Never longer than the whole wait was to be: the device's clock may have been set back since it began.
+    return Math.max(0, Math.min(...left.map(({ next_try_at: at, changed_at: since }) => Math.min(at - now, at - since))));
   }
 
   async #waiting() {
@@ -102,23 +104,24 @@ export class Outbox {
       });
     } catch (error) {
       if (!(error instanceof Unreachable)) throw error;
-      return this.#postpone(sent, null, error.message);
+      return this.#postpone(sent, null);
     }
     const requestId = answer.headers.get('task-id');
-    if (answer.ok && requestId) {
+    if (requestId) { // whatever the status: the task exists, and says itself how it ended
       answer.body?.cancel().catch(() => {});
       return this.#accept(sent, requestId);
     }
     if (answer.status === 401) return this.#block(sent);
     if (answer.ok || answer.status < 400) {
       answer.body?.cancel().catch(() => {});
-      const why = `${sent.url} answered ${answer.status} without a Task-Id: something between here and the app, or a view that is not under @bgtasks.background (from another origin: not in BGTASKS_CORS_ORIGINS)`;
-      console.warn(`bgtasks: ${why}`);
-      return this.#postpone(sent, null, why);
+      console.warn(`bgtasks: ${sent.url} answered ${answer.status} without a Task-Id, and is asked again later. Either `
+        + 'something between here and the app answers, or the view is not under @bgtasks.background, or this page is of '
+        + 'another origin, which BGTASKS_CORS_ORIGINS does not name.');
+      return this.#postpone(sent, null);
     }
     if (LATER.has(answer.status) || answer.status >= 500) {
       answer.body?.cancel().catch(() => {});
-      return this.#postpone(sent, retryAfter(answer), `the server answered ${answer.status}`);
+      return this.#postpone(sent, retryAfter(answer));
     }
     return this.#reject(sent, (await refusal(answer)).problem);
   }
@@ -136,11 +139,11 @@ export class Outbox {
     if (stored) this.#told('accepted', stored, { tries: stored.tries });
   }
 
-  async #postpone(record, after, why) {
+  async #postpone(record, after) {
     const jittered = Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** record.tries);
     const at = Date.now() + (after === null ? jittered : after + Math.random() * 1000);
     const stored = await this.#change(record, (known) => records.postponed(known, at, Date.now()));
-    if (stored) this.#told('postponed', stored, { why });
+    if (stored) this.#told('postponed', stored);
   }
 
   async #block(record) {

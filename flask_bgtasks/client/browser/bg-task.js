@@ -1,0 +1,178 @@
+// <bg-task request-id="…">: shows one background task, live, and lets its user cancel it or try again. It needs nothing
+// beside the module of the client; its attributes, events, slots, parts and CSS variables are listed in bg-task.d.ts.
+
+import { Panel } from './client/bg-task-panel.js';
+import { TEXTS, textsFor } from './client/bg-task-texts.js';
+import { describe, isOver } from './client/bg-task-words.js';
+import { BackgroundTasks } from './client.js';
+
+export { TEXTS };
+
+const HERE = new URL('.', import.meta.url).href; // the blueprint's address: this module is served by it
+const PROPERTIES = ['client', 'task', 'steps', 'texts'];
+const NO_VIEW = { status: 'started', seq: 0, attempt: 0, progress: null, percentage: 0, steps: [], output: '',
+  chunks: [], cancelling: false, retrying: null, error: null };
+
+const clients = new Map();
+
+/** The client of this page for a blueprint, shared with every element: by default the one that served this module. */
+export function clientFor(baseUrl = HERE) {
+  const base = new URL(baseUrl, document.baseURI).href.replace(/\/+$/, '');
+  if (!clients.has(base)) clients.set(base, new BackgroundTasks({ baseUrl: base }));
+  return clients.get(base);
+}
+
+export class BgTask extends HTMLElement {
+  static observedAttributes = ['request-id', 'base-url', 'label', 'lang', 'steps'];
+
+  #panel;
+  #client = null;
+  #given = null; // a task that was handed over, and may have no id yet
+  #task = null; // the one that is shown
+  #steps = null;
+  #texts = {};
+  #listening = null;
+  #painting = 0;
+  #told = null; // the end that was told of, so that each is told once
+
+  constructor() {
+    super();
+    this.#panel = new Panel(this.attachShadow({ mode: 'open' }), {
+      cancel: () => this.#task?.cancel().catch(() => {}), // what became of it shows in the view
+      retry: () => this.#task?.retry().catch(() => {}),
+    });
+  }
+
+  connectedCallback() {
+    for (const name of PROPERTIES.filter((one) => Object.hasOwn(this, one))) { // set before this module was loaded
+      const value = this[name];
+      delete this[name];
+      this[name] = value;
+    }
+    this.#follow();
+  }
+
+  disconnectedCallback() {
+    this.#leave();
+  }
+
+  attributeChangedCallback(name, before, now) {
+    if (before === now) return;
+    if (name === 'request-id' && this.#given && this.#given.requestId !== now) this.#given = null;
+    if (name === 'request-id' || name === 'base-url') this.#follow();
+    else this.#paintSoon();
+  }
+
+  get client() {
+    return this.#client ?? clientFor(this.getAttribute('base-url') ?? undefined);
+  }
+
+  set client(client) {
+    this.#client = client;
+    this.#follow();
+  }
+
+  get task() {
+    return this.#task;
+  }
+
+  set task(task) {
+    this.#given = task;
+    this.#follow();
+  }
+
+  get steps() {
+    const named = this.getAttribute('steps') ?? '';
+    return this.#steps ?? named.split(',').map((name) => name.trim()).filter(Boolean);
+  }
+
+  set steps(names) {
+    this.#steps = names && [...names];
+    this.#paintSoon();
+  }
+
+  get texts() {
+    return this.#texts;
+  }
+
+  set texts(texts) {
+    this.#texts = texts ?? {};
+    this.#paintSoon();
+  }
+
+  focus(options) {
+    this.#panel.focus(options);
+  }
+
+  // -- following -------------------------------------------------------------------------------------------------
+
+  #follow() {
+    if (!this.isConnected) return;
+    const requestId = this.getAttribute('request-id');
+    const task = this.#given ?? (requestId ? this.client.follow(requestId) : null);
+    if (task === this.#task && this.#listening) return;
+    this.#leave();
+    this.#task = task;
+    if (!task) return this.#paint();
+    this.#told = null;
+    const { signal } = (this.#listening = new AbortController());
+    task.addEventListener('change', (event) => this.#changed(event.detail), { signal });
+    this.client.addEventListener('channel', () => this.#paintSoon(), { signal });
+    for (const type of ['online', 'offline']) addEventListener(type, () => this.#paintSoon(), { signal });
+    this.#paint();
+    this.#tellOfEnd();
+  }
+
+  #leave() {
+    this.#listening?.abort();
+    this.#listening = null;
+    clearTimeout(this.#painting);
+    this.#painting = 0;
+  }
+
+  #changed(event) {
+    this.#tell('bg-task-change', { event });
+    this.#paintSoon();
+  }
+
+  // A history that is told at once changes the view a hundred times: it is painted once, and its end is told once.
+  #paintSoon() {
+    this.#painting ||= setTimeout(() => {
+      this.#painting = 0;
+      if (!this.isConnected) return;
+      this.#paint();
+      this.#tellOfEnd();
+    }, 16);
+  }
+
+  #paint() {
+    const lang = this.closest('[lang]')?.lang || 'en';
+    const texts = textsFor(lang, this.#texts);
+    const view = this.#task?.view ?? NO_VIEW;
+    const channel = this.#task ? this.client.channel : 'idle';
+    const tries = this.#task?.record?.tries ?? 0;
+    const said = describe(view, { channel, online: navigator.onLine, tries, names: this.steps, texts, lang });
+    this.#panel.show(said, { texts, lang, label: this.getAttribute('label') });
+    this.#panel.showContent({ output: view.output, completed: view.status === 'completed' });
+  }
+
+  #tellOfEnd() {
+    const view = this.#task?.view;
+    if (!view || !isOver(view.status)) {
+      this.#told = null;
+      return;
+    }
+    const end = `${view.status} ${view.seq}`;
+    if (this.#told === end) return;
+    this.#told = end;
+    this.#tell('bg-task-settled', { status: view.status, error: view.error });
+  }
+
+  #tell(type, more) {
+    const task = this.#task;
+    const detail = { task, requestId: task.requestId, view: task.view, ...more };
+    this.dispatchEvent(new CustomEvent(type, { detail, bubbles: true, composed: true }));
+  }
+}
+
+if (!customElements.get('bg-task')) customElements.define('bg-task', BgTask);

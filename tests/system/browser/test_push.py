@@ -1,0 +1,137 @@
+"""Pushes to the service worker: shown where no page is looked at, and never news of what was told before."""
+
+import pytest
+
+from flask_bgtasks import Notification
+from flask_bgtasks.sinks.webpush import content
+from tests.system.browser.conftest import visit, wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+REGISTER = """
+navigator.serviceWorker.register('/tasks/service-worker.js', { type: 'module', scope: '/' })
+  .then(() => navigator.serviceWorker.ready).then(() => true)
+"""
+NOTIFICATIONS = """
+navigator.serviceWorker.ready.then((home) => home.getNotifications()).then((all) => all.map(({ title }) => title))
+"""
+
+
+@pytest.fixture
+def browser(plain_browser, network):
+    """One whose user allows notifications, and has the app's service worker."""
+    plain_browser.call(
+        "Browser.setPermission", permission={"name": "notifications"}, setting="granted", origin=network.url
+    )
+    page = visit(plain_browser.page(), network)
+    page.page.evaluate(REGISTER)
+    page.page.close()
+    return plain_browser
+
+
+@pytest.fixture
+def push(browser, site, network):
+    """Has the browser deliver what the server would push of a task."""
+    keeper = browser.page()
+    keeper.call("ServiceWorker.enable")
+
+    def deliver(request_id):
+        task = site.has_ended(request_id)
+        data = {name: str(task[name]) for name in ("request_id", "status", "seq", "attempt")}
+        notification = Notification("Your lesson is ready", request_id=request_id, data=data)
+        (registration,) = wait_until(lambda: registered(browser))
+        keeper.call(
+            "ServiceWorker.deliverPushMessage",
+            origin=network.url,
+            registrationId=registration,
+            data=content(notification, "en").decode(),
+        )
+
+    return deliver
+
+
+def registered(browser):
+    told = [event["params"] for event in browser.events if event["method"] == "ServiceWorker.workerRegistrationUpdated"]
+    return {one["registrationId"] for params in told for one in params["registrations"]}
+
+
+def test_without_a_page_a_notification_tells_and_no_page_that_is_opened_later(site, network, browser, push, gate):
+    page = visit(browser.page(), network)
+    request_id = submitted(page, gate)
+    page.page.close()
+    site.finish(gate)
+
+    push(request_id)
+
+    page = visit(browser.page(), network)
+    wait_until(lambda: notifications(page) == ["Your lesson is ready"])
+    page.has_nothing_to_do()
+    assert page.outcomes() == []
+
+
+def test_a_page_that_is_looked_at_tells_by_itself(site, network, browser, push, gate):
+    page = visit(browser.page(), network)
+    request_id = submitted(page, gate)
+    network.refuse()
+    site.finish(gate)
+
+    push(request_id)
+
+    page.wait_for("client.records().then(([{ state, via }]) => state === 'settled' && via === 'push')")
+    network.heal()
+    page.sees_outcome()
+    page.has_nothing_to_do()
+    assert (page.outcomes(), notifications(page)) == (["a lesson"], [])
+
+
+def test_a_push_is_no_news_where_the_stream_was_faster(site, network, browser, push, gate):
+    page = visit(browser.page(), network)
+    request_id = submitted(page, gate)
+    site.finish(gate)
+    page.sees_outcome()
+
+    push(request_id)
+
+    page.has_nothing_to_do()
+    assert (page.outcomes(), notifications(page)) == (["a lesson"], [])
+
+
+def test_what_a_page_told_while_nobody_looked_at_it_is_shown_by_the_push_and_not_told_again(
+    site, network, browser, push, gate
+):
+    page = visit(browser.page(), network)
+    request_id = submitted(page, gate)
+    other = browser.page()
+    site.finish(gate)
+    page.sees_outcome()
+
+    push(request_id)
+
+    wait_until(lambda: notifications(page) == ["Your lesson is ready"])
+    other.close()
+    page.has_nothing_to_do()
+    assert page.outcomes() == ["a lesson"]
+
+
+def test_the_same_push_twice_is_one_notification(site, network, browser, push, gate):
+    page = visit(browser.page(), network)
+    request_id = submitted(page, gate)
+    page.page.close()
+    site.finish(gate)
+
+    push(request_id)
+    push(request_id)
+
+    page = visit(browser.page(), network)
+    wait_until(lambda: notifications(page))
+    page.has_nothing_to_do()
+    assert (page.outcomes(), notifications(page)) == ([], ["Your lesson is ready"])
+
+
+def submitted(page, gate):
+    page.submit(gate=gate)
+    return page.accepted()
+
+
+def notifications(page):
+    return page.page.evaluate(NOTIFICATIONS)
