@@ -1,1 +1,36 @@
-"""For programs that follow tasks from elsewhere: the standard library only, beside the published documents."""
+"""The Python client: submits requests and follows their tasks, through lost networks and the end of its process.
+
+These names are its public API. Needs the extra ``client`` for everything but :mod:`.firestore`.
+"""
+
+from __future__ import annotations
+
+from ..errors import TaskFailed, TaskWasCancelled, WaitTimeout
+from .channel import Timing
+from .clients import AsyncClient, AsyncTask, Client, Task
+from .errors import CredentialsRefused, KeyReused, TaskGone, TaskRejected, TooManyPending, Unreachable
+from .events import Kind, Outcome, TaskEvent
+from .firestore import FirestoreReader
+from .service import BackgroundTaskCompletionService
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTask",
+    "BackgroundTaskCompletionService",
+    "Client",
+    "CredentialsRefused",
+    "FirestoreReader",
+    "KeyReused",
+    "Kind",
+    "Outcome",
+    "Task",
+    "TaskEvent",
+    "TaskFailed",
+    "TaskGone",
+    "TaskRejected",
+    "TaskWasCancelled",
+    "Timing",
+    "TooManyPending",
+    "Unreachable",
+    "WaitTimeout",
+]

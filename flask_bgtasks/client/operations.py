@@ -1,0 +1,239 @@
+"""What a client can do, each as a piece of logic that a blocking and an awaiting client carry out alike.
+
+The first parameter is the session; where a second one is positional it is the key of the record. Their docstrings are
+those of the public methods.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import uuid
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from ..errors import NotSerializable, TaskNotFound, TransitionRefused
+from . import records, rungs
+from .asking import MOST_AT_ONCE, Session, sighting_of
+from .effects import Answer, Call, Effect, Emit, Flow, Tell
+from .errors import CredentialsRefused, Unreachable
+from .events import Kind, Outcome, TaskEvent
+from .following import Following
+from .outbox import KEPT_SECONDS, flush
+from .records import UNTOLD, Record, State
+from .telling import Listener
+
+
+def submit(
+    session: Session,
+    path: str,
+    *,
+    json: Any = None,
+    body: bytes | None = None,
+    content_type: str | None = None,
+    key: str | None = None,
+) -> Flow[Record]:
+    """Send a request for work, or keep it until it can be sent.
+
+    Returns as soon as the request is on this disk, and one try to send it was made. Whatever that met, the request is
+    not lost: it goes out by ``wait``, by iterating, or by ``check_pending``, of this process or of a later one, and
+    becomes one task however often it has to be sent.
+
+    :param path: the address of the view, below the client's ``base_url``.
+    :param json: a value that is sent as JSON.
+    :param body: or bytes, with their ``content_type``.
+    :param key: the Idempotency-Key; by default a new one. With a key that was used, the task of then is returned.
+    :raises KeyReused: the key stands for another request.
+    :raises TooManyPending: 1000 tasks are pending.
+    """
+    if (json is None) == (body is None):
+        raise TypeError("submit() takes json=… or body=…, one of them")
+    if body is None:
+        body, content_type = _as_json(json, user_token=session.user_token), content_type or "application/json"
+    now = session.clock.time()
+    record = Record(
+        key=key or str(uuid.uuid4()),
+        state=State.QUEUED,
+        created_at=now,
+        expires_at=now + KEPT_SECONDS,
+        path=path,
+        body=body,
+        content_type=content_type,
+        body_hash=records.digest(path, content_type, body),
+    )
+    record = yield Call(session.registry.add, (record,))
+    yield from session.unblock()
+    yield from flush(session, only={record.key}, woken=True)
+    return (yield from session.get(record.key))
+
+
+def follow(session: Session, request_id: str, *, after: int = 0) -> Flow[Record]:
+    """Follow a task that was submitted elsewhere, or earlier. It is pending here from now on.
+
+    :param after: the number of the last event that is known already.
+    :raises TaskNotFound: this is no id.
+    """
+    try:
+        request_id = str(uuid.UUID(request_id.strip()))
+    except ValueError:
+        raise TaskNotFound(request_id) from None
+    now = session.clock.time()
+    record = Record(
+        key=request_id,
+        state=State.FOLLOWING,
+        created_at=now,
+        expires_at=now + KEPT_SECONDS,
+        request_id=request_id,
+        status="started",
+        cursor=after,
+    )
+    record = yield Call(session.registry.add, (record,))
+    yield from session.change(record.key, records.followed)
+    _, record = yield from session.change(record.key, partial(records.moved, cursor=after))
+    return record
+
+
+def pending(session: Session) -> Flow[list[Record]]:
+    """The tasks whose outcome is still to come, or to be told; oldest first."""
+    return (yield from session.all_in(records.PENDING))
+
+
+def check_pending(session: Session, *, on_outcome: Listener | None = None) -> Flow[list[Outcome]]:
+    """Do at once what there is to do: after a start, when the network is back, on a schedule.
+
+    Sends what waits to be sent, asks how all pending tasks stand in one request (Firestore, if the backend cannot be
+    reached and there is one), and tells what has ended.
+
+    :param on_outcome: called with each outcome instead of the client's own.
+    :returns: the outcomes that were told by this call, each for the first and only time. Without a callback they count
+        as told when this returns.
+    """
+    yield from session.unblock()
+    yield from flush(session, woken=True)
+    consumer = Following(session, (), listener=on_outcome, untold_only=True)
+    following = yield from session.all_in({State.FOLLOWING})
+    reached = True
+    try:
+        for begin in range(0, len(following), MOST_AT_ONCE):
+            yield from rungs.ask_status(consumer, following[begin : begin + MOST_AT_ONCE], via="poll")
+    except Unreachable:
+        reached = False
+        if session.mirror is not None:
+            yield from rungs.read_mirror(consumer, session.mirror, following)
+    except CredentialsRefused:
+        yield from session.block(following)
+    for record in (yield from session.all_in(UNTOLD)):
+        if reached or session.mirror is not None or record.status != "completed":  # that has a result to be read
+            try:
+                yield from consumer.finish(record)
+            except CredentialsRefused:
+                break
+    yield Call(session.registry.prune)
+    return list(consumer.outcomes.values())
+
+
+def remove(session: Session, key: str) -> Flow[None]:
+    """Forget a task here: it is pending no more, and nobody is told of its end. It is not cancelled.
+
+    :param key: its key or its ``request_id``. One that is not known is no error.
+    """
+    record = yield Call(session.registry.get, (key,))
+    if record is not None:
+        yield from session.change(record.key, records.forgotten)
+
+
+def events(session: Session, keys: Collection[str] | None, *, timeout: float | None = None) -> Flow[None]:
+    """Every event of these tasks, until the last of them is over; of all that are pending where it is None."""
+    for key in keys or ():
+        yield from session.change(key, records.followed)
+    yield from Following(session, keys, give=Emit, timeout=timeout).run()
+
+
+# -- one task --------------------------------------------------------------------------------------------------------
+
+
+def wait(
+    session: Session,
+    key: str,
+    *,
+    on_progress: Callable[[TaskEvent], Any] | None = None,
+    timeout: float | None = None,
+) -> Flow[Any]:
+    """Wait for the end and return the result: parsed if it is JSON, else bytes.
+
+    :param on_progress: called with every event on the way.
+    :param timeout: seconds; None to wait without a limit.
+    :raises TaskFailed: it failed.
+    :raises TaskWasCancelled: it was cancelled.
+    :raises TaskRejected: the server did not take it.
+    :raises TaskGone: the server knows it no longer.
+    :raises CredentialsRefused: the server answered 401.
+    :raises WaitTimeout: not in time (a ``TimeoutError``); the task goes on, and stays pending.
+    """
+    yield from session.change(key, records.followed)
+
+    def give(event: TaskEvent) -> Effect | None:
+        return None if on_progress is None or event.kind is Kind.TERMINAL else Tell(on_progress, event)
+
+    consumer = Following(session, [key], give=None if on_progress is None else give, timeout=timeout)
+    yield from consumer.run()
+    (outcome,) = consumer.outcomes.values()
+    return outcome.unwrap()
+
+
+def cancel(session: Session, key: str) -> Flow[str]:
+    """Ask the task to stop; its status after that. What was never sent is withdrawn.
+
+    :raises Unreachable: the server could not be asked.
+    """
+    _, record = yield from session.change(key, records.withdrawn)
+    if record.state in records.OVER:
+        return record.status
+    return (yield from _act(session, record, "cancel"))
+
+
+def retry(session: Session, key: str) -> Flow[str]:
+    """Have a failed or cancelled task run again; its status after that. It is pending again.
+
+    :raises TransitionRefused: it is neither.
+    :raises Unreachable: the server could not be asked.
+    """
+    record = yield from session.get(key)
+    return (yield from _act(session, record, "retry"))
+
+
+def _act(session: Session, record: Record, what: str) -> Flow[str]:
+    if record.request_id is None:  # it may have been accepted, and the answer lost
+        yield from session.unblock()
+        yield from flush(session, only={record.key}, woken=True)
+        record = yield from session.get(record.key)
+    if record.request_id is None:
+        if record.state in records.OVER:
+            raise TransitionRefused(record.key, status=record.status, change=what, why="the server never accepted it")
+        raise Unreachable(f"the request {record.key!r} could not be sent yet, so there is nothing to {what}")
+    answer = yield from session.ask("POST", session.path(record.request_id, what))
+    _check(answer, record.request_id, what)
+    sighting = sighting_of(answer.document(), via="poll")
+    take_in = records.reopened if what == "retry" else records.sighted
+    _, record = yield from session.change(record.key, partial(take_in, sighting=sighting))
+    return sighting.status
+
+
+def _check(answer: Answer, request_id: str, what: str) -> None:
+    if answer.ok:
+        return
+    if answer.status in (404, 410):
+        raise TaskNotFound(request_id)
+    if answer.status == 409:
+        status = str(answer.document().get("task_status", "not in a state for this"))
+        raise TransitionRefused(request_id, status=status, change=what, why=answer.complaint())
+    raise Unreachable(answer.complaint(), retry_after=answer.retry_after)
+
+
+def _as_json(value: Any, *, user_token: str | None) -> bytes:
+    if user_token is not None and isinstance(value, dict):
+        value = {"user_token": user_token, **value}
+    try:
+        return json_module.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise NotSerializable(f"submit(json=…): {error}; give JSON values, or body=… with a content_type") from error

@@ -1,0 +1,125 @@
+"""Looks after pending tasks on a schedule, in a thread of its own; by the names that hand-written solutions use.
+
+Nobody has to wait for a task then: what has ended is told by a callback, whenever that is learnt, after a restart too.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ConfigurationError
+from .clients import Client, Task
+from .events import Outcome
+
+log = logging.getLogger("flask_bgtasks.client")
+
+INTERVAL_SECONDS = 30.0
+
+
+class _Shared:
+    """The one service of this process, found on the class."""
+
+    def __get__(self, instance: object, owner: type[BackgroundTaskCompletionService]) -> Any:
+        if owner._configured is None:
+            raise ConfigurationError(
+                "BackgroundTaskCompletionService.shared: there is none yet. "
+                "Call BackgroundTaskCompletionService.configure(Client(…)) once, where the program begins"
+            )
+        return owner._configured
+
+
+class BackgroundTaskCompletionService:
+    """Checks what is pending every 30 seconds, and tells what has ended.
+
+    :param client: its registry is what is looked after; it is not closed here.
+    :param on_outcome: called once with each :class:`.Outcome`, in the thread that checks; by default the client's own
+        ``on_outcome``. If it raises, it is called again at the next check.
+    :param interval: seconds between two checks.
+    """
+
+    shared = _Shared()
+    """The service that was configured for this process. :raises ConfigurationError: none was."""
+
+    _configured: BackgroundTaskCompletionService | None = None
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        on_outcome: Callable[[Outcome], Any] | None = None,
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
+        self._client = client
+        self._on_outcome = on_outcome
+        self._interval = interval
+        self._checking = threading.Lock()  # one check at a time: a second one would find nothing to do
+        self._woken = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def configure(cls, client: Client, **options: Any) -> BackgroundTaskCompletionService:
+        """Make the service that :attr:`shared` is from now on; it has to be started. Takes what the class takes."""
+        cls._configured = cls(client, **options)
+        return cls._configured
+
+    # -- what is pending -----------------------------------------------------------------------------------------------
+
+    def add_pending_task(self, request_id: str) -> Task:
+        """Look after a task from now on. One that was submitted with the client is looked after already."""
+        return self._client.follow(request_id)
+
+    def remove_pending_task(self, request_id: str) -> None:
+        """Look after a task no more, and tell nobody of its end. It is not cancelled."""
+        self._client.remove(request_id)
+
+    def check_pending_tasks(self) -> list[Outcome]:
+        """Check now: when the network is back, when the program wakes. What was told by this."""
+        with self._checking:
+            return self._client.check_pending(on_outcome=self._on_outcome)
+
+    # -- the schedule --------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether it checks by itself."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Check now, and then on schedule, in a thread that does not keep the program alive. Starts once."""
+        if self.running:
+            return
+        self._stopped.clear()
+        self._thread = threading.Thread(target=self._serve, name="bgtasks-pending", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the thread check at once, and do not wait for it."""
+        self._woken.set()
+
+    def stop(self, *, timeout: float | None = None) -> None:
+        """End the schedule; waits for a check that is on its way. What is pending stays pending."""
+        self._stopped.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def __enter__(self) -> BackgroundTaskCompletionService:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _serve(self) -> None:
+        while not self._stopped.is_set():
+            self._woken.clear()
+            try:
+                self.check_pending_tasks()
+            except Exception:  # a full disk, say: the next check may find it better
+                log.exception("the pending tasks could not be checked; the next try is in %g s", self._interval)
+            if not self._stopped.is_set():
+                self._woken.wait(self._interval)

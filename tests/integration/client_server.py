@@ -1,0 +1,56 @@
+"""The app of the HTTP tests behind a real server, for the client's tests, and clients with short waits."""
+
+import contextlib
+import threading
+import time
+from dataclasses import replace
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from flask_bgtasks import Backoff
+from flask_bgtasks.client import Timing
+
+PATIENCE = 20.0
+
+HASTE = replace(
+    Timing(),
+    stream_backoff=Backoff(first=0.02, longest=0.2),
+    stream_again=2.0,
+    poll=0.05,
+    slowest_poll=0.1,
+    monitor=0.3,
+    monitor_jitter=0.05,
+    slowest_monitor=0.5,
+    probe=Backoff(first=0.05, longest=0.2),
+    send=Backoff(first=0.02, longest=0.2),
+    poll_timeout=5.0,
+)
+"""The usual ladder, a fraction of its waits."""
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def served(app, *, port=0):
+    """An app behind Werkzeug's server with threads; gives the server."""
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join(PATIENCE)
+        server.server_close()
+
+
+def until(condition, seconds=PATIENCE):
+    """Ask again and again until it is so; the first true answer."""
+    stop, pause = time.monotonic() + seconds, threading.Event()
+    while not (found := condition()):
+        assert time.monotonic() < stop, "it never became so"
+        pause.wait(0.01)
+    return found
