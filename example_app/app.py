@@ -1,4 +1,4 @@
-"""The app: four views, and what flask-bgtasks adds to them. Newcomers start reading here."""
+"""The app: a few views, and what flask-bgtasks adds to them. Newcomers start reading here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, abort, current_app, render_template, request
+from flask import Flask, Response, abort, current_app, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from flask_bgtasks import BackgroundTasks
+from flask_bgtasks import BackgroundTasks, Notification
 
 from .demo_key import demo_secret_key
 from .pace import Pace
+from .page import page_config
+from .phone import Phone
 from .pipeline import STEPS, make_lesson
 from .summary import quick_summary
 from .writers import choose_writer
@@ -25,8 +27,12 @@ SAMPLE = Path(__file__).with_name("sample.txt")
 
 # What the user's devices are told: in their own language, and of failure too.
 NOTIFY = {
-    "completed": {"en": "Your lesson is ready", "de": "Deine Lektion ist fertig", "es": "Tu lección está lista"},
-    "failed": {"en": "Your lesson could not be made", "de": "Die Lektion ist nicht gelungen"},
+    "completed": Notification(
+        {"en": "Your lesson is ready", "de": "Deine Lektion ist fertig", "es": "Tu lección está lista"}, "{title}"
+    ),
+    "failed": Notification(
+        {"en": "Your lesson could not be made", "de": "Die Lektion ist nicht gelungen"}, "{error_message}"
+    ),
 }
 
 bgtasks = BackgroundTasks()
@@ -35,8 +41,9 @@ bgtasks = BackgroundTasks()
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """Make the app.
 
-    :param config: Flask's, the library's (``BGTASKS_…``) and the studio's own settings: ``LESSON_PACE`` and
-        ``LESSON_WRITER``. Without, the environment is read: ``LESSON_PACE``, ``FLASK_BGTASKS_STORE`` and so on.
+    :param config: Flask's, the library's (``BGTASKS_…``) and the studio's own settings: ``LESSON_PACE``,
+        ``LESSON_WRITER`` and ``LESSON_PHONE``. Without, the environment is read: ``LESSON_PACE``,
+        ``FLASK_BGTASKS_STORE`` and so on.
     """
     app = Flask(__name__)
     app.config.from_mapping(LESSON_PACE=float(os.environ.get("LESSON_PACE", DEFAULT_PACE)))
@@ -45,12 +52,20 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     if not app.config["SECRET_KEY"]:
         app.config["SECRET_KEY"] = demo_secret_key(Path(app.instance_path))
     app.config.setdefault("LESSON_WRITER", choose_writer(os.environ))
+    app.config.setdefault("LESSON_PHONE", str(Path(app.instance_path, "phone.sqlite3")))
+    app.config.setdefault("BGTASKS_NOTIFICATION_LINK", "/?task={request_id}")
+    phone = plug_in_phone(app)
 
     @app.get("/")
     def index() -> str:
-        return render_template(
-            "index.html", steps=STEPS, pace=app.config["LESSON_PACE"], writer=app.config["LESSON_WRITER"].name
-        )
+        writer, pace = app.config["LESSON_WRITER"].name, app.config["LESSON_PACE"]
+        config = page_config(app, has_phone=phone is not None)
+        return render_template("index.html", config=config, steps=STEPS, writer=writer, pace=pace)
+
+    # A service worker may only answer for what lies below its own address.
+    @app.get("/worker.js")
+    def worker() -> Response:
+        return app.send_static_file("worker.js")
 
     @app.get("/sample")
     def sample() -> tuple[str, dict[str, str]]:
@@ -74,6 +89,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     def process_sample() -> tuple[dict[str, str], int]:
         return {"request_id": sample_lesson.submit().request_id}, 202
 
+    # What the phone of the page that asks has got. In the demo there is one for each browser, and its token names it.
+    @app.get("/phone")
+    def phone_messages() -> dict[str, Any]:
+        if phone is None:
+            abort(404, description="Pushes go to real phones here.")
+        token = request.args.get("token", "")
+        return {"messages": phone.messages(token, lang=request.args.get("lang"))}
+
     @app.errorhandler(400)
     @app.errorhandler(422)
     def refused(error: HTTPException) -> tuple[dict[str, Any], int, dict[str, str]]:
@@ -88,6 +111,16 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
 def sample_lesson() -> dict[str, Any]:
     """The lesson of the text that the demo ships."""
     return lesson_of(SAMPLE.read_text("utf-8"))
+
+
+def plug_in_phone(app: Flask) -> Phone | None:
+    """The stand-in for phones, registered as a sink; None where there is FCM, and phones are phones."""
+    sinks = app.config.get("BGTASKS_SINKS") or []
+    if isinstance(sinks, str):  # as the environment has it, with commas
+        sinks = [name.strip() for name in sinks.split(",")]
+    phone = None if "fcm" in sinks else Phone(Path(app.config["LESSON_PHONE"]))
+    app.config["BGTASKS_SINKS"] = [*sinks, *([phone] if phone else [])]
+    return phone
 
 
 def lesson_of(text: str) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 import json
 import threading
-from contextlib import contextmanager
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from werkzeug.serving import make_server
+from flask import render_template
 
 from example_app import create_app
-from example_app.app import LEAST_WORDS, MOST_CHARACTERS, SAMPLE
+from example_app import phone as phone_module
+from example_app.app import LEAST_WORDS, MOST_CHARACTERS, SAMPLE, plug_in_phone
+from example_app.page import page_config
+from example_app.phone import Phone
 from example_app.pipeline import STEPS
-from flask_bgtasks import EventType, Status, TaskFailed
+from flask_bgtasks import EventType, Notification, Status, TaskFailed
 
 TEXT = (
     "A candle is made of wax and of a wick. The flame melts the wax, and the wick draws the fluid up to the flame. "
@@ -26,14 +29,18 @@ def no_model(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def make_app(**config):
-    settings = {"BGTASKS_STORE": "memory://", "BGTASKS_RUNNER": "inline", "SECRET_KEY": "test", "LESSON_PACE": 0}
-    return create_app({**settings, **config, "TESTING": True})
-
-
 @pytest.fixture
-def app():
-    return make_app()
+def app(tmp_path):
+    return create_app(
+        {
+            "BGTASKS_STORE": "memory://",
+            "BGTASKS_RUNNER": "inline",
+            "LESSON_PACE": 0,
+            "LESSON_PHONE": str(tmp_path / "phone.sqlite3"),
+            "SECRET_KEY": "test",
+            "TESTING": True,
+        }
+    )
 
 
 @pytest.fixture
@@ -142,42 +149,109 @@ def test_the_samples_lesson_is_submitted_as_a_function(http, bgtasks):
 def test_the_page_names_the_steps_the_writer_and_the_pace(http):
     page = http.get("/").get_data(as_text=True)
 
-    assert all(f'data-step="{name}"' in page for name in STEPS)
+    assert f'steps="{", ".join(STEPS)}"' in page
     assert "offline templates" in page
     assert "0 s" in page
     assert http.get("/sample").get_data(as_text=True) == SAMPLE.read_text("utf-8")
 
 
-@pytest.mark.slow
-@pytest.mark.bgtasks(runner="threads")
-def test_the_page_makes_a_lesson_and_finds_it_again_after_a_reload(app, bgtasks, chromium_page):
-    page = chromium_page
-    with served(app) as url:
-        page.goto(url)
-        page.click("#sample")
-        page.wait_for_function("document.querySelector('#text').value.length > 1000")
-        page.click("#make")
-        page.wait_for_selector("#lesson:not([hidden])")
-        story = page.inner_text("#story-text")
-        page.reload()
-        page.wait_for_selector("#lesson:not([hidden])")
-        page.locator(".choice").first.click()
-
-        assert page.inner_text("#work-title") == "Lesson ready"
-        assert page.get_attribute("#bar", "aria-valuenow") == "100"
-        assert page.locator("#steps [data-state=done]").count() == len(STEPS)
-        assert page.inner_text("#story-text") == story
-        assert page.locator(".verdict").first.inner_text()
+def test_the_page_opens_with_a_lesson_where_its_address_names_one(http):
+    assert 'data-view="starting"' in http.get("/").get_data(as_text=True)
+    assert 'data-view="lesson"' in http.get("/?task=one").get_data(as_text=True)
 
 
-@pytest.mark.slow
-def test_the_page_says_why_a_text_is_refused(app, bgtasks, chromium_page):
-    with served(app) as url:
-        chromium_page.goto(url)
-        chromium_page.fill("#text", "Too short.")
-        chromium_page.click("#make")
+def test_the_worker_is_served_where_it_can_answer_for_the_whole_page(http):
+    worker = http.get("/worker.js")
 
-        chromium_page.wait_for_function("document.querySelector('#refused').textContent.includes('2 words')")
+    assert worker.mimetype == "text/javascript"
+    worker.close()
+
+
+# -- the phone -----------------------------------------------------------------------------------------------------
+
+
+def test_the_phone_of_the_request_gets_its_message_and_nobody_elses(http, bgtasks):
+    accepted = http.post("/process", json={"input_text": f"Of Candles\n\n{TEXT}", "user_token": "phone-1"})
+    bgtasks.wait_for(accepted)
+    bgtasks.wait_for_notification()
+
+    (message,) = _until(lambda: http.get("/phone?token=phone-1").json["messages"])
+    assert message["title"] == "Your lesson is ready"
+    assert message["body"] == "Of Candles"
+    assert message["link"] == f"/?task={accepted.json['request_id']}"
+    assert http.get("/phone?token=phone-2").json == {"messages": []}
+    assert http.get("/phone").json == {"messages": []}
+    (message,) = http.get("/phone?token=phone-1&lang=de-AT").json["messages"]
+    assert message["title"] == "Deine Lektion ist fertig"
+
+
+def test_a_failure_is_told_too_and_says_why(http, bgtasks, app):
+    app.config["LESSON_WRITER"] = None
+    accepted = http.post("/process", json={"input_text": TEXT, "user_token": "phone-1"})
+    ended = bgtasks.wait_for(accepted)
+
+    (message,) = _until(lambda: http.get("/phone?token=phone-1").json["messages"])
+    assert message["status"] == "failed"
+    assert message["body"] == ended.error_message
+
+
+def test_a_phone_shows_what_is_told_twice_once_and_the_last_first(tmp_path):
+    phone = Phone(tmp_path / "instance" / "phone.sqlite3")
+    first, second = (
+        Notification(title, user_token="p", request_id=title, data={"request_id": title, "seq": "9"})
+        for title in ("first", "second")
+    )
+
+    for told in (first, second, first, Notification("to nobody")):
+        phone.bgtasks_send_notification(told)
+
+    assert [message["title"] for message in phone.messages("p")] == ["second", "first"]
+    assert [message["title"] for message in Phone(tmp_path / "instance" / "phone.sqlite3").messages("p", limit=1)] == [
+        "second"
+    ]
+
+
+def test_a_phone_keeps_no_more_than_it_has_room_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(phone_module, "KEPT", 3)
+    phone = Phone(tmp_path / "phone.sqlite3")
+
+    for number in range(10):
+        phone.bgtasks_send_notification(Notification(str(number), user_token="p", data={"request_id": str(number)}))
+
+    assert [message["title"] for message in phone.messages("p", limit=100)] == ["9", "8", "7"]
+
+
+@pytest.mark.parametrize("sinks", [["fcm"], "fcm, firestore"])
+def test_where_there_is_fcm_the_page_says_so_and_has_no_phone(app, sinks):
+    app.config["BGTASKS_SINKS"] = sinks
+
+    assert plug_in_phone(app) is None
+    assert page_config(app, has_phone=False)["phone"] == "fcm"
+    page = render(app, phone="fcm")
+    assert "pushes go to real phones" in page
+    assert "lock screen" not in page
+
+
+@pytest.mark.parametrize(
+    ("sinks", "environment", "mirror"),
+    [
+        (["firestore"], {}, None),
+        ([], {"FIRESTORE_EMULATOR_HOST": "127.0.0.1:8080"}, None),
+        (
+            ["firestore"],
+            {"FIRESTORE_EMULATOR_HOST": "127.0.0.1:8080"},
+            {"projectId": "demo-studio", "host": "http://127.0.0.1:8080"},
+        ),
+    ],
+    ids=["a real project", "no mirror", "the emulator"],
+)
+def test_the_page_reads_the_mirror_where_no_login_is_needed(app, monkeypatch, sinks, environment, mirror):
+    monkeypatch.delenv("FIRESTORE_EMULATOR_HOST", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    app.config.update(BGTASKS_SINKS=sinks, BGTASKS_FIREBASE_PROJECT="demo-studio")
+
+    assert page_config(app, has_phone=True)["firestore"] == mirror
 
 
 # -- cancelling ----------------------------------------------------------------------------------------------------
@@ -210,9 +284,9 @@ def model(monkeypatch):
 
 
 class TestWithAModel:
-    @pytest.fixture
-    def app(self, model):
-        return make_app()
+    @pytest.fixture(autouse=True)
+    def model_first(self, model):
+        """The writer is chosen when the app is made."""
 
     def test_the_model_writes_summaries_story_and_notes(self, http, model):
         accepted = http.post("/process", json={"input_text": TEXT})
@@ -248,18 +322,19 @@ class TestWithAModel:
         assert bgtasks.event_types(accepted)[-1] is EventType.FAILED
 
 
-@contextmanager
-def served(app):
-    """The app on a port of its own."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def render(app, **config):
+    """The page with this configuration."""
+    with app.test_request_context():
+        return render_template("index.html", config={"phone": "here", "firestore": None, **config}, steps=STEPS)
+
+
+def _until(look):
+    """What is there once there is something: sinks are told on a thread of their own."""
+    deadline, pause = time.monotonic() + 10, threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        pause.wait(0.02)
+    return found
 
 
 class ModelServer:
