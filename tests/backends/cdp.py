@@ -54,6 +54,17 @@ class Browser:
         page.goto(url)
         return page
 
+    def service_worker(self):
+        """The one that runs, once there is one. It is kept running from now on."""
+        deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+        while True:
+            for target in self.call("Target.getTargets")["targetInfos"]:
+                if target["type"] == "service_worker":
+                    id = target["targetId"]
+                    return Page(self, id, self.call("Target.attachToTarget", targetId=id, flatten=True)["sessionId"])
+            assert time.monotonic() < deadline, "no service worker runs"
+            pause.wait(0.02)
+
     def sleep(self):
         """Let all its processes stand still, as those of a device that has fallen asleep."""
         self._profile.stop()

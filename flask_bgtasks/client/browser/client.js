@@ -272,7 +272,7 @@ export class BackgroundTasks extends EventTarget {
 
   #fromWorker = ({ data, ports }) => {
     if (data?.type !== 'bgtasks:push') return;
-    ports[0]?.postMessage('taken');
+    ports[0]?.postMessage(visible()); // the worker's own idea of that may be old
     this.#sightings.sight(data.data, { create: true });
   };
 

@@ -49,12 +49,12 @@ async function told(sighting) {
   });
 }
 
-/** Whether the page runs a client that took it. */
+/** Whether the page is looked at, and runs a client that tells of it. */
 function ask(page, data) {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
     const timer = setTimeout(resolve, PATIENCE, false);
-    port1.onmessage = () => { clearTimeout(timer); resolve(true); };
+    port1.onmessage = ({ data: tells }) => { clearTimeout(timer); resolve(tells); };
     page.postMessage({ type: 'bgtasks:push', data }, [port2]);
   });
 }
@@ -70,15 +70,12 @@ function settle(sighting) {
   });
 }
 
+/** Show the task: in the page that shows it already, else in one of its own. No other page of the user's is taken away. */
 async function open(requestId, link) {
-  const address = new URL(link ?? `/?task=${encodeURIComponent(requestId)}`, self.location.origin);
+  const address = new URL(link ?? `/?task=${encodeURIComponent(requestId)}`, self.location.origin).href;
   const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true });
-  const there = pages.find((page) => page.url === address.href) ?? pages.find((page) => new URL(page.url).origin === address.origin);
-  if (!there) return self.clients.openWindow(address.href);
-  there.postMessage({ type: 'bgtasks:open', requestId, link: address.href });
-  await there.focus?.();
-  if (there.url !== address.href) await there.navigate?.(address.href).catch(() => self.clients.openWindow(address.href));
-  return undefined;
+  const there = pages.find(({ url }) => url === address);
+  return there ? there.focus() : self.clients.openWindow(address);
 }
 
 /** Submissions whose headers only the page knows wait for the page. */
