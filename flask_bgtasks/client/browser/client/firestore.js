@@ -34,7 +34,9 @@ class RestReader {
     if (!task) return null;
     const over = ['completed', 'failed', 'cancelled'].includes(task.status);
     const progress = over ? null : await this.#read(`/${this.#progress}/${encodeURIComponent(requestId)}`);
-    return { ...task, seq: task.seq ?? null, attempt: task.attempt ?? 0, progress };
+    // Progress is newer than the task's own document, which changes with its status only.
+    const seq = task.seq === undefined ? null : Math.max(task.seq, progress?.seq ?? 0);
+    return { ...task, seq, attempt: task.attempt ?? 0, progress };
   }
 
   async result(requestId) {
