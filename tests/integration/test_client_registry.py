@@ -113,8 +113,7 @@ def test_many_threads_that_settle_one_task_find_one_of_them_to_be_first(open_reg
         thread.join(60)
 
     assert len(first) == len(set(first))
-    assert first == sorted(first)
-    assert first[-1] == 20
+    assert max(first) == 20
 
 
 SETTLE = """

@@ -66,7 +66,7 @@ export class BackgroundTasks extends EventTarget {
       store: this.#store, http: this.#http, owner, name: this.#name, told: (...news) => this.#posted(...news),
     });
     this.#outcomes = new Outcomes({
-      http: this.#http, store: this.#store, mirror: firestore, name: this.#name, locks: navigator.locks,
+      http: this.#http, store: this.#store, mirror: firestore, name: this.#name, locks: navigator.locks, stall: stallAfter,
       tell: (...outcome) => this.#announced(...outcome), later: () => this.#chores.later(),
       told: (key) => { this.#hub.send({ type: 'records', key }); this.#chores.now(); },
     });

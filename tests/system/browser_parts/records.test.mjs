@@ -76,6 +76,13 @@ test('gone needs two answers', () => {
   assert.equal(records.missed(once, NOW).state, 'gone');
 });
 
+test('what could not be reported as seen for a week is given up', () => {
+  const announced = { ...followed(), state: 'announced', changed_at: NOW - 7 * 86_400_000 };
+
+  assert.deepEqual(records.prunable([announced], NOW), [announced.key]);
+  assert.deepEqual(records.prunable([announced], NOW - 1), []);
+});
+
 test('nothing pending is pruned; what is over goes after a day, or beyond two hundred', () => {
   const over = Array.from({ length: 250 }, (_, index) => ({ ...followed(), key: `o${index}`, state: 'acked', changed_at: NOW - index }));
   const old = { ...followed(), key: 'old', state: 'gone', changed_at: NOW - 86_400_001 };

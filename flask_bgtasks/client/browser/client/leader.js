@@ -102,13 +102,10 @@ export class Leader {
   }
 }
 
-/** Run `work` under a lock that all tabs know, unless another one is at it: then false. Without locks, run it. */
+/** Run `work` under a lock that all tabs know, unless another one is at it. Without locks, run it. */
 export async function exclusively(name, work, { locks }) {
-  const run = async (lock) => {
-    if (lock) await work();
-    return Boolean(lock);
-  };
-  return locks ? locks.request(name, { ifAvailable: true }, run) : run(true);
+  if (!locks) return work();
+  return locks.request(name, { ifAvailable: true }, (lock) => (lock ? work() : undefined));
 }
 
 /** The same, after whoever is at it now, who is given `patience`: a suspended tab would keep it for ever. */

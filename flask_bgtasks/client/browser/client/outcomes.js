@@ -13,6 +13,7 @@ export class Outcomes {
   #mirror;
   #name;
   #locks;
+  #stall;
   #tell;
   #told;
   #later;
@@ -22,12 +23,13 @@ export class Outcomes {
    * `tell(record, result, problem)` is called in one tab, once, and `told(key)` when that is kept; `later()` where it has
    * to be tried again.
    */
-  constructor({ http, store, mirror, name, locks, tell, told, later }) {
+  constructor({ http, store, mirror, name, locks, stall, tell, told, later }) {
     this.#http = http;
     this.#store = store;
     this.#mirror = mirror;
     this.#name = name;
     this.#locks = locks;
+    this.#stall = stall;
     this.#tell = tell;
     this.#told = told;
     this.#later = later;
@@ -35,35 +37,39 @@ export class Outcomes {
 
   /** An outcome is known. Every tab hears of it; one that is looked at goes first. */
   settled(key) {
-    if (visible()) this.announce(key);
-    else setTimeout(() => this.announce(key), HIDDEN_LETS_VISIBLE_TELL);
+    const tell = async () => {
+      if (!(await this.announce(key))) this.#later();
+    };
+    if (visible()) tell();
+    else setTimeout(tell, HIDDEN_LETS_VISIBLE_TELL);
   }
 
   /**
    * Tell of it, unless another tab does so now, or did. It counts as told when the app's listeners have returned: after
-   * a crash before that it is told again.
+   * a crash before that it is told again. False: to be tried again.
    */
   async announce(key) {
-    if (this.#telling.has(key)) return;
+    if (this.#telling.has(key)) return true; // and looks after it
     this.#telling.add(key);
+    let told = false;
     try {
-      const free = await exclusively(`${this.#name}:announce:${key}`, () => this.#announce(key), { locks: this.#locks });
-      if (!free) this.#later(); // to see whether that tab came to its end
+      await exclusively(`${this.#name}:announce:${key}`, async () => { told = await this.#announce(key); }, { locks: this.#locks });
     } finally {
       this.#telling.delete(key);
     }
+    return told; // not where another tab is at it: it may never come to its end
   }
 
   async #announce(key) {
     const record = await this.#store.get(key);
-    if (record?.state !== 'settled') return;
+    if (record?.state !== 'settled') return true;
     let result = null;
     let problem = record.error;
     if (record.status === 'completed') {
       try {
         result = await this.result(record.request_id);
       } catch (error) {
-        if (isPassing(error)) return void this.#later();
+        if (isPassing(error)) return false;
         problem = error.problem; // it is over, and there is nothing to show
       }
     }
@@ -71,6 +77,7 @@ export class Outcomes {
     this.#tell(told(record), result, problem);
     await this.#change(key, told);
     this.#told(key);
+    return true;
   }
 
   /** Tell the server that the outcome was shown. What a hidden page was told, nobody has seen. False: to be tried again. */
@@ -90,7 +97,7 @@ export class Outcomes {
   /** The view's own answer: parsed JSON, or a Blob. By the mirror where the backend is out of reach. */
   async result(requestId) {
     try {
-      const { status, type, blob } = await this.#http.whole(`/${requestId}/result`);
+      const { status, type, blob } = await this.#http.whole(`/${requestId}/result`, { stallAfter: this.#stall });
       const json = /[/+]json\b/.test(type);
       if (status === 202) throw new Unreachable('the result is not there yet');
       if (status >= 400) throw new Refused(status, (json && (await parsed(blob))) || { status }, null);

@@ -137,9 +137,13 @@ export function dropped(record, now) {
   return { ...record, state: 'acked', hidden: true, body: null, changed_at: now };
 }
 
-/** The keys of those that need not be kept: over for a day, or the oldest that are over beyond 200. */
+/**
+ * The keys of those that need not be kept: over for a day, or the oldest that are over beyond 200. What the server was
+ * not told yet is kept for a week.
+ */
 export function prunable(records, now) {
-  const over = records.filter(({ state }) => !PENDING.has(state) && state !== 'announced');
+  const unreported = ({ state, changed_at: since }) => state === 'announced' && now - since < KEPT_DAYS * DAY;
+  const over = records.filter((record) => !PENDING.has(record.state) && !unreported(record));
   over.sort((a, b) => b.changed_at - a.changed_at);
   const room = Math.max(0, MOST - (records.length - over.length));
   return over.filter((record, index) => index >= room || now - record.changed_at > DAY).map(({ key }) => key);
