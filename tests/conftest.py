@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.backends.postgresql", "tests.backends.chromium", "tests.backends.firestore"]
+pytest_plugins = ["tests.backends.postgresql", "tests.backends.firestore"]
 
 # A busy machine is slow, not wrong: no deadline for one example. CI has to say the same thing twice: derandomized.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from tests.backends.chromium import faultless
 from tests.backends.network import Chaos, Network
 from tests.system.browser.conftest import Site, User, wait_until
 
@@ -107,6 +108,29 @@ def test_without_a_login_it_waits_for_new_credentials(site, network, user):
 
     page.sees_outcome("a secret")
     assert len(user.announced) == 1
+
+
+def test_what_was_submitted_on_another_device_is_told_on_this_one_if_nobody_saw_it(tmp_path, chromium, user):
+    with contextlib.closing(Site(tmp_path, members=True)) as site, Network(site.port) as network:
+        page = user.visit(network, token="good", owner="ann")
+        page.submit(gate="gate")
+        request_id = page.accepted()
+        user.context.close()
+        site.finish("gate")
+        wait_until(lambda: site.made("gate"))
+
+        with faultless(chromium.new_context()) as context:
+            another = User(context)
+            page = another.visit(network, token="good", owner="ann")
+
+            page.sees_outcome()
+            page.has_nothing_to_do()
+            assert another.told() == {request_id: 1}
+            assert page.page.evaluate("recovered") == ["discovered"]
+
+            page.page.reload()
+            page.has_nothing_to_do()
+            assert another.told() == {request_id: 1}
 
 
 def test_a_login_that_expires_on_the_way_makes_no_task_gone(tmp_path, user):

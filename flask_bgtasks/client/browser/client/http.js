@@ -34,17 +34,25 @@ export class Http {
   async send(url, { method = 'GET', headers = {}, body, timeout = 10_000, signal } = {}) {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), timeout);
+    const ask = (own) => this.#fetch(/^[/?]/.test(url) ? this.base + url : url, {
+      method, body, headers: { ...own, ...headers }, credentials: this.#credentials, cache: 'no-store',
+      signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
+    });
     try {
-      const own = typeof this.#headers === 'function' ? await this.#headers() : this.#headers;
-      return await this.#fetch(/^[/?]/.test(url) ? this.base + url : url, {
-        method, body, headers: { ...own, ...headers }, credentials: this.#credentials, cache: 'no-store',
-        signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
-      });
+      const own = await this.#own();
+      const answer = await ask(own);
+      if (answer.status !== 401) return answer;
+      const fresh = await this.#own(); // the token may have been refreshed while the request was on its way
+      return JSON.stringify(fresh) === JSON.stringify(own) ? answer : await ask(fresh);
     } catch (error) {
       throw new Unreachable(`${method} ${url}: ${late.signal.aborted ? 'no answer in time' : error.message}`);
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  async #own() {
+    return typeof this.#headers === 'function' ? this.#headers() : this.#headers;
   }
 
   /** A JSON answer, all of it in time; null for one without a body. Rejects with `Refused` or `Unreachable`. */
