@@ -1,11 +1,8 @@
-"""The app of the HTTP tests behind a real server, for the client's tests, and clients with short waits."""
+"""For the client's tests: short waits, and waiting for what they lead to."""
 
-import contextlib
 import threading
 import time
 from dataclasses import replace
-
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 from flask_bgtasks import Backoff
 from flask_bgtasks.client import Timing
@@ -26,25 +23,6 @@ HASTE = replace(
     poll_timeout=5.0,
 )
 """The usual ladder, a fraction of its waits."""
-
-
-class _Quiet(WSGIRequestHandler):
-    def log(self, *args):
-        pass
-
-
-@contextlib.contextmanager
-def served(app, *, port=0):
-    """An app behind Werkzeug's server with threads; gives the server."""
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join(PATIENCE)
-        server.server_close()
 
 
 def until(condition, seconds=PATIENCE):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -96,6 +98,16 @@ def make(store: str, folder: Path, *, config: dict[str, Any] | None = None, **se
     _add_views(studio)
     bgtasks.init_app(app, store=store, **{"endpoints": ["legacy", "boards.save"], **settings})
     return studio
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Studio]:
+    """An app in memory; in the end everybody may pass its gates, and it is closed."""
+    made = make("memory://", folder)
+    yield made
+    for gate in list(made.gates.values()):
+        gate.set()
+    made.app.extensions["bgtasks"].close(grace=10)
 
 
 def with_owners(studio: Studio) -> Studio:

@@ -24,23 +24,20 @@ from flask_bgtasks.client import (
     registry,
 )
 from tests.backends.network import Network
-from tests.integration.client_server import HASTE, served, until
-from tests.integration.http_app import make, with_owners
+from tests.backends.wsgi import served
+from tests.integration.client_server import HASTE, until
+from tests.integration.http_app import opened, with_owners
 
 
 @pytest.fixture
 def studio(tmp_path):
-    made = make("memory://", tmp_path)
-    yield made
-    for gate in list(made.gates.values()):
-        gate.set()
-    made.app.extensions["bgtasks"].close(grace=10)
+    with opened(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def server(studio):
     with served(studio.app) as server:
-        server.url = f"http://127.0.0.1:{server.server_port}"
         yield server
 
 

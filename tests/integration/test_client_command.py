@@ -7,24 +7,22 @@ from click.testing import CliRunner
 
 from flask_bgtasks.client import clients, command
 from flask_bgtasks.client.command import main
-from tests.integration.client_server import served, until
-from tests.integration.http_app import make
+from tests.backends.wsgi import served
+from tests.integration.client_server import until
+from tests.integration.http_app import opened
 
 
 @pytest.fixture
 def studio(tmp_path):
-    made = make("memory://", tmp_path)
-    yield made
-    for gate in list(made.gates.values()):
-        gate.set()
-    made.app.extensions["bgtasks"].close(grace=10)
+    with opened(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
 def run(studio, tmp_path):
     with served(studio.app) as server:
 
-        def invoke(*words, url=f"http://127.0.0.1:{server.server_port}", **options):
+        def invoke(*words, url=server.url, **options):
             store = str(tmp_path / "pending.sqlite3")
             return CliRunner().invoke(main, ["--url", url, "--store", store, *words], **options)
 

@@ -6,17 +6,15 @@ import pytest
 
 from flask_bgtasks import ConfigurationError
 from flask_bgtasks.client import BackgroundTaskCompletionService, Client
-from tests.integration.client_server import HASTE, served, until
-from tests.integration.http_app import make
+from tests.backends.wsgi import served
+from tests.integration.client_server import HASTE, until
+from tests.integration.http_app import opened
 
 
 @pytest.fixture
 def studio(tmp_path):
-    made = make("memory://", tmp_path)
-    yield made
-    for gate in list(made.gates.values()):
-        gate.set()
-    made.app.extensions["bgtasks"].close(grace=10)
+    with opened(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import time
 from datetime import timedelta
 
 import pytest
-from werkzeug.serving import make_server
 
 from flask_bgtasks.changes import MarkTold
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.http import presence
 from flask_bgtasks.http.parts import parts_of
 from flask_bgtasks.pipeline import current_task
+from tests.backends import wsgi
 from tests.integration.http_app import PATIENCE, make
 from tests.unit.sse_reader import read
 
@@ -237,13 +237,8 @@ def test_a_store_that_fails_costs_the_stream_nothing(studio, monkeypatch, caplog
 @pytest.fixture
 def served(studio):
     """The app behind Werkzeug's server; its port."""
-    server = make_server("127.0.0.1", 0, studio.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with wsgi.served(studio.app) as server:
+        yield server.server_port
 
 
 @contextlib.contextmanager

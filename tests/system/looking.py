@@ -5,11 +5,9 @@ Pictures are kept in test-results/, for people.
 
 import contextlib
 import importlib.resources
-import threading
 from pathlib import Path
 
 import pytest
-from werkzeug.serving import make_server
 
 from tests.backends.chromium import faultless, launch_options
 
@@ -45,20 +43,6 @@ def a_browser():
 
         yield blank_page
         browser.close()
-
-
-@contextlib.contextmanager
-def served(app):
-    """The app on a port of its own."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def look_at(page, name):

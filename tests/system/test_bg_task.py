@@ -6,7 +6,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, current_task, step
-from tests.system.looking import a_browser, complaints_of, look_at, served, total_shift
+from tests.backends.wsgi import served
+from tests.system.looking import complaints_of, look_at, total_shift
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -47,18 +48,6 @@ FAKE = """
     element.setAttribute('request-id', 't-1');
   </script>
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with a_browser() as blank_page:
-        yield blank_page
-
-
-@pytest.fixture
-def blank(browser):
-    with browser() as page:
-        yield page
 
 
 @pytest.fixture
@@ -106,8 +95,8 @@ def submit(app):
 
 @pytest.fixture
 def url(app):
-    with served(app) as url:
-        yield url
+    with served(app) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from example_app import create_app
 from example_app.app import SAMPLE
 from example_app.pipeline import STEPS
 from example_app.writers import OfflineWriter
-from tests.system.looking import a_browser, look_at, served, total_shift
+from tests.backends.wsgi import served
+from tests.system.looking import look_at, total_shift
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -30,18 +31,6 @@ class PausingWriter(OfflineWriter):
                 if not self.ink:
                     raise ValueError("The model “quill-1” did not answer: it has run out of ink.")
             yield piece
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with a_browser() as blank_page:
-        yield blank_page
-
-
-@pytest.fixture
-def blank(browser):
-    with browser() as page:
-        yield page
 
 
 @pytest.fixture
@@ -81,8 +70,8 @@ def app(make_app):
 
 @pytest.fixture
 def url(app):
-    with served(app) as url:
-        yield url
+    with served(app) as server:
+        yield server.url
 
 
 @pytest.fixture
@@ -192,15 +181,15 @@ def test_a_text_that_is_sent_without_a_network_waits_and_goes_out_by_itself(page
 
 def test_without_a_server_the_page_opens_lists_its_lessons_and_shows_them(app, blank, writer):
     writer.go_on.set()
-    with served(app) as url:
-        blank.goto(url)
+    with served(app) as server:
+        blank.goto(server.url)
         make_lesson(blank)
         wait_for_lesson(blank)
         blank.wait_for_function("navigator.serviceWorker.controller && caches.match('/')")
         blank.reload()
         wait_for_lesson(blank)
 
-    blank.goto(url)
+    blank.goto(server.url)
     blank.locator("#lessons-list a").click()
     wait_for_lesson(blank)
 
@@ -209,8 +198,8 @@ def test_without_a_server_the_page_opens_lists_its_lessons_and_shows_them(app, b
 
 def test_with_the_server_out_of_reach_the_lesson_comes_by_its_mirror(make_app, firestore_project, blank, writer):
     app = make_app(BGTASKS_SINKS="firestore", BGTASKS_FIREBASE_PROJECT=firestore_project)
-    with served(app) as url:
-        blank.goto(url)
+    with served(app) as server:
+        blank.goto(server.url)
         make_lesson(blank)
         wait_for_story(blank)
     writer.go_on.set()  # the task goes on, but nobody answers for it

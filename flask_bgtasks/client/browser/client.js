@@ -5,7 +5,7 @@ import { Chores } from './client/chores.js';
 import { history } from './client/history.js';
 import { Http } from './client/http.js';
 import { Hub } from './client/hub.js';
-import { Ladder, MOST_IDS } from './client/ladder.js';
+import { Ladder } from './client/ladder.js';
 import { Leader } from './client/leader.js';
 import { visible, watchPage } from './client/lifecycle.js';
 import { Outbox, SYNC_TAG, frozen, isPlain, newKey } from './client/outbox.js';
@@ -13,6 +13,7 @@ import { Outcomes, isPassing } from './client/outcomes.js';
 import { register, sightingOfPush } from './client/push.js';
 import * as records from './client/records.js';
 import { Sightings } from './client/sightings.js';
+import { statuses } from './client/statuses.js';
 import { indexedDBStore, memoryStore } from './client/store.js';
 import { Task } from './client/task.js';
 import { oneAtATime } from './client/turns.js';
@@ -146,7 +147,7 @@ export class BackgroundTasks extends EventTarget {
 
   async retry(requestId) {
     await this.#http.json(`/${requestId}/retry`, { method: 'POST' });
-    await this.#sightings.change(requestId, (record) => records.reopened(record, Date.now()));
+    await this.#store.changeTask(requestId, (record) => records.reopened(record, Date.now()));
     this.#hub.send({ type: 'records', requestId });
     this.#ladder.kick('ids');
     await this.checkPending('retried');
@@ -311,10 +312,9 @@ export class BackgroundTasks extends EventTarget {
   async #lookAtAll() {
     const ids = (await this.#sightings.following()).map(({ request_id }) => request_id);
     try {
-      for (let at = 0; at < ids.length; at += MOST_IDS) {
-        const { tasks, missing, anonymous } = await this.#http.json(`?ids=${ids.slice(at, at + MOST_IDS).join(',')}`);
+      for await (const { tasks, missing } of statuses(this.#http, ids)) {
         for (const brief of tasks) await this.#sightings.sight({ ...brief, via: 'poll' });
-        if (missing.length && !anonymous) await this.#missing(missing);
+        if (missing.length) await this.#missing(missing);
       }
     } catch { /* the ladder finds the same, and knows what to do */ }
   }

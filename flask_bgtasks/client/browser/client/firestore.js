@@ -6,7 +6,7 @@ export function restReader(options) {
   return new RestReader(options);
 }
 
-const STATUS_FIELDS = ['status', 'seq', 'attempt', 'error_message', 'name'];
+const STATUS_FIELDS = ['status', 'seq', 'attempt', 'error_message'];
 
 class RestReader {
   #base;

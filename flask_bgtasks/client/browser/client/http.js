@@ -1,4 +1,5 @@
-// Requests to the backend: an answer, or `Unreachable`. No retries here: when to try again is for the caller to say.
+// Requests to the backend: an answer, or `Unreachable`. When to try again is for the caller to say; only a 401 is tried
+// once more here, where the headers have changed since.
 
 /** No answer: no network, nobody there, or not in time. */
 export class Unreachable extends Error {

@@ -5,8 +5,8 @@
 import { readEvents } from './sse.js';
 import { Refused, Unreachable } from './http.js';
 import { TERMINAL } from './records.js';
+import { MOST_IDS, statuses } from './statuses.js';
 
-export const MOST_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
 const LOST = 'the connection was lost';
 const LOSSES = new Set(['TypeError', 'AbortError', 'NetworkError']); // of a body whose line broke, by browser
 const STREAM_TRIES = 3;
@@ -29,7 +29,7 @@ export class Ladder {
   #streaming = null; // {ids, heard}
   #failures = 0; // of the stream, in a row
   #streamAt = 0; // not before
-  #polls = { slow: 1, changed: 0, etag: null };
+  #polls = polls();
   #probe = 0; // probes in a row without an answer
   #mirrorAt = 0;
   #mirrorFailures = 0;
@@ -78,7 +78,7 @@ export class Ladder {
 
   #fresh() {
     this.#failures = this.#probe = this.#streamAt = this.#mirrorAt = this.#mirrorFailures = 0;
-    this.#polls = { slow: 1, changed: performance.now(), etag: null };
+    this.#polls = polls();
   }
 
   async #reopenFor() {
@@ -188,14 +188,14 @@ export class Ladder {
 
   /** What the status says of these, because of what a stream said. */
   async #confirm(ids, ended) {
-    const found = await this.#ask(ids, { signal: this.#round.signal });
-    if (found.anonymous && found.missing.length) throw new Refused(401, {}, null);
-    if (found.missing.length) this.#core.missing(found.missing);
-    for (const brief of found.tasks) {
-      await this.#core.sighting({ ...sightingOf(brief), via: 'stream' });
-      if (!brief.done) continue;
-      ended.add(brief.request_id);
-      this.#streaming?.ids.delete(brief.request_id); // if it is retried, this stream will not tell of it
+    for await (const { tasks, missing } of this.#ask(ids)) {
+      if (missing.length) this.#core.missing(missing);
+      for (const brief of tasks) {
+        await this.#core.sighting({ ...sightingOf(brief), via: 'stream' });
+        if (!brief.done) continue;
+        ended.add(brief.request_id);
+        this.#streaming?.ids.delete(brief.request_id); // if it is retried, this stream will not tell of it
+      }
     }
   }
 
@@ -217,15 +217,12 @@ export class Ladder {
   /** One look at the status of all. Returns `poll`, or where to go where the backend gives none. */
   async #check(tasks, why) {
     const round = this.#round.signal;
-    const missing = [];
+    const gone = [];
     this.#polls.retryAfter = null;
     try {
-      for (let at = 0; at < tasks.length; at += MOST_IDS) {
-        const ids = tasks.slice(at, at + MOST_IDS).map(({ request_id }) => request_id);
-        const found = await this.#ask(ids, { signal: round });
-        if (found.anonymous && found.missing.length) throw new Refused(401, {}, null); // the login has expired
-        for (const brief of found.tasks) this.#sighted(brief);
-        missing.push(...found.missing);
+      for await (const { tasks: found, missing } of this.#ask(tasks.map(({ request_id }) => request_id))) {
+        for (const brief of found) this.#sighted(brief);
+        gone.push(...missing);
       }
     } catch (error) {
       if (round.aborted) return this.#rung === 'stream' ? 'stream' : 'poll';
@@ -239,22 +236,25 @@ export class Ladder {
       return 'monitor';
     }
     this.#reached();
-    if (missing.length) this.#core.missing(missing);
+    if (gone.length) this.#core.missing(gone);
     return 'poll';
   }
 
-  #ask(ids, { signal }) {
-    return this.#http.json(`?ids=${ids.join(',')}`, { signal });
+  /** A login that has expired is refused like any other. */
+  async *#ask(ids) {
+    for await (const found of statuses(this.#http, ids, { signal: this.#round.signal })) {
+      if (found.expired) throw new Refused(401, {}, null);
+      yield found;
+    }
   }
 
   #sighted(brief) {
-    const sighting = sightingOf(brief);
     if (brief.poll_after_ms) this.#polls.after = brief.poll_after_ms;
-    if (brief.seq > (this.#polls.seen?.get(brief.request_id) ?? 0)) {
-      this.#polls.seen = (this.#polls.seen ?? new Map()).set(brief.request_id, brief.seq);
+    if (brief.seq > (this.#polls.seen.get(brief.request_id) ?? 0)) {
+      this.#polls.seen.set(brief.request_id, brief.seq);
       this.#polls.changed = performance.now();
     }
-    this.#core.sighting({ ...sighting, via: 'poll' });
+    this.#core.sighting({ ...sightingOf(brief), via: 'poll' });
   }
 
   // -- monitor ------------------------------------------------------------------------------------------------------
@@ -325,6 +325,11 @@ export class Ladder {
   }
 }
 
-function sightingOf({ request_id, status, seq, attempt, progress, error_message, name }) {
-  return { request_id, status, seq, attempt, progress, error_message, name };
+/** What is known from polls: how much slower than usual, when a task last changed, the newest number of each. */
+function polls() {
+  return { slow: 1, changed: performance.now(), seen: new Map(), after: null, retryAfter: null };
+}
+
+function sightingOf({ request_id, status, seq, attempt, progress, error_message }) {
+  return { request_id, status, seq, attempt, progress, error_message };
 }

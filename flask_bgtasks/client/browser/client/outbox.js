@@ -94,7 +94,7 @@ export class Outbox {
     if (record.expires_at < Date.now()) {
       return this.#reject(record, { type: 'expired', title: 'It could not be sent in time', detail: 'It waited for the network for seven days.' });
     }
-    const sent = await this.#change(record, (stored) => records.sending(stored, Date.now()));
+    const sent = await this.#store.change(record.key, (stored) => records.sending(stored, Date.now()));
     if (!sent) return undefined; // withdrawn meanwhile
     let answer;
     try {
@@ -142,27 +142,18 @@ export class Outbox {
   async #postpone(record, after) {
     const jittered = Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** record.tries);
     const at = Date.now() + (after === null ? jittered : after + Math.random() * 1000);
-    const stored = await this.#change(record, (known) => records.postponed(known, at, Date.now()));
+    const stored = await this.#store.change(record.key, (known) => records.postponed(known, at, Date.now()));
     if (stored) this.#told('postponed', stored);
   }
 
   async #block(record) {
-    const stored = await this.#change(record, (known) => records.blocked(known, Date.now()));
+    const stored = await this.#store.change(record.key, (known) => records.blocked(known, Date.now()));
     if (stored) this.#told('blocked', stored, { status: 401 });
   }
 
   async #reject(record, problem) {
-    const stored = await this.#change(record, (known) => records.rejected(known, problem, Date.now()));
+    const stored = await this.#store.change(record.key, (known) => records.rejected(known, problem, Date.now()));
     if (stored) this.#told('rejected', stored, { problem });
-  }
-
-  #change(record, change) {
-    return this.#store.write(async (rows) => {
-      const known = await rows.get(record.key);
-      const next = known && change(known);
-      if (next) await rows.put(next);
-      return next ?? null;
-    });
   }
 }
 

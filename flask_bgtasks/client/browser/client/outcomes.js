@@ -75,7 +75,7 @@ export class Outcomes {
     }
     const told = (known) => records.announced(known, record.settled_seq, Date.now(), { visibly: visible() });
     this.#tell(told(record), result, problem);
-    await this.#change(key, told);
+    await this.#store.change(key, told);
     this.#told(key);
     return true;
   }
@@ -90,7 +90,7 @@ export class Outcomes {
     } catch (error) {
       if (!(error instanceof Refused) || ![404, 410].includes(error.status)) return false;
     }
-    await this.#change(key, (known) => records.acked(known, seq, Date.now()));
+    await this.#store.change(key, (known) => records.acked(known, seq, Date.now()));
     return true;
   }
 
@@ -106,15 +106,6 @@ export class Outcomes {
       if (!(error instanceof Unreachable) || !this.#mirror) throw error;
       return this.#mirror.result(requestId).catch(() => { throw error; });
     }
-  }
-
-  #change(key, change) {
-    return this.#store.write(async (rows) => {
-      const record = await rows.get(key);
-      const next = record && change(record);
-      if (next) await rows.put(next);
-      return next ?? null;
-    });
   }
 }
 

@@ -13,7 +13,7 @@ export function sightingOfPush(message) {
   return {
     request_id: data.request_id, status: data.status, seq: number(data.seq), attempt: number(data.attempt) ?? 0, via: 'push',
     link: data.link ?? shown.navigate ?? message?.fcmOptions?.link ?? null,
-    title: shown.title ?? null, body: shown.body ?? '', error_message: null, progress: null, name: data.name ?? null,
+    title: shown.title ?? null, body: shown.body ?? '', error_message: null, progress: null,
   };
 }
 

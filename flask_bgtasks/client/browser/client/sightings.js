@@ -66,20 +66,10 @@ export class Sightings {
   async missing(ids) {
     const gone = [];
     for (const id of ids) {
-      const next = await this.change(id, (record) => records.missed(record, Date.now()));
+      const next = await this.#store.changeTask(id, (record) => records.missed(record, Date.now()));
       if (next?.state === 'gone') gone.push(next);
     }
     return gone;
-  }
-
-  /** Change a record by its request id. Null where that changes nothing. */
-  change(requestId, change) {
-    return this.#store.write(async (rows) => {
-      const record = await rows.find(requestId);
-      const next = record && change(record);
-      if (next) await rows.put(next);
-      return next ?? null;
-    });
   }
 
   /** Keep this record, unless the task is known: then that one. */

@@ -14,11 +14,33 @@ export function memoryStore(name = 'bgtasks') {
   return new MemoryStore(name);
 }
 
-class IndexedDBStore {
+class Store {
+  /** Change the record with this key, if `change(record)` gives another one: that, null where it does not. */
+  change(key, change) {
+    return this.#change((rows) => rows.get(key), change);
+  }
+
+  /** The same, by request id. */
+  changeTask(requestId, change) {
+    return this.#change((rows) => rows.find(requestId), change);
+  }
+
+  #change(look, change) {
+    return this.write(async (rows) => {
+      const record = await look(rows);
+      const next = record && change(record);
+      if (next) await rows.put(next);
+      return next ?? null;
+    });
+  }
+}
+
+class IndexedDBStore extends Store {
   #opening = null;
   #fallback = null;
 
   constructor(name) {
+    super();
     this.name = name;
   }
 
@@ -135,11 +157,12 @@ function asked(request) {
   });
 }
 
-class MemoryStore {
+class MemoryStore extends Store {
   #records = new Map();
   #turn = Promise.resolve(); // one transaction after the other
 
   constructor(name) {
+    super();
     this.name = name;
   }
 
