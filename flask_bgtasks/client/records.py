@@ -131,8 +131,12 @@ def digest(path: str, content_type: str | None, body: bytes) -> str:
 
 
 def free(record: Record, now: float) -> bool:
-    """Whether nobody alive has claimed it."""
-    if record.holder is None or not 0 <= now - record.held_at < CLAIM_SECONDS:
+    """Whether nobody alive has claimed it.
+
+    A claim of a moment later than ``now`` is one that was made while this one waited for its turn at the registry; one
+    of much later is of a clock that was set back since.
+    """
+    if record.holder is None or abs(now - record.held_at) >= CLAIM_SECONDS:
         return True
     return processes.alive(record.holder) is False
 

@@ -172,6 +172,17 @@ def test_what_another_process_sends_is_left_to_it_while_it_lives(monkeypatch):
     assert records.claim_to_send(late, holder="me", now=200.0).holder == "me"  # a claim does not hold for ever
 
 
+def test_a_claim_that_was_made_while_another_one_waited_for_its_turn_holds(monkeypatch):
+    monkeypatch.setattr(records.processes, "alive", lambda holder: True)
+    settled = records.sighted(FOLLOWING, Sighting(status="failed", seq=5, attempt=1, via="poll"))
+    claimed = records.claim_to_tell(settled, holder="one", now=10.001)
+
+    assert records.claim_to_tell(claimed, holder="two", now=10.0) is claimed
+
+    of_a_clock_that_was_set_back = replace(claimed, held_at=3610.0)
+    assert records.claim_to_tell(of_a_clock_that_was_set_back, holder="two", now=10.0).holder == "two"
+
+
 @pytest.mark.parametrize("state", [state for state in State if state not in OVER])
 def test_what_was_removed_stays_removed_whatever_is_heard_of_it(state):
     removed = records.forgotten(replace(FOLLOWING, state=state))
