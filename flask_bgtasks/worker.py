@@ -5,6 +5,7 @@ The same parts as in a web process, with threads for a runner whatever the app's
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -21,6 +22,10 @@ LOOK_SECONDS = 0.2
 """A worker is told of nothing: it looks for work this often, which costs two reads of small indexes."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+AWAKE_SECONDS = 1.0
+"""How often the main thread runs a line of Python while it waits for a signal. The kernel may hand one to any thread, as
+it does while the main one still wakes from a SIGSTOP, and Python calls handlers in the main thread only."""
 
 
 def serve(
@@ -78,4 +83,6 @@ class _Stop:
 
     def wait(self) -> int:
         """Wait for the first signal; its number."""
-        return self._word.get()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._word.get(timeout=AWAKE_SECONDS)

@@ -376,6 +376,31 @@ def test_a_zombie_that_wakes_up_changes_nothing(tmp_path):
     assert zombie.returncode == 0, log.read_text()
 
 
+TAKEN_BY_ANOTHER_THREAD = """
+import os, signal, threading
+from flask_bgtasks.worker import _Stop
+
+stop, main = _Stop(), threading.main_thread().native_id
+signal.signal(signal.SIGTERM, stop)
+
+def take():
+    while open(f"/proc/self/task/{main}/stat").read().rpartition(")")[2].split()[0] != "S":
+        os.sched_yield()
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+threading.Thread(target=take).start()
+print(stop.wait())
+"""
+
+
+def test_a_worker_stops_at_a_signal_that_the_kernel_hands_to_another_thread():
+    """As it does where the main thread is still waking from a SIGSTOP."""
+    command = [sys.executable, "-c", TAKEN_BY_ANOTHER_THREAD]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+    assert (done.stdout, done.stderr) == (f"{int(signal.SIGTERM)}\n", "")
+
+
 def test_a_command_of_the_shell_stores_its_task_and_leaves_it_to_the_server(tmp_path):
     code = app_code(tmp_path)
     (tmp_path / "served.py").write_text(code)
