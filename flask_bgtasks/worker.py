@@ -24,8 +24,8 @@ LOOK_SECONDS = 0.2
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 AWAKE_SECONDS = 1.0
-"""How often the main thread runs a line of Python while it waits for a signal. The kernel may hand one to any thread, as
-it does while the main one still wakes from a SIGSTOP, and Python calls handlers in the main thread only."""
+"""How often the main thread runs a line of Python while it waits for a signal. The kernel may hand one to any thread,
+as it does while the main one still wakes from a SIGSTOP, and Python calls handlers in the main thread only."""
 
 
 def serve(
