@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -97,13 +97,55 @@ def call_view(
 
     ``before_request`` and ``after_request`` functions do not run again: they ran in the request that was answered.
     URL preprocessors do, error handlers, what the view gave to ``after_this_request``, the signals of a request and
-    the teardown functions, which get the exception that nobody handled.
+    the teardown functions, which get the exception that nobody handled. The run passes ``Flask.__call__``, which error
+    trackers patch (Sentry does); WSGI middleware of the app it does not pass.
 
     :param view: called without arguments in that context.
     :param before: called in the context before the view, to restore the user and what the app wants in ``g``.
     :raises BaseException: what ended the view and is no :class:`Exception`, after the teardown functions have seen it.
     """
-    context = app.request_context(captured.environ(stored))
+    answer: Answer | None = None
+    ended: BaseException | None = None
+
+    def run(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        nonlocal answer, ended
+        try:
+            answer = _called(app, view, environ, name=name, max_bytes=max_bytes, before=before)
+        except BaseException as error:
+            ended = error  # an error is in the log; that a task was cancelled is no error
+        start_response("200 OK", [])
+        return []
+
+    standin, start_response = cast(Flask, _Standin(app, run)), cast(Any, lambda *_: None)
+    type(app).__call__(standin, captured.environ(stored), start_response)
+    if ended is not None:
+        raise ended
+    assert answer is not None
+    return answer
+
+
+class _Standin:
+    """The app, for its class's ``__call__``, with a run in the place of its WSGI app."""
+
+    def __init__(self, app: Flask, run: Callable[..., list[bytes]]) -> None:
+        self._app = app
+        self.wsgi_app = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
+
+
+def _called(
+    app: Flask,
+    view: Callable[[], Any],
+    environ: dict[str, Any],
+    *,
+    name: str,
+    max_bytes: int,
+    before: Callable[[], None],
+) -> Answer:
+    """What Flask.wsgi_app and full_dispatch_request do, for a run."""
+    context = app.request_context(environ)
     unhandled: BaseException | None = None
     context.push()
     try:

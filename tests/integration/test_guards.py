@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from flask import abort, g, jsonify, redirect, request
 from flask.views import MethodView
+from werkzeug.exceptions import NotFound
 
 from flask_bgtasks import NotSerializable, Status
 from flask_bgtasks.stores.base import TaskQuery
@@ -499,6 +500,18 @@ def test_error_trackers_see_the_exception_with_its_request_before_the_log(make_a
 
     assert seen == [("the pen broke", "http://localhost/process?x=1", "process", [])]
     assert [r.name for r in caplog.records if r.levelname == "ERROR"] == [app.logger.name]
+
+
+@pytest.mark.parametrize("ends", [lambda: abort(422, "too short"), lambda: NotFound("gone")], ids=["abort", "returned"])
+def test_the_body_of_an_error_reaches_its_client_and_is_stored(make_app, ends):
+    app = make_app(endpoints=["process"])
+    app.add_url_rule("/process", "process", ends, methods=["POST"])
+    client = app.test_client()
+
+    response = client.post("/process")
+
+    assert b"<p>" in response.data
+    assert client.get(response.headers["Content-Location"]).data == response.data
 
 
 @pytest.mark.parametrize("preference", [{}, {"Prefer": "wait=10"}], ids=["plain", "wait"])
