@@ -16,13 +16,10 @@ from typing import Any
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured
+from . import captured, headers
 from .blotting import blotted
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Result
-
-KEPT_HEADERS = ("Content-Disposition", "Content-Encoding", "Content-Language", "Location")
-"""What of a view's headers belongs to its content. Cookies and caching belong to the one answer that was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +137,17 @@ class Propagated(Exception):
 
 
 def stored_response(response: Response) -> Result:
-    """What of a response is kept: status, content type, body, and the headers that belong to the content."""
+    """What of a response is kept: status, content type, body, and the headers that belong to the content or guard it.
+
+    ``Cache-Control`` where it says ``no-store`` or ``private``. What a view lets everybody cache is read by its owner
+    only, once it is stored: there it is private, whatever the view said.
+    """
     response.direct_passthrough = False  # send_file: the file's bytes are the result
     body = response.get_data()
-    headers = tuple((k, v) for k in KEPT_HEADERS if (v := response.headers.get(k)) is not None)
-    return Result(body, response.status_code, response.headers.get("Content-Type", ""), headers)
+    kept = [(name, value) for name in headers.ANSWER for value in response.headers.getlist(name)]
+    if response.cache_control.no_store or response.cache_control.private is not None:
+        kept += [("Cache-Control", value) for value in response.headers.getlist("Cache-Control")]
+    return Result(body, response.status_code, response.headers.get("Content-Type", ""), tuple(kept))
 
 
 MESSAGE_LENGTH = 1000  # characters of an error's text that are stored and shown

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from blinker import Signal
 from flask import Flask, Response
@@ -54,6 +55,9 @@ _OWED = frozenset({*_SIGNALS, EventType.CANCEL_REQUESTED, EventType.RELEASED})
 class Environment:
     """What runs need of the extension, as functions, so that the engine knows none of it.
 
+    :param opened: a task's input with the headers that were kept of its request.
+    :param before_run: restores the user and what the app wants in ``g``, in the run's request context.
+    :param checked: what a view's answer is taken for that was not given in its request.
     :param run_later: has a task run after so many seconds.
     :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
     :param look: says that there may be work which had to wait for a place.
@@ -61,7 +65,9 @@ class Environment:
     """
 
     view_of: Callable[[TaskDefinition], Callable[..., object]]
-    before_run: Callable[[Task], None]
+    opened: Callable[[Attempt], Mapping[str, Any]]
+    before_run: Callable[[Attempt], None]
+    checked: Callable[[Task, Mapping[str, Any], Answer], Answer]
     run_later: Callable[[Task, float], None]
     can_wait: Callable[[], bool]
     look: Callable[[], None]
@@ -229,14 +235,16 @@ class Engine:
         function = self._environment.view_of(definition)
         if definition.kind is Kind.FUNCTION:
             return calling.call_function(self._app, function, attempt.input, max_bytes=limit)
-        return calling.call_view(
+        input = self._environment.opened(attempt)
+        answer = calling.call_view(
             self._app,
             function,
-            attempt.input,
+            input,
             name=definition.name,
             max_bytes=limit,
-            before=lambda: self._environment.before_run(attempt.task),
+            before=lambda: self._environment.before_run(attempt),
         )
+        return self._environment.checked(attempt.task, input, answer)
 
     def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
         """Call, and store how it ended; whether another attempt follows."""
@@ -322,6 +330,8 @@ class Engine:
         for event in events:
             owed = owed or event.type in _OWED
             signal = _SIGNALS.get(event.type)
+            if signal is signals.task_failed and task.rejected:
+                signal = signals.task_rejected
             if signal is not None and signal.receivers:
                 signals.send(signal, self._app, task=task, event=event)
             if event.type is EventType.STARTED and event.data.get("recovered"):

@@ -51,7 +51,7 @@ def _accept(state: AppState, definition: TaskDefinition, view_args: Mapping[str,
     parts = parts_of(current_app)
     wish = prefer.parse(request.headers.get("Prefer"))
     key = idempotency.parse(request.headers.get("Idempotency-Key"))
-    input = captured.capture(request, max_bytes=state.settings.max_request_bytes)
+    input = captured.capture(request, max_bytes=state.settings.max_request_bytes, private=state.credentials.of(request))
     owner = state.owners.current()
     scope = None if key is None else idempotency.scope(owner, definition.name, key)
     fingerprint = None if key is None else captured.fingerprint(input)

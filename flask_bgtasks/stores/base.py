@@ -27,7 +27,7 @@ CHECKPOINT = "checkpoint:"
 
 
 PRIVATE = "private"
-"""The key of a task's input whose value is kept apart, and erased when the task ends: what belongs to somebody's login."""
+"""The key of a task's input whose value is kept apart, and erased when the task ends: it is of somebody's login."""
 
 
 def parted(input: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
