@@ -17,13 +17,10 @@ from typing import Any, cast
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured
+from . import captured, headers
 from .blotting import blotted
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Result
-
-KEPT_HEADERS = ("Content-Disposition", "Content-Encoding", "Content-Language", "Location")
-"""What of a view's headers belongs to its content. Cookies and caching belong to the one answer that was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +182,7 @@ def _called(
 
 
 @contextmanager
-def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], None]) -> Iterator[None]:
+def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
     """The context of a run, for who only looks what would happen in it.
 
     :param before: as in :func:`call_view`.
@@ -193,7 +190,7 @@ def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], N
     with app.request_context(captured.environ(stored)):
         _preprocess_url(app)
         before()
-        yield
+        yield stored
 
 
 def answer_of(response: Response, result: Result, error: BaseException | None) -> Answer:
@@ -217,7 +214,7 @@ def failed_answer(error: BaseException) -> Answer:
 
 
 def stored_response(response: Response, name: str, max_bytes: int) -> Result:
-    """What of a response is kept: status, content type, body, and the headers that belong to the content.
+    """What of a response is kept: status, content type, body, and the headers that belong to the content or guard it.
 
     :raises PayloadTooLarge: its body is larger than ``max_bytes``; a generator is not read any further.
     :raises Exception: what its generator raises.
@@ -234,9 +231,15 @@ def stored_response(response: Response, name: str, max_bytes: int) -> Result:
 
 
 def head_of(response: Response, body: bytes) -> Result:
-    """A response with this body, as it is stored."""
-    headers = tuple((k, v) for k in KEPT_HEADERS if (v := response.headers.get(k)) is not None)
-    return Result(body, response.status_code, response.headers.get("Content-Type", ""), headers)
+    """A response with this body, as it is stored.
+
+    ``Cache-Control`` where it says ``no-store`` or ``private``. What a view lets everybody cache is read by its owner
+    only, once it is stored: there it is private, whatever the view said.
+    """
+    kept = [(name, value) for name in headers.ANSWER for value in response.headers.getlist(name)]
+    if response.cache_control.no_store or response.cache_control.private is not None:
+        kept += [("Cache-Control", value) for value in response.headers.getlist("Cache-Control")]
+    return Result(body, response.status_code, response.headers.get("Content-Type", ""), tuple(kept))
 
 
 def propagates(app: Flask) -> bool:

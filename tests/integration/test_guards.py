@@ -196,6 +196,29 @@ def test_a_decorator_that_cannot_be_opened_guards_the_request_all_the_same(make_
     assert client.post("/process", headers={**LOGIN, **ASYNC}).data == b"done"
 
 
+def test_a_repeated_request_is_not_answered_with_the_login_that_its_run_lacked(make_app, bg, finished, caplog):
+    app = make_app(endpoints=["process"])
+
+    @app.post("/process")
+    def process():
+        if "Authorization" not in request.headers:
+            abort(401)
+        return {"made": True}
+
+    client = app.test_client()
+    once = {**LOGIN, "Idempotency-Key": "a" * 32}
+    lost = finished(app, client.post("/process", headers={**once, **ASYNC}))
+    assert (lost.status, lost.error_type) == (Status.FAILED, "LoginLost")
+    assert "BGTASKS_KEEP_HEADERS" in caplog.text
+
+    again = client.post("/process", headers=once)
+
+    assert (again.status_code, again.get_json()) == (200, {"made": True})
+    assert again.headers["Task-Id"] == lost.request_id
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert finished(app, again).status is Status.COMPLETED
+
+
 # -- what decorators do besides
 
 
