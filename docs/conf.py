@@ -82,7 +82,7 @@ def _shown(default: Any) -> str:
         return f"{default.days} days"
     if isinstance(default, tuple):
         return str(list(default))
-    return str(default)
+    return str(default) or "—"
 
 
 def setup(app: Sphinx) -> None:

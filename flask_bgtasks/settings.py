@@ -19,6 +19,9 @@ PREFIX = "BGTASKS_"
 MIB = 2**20
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # a token; RFC 9110, section 5.6.2
+DEFAULT_STORE = "sqlite:///bgtasks.sqlite3"
+
+MAX_APP_ID_LENGTH = 100  # characters; our choice: it stands in every row, and in its indexes
 
 
 def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
@@ -31,6 +34,13 @@ def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name}={value!r}: a non-empty text is wanted")
+    return value.strip()
+
+
+def check_app_id(name: str, value: Any) -> str:
+    """An app's id. :raises ConfigurationError: it cannot be one; ``name`` says where it came from."""
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.strip()) <= MAX_APP_ID_LENGTH:
+        raise ConfigurationError(f"{name}={value!r}: expected 1 to {MAX_APP_ID_LENGTH} printable characters")
     return value.strip()
 
 
@@ -137,10 +147,16 @@ class Settings:
     """The checked settings of one app. Times in seconds unless they are a :class:`~datetime.timedelta`."""
 
     store: str = _setting(
-        "sqlite:///bgtasks.sqlite3",
+        DEFAULT_STORE,
         _text,
         "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path lies in the app's instance folder), "
         "`firestore://project`, `memory://`, or a scheme that a plugin brings.",
+    )
+    app_id: str = _setting(
+        "",
+        check_app_id,
+        "Whose tasks these are: 1 to 100 printable characters, the same in every process of the app. Of all tasks in "
+        "the store an app sees and runs its own only. Default: the app's import name (`app.name`).",
     )
     runner: str = _setting(
         "threads",

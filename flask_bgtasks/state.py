@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app, request
 
-from . import arguments, captured, serving
+from . import app_ids, arguments, captured, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
 from .credentials import Credentials
@@ -176,6 +176,7 @@ class AppState:
 
     def close(self, grace: float | None = None) -> None:
         """Stop taking work, let running tasks and deliveries finish for ``grace`` seconds, close the store."""
+        app_ids.forget(self.app)
         self.lifecycle.close(grace)
 
 
@@ -215,7 +216,7 @@ def build(
     :param look_seconds: the mean time between two looks for work.
     :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
     """
-    settings = Settings.from_config(app.config, **overrides)
+    settings = app_ids.with_app_id(app, Settings.from_config(app.config, **overrides))
     plugins = Plugins()
     plugins.register(_bundled(), name="bgtasks-bundled")
     plugins.load_entry_points()
@@ -301,7 +302,8 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
             f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
             "Known here: memory, sqlite, postgresql, firestore. A plugin may add more."
         )
-    return cast(Store, store)
+    app_ids.warn_of_twin(app, settings)
+    return app_ids.of_app(cast(Store, store), settings)
 
 
 def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Picker, settings: Settings) -> Runner:

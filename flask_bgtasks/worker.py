@@ -45,7 +45,8 @@ def serve(
     try:
         state.lifecycle.start()
         where = f"queues {', '.join(sorted(queues))}" if queues else "all queues"
-        say(f"{processes.me()}: {state.settings.workers} threads, {where}. Stop with SIGTERM or Ctrl-C")
+        app_id, threads = state.settings.app_id, state.settings.workers
+        say(f"{processes.me()}: app {app_id!r}, {threads} threads, {where}. Stop with SIGTERM or Ctrl-C")
         stop.wait()
         say("stopping: running tasks get time to finish; signal again to leave at once")
         state.close()
