@@ -84,8 +84,9 @@ class AppState:
 
         :param stored: the captured request, with what decorators passed on.
         """
-        passage = Run(stored.get("passed_on", {}), name=definition.name)
-        return passage.call(self.chain(definition).view, arguments.restored(self.app, stored))
+        chain = self.chain(definition)
+        passage = Run(stored.get("passed_on", {}), name=definition.name, bound=chain.bound)
+        return passage.call(chain.view, arguments.restored(self.app, stored))
 
     def submit(
         self,
