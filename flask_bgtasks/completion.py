@@ -45,6 +45,7 @@ class Completion:
     """Finishes the set-up of one app.
 
     :param endpoints: the ``endpoints`` setting: options of tasks by endpoint name.
+    :param url_prefix: where our routes are.
     :param originals: the app's own views behind the wrapped endpoints; filled here.
     :param wrap: makes the wrapper of a view.
     :raises ConfigurationError: an option is wrong.
@@ -54,6 +55,7 @@ class Completion:
         self,
         app: Flask,
         endpoints: Mapping[str, Mapping[str, Any]],
+        url_prefix: str,
         *,
         declarations: Declarations,
         registry: AppRegistry,
@@ -61,6 +63,7 @@ class Completion:
         wrap: Callable[[TaskDefinition, View], View],
     ) -> None:
         self._app = app
+        self._url_prefix = url_prefix
         self._declarations = declarations
         self._registry = registry
         self._originals = originals
@@ -103,6 +106,8 @@ class Completion:
             try:
                 problems = [*self._wrap_all(), *self._bind()]
                 problems += [SetupProblem(f"shadowed route {c.ours.rule}", str(c)) for c in routes.in_app(self._app)]
+                hidden = routes.hidden_hosts(self._app, self._url_prefix + "/health")
+                problems += [SetupProblem("shadowed routes on a host", sentence) for sentence in hidden]
                 self.problems = tuple(problems)
                 self._seen = self._stamp()
             finally:

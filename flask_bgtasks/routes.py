@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flask import Flask
-from werkzeug.routing import Rule
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RoutingException, Rule
 
 from .errors import ConfigurationError
 
@@ -65,6 +66,31 @@ def in_app(app: Flask, ours: Iterable[Rule] | None = None) -> list[Conflict]:
     if ours is None:
         ours = [rule for rule in rules if is_ours(rule.endpoint)]
     return list(conflicts([rule for rule in rules if not is_ours(rule.endpoint)], ours))
+
+
+def hidden_hosts(app: Flask, path: str) -> Iterator[str]:
+    """Sentences about hosts or subdomains on which a route of the app answers for whatever has no other: for ours too.
+
+    That is where they were named for the first time after ours were added; see :func:`domains`.
+
+    :param path: an address of ours.
+    """
+    names, url_map = app.config["SERVER_NAME"], app.url_map
+    for where in domains(app):
+        host, subdomain = where.get("host"), where.get("subdomain")
+        if not where or "<" in (host or subdomain or ""):
+            continue
+        adapter = url_map.bind(host or names or "localhost", subdomain=subdomain)
+        try:
+            rule, _ = adapter.match(path, "GET", return_rule=True)
+        except (HTTPException, RoutingException):
+            continue
+        if not is_ours(rule.endpoint):
+            yield (
+                f"on host {(host or subdomain)!r} the app's route {rule.rule!r} (endpoint {rule.endpoint!r}) answers "
+                f"requests for {path!r}, an address of flask-bgtasks: call init_app after the routes of that host are "
+                "registered"
+            )
 
 
 def check(app: Flask, ours: Iterable[Rule]) -> None:

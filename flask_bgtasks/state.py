@@ -245,7 +245,13 @@ def build(
     registry = declarations.registry_of(app)
     originals = {} if originals is None else originals
     completion = Completion(
-        app, settings.endpoints, declarations=declarations, registry=registry, originals=originals, wrap=wrap
+        app,
+        settings.endpoints,
+        settings.url_prefix,
+        declarations=declarations,
+        registry=registry,
+        originals=originals,
+        wrap=wrap,
     )
     registry.complete = completion.complete
     deliveries = Deliveries(

@@ -234,7 +234,7 @@ def doubled(make):
     """Two views whose tasks have one name."""
     app = make()
     for n in (1, 2):
-        app.add_url_rule(f"/{n}", f"v{n}", app.bg.background(name="same")(lambda: {}), methods=["POST"])
+        app.add_url_rule(f"/{n}", f"v{n}", app.bg.background(name="same")(lambda: str(1)), methods=["POST"])
     return app
 
 

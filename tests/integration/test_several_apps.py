@@ -1,4 +1,4 @@
-"""One extension object and several apps in one process: each app runs its own functions, and nothing is left of dead ones."""
+"""One extension object and several apps in one process: each runs its own functions, nothing is left of dead ones."""
 
 import gc
 import weakref
