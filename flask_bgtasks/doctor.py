@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 
 from . import identities, processes
 from .blotting import blotted
+from .completion import misplacement
 from .errors import BackgroundTasksError
 from .settings import DEFAULT_STORE
 from .state import AppState
@@ -216,7 +217,16 @@ def _runner(state: AppState) -> Iterator[Finding]:
 
 
 def _tasks(state: AppState) -> Iterator[Finding]:
-    state.extension.wrap_endpoints(state)  # says which endpoint there is no view for
+    state.completion.complete()
+    for problem in state.completion.problems:
+        yield Finding(FAIL, f"setup: {problem.brief}", problem.message)
+    for definition in state.completion.misplaced:
+        yield Finding(WARN, f"decorators: {definition.name}", misplacement(definition))
+    for name in state.declarations.unclear(state.registry):
+        mend = (
+            "it was declared for several apps, and nothing says which function is this app's: see the app factory guide"
+        )
+        yield Finding(WARN, f"tasks: {name}", mend)
     if state.registry:
         yield Finding(OK, f"tasks: {', '.join(sorted(state.registry))}")
     else:

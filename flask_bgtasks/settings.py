@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from .errors import ConfigurationError, unknown_name
@@ -26,6 +27,8 @@ MAX_APP_ID_LENGTH = 100  # characters; our choice: it stands in every row, and i
 
 def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
     metadata = {"check": check, "doc": doc}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: MappingProxyType(dict(default)), metadata=metadata)
     if isinstance(default, list):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -78,15 +81,21 @@ def _names(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _endpoints(name: str, value: Any) -> tuple[str, ...]:
-    names = _names(name, value)
+def _endpoints(name: str, value: Any) -> Mapping[str, Mapping[str, Any]]:
+    names = tuple(value) if isinstance(value, Mapping) else _names(name, value)
     for item in names:
         if not isinstance(item, str):
             raise ConfigurationError(
                 f"{name}: {item!r} is not the name of an endpoint. Name views as url_for does, "
                 "e.g. 'process' or 'blueprint.process'"
             )
-    return names
+    options = value if isinstance(value, Mapping) else {item: {} for item in names}
+    for item, given in options.items():
+        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+            raise ConfigurationError(
+                f"{name}[{item!r}]={given!r}: expected a mapping of the task's options, e.g. {{'steps': ['Write']}}"
+            )
+    return MappingProxyType({item: dict(given) for item, given in options.items()})
 
 
 def _headers(name: str, value: Any) -> tuple[str, ...]:
@@ -168,7 +177,12 @@ class Settings:
     sinks: tuple[Any, ...] = _setting(
         [], _names, "Plugins that are told of changes: names (`memory`, a plugin's) or instances."
     )
-    endpoints: tuple[str, ...] = _setting([], _endpoints, "Existing views to wrap, by endpoint name.")
+    endpoints: Mapping[str, Mapping[str, Any]] = _setting(
+        {},
+        _endpoints,
+        "Existing views to wrap, by endpoint name: a list of names, or a mapping from each name to the options of its "
+        "task.",
+    )
     url_prefix: str = _setting("/tasks", _prefix, "Where the blueprint stands.")
     lease_seconds: float = _setting(
         30, _number(1, whole=False), "How long a running attempt's claim holds; renewed at a third of it."
