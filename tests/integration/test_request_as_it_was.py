@@ -17,7 +17,7 @@ def look():
     rule = request.url_rule
     return {
         "access_route": list(request.access_route),
-        "args": request.args.to_dict(flat=False),
+        "args": tried(lambda: request.args.to_dict(flat=False)),
         "base_url": request.base_url,
         "blueprint": request.blueprint,
         "blueprints": request.blueprints,
@@ -30,7 +30,7 @@ def look():
             for name, file in request.files.items(multi=True)
         ],
         "form": request.form.to_dict(flat=False),
-        "full_path": full_path(),
+        "full_path": tried(lambda: request.full_path),
         "headers": {name: request.headers.get(name) for name in HEADERS},
         "host": request.host,
         "host_url": request.host_url,
@@ -53,16 +53,16 @@ def look():
         "scheme": request.scheme,
         "server": list(request.server or ()),
         "session": dict(session),
-        "url": request.url,
+        "url": tried(lambda: request.url),
         "url_root": request.url_root,
         "user_agent": request.user_agent.string,
         "view_args": request.view_args,
     }
 
 
-def full_path():
+def tried(ask):
     try:
-        return request.full_path
+        return ask()
     except UnicodeDecodeError:  # Werkzeug's, where the query is no UTF-8
         return "undecodable"
 
