@@ -126,9 +126,7 @@ def test_a_run_that_asks_for_a_login_fails_loudly_and_its_answer_is_replayed_to_
     make_app, bg, heard, caplog, view
 ):
     with caplog.at_level(logging.ERROR, "flask_bgtasks"):
-        client, task = submitted(
-            make_app(), bg, view, retries=3, headers={"X-Token": "s3cret", "Idempotency-Key": "k"}
-        )
+        client, task = submitted(make_app(), bg, view, retries=3, headers={"X-Token": "s3cret", "Idempotency-Key": "k"})
 
     assert (task.status, task.error_type, task.login_lost) == (Status.FAILED, "LoginLost", True)
     assert (task.rejected, task.result_status, task.failures) == (False, None, 0)

@@ -1,4 +1,4 @@
-"""A view finds the request as it was: the same on its own thread, after its body was captured, and in a run elsewhere."""
+"""A view finds the request as it was: on its own thread, after its body was captured, and in a run elsewhere."""
 
 import io
 import json
