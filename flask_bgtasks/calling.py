@@ -7,7 +7,6 @@ would in a request. Knows Flask and the pipeline's exceptions; no store.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from typing import Any
 from flask import Flask, Response, got_request_exception, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured
+from . import captured, clean_json
 from .blotting import blotted
+from .clean_text import MAX_TEXT, clean, text_of
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Result
 
@@ -66,13 +66,22 @@ def json_result(app: Flask, value: Any, name: str, max_bytes: int) -> Result:
     :raises NotSerializable: it is not JSON. :raises PayloadTooLarge: it is larger than ``max_bytes``.
     """
     try:
-        body = b"null" if value is None else app.json.dumps(value).encode()
-    except (TypeError, ValueError) as error:
+        body = b"null" if value is None else _json(app, value).encode()
+    except Exception as error:  # the app's encoder, or an object of the app's, may raise anything
+        why = "it is nested too deep" if isinstance(error, RecursionError) else text_of(error, 300)
         raise NotSerializable(
-            f"task {name!r}: result of type {type(value).__name__} is not JSON and not a response: {error}. "
+            f"task {name!r}: result of type {type(value).__name__} is not JSON and not a response: {why}. "
             "Return texts, numbers, lists and dicts of them"
         ) from error
     return _sized(Result(body), name, max_bytes)
+
+
+def _json(app: Flask, value: Any) -> str:
+    try:
+        text: str = app.json.dumps(value)
+    except UnicodeError:  # the app's encoder refuses half a surrogate pair
+        text = app.json.dumps(clean_json.cleaned(value))
+    return clean_json.checked(text)
 
 
 def call_view(
@@ -143,22 +152,46 @@ def stored_response(response: Response) -> Result:
     """What of a response is kept: status, content type, body, and the headers that belong to the content."""
     response.direct_passthrough = False  # send_file: the file's bytes are the result
     body = response.get_data()
-    headers = tuple((k, v) for k in KEPT_HEADERS if (v := response.headers.get(k)) is not None)
-    return Result(body, response.status_code, response.headers.get("Content-Type", ""), headers)
+    headers = tuple((k, _header(v)) for k in KEPT_HEADERS if (v := response.headers.get(k)) is not None)
+    return Result(body, response.status_code, _header(response.headers.get("Content-Type", "")), headers)
 
 
-MESSAGE_LENGTH = 1000  # characters of an error's text that are stored and shown
+def _header(value: str) -> str:
+    """A header's value as a server can send it: WSGI has ISO 8859-1 there (PEP 3333, "Unicode Issues")."""
+    return clean(value).encode("latin-1", "replace").decode("latin-1")
+
+
+MAX_LOOKED_AT = 4 * MAX_TEXT  # characters of an error's text in which credentials are looked for
 
 
 def describe(error: BaseException) -> str:
     """One line for the user: what went wrong, without a traceback, and without what looks like a credential.
 
-    An HTTP error says its description, which the app wrote for the client. Any other says its message.
+    An HTTP error says its description, which the app wrote for the client: a text, a lazy translation, or a dict with
+    a ``message``. Any other says its message. Never fails, whatever the error is made of.
     """
+    try:
+        return _description(error) or text_of(type(error).__name__)
+    except Exception:  # a property of it raises
+        return text_of(type(error).__name__)
+
+
+def _description(error: BaseException) -> str:
     if isinstance(error, HTTPException):
-        return error.description or error.name
-    text = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)  # its message is only the key
-    return blotted(text)[:MESSAGE_LENGTH] or type(error).__name__
+        given: Any = error.description
+        if isinstance(given, Mapping):
+            given = next((given[key] for key in MESSAGE_KEYS if given.get(key)), given)
+        if isinstance(given, (Mapping, list, tuple)):
+            return clean(clean_json.dumps(given).decode(), MAX_TEXT)
+        return (text_of(given) if given is not None else "") or text_of(error.name)
+    text = text_of(error, MAX_LOOKED_AT)
+    if isinstance(error, KeyError):
+        text = f"KeyError: {text}"  # its message is only the key
+    return clean(blotted(text), MAX_TEXT)
+
+
+MESSAGE_KEYS = ("message", "detail", "error", "description", "msg")
+"""Where ``abort(400, {…})`` says what is wrong, in the order of preference."""
 
 
 def _error_response(app: Flask, error: Exception, *, propagate: bool) -> Response:
@@ -197,12 +230,17 @@ def json_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
     :raises NotSerializable: one of them is not JSON; the message names it.
     """
-    for label, value in (*enumerate(args), *kwargs.items()):
+
+    def copied(label: Any, value: Any) -> Any:
         try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
+            return clean_json.snapshot(value)[0]
+        except clean_json.NotJson as error:
             raise NotSerializable(
                 f"task {name!r}: argument {label!r} is not JSON ({error}). "
                 "Give ids, texts and numbers; load objects inside the task"
             ) from None
-    return {"args": list(args), "kwargs": dict(kwargs)}
+
+    return {
+        "args": [copied(place, value) for place, value in enumerate(args)],
+        "kwargs": {key: copied(key, value) for key, value in kwargs.items()},
+    }

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
+from .clean_text import identity, text_of
 from .definitions import Registry, TaskDefinition, TaskOptions
 from .errors import ConfigurationError, unknown_name
 from .handles import TaskHandle
@@ -306,8 +307,7 @@ class BackgroundTasks:
         :param user_token: the device's address, as the client gave it.
         :param data: texts for the app; other values are turned into texts.
         """
-        texts = {str(key): str(value) for key, value in (data or {}).items()}
-        return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=texts))
+        return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=data or {}))
 
     def get(self, request_id: str) -> TaskHandle:
         """A handle on a task. Checks no owner: for server-side code.
@@ -338,6 +338,7 @@ class BackgroundTasks:
         )
 
     def _define_tracked(self, name: str, options: Mapping[str, Any]) -> TaskDefinition:
+        name = identity(text_of(name, None))
         known = self.registry.find(name)
         if known is not None and not options:
             return TaskDefinition(

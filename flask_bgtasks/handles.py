@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
+from .clean_json import parsed
 from .errors import TaskFailed, TaskWasCancelled, WaitTimeout
 from .model import Progress, Result, Status, Task
 
@@ -76,7 +76,8 @@ class TaskHandle:
         result = self.result()
         if result is None:
             return None
-        return json.loads(result.body) if "json" in result.content_type else result.body
+        found = parsed(result.body) if "json" in result.content_type else None
+        return result.body if found is None else found[0]
 
     def cancel(self) -> Task:
         """Ask the task to stop; the task after that."""

@@ -180,8 +180,8 @@ def test_a_chunk_that_is_not_json_is_refused_with_a_mend(make_running):
 
 
 def test_output_is_bounded(make_running):
-    make_running(max_output_bytes=10)
-    current_task.emit("x" * 10)
+    make_running(max_output_bytes=20)
+    current_task.emit("x" * 10)  # 12 bytes of JSON, and 8 for the chunk
 
     with pytest.raises(PayloadTooLarge, match="BGTASKS_MAX_RESULT_BYTES"):
         current_task.emit("x")

@@ -22,6 +22,7 @@ from ...firestore.client import ONCE, field
 from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from ..base import (
     CHECKPOINT,
+    MAX_TASK_NAMES,
     Attempt,
     Created,
     Limits,
@@ -32,6 +33,8 @@ from ..base import (
     TaskQuery,
     average,
     owed_by,
+    superfluous_names,
+    superfluous_steps,
 )
 from . import rows
 from .contacts import FirestoreContacts
@@ -189,11 +192,12 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._calls():
-            history = self._reference(request_id).collection("events").where(filter=field("seq", ">", after))
-            found = [rows.event(one.to_dict()) for one in history.order_by("seq").limit(limit).stream(**ONCE)]
+            reference = self._reference(request_id)
+            history = reference.collection("events").where(filter=field("seq", ">", after))
+            found = [one.to_dict() for one in history.order_by("seq").limit(limit).stream(**ONCE)]
             if not found:
                 self._read(request_id)
-            return found
+            return [rows.event(values) for values in self._whole_events(reference, found)]
 
     # -- many tasks ----------------------------------------------------------------------------------------------------
 
@@ -365,14 +369,26 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
             known = _durations(snapshot)
             for step, value in seconds.items():
                 known[step] = average(known.get(step), value)
+            for step in superfluous_steps(known, seconds):
+                del known[step]
             text = json.dumps([[step, mean.runs, mean.seconds] for step, mean in known.items()])
             if snapshot.exists:
                 option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
                 reference.update({"steps": text}, option=option, **ONCE)
             else:
+                self._forget_durations()
                 reference.create({"steps": text}, **ONCE)
 
         self._attempted(attempt)
+
+    def _forget_durations(self) -> None:
+        """Before another task's are kept: those of the tasks that ran least, where there are too many."""
+        learnt = self._collection(NAMES).where(filter=field("steps", ">", ""))
+        if _count(learnt) < MAX_TASK_NAMES:
+            return
+        found = {one.id: one for one in learnt.stream(**ONCE)}
+        most_runs = {id: max((h.runs for h in _durations(one).values()), default=0) for id, one in found.items()}
+        self._erase([found[id].reference for id in superfluous_names(most_runs)])
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._calls():

@@ -18,7 +18,20 @@ import sqlalchemy as sa
 from ...changes import Change, Claim, Outcome, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
 from ...model import Checkpoint, Event, Result, StepHistory, Task
-from ..base import CHECKPOINT, Attempt, Clock, Created, Limits, Owed, Owing, average, owed_by, system_clock
+from ..base import (
+    CHECKPOINT,
+    Attempt,
+    Clock,
+    Created,
+    Limits,
+    Owed,
+    Owing,
+    average,
+    owed_by,
+    superfluous_names,
+    superfluous_steps,
+    system_clock,
+)
 from . import rows
 from .contacts import SqlContacts
 from .database import Connection, Database
@@ -265,26 +278,33 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
         def operation(connection: Connection) -> None:
-            known = self._durations(connection, name)
+            found = connection.execute(self._sql.select_durations, {"task": name}).fetchall()
+            known = {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
+            position = found[-1][3] + 1 if found else 0
+            if not found:
+                for other in superfluous_names(dict(connection.execute(self._sql.select_learnt_names).fetchall())):
+                    connection.write(self._sql.delete_durations, {"task": other})
             for step, value in seconds.items():
                 mean = average(known.get(step), value)
                 if step in known:
                     values = {"task": name, "key": step, "count": mean.runs, "mean": mean.seconds}
                     connection.write(self._sql.update_duration, values)
-                    known[step] = mean
-                    continue
-                row = {"name": name, "step": step, "position": len(known), "runs": mean.runs, "seconds": mean.seconds}
-                connection.write(self._sql.insert_duration, row)
+                else:
+                    row = {"name": name, "step": step, "position": position, "runs": mean.runs, "seconds": mean.seconds}
+                    connection.write(self._sql.insert_duration, row)
+                    position += 1
                 known[step] = mean
+            for step in superfluous_steps(known, seconds):
+                connection.write(self._sql.delete_duration, {"task": name, "key": step})
 
         self._database.write(operation, durable=False)
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
-        return self._database.read(lambda connection: self._durations(connection, name))
+        def operation(connection: Connection) -> dict[str, StepHistory]:
+            found = connection.execute(self._sql.select_durations, {"task": name}).fetchall()
+            return {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
 
-    def _durations(self, connection: Connection, name: str) -> dict[str, StepHistory]:
-        found = connection.execute(self._sql.select_durations, {"task": name}).fetchall()
-        return {step: StepHistory(runs, mean) for step, runs, mean in found}
+        return self._database.read(operation)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
