@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .clean_text import REPLACEMENT, clean, text_of
+from .clean_text import REPLACEMENT, text_of, valid
 
 MAX_DEPTH = 200
 """Lists and objects within one another, of what goes in. Python's parser gives up near 1,000, less what its caller's
@@ -54,7 +54,7 @@ def snapshot(value: Any) -> tuple[Any, int]:
     :raises NotJson: as :func:`encode`.
     """
     if isinstance(value, str):
-        text = clean(str.__str__(value))
+        text = valid(str.__str__(value))
         return text, len(_compact(text).encode())
     encoded = encode(value)
     copied = json.loads(encoded)
@@ -67,7 +67,7 @@ def checked(text: str) -> str:
 
     :raises NotJson: it holds NaN or infinity, or is nested too deep.
     """
-    text = clean(text)
+    text = valid(text)
     if "NaN" in text or "Infinity" in text or _is_suspicious(text):
         loaded = _loaded(text)
         if _LONE.search(text):
@@ -87,7 +87,7 @@ def cleaned(value: Any) -> Any:
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return clean(str.__str__(value))
+        return valid(str.__str__(value))
     if isinstance(value, dict):
         return {_cleaned(key): _cleaned(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -118,7 +118,7 @@ def _refuse(constant: str) -> Any:
 def is_too_deep(value: Any) -> bool:
     """Whether lists and objects are nested deeper than :data:`MAX_DEPTH`, or without an end."""
     level = {id(value): value}  # by identity: a list that holds itself twice stays one
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = {
             id(item): item for one in level.values() for item in _children(one) if isinstance(item, (dict, list, tuple))
         }
@@ -190,7 +190,7 @@ def dumps(document: Any) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return clean(text).encode()
+        return valid(text).encode()
 
 
 def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
@@ -198,7 +198,7 @@ def plain(value: Any, depth: int = MAX_DEPTH) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return clean(str.__str__(value))
+        return valid(str.__str__(value))
     if isinstance(value, int):
         return int(value) if -(2**64) < value < 2**64 else text_of(value)
     if isinstance(value, float):

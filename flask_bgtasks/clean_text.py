@@ -30,12 +30,19 @@ def clean(text: str, limit: int | None = None) -> str:
     """
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + ELLIPSIS
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    text = valid(text)
     return text.replace("\x00", REPLACEMENT) if "\x00" in text else text
+
+
+def valid(text: str) -> str:
+    """The text as valid Unicode, else as it is: a text inside JSON may hold NUL, which is escaped there."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def text_of(value: Any, limit: int | None = MAX_TEXT) -> str:

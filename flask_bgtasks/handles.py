@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_bgtasks")
 
 STAND_IN_SECONDS = 0.25
-"""How often a task that waits for another looks whether there is a thread for it, and whether it is cancelled itself."""
+"""How often a task that waits for another one looks whether a thread is free, and whether it is cancelled itself."""
 
 LONGEST_WAIT_SECONDS = 3600.0  # of one wake-up; a wait without a limit just waits again
 
