@@ -20,6 +20,7 @@ from flask import Flask
 from . import notifications, processes, signals
 from .backoff import Backoff
 from .changes import Outcome
+from .clean_text import text_of
 from .devices import Device
 from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
@@ -98,7 +99,11 @@ class Deliveries:
         task, event = outcome.task, outcome.owed
         if not self._notify_by or event is None or not event.type.terminal:
             return self._for_event
-        delay = self._notifier.delay(task.name, task.status)
+        try:
+            delay = self._notifier.delay(task.name, task.status)
+        except Exception:  # the end has to be stored: what is wrong with the notification shows when it comes due
+            log.exception("whether a notification is owed for task %s cannot be told", task.request_id)
+            delay = timedelta(0)
         if delay is None:
             return self._for_event
         told = (Owed(sink, NOTIFICATION, channel=NOTIFICATION, delay=delay) for sink in self._notify_by)
@@ -311,7 +316,7 @@ class Deliveries:
             log.exception("a plugin failed to take note of trouble: %s", subject)
 
     def _settlement(self, delivery: Delivery, error: Exception, longest_wait: float | None) -> Settlement:
-        what = f"{type(error).__name__}: {error}"
+        what = f"{type(error).__name__}: {text_of(error)}"
         if isinstance(error, Undeliverable):
             log.warning("delivery %s to sink %r can never succeed: %s", delivery.id, delivery.sink, what)
             return Settlement(dead=True, error=what)
@@ -361,7 +366,7 @@ def _reply(error: Exception) -> Reply:
     """What an error says about the sink."""
     rest = max(LEAST_REST_SECONDS, error.after or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
-    return Reply(answered, rest, f"{type(error).__name__}: {error}", tried=_was_tried(error))
+    return Reply(answered, rest, f"{type(error).__name__}: {text_of(error)}", tried=_was_tried(error))
 
 
 def _was_tried(error: Exception) -> bool:

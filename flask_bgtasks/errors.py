@@ -102,6 +102,10 @@ class StoreUnavailable(BackgroundTasksError):
     """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed."""
 
 
+class NotStorable(BackgroundTasksError):
+    """The store is there, and cannot keep this value: too large, or of no type that it knows. Nothing was changed."""
+
+
 class AccessDenied(BackgroundTasksError):
     """A signed access token is wrong, too old, or for something else."""
 

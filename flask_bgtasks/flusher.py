@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 
-from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskCancelled, TaskNotFound
+from .errors import BackgroundTasksError, LeaseLost, NotStorable, StoreUnavailable, TaskCancelled, TaskNotFound
 from .forks import after_fork_in_child
 from .model import Checkpoint, Progress, Task
 from .plan import Node
@@ -174,6 +174,9 @@ class Flusher:
                 )
             except (LeaseLost, TaskNotFound):
                 raise
+            except NotStorable:  # however often it is tried: the task goes on without them
+                log.exception("%d entries of the history of task %s are lost", len(entries), running.request_id)
+                return
             except Exception:
                 running.put_back(entries)
                 raise

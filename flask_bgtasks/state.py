@@ -16,6 +16,7 @@ from flask import Flask, current_app, request
 from . import app_ids, arguments, captured, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
+from .clean_text import clean, identity, text_of
 from .completion import Completion
 from .credentials import Credentials
 from .declarations import AppRegistry, Declarations
@@ -149,12 +150,12 @@ class AppState:
             created_at=EPOCH,
             updated_at=EPOCH,
             expires_after=options.lifetime(self.settings.expires_after),
-            owner=owner,
+            owner=None if owner is None else identity(text_of(owner, None)),
             queue=options.queue,
             priority=options.priority,
             max_attempts=options.max_attempts,
             on_interrupt=OnInterrupt(options.on_interrupt),
-            user_token=user_token,
+            user_token=None if user_token is None else clean(text_of(user_token, None)),
             idempotency_scope=idempotency_scope,
             fingerprint=fingerprint,
         )

@@ -6,7 +6,6 @@ more than its reader may know: no traceback, no token, nothing of another owner.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response as SansResponse
 
+from ..clean_json import dumps
 from ..errors import (
     AccessDenied,
     BackgroundTasksError,
@@ -268,7 +268,7 @@ def _limit_name(error: LimitReached) -> str:
 
 
 def _response(document: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
-    response = Response(json.dumps(document), status=status, content_type=CONTENT_TYPE)
+    response = Response(dumps(document), status=status, content_type=CONTENT_TYPE)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.update(headers)
     return response

@@ -31,6 +31,8 @@ from .base import (
     joined,
     owed_by,
     parted,
+    superfluous_names,
+    superfluous_steps,
     system_clock,
 )
 from .memory_contacts import MemoryContacts
@@ -339,9 +341,15 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
         with self._lock:
+            if name not in self._durations:
+                runs = {one: max((h.runs for h in steps.values()), default=0) for one, steps in self._durations.items()}
+                for other in superfluous_names(runs):
+                    del self._durations[other]
             known = self._durations.setdefault(name, {})
             for key, value in seconds.items():
                 known[key] = average(known.get(key), value)
+            for key in superfluous_steps(known, seconds):
+                del known[key]
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._lock:

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...changes import Change, Outcome
-from ...errors import StoreUnavailable, TaskNotFound
+from ...errors import NotStorable, StoreUnavailable, TaskNotFound
 from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
 from ...model import Task
 from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
@@ -33,6 +33,11 @@ DURATIONS = "-durations"
 
 PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
 PIECES_PER_COMMIT = 4
+
+HISTORY_BYTES = 2 * 2**20
+"""Of the events in one commit: a request holds 10 MiB, and the emulator takes 4. What is over stands in pieces."""
+
+EVENT_BYTES = 300  # of an event's document, about, besides its data
 
 TRIES = 40
 """Of a change that others get in the way of; each waits a little longer than the one before."""
@@ -111,13 +116,15 @@ class FirestorePart(Store):
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Around calls: what they raise becomes :class:`StoreUnavailable`."""
+        """Around calls: what they raise becomes :class:`StoreUnavailable`, or :class:`NotStorable`."""
         try:
             self._open()
             yield
         except Exception as error:
             if not is_error(error):
                 raise
+            if type(error).__name__ == "InvalidArgument":  # however often it is tried: no outage
+                raise NotStorable(f"the task store cannot keep a value: {error}") from error
             raise StoreUnavailable(f"the task store cannot be used right now: {told(error)}") from error
 
     def _read(self, request_id: str) -> tuple[Any, Task]:
@@ -199,12 +206,42 @@ class FirestorePart(Store):
 
     def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
         reference = self._reference(outcome.task.request_id)
+        room, over = HISTORY_BYTES, []  # what does not fit into the commit, and is there before it
         for event in outcome.events:
-            document = reference.collection("events").document(rows.event_id(event.seq))
-            batch.set(document, {**rows.event_values(event), "app": self.app_id})
+            values = {**rows.event_values(event), "app": self.app_id}
+            room -= len(values["data"]) + EVENT_BYTES
+            if len(values["data"]) > PIECE_BYTES or room < 0:
+                room += len(values["data"])
+                over.append(values)
+            else:
+                batch.set(_event(reference, event.seq), values)
+        if over:
+            self._add_large_history(batch, reference, over)
         if outcome.owed is not None:
             for owed in owed_by(outcome, deliveries):
                 self._add_delivery(batch, owed, outcome.task.request_id, outcome.owed.seq)
+
+    def _add_large_history(self, batch: Any, reference: Any, over: Sequence[dict[str, Any]]) -> None:
+        """Events whose data is in one body beside the task: each says where in it."""
+        named = self._put_pieces(reference, "".join(values["data"] for values in over).encode("ascii"))
+        begin = 0
+        for values in over:
+            end = begin + len(values["data"])
+            batch.set(_event(reference, values["seq"]), {**values, "data": None, **named, "begin": begin, "end": end})
+            begin = end
+
+    def _whole_events(self, reference: Any, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Events' documents with the data that stands beside them."""
+        bodies: dict[str, bytes] = {}
+        whole = []
+        for values in found:
+            if values["data"] is None:
+                name = values["name"]
+                if name not in bodies:
+                    bodies = {name: self._load_pieces(reference, values)}  # one after the other, never all at once
+                values = {**values, "data": bodies[name][values["begin"] : values["end"]]}
+            whole.append(values)
+        return whole
 
     def _add_delivery(self, batch: Any, owed: Owed, request_id: str | None, seq: int) -> None:
         now, number = self.now(), self._next_id()
@@ -247,6 +284,13 @@ class FirestorePart(Store):
         if len(body) <= PIECE_BYTES:
             batch.set(document, {"head": head, "body": body, "pieces": 0, "app": self.app_id})
             return
+        batch.set(document, {"head": head, "body": None, "app": self.app_id, **self._put_pieces(reference, body)})
+
+    def _put_pieces(self, reference: Any, body: bytes) -> dict[str, Any]:
+        """Store a body in pieces, which nobody reads before a document names them; what that has to say of them.
+
+        They stay until the task is erased.
+        """
         name = uuid.uuid4().hex  # of this try: another one's pieces are not mixed with them
         pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
         for begin in range(0, len(pieces), PIECES_PER_COMMIT):
@@ -255,7 +299,15 @@ class FirestorePart(Store):
                 piece = reference.collection("pieces").document(f"{name}-{number:05d}")
                 chunk.set(piece, {"body": pieces[number]})
             chunk.commit(retry=None, timeout=ONCE["timeout"] * 5)
-        batch.set(document, {"head": head, "body": None, "pieces": len(pieces), "name": name, "app": self.app_id})
+        return {"pieces": len(pieces), "name": name}
+
+    def _load_pieces(self, reference: Any, named: Mapping[str, Any]) -> bytes:
+        """The body that :meth:`_put_pieces` stored."""
+        collection = reference.collection("pieces")
+        return b"".join(
+            collection.document(f"{named['name']}-{number:05d}").get(**ONCE).to_dict()["body"]
+            for number in range(named["pieces"])
+        )
 
     def _parts(self, reference: Any) -> list[Any]:
         """The snapshots of a task's parts, without their bodies."""
@@ -271,12 +323,7 @@ class FirestorePart(Store):
         self._check_app(request_id, found)
         if not found["pieces"]:
             return found["head"], found["body"]
-        collection = reference.collection("pieces")
-        body = b"".join(
-            collection.document(f"{found['name']}-{number:05d}").get(**ONCE).to_dict()["body"]
-            for number in range(found["pieces"])
-        )
-        return found["head"], body
+        return found["head"], self._load_pieces(reference, found)
 
     def _check_app(self, request_id: str, found: Mapping[str, Any]) -> None:
         """Of what lies below a task: it is this app's, or it was another's when it was written, and the task tells.
@@ -318,3 +365,7 @@ class FirestorePart(Store):
 def count(query: Any) -> int:
     """How many documents a query has."""
     return int(query.count().get(**ONCE)[0][0].value)
+
+
+def _event(reference: Any, seq: int) -> Any:
+    return reference.collection("events").document(rows.event_id(seq))

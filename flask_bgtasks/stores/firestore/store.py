@@ -23,6 +23,7 @@ from ...firestore.client import ONCE, field
 from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from ..base import (
     CHECKPOINT,
+    MAX_TASK_NAMES,
     PRIVATE,
     Attempt,
     Created,
@@ -36,6 +37,8 @@ from ..base import (
     joined,
     owed_by,
     parted,
+    superfluous_names,
+    superfluous_steps,
 )
 from . import rows
 from .apps import FirestoreApps
@@ -202,10 +205,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._calls():
-            history = self._reference(request_id).collection("events").where(filter=field("seq", ">", after))
+            reference = self._reference(request_id)
+            history = reference.collection("events").where(filter=field("seq", ">", after))
             found = [one.to_dict() for one in history.order_by("seq").limit(limit).stream(**ONCE)]
             self._check_app(request_id, found[-1] if found else {})
-            return [rows.event(one) for one in found]
+            return [rows.event(values) for values in self._whole_events(reference, found)]
 
     # -- many tasks ----------------------------------------------------------------------------------------------------
 
@@ -382,14 +386,26 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             known = _durations(snapshot)
             for step, value in seconds.items():
                 known[step] = average(known.get(step), value)
+            for step in superfluous_steps(known, seconds):
+                del known[step]
             text = json.dumps([[step, mean.runs, mean.seconds] for step, mean in known.items()])
             if snapshot.exists:
                 option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
                 reference.update({"steps": text}, option=option, **ONCE)
             else:
+                self._forget_durations()
                 reference.create({"app": self.app_id, "name": name, "steps": text}, **ONCE)
 
         self._attempted(attempt)
+
+    def _forget_durations(self) -> None:
+        """Before another task's are kept: those of the tasks that ran least, where there are too many."""
+        learnt = self._own(NAMES).where(filter=field("steps", ">", ""))
+        if count(learnt) < MAX_TASK_NAMES:
+            return
+        found = {one.id: one for one in learnt.stream(**ONCE)}
+        most_runs = {id: max((h.runs for h in _durations(one).values()), default=0) for id, one in found.items()}
+        self._erase([found[id].reference for id in superfluous_names(most_runs)])
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._calls():

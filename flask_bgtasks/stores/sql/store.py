@@ -31,6 +31,8 @@ from ..base import (
     joined,
     owed_by,
     parted,
+    superfluous_names,
+    superfluous_steps,
     system_clock,
 )
 from . import rows
@@ -305,28 +307,36 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
         def operation(connection: Connection) -> None:
-            known = self._durations(connection, name)
+            found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
+            known = {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
+            position = found[-1][3] + 1 if found else 0
+            if not found:
+                learnt = connection.execute(self._sql.select_learnt_names, {"app": self.app_id}).fetchall()
+                for other in superfluous_names(dict(learnt)):
+                    connection.write(self._sql.delete_durations, {"task": other, "owning_app": self.app_id})
             for step, value in seconds.items():
                 mean = average(known.get(step), value)
                 if step in known:
                     values = {"task": name, "key": step, "count": mean.runs, "mean": mean.seconds}
                     values["owning_app"] = self.app_id
                     connection.write(self._sql.update_duration, values)
-                    known[step] = mean
-                    continue
-                row = {"name": name, "step": step, "position": len(known), "runs": mean.runs, "seconds": mean.seconds}
-                row["app"] = self.app_id
-                connection.write(self._sql.insert_duration, row)
+                else:
+                    row = {"name": name, "step": step, "position": position, "runs": mean.runs, "seconds": mean.seconds}
+                    row["app"] = self.app_id
+                    connection.write(self._sql.insert_duration, row)
+                    position += 1
                 known[step] = mean
+            for step in superfluous_steps(known, seconds):
+                connection.write(self._sql.delete_duration, {"task": name, "key": step, "owning_app": self.app_id})
 
         self._database.write(operation, durable=False)
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
-        return self._database.read(lambda connection: self._durations(connection, name))
+        def operation(connection: Connection) -> dict[str, StepHistory]:
+            found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
+            return {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
 
-    def _durations(self, connection: Connection, name: str) -> dict[str, StepHistory]:
-        found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
-        return {step: StepHistory(runs, mean) for step, runs, mean in found}
+        return self._database.read(operation)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
