@@ -115,7 +115,7 @@ def register(state: AppState) -> None:
             raise click.ClickException(
                 f"{app_id!r} is not another app in this store. This is {mine!r}; others: {others}"
             )
-        click.echo(f"{state.store.adopt(app_id)} tasks of {app_id!r} are tasks of {mine!r} now")
+        click.echo(f"tasks that were of {app_id!r} and are of {mine!r} now: {state.store.adopt(app_id)}")
 
     @group.command("doctor")
     @click.option("--token", metavar="ADDRESS", help="A device's address: what a push to it would meet, without one.")
