@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 
 from . import documents
 from .doctor import FAIL, examine
-from .errors import TaskNotFound
+from .errors import ConfigurationError, TaskNotFound
 from .firestore import rules
 from .model import Status, Task
 from .state import AppState
@@ -63,7 +63,10 @@ def register(state: AppState) -> None:
         """
         from .worker import serve
 
-        serve(state.app, workers=workers, queues=queues or None, say=click.echo)
+        try:
+            serve(state.app, workers=workers, queues=queues or None, say=click.echo)
+        except ConfigurationError as error:
+            raise click.ClickException(str(error)) from None
 
     @group.command()
     @click.option("--sink", help="Only letters to this sink.")
