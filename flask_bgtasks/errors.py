@@ -103,7 +103,10 @@ class StoreUnavailable(BackgroundTasksError):
 
 
 class NotStorable(BackgroundTasksError):
-    """The store is there, and cannot keep this value: too large, or of no type that it knows. Nothing was changed."""
+    """The store cannot keep a value: it is too large, or of a kind that the database lacks. Nothing was changed.
+
+    Unlike :class:`StoreUnavailable` this is no outage: another try fails as well.
+    """
 
 
 class AccessDenied(BackgroundTasksError):

@@ -192,6 +192,7 @@ class Flusher:
         """End a step and store its value, with everything that was reported until then, in one transaction.
 
         :raises TaskCancelled: another attempt has taken over; nothing was stored.
+        :raises NotStorable: the store cannot keep the value.
         :raises StoreUnavailable: the store was out of reach for a minute.
         """
         deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
@@ -214,6 +215,9 @@ class Flusher:
                 except (LeaseLost, TaskNotFound):
                     running.stop(SUPERSEDED)
                     raise TaskCancelled(running.stopped) from None
+                except NotStorable:
+                    running.put_back(entries)
+                    raise
                 except StoreUnavailable as error:
                     if time.monotonic() + pause > deadline:
                         running.put_back(entries)

@@ -21,6 +21,7 @@ from ..errors import (
     BackgroundTasksError,
     IdempotencyConflict,
     LimitReached,
+    NotStorable,
     OwnerQueueFull,
     PayloadTooLarge,
     QueueFull,
@@ -235,6 +236,8 @@ def of_error(error: BackgroundTasksError) -> Problem:
         return Problem("idempotency-conflict", detail)
     if isinstance(error, PayloadTooLarge):
         return Problem("request-too-large", detail, limit=error.limit)
+    if isinstance(error, NotStorable):  # its message may repeat the value, and is the log's
+        return Problem("bad-parameter", "a value in this request is of a size or kind that the store cannot keep")
     if isinstance(error, AccessDenied):
         return Problem("access-denied", detail, headers={"WWW-Authenticate": REFUSED_CHALLENGE})
     if isinstance(error, LimitReached):

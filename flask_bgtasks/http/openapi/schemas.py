@@ -144,7 +144,7 @@ TASK = _object(
     {
         **_BRIEF,
         "result_data": {"description": "What the task answered, where that is JSON and at most 1 MiB; else null."},
-        "result_omitted": {**FLAG, "description": "The JSON result is larger: it is at `links.result`."},
+        "result_omitted": {**FLAG, "description": "The JSON result is larger, or too deep: it is at `links.result`."},
     }
 )
 
