@@ -151,6 +151,11 @@ class Settings:
     )
     max_queued: int = _setting(10_000, _number(1), "Tasks that may wait, in all; then `503`.")
     max_queued_per_owner: int = _setting(100, _number(1), "Tasks of one owner that may wait; then `429`.")
+    max_queued_anonymous: int = _setting(
+        1000,
+        _number(1),
+        "Tasks without an owner that may wait, in an app that names owners; then requests without an owner get `503`.",
+    )
     max_streams: int | None = _setting(
         None,
         _optional(_number(0)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context
 
 from . import serving
 from .addresses import NO_HINTS, Addresses, Hints
@@ -106,7 +106,7 @@ class AppState:
         note = self.addresses.note(task, hints)
         if note is not None:
             task = task.evolve(token_note=note)
-        limits = Limits(self.settings.max_queued, self.settings.max_queued_per_owner) if run else None
+        limits = self._limits() if run else None
         reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
         created = self.store.create(
             task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
@@ -114,6 +114,13 @@ class AppState:
         if run and not created.replayed:
             self.hand_over(created.task)
         return created
+
+    def _limits(self) -> Limits:
+        """What may wait. Code that serves no request, a nightly job say, is not held to the share of nobody."""
+        settings = self.settings
+        shared = has_request_context() and self.owners.known
+        anonymous = settings.max_queued_anonymous if shared else None
+        return Limits(settings.max_queued, settings.max_queued_per_owner, anonymous)
 
     def hand_over(self, task: Task) -> None:
         """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""

@@ -18,6 +18,7 @@ from werkzeug.sansio.response import Response as SansResponse
 
 from ..errors import (
     AccessDenied,
+    AnonymousQueueFull,
     BackgroundTasksError,
     IdempotencyConflict,
     LimitReached,
@@ -164,6 +165,13 @@ TYPES: dict[str, ProblemType] = {
             "Nothing was stored. ``Retry-After`` says when to try again.",
         ),
         ProblemType(
+            "anonymous-queue-full",
+            503,
+            "Too many tasks without an owner are waiting",
+            "Requests without an owner have a share of the queue of their own. Nothing was stored. Log in, or try "
+            "again after ``Retry-After``.",
+        ),
+        ProblemType(
             "shutting-down",
             503,
             "This server is restarting",
@@ -264,6 +272,8 @@ def _limit_name(error: LimitReached) -> str:
         return "owner-queue-full"
     if isinstance(error, ShuttingDown):
         return "shutting-down"
+    if isinstance(error, AnonymousQueueFull):
+        return "anonymous-queue-full"
     return "queue-full" if isinstance(error, QueueFull) else "not-ready"
 
 

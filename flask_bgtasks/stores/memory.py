@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..changes import Change, Claim, Outcome, accepted
-from ..errors import AtCapacity, IdempotencyConflict, OwnerQueueFull, QueueFull, TaskNotFound, TransitionRefused
+from ..errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
 from ..model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from .base import (
     Attempt,
@@ -104,9 +104,8 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         waiting = [task.owner for task in self._tasks.values() if task.status is Status.STARTED]
         if len(waiting) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
-        of_owner = waiting.count(owner) if owner is not None else 0
-        if of_owner >= limits.max_queued_per_owner:
-            raise OwnerQueueFull(limits.max_queued_per_owner)
+        of_owner = waiting.count(owner) if limits.share(owner) is not None else 0
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:

@@ -13,7 +13,6 @@ from ...errors import (
     AtCapacity,
     ConfigurationError,
     IdempotencyConflict,
-    OwnerQueueFull,
     QueueFull,
     StoreUnavailable,
     TransitionRefused,
@@ -112,12 +111,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         waiting = self._collection(TASKS).where(filter=field("status", "==", Status.STARTED.value))
         if _count(waiting.limit(limits.max_queued)) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
-        if owner is None:
+        most = limits.share(owner)
+        if most is None:
             return 0
-        most = limits.max_queued_per_owner
         of_owner = _count(waiting.where(filter=field("owner", "==", owner)).limit(most))
-        if of_owner >= most:
-            raise OwnerQueueFull(most)
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:

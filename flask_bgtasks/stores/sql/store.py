@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...changes import Change, Claim, Outcome, accepted
-from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
+from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
 from ...model import Checkpoint, Event, Result, StepHistory, Task
 from ..base import CHECKPOINT, Attempt, Clock, Created, Limits, Owed, Owing, average, owed_by, system_clock
 from . import rows
@@ -117,13 +117,13 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             self._gauge.counted(waiting)
             if waiting >= limits.max_queued:
                 raise QueueFull(limits.max_queued)
-        if owner is None:
+        most = limits.share(owner)
+        if most is None:
             return 0
-        most = limits.max_queued_per_owner
-        query = {"owner": owner, "most": most}
-        of_owner: int = connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0]
-        if of_owner >= most:
-            raise OwnerQueueFull(most)
+        query: dict[str, Any] = {"most": most} if owner is None else {"owner": owner, "most": most}
+        sql = self._sql.count_waiting_anonymous if owner is None else self._sql.count_waiting_of_owner
+        of_owner: int = connection.execute(sql, query).fetchone()[0]
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:
