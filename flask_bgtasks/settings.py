@@ -162,6 +162,12 @@ class Settings:
         "Event streams and long polls per process that may be open; then `503`. "
         "Default: half of what the server's threads allow, at least 2.",
     )
+    max_streams_per_owner: int | None = _setting(
+        None,
+        _optional(_number(1)),
+        "Of these, how many one owner may have, or one remote address without an owner; then `503`. "
+        "Default: half of them, at least 2.",
+    )
     stream_seconds: float = _setting(
         300, _number(1, whole=False), "Lifetime of one event stream; the client resumes with the next."
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app, has_request_context
 
-from . import serving
+from . import log_lines, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
 from .definitions import Registry, TaskDefinition
@@ -199,6 +199,7 @@ def build(
     :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
     """
     settings = Settings.from_config(app.config, **overrides)
+    log_lines.install()
     plugins = Plugins()
     plugins.register(_bundled(), name="bgtasks-bundled")
     plugins.load_entry_points()

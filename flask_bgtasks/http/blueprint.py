@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from ..errors import BackgroundTasksError
-from . import browser, collection, devices, events, live_activity, preferences, problems, views
+from . import bodies, browser, collection, devices, events, live_activity, preferences, problems, views
 from .problems import Problem
 
 NAME = "bgtasks"
@@ -58,6 +58,7 @@ def make(url_prefix: str) -> Blueprint:
         for method, view in methods.items():
             blueprint.add_url_rule(path, _name(view), view, methods=[method], provide_automatic_options=False)
         _add_other_methods(blueprint, path, methods)
+    blueprint.before_request(_bound_body)
     blueprint.register_error_handler(Problem, lambda problem: problem.response())
     blueprint.register_error_handler(BackgroundTasksError, _library_error)
     blueprint.register_error_handler(HTTPException, problems.of_http_exception)
@@ -80,6 +81,10 @@ def _add_other_methods(blueprint: Blueprint, path: str, methods: Mapping[str, Vi
     others = [method for method in METHODS if method not in with_head or method == "OPTIONS"]
     name = "other_methods" + re.sub(r"\W+", "_", path)
     blueprint.add_url_rule(path, name, other, methods=others, provide_automatic_options=False)
+
+
+def _bound_body() -> None:
+    bodies.bound(request)
 
 
 def _library_error(error: BackgroundTasksError) -> Response:

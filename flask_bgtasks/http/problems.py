@@ -180,7 +180,7 @@ TYPES: dict[str, ProblemType] = {
         ProblemType(
             "streams-full",
             503,
-            "All event streams of this process are taken",
+            "All event streams of this process are taken, or all that one client may have",
             "Poll the status instead, and try a stream again after ``Retry-After``.",
         ),
         ProblemType(
@@ -199,6 +199,8 @@ TYPES: dict[str, ProblemType] = {
     )
 }
 
+MOST_DETAIL = 4000  # characters; an error message of a task may be as long
+
 REFUSED_CHALLENGE = 'Bearer error="invalid_token"'  # RFC 6750, sections 2.3 and 3: a token in the query is a bearer's
 
 
@@ -212,6 +214,8 @@ class Problem(Exception):
     """
 
     def __init__(self, name: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        if len(detail) > MOST_DETAIL:  # it repeats what was sent
+            detail = f"{detail[:MOST_DETAIL]}…"
         super().__init__(detail)
         self.type = TYPES[name]
         self.detail = detail

@@ -21,6 +21,7 @@ from ...errors import StoreUnavailable, TaskNotFound
 from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
 from ...model import Task
 from ..base import CHECKPOINT, Clock, Owed, Owing, Store, owed_by
+from ..keys import can_exist
 from . import rows
 
 TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
@@ -79,6 +80,9 @@ class FirestorePart(Store):
         return self._firestore.client.collection(name)
 
     def _reference(self, request_id: str) -> Any:
+        """A task's document. :raises TaskNotFound: this is the id of none."""
+        if not can_exist(request_id):
+            raise TaskNotFound(request_id)
         return self._collection(TASKS).document(request_id)
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -32,6 +31,7 @@ from ..base import (
     average,
     owed_by,
 )
+from ..keys import can_exist, read_cursor, write_cursor
 from . import rows
 from .contacts import FirestoreContacts
 from .database import DELIVERIES, NAMES, SCOPES, TASKS
@@ -196,21 +196,21 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
     # -- many tasks ----------------------------------------------------------------------------------------------------
 
     def find(self, query: TaskQuery) -> Page:
-        after = _read_cursor(query.cursor)
+        after = None if query.cursor is None else read_cursor(query.cursor)
         with self._calls():
             page: list[Task] = []
             for task in self._candidates(query, after):
                 if not _fits(task, query):
                     continue
                 if len(page) == query.limit:
-                    return Page(page, _write_cursor(page[-1]) if page else None)
+                    return Page(page, write_cursor(*_place(page[-1])) if page else None)
                 page.append(task)
         return Page(page)
 
     def _candidates(self, query: TaskQuery, after: tuple[datetime, str] | None) -> Iterator[Task]:
         """Tasks, newest first, that may fit: by what there is an index for."""
         if query.ids is not None:
-            references = [self._reference(request_id) for request_id in query.ids]
+            references = [self._reference(request_id) for request_id in filter(can_exist, query.ids)]
             found = self._firestore.client.get_all(references, **ONCE) if references else ()
             tasks = [rows.task(one.to_dict()) for one in found if one.exists]
             tasks.sort(key=_place, reverse=True)
@@ -228,7 +228,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
             yield rows.task(snapshot.to_dict())
 
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
-        ids, found = list(request_ids), {}
+        ids, found = list(filter(can_exist, request_ids)), {}
         with self._calls():
             for begin in range(0, len(ids), GET_AT_ONCE):
                 references = [self._reference(request_id) for request_id in ids[begin : begin + GET_AT_ONCE]]
@@ -414,17 +414,3 @@ def _fits(task: Task, query: TaskQuery) -> bool:
 
 def _place(task: Task) -> tuple[datetime, str]:
     return task.created_at, task.request_id
-
-
-def _write_cursor(task: Task) -> str:
-    return base64.urlsafe_b64encode(f"{task.created_at.isoformat()}|{task.request_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        at, _, request_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode().partition("|")
-        return datetime.fromisoformat(at), request_id
-    except ValueError as error:
-        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error

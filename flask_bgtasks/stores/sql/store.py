@@ -24,6 +24,7 @@ from .contacts import SqlContacts
 from .database import Connection, Database
 from .leases import SqlLeases
 from .outbox import SqlOutbox
+from .part import known_form
 from .postgresql import PostgresDatabase
 from .queries import SqlQueries
 from .sqlite import SqliteDatabase
@@ -221,7 +222,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
         def operation(connection: Connection) -> dict[str, Checkpoint]:
-            found = connection.execute(self._sql.select_checkpoints, {"id": request_id}).fetchall()
+            found = connection.execute(self._sql.select_checkpoints, {"id": known_form(request_id)}).fetchall()
             return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
 
         return self._database.read(operation)
@@ -240,7 +241,9 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def load_result(self, request_id: str) -> Result | None:
         def operation(connection: Connection) -> Result | None:
-            row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "result"}).fetchone()
+            row = connection.execute(
+                self._sql.select_payload, {"id": known_form(request_id), "part": "result"}
+            ).fetchone()
             if row is None:
                 self._select(connection, request_id)
                 return None
@@ -250,7 +253,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         def operation(connection: Connection) -> list[Event]:
-            query = {"id": request_id, "after": after, "most": limit}
+            query = {"id": known_form(request_id), "after": after, "most": limit}
             found = connection.execute(self._sql.select_events, query).fetchall()
             if not found:
                 self._select(connection, request_id)
