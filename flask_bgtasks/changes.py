@@ -224,13 +224,14 @@ class Retry:
             return _finish(task, now, Status.CANCELLED, self.entries, progress)
         failures = task.failures + 1
         until = now + self.wait
+        message = _shortened(self.message)
         data = {
-            "error_message": self.message,
+            "error_message": message,
             "failures": failures,
             "retries": self.retries,
             "seconds": round(self.wait.total_seconds(), 3),
         }
-        details = f"trying again ({failures} of {self.retries}): {self.message}"
+        details = f"trying again ({failures} of {self.retries}): {message}"
         failed = task.evolve(failures=failures)
         return _let_go(failed, now, self.entries, self.progress, EventType.RETRYING, data, details, until=until)
 
@@ -417,6 +418,13 @@ def _let_go(
     return Outcome(free, (*events, event), event)
 
 
+MOST_MESSAGE = 4000  # characters of an error message: an app's description of an HTTP error may be a page
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= MOST_MESSAGE else f"{message[: MOST_MESSAGE - 1]}…"
+
+
 def _failed(
     task: Task,
     now: datetime,
@@ -427,6 +435,7 @@ def _failed(
     progress: Progress | None = None,
     result: Result | None = None,
 ) -> Outcome:
+    message = _shortened(message)
     failed = task.evolve(error_message=message, error_type=error_type)
     data = {"error_message": message}
     return _finish(failed, now, Status.FAILED, entries, progress or task.progress, result=result, data=data)

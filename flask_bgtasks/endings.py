@@ -110,8 +110,9 @@ class Endings:
             self._flusher.remove(running)
             running.stopped = RELEASED
             self._deliveries.drop_progress(running.request_id)
-            change = Release(running.attempt, *running.take())
             try:
+                self._flusher.flush_ahead(running)
+                change = Release(running.attempt, *running.take())
                 self._store.transition(running.request_id, change, deliveries=self._deliveries.owed)
             except BackgroundTasksError as error:
                 log.warning("the lease of task %s is not given back, it runs out: %s", running.request_id, error)
@@ -137,8 +138,9 @@ class Endings:
                 return None  # ended by hand, given back, or taken over: there is nothing more to say
             self._flusher.remove(running)
             self._deliveries.drop_progress(running.request_id)
-            made = change(running.take())
             try:
+                self._patiently(lambda: self._flusher.flush_ahead(running), running.request_id, patience)
+                made = change(running.take())
                 return self._patiently(
                     lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.owed),
                     running.request_id,

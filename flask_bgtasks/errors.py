@@ -102,6 +102,13 @@ class StoreUnavailable(BackgroundTasksError):
     """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed."""
 
 
+class StoreRefused(BackgroundTasksError):
+    """The store does not take what was to be written, and never will: it is too large, or of a wrong form.
+
+    Nothing was changed. No outage: a later try would be refused too.
+    """
+
+
 class AccessDenied(BackgroundTasksError):
     """A signed access token is wrong, too old, or for something else."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .model import Entry, EventType, Progress, Result
 from .plan import Node, Plan
+from .reports import divided
 
 if TYPE_CHECKING:
     from .checkpoints import Book
@@ -164,10 +165,16 @@ class Running:
         self.stopped = self.stopped or why
 
     def take(self) -> tuple[tuple[Entry, ...], Progress | None]:
-        """What is to be stored: entries since the last time, and the progress if it is worth a write."""
+        """What is to be stored: entries since the last time, and the progress if it is worth a write.
+
+        Where there is more than one write holds, the first of it: the next call gives the next, the last the progress.
+        """
         with self.lock:
+            entries, self._entries = divided(self._entries)
+            self._chunks = None
+            if self._entries:
+                return entries, None
             dirty, self.dirty = self.dirty, False
-            entries, self._entries, self._chunks = tuple(self._entries), [], None
             progress = self._progress()
         # A bar that moves by time alone is worth a write for each whole percent.
         if not dirty and not entries and progress.percentage < self._shown + 1:
@@ -176,6 +183,15 @@ class Running:
             return entries, None
         self._shown = progress.percentage
         return entries, progress
+
+    def take_ahead(self) -> tuple[Entry, ...]:
+        """The first of what is more than one write holds; nothing once :meth:`take` would give all there is."""
+        with self.lock:
+            entries, rest = divided(self._entries)
+            if not rest:
+                return ()
+            self._entries, self._chunks = rest, None
+            return entries
 
     def put_back(self, entries: tuple[Entry, ...]) -> None:
         """What could not be stored goes back, before what was reported since."""

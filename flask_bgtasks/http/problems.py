@@ -26,6 +26,7 @@ from ..errors import (
     PayloadTooLarge,
     QueueFull,
     ShuttingDown,
+    StoreRefused,
     StoreUnavailable,
     TaskExpired,
     TaskNotFound,
@@ -247,6 +248,8 @@ def of_error(error: BackgroundTasksError) -> Problem:
         return Problem("idempotency-conflict", detail)
     if isinstance(error, PayloadTooLarge):
         return Problem("request-too-large", detail, limit=error.limit)
+    if isinstance(error, StoreRefused):  # what it does not take is told in the log
+        return Problem("request-too-large", "the store of tasks does not take what is in this request")
     if isinstance(error, AccessDenied):
         return Problem("access-denied", detail, headers={"WWW-Authenticate": REFUSED_CHALLENGE})
     if isinstance(error, LimitReached):

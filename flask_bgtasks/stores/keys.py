@@ -10,9 +10,7 @@ import base64
 import re
 from datetime import datetime, timedelta, timezone
 
-LONGEST_KEY_BYTES = (
-    1500  # of a document's id; Firestore docs, "Quotas and limits", "Collections, documents, and fields"
-)
+LONGEST_KEY_BYTES = 1500  # of a document's id; Firestore docs, "Quotas and limits"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)

@@ -11,15 +11,15 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 from ...changes import Change, Outcome
-from ...errors import StoreUnavailable, TaskNotFound
+from ...errors import StoreRefused, StoreUnavailable, TaskNotFound
 from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
-from ...model import Task
+from ...model import Event, Task
 from ..base import CHECKPOINT, Clock, Owed, Owing, Store, owed_by
 from ..keys import can_exist
 from . import rows
@@ -29,12 +29,17 @@ DEVICES, PREFERENCES, MARKS = "bgtasks_devices", "bgtasks_preferences", "bgtasks
 
 PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
 PIECES_PER_COMMIT = 4
+HEAD_BYTES = 100_000  # of what is kept beside a body, in the document that names its pieces
 
 TRIES = 40
 """Of a change that others get in the way of; each waits a little longer than the one before."""
 
 TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
+
+NO_OUTAGE = frozenset({"InvalidArgument", "OutOfRange"})
+"""Errors by which Firestore says that a document or a value is none that it takes. What else it may answer can be
+mended outside, by a right that is granted say, and then the same call succeeds."""
 
 MOST_WRITES = 400  # in one commit; 500 are allowed
 
@@ -87,12 +92,14 @@ class FirestorePart(Store):
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Around calls: what they raise becomes :class:`StoreUnavailable`."""
+        """Around calls: what they raise becomes :class:`StoreUnavailable`, or :class:`StoreRefused` if it is no outage."""
         try:
             yield
         except Exception as error:
             if not is_error(error):
                 raise
+            if type(error).__name__ in NO_OUTAGE:
+                raise StoreRefused(f"the task store does not take this: {told(error)}") from error
             raise StoreUnavailable(f"the task store cannot be used right now: {told(error)}") from error
 
     def _read(self, request_id: str) -> tuple[Any, Task]:
@@ -167,7 +174,12 @@ class FirestorePart(Store):
     def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
         reference = self._reference(outcome.task.request_id)
         for event in outcome.events:
-            batch.set(reference.collection("events").document(rows.event_id(event.seq)), rows.event_values(event))
+            values, data = rows.event_values(event), rows.event_data(event)
+            if len(data) <= PIECE_BYTES:
+                values["data"] = data
+            else:
+                values["name"], values["pieces"] = self._write_pieces(reference, data.encode("ascii"))
+            batch.set(reference.collection("events").document(rows.event_id(event.seq)), values)
         if outcome.owed is not None:
             for owed in owed_by(outcome, deliveries):
                 self._add_delivery(batch, owed, outcome.task.request_id, outcome.owed.seq)
@@ -205,18 +217,34 @@ class FirestorePart(Store):
     def _add_part(self, batch: Any, reference: Any, part: str, head: str | None, body: bytes) -> None:
         """A body beside its task: in the commit itself where it is small, else in pieces that are there before it."""
         document = reference.collection("parts").document(part)
-        if len(body) <= PIECE_BYTES:
+        heading = b"" if head is None else head.encode("utf-8", "replace")
+        if len(heading) + len(body) <= PIECE_BYTES:
             batch.set(document, {"head": head, "body": body, "pieces": 0})
             return
+        if len(heading) <= HEAD_BYTES:
+            name, count = self._write_pieces(reference, body)
+            batch.set(document, {"head": head, "body": None, "pieces": count, "name": name})
+            return
+        name, count = self._write_pieces(reference, heading + body)
+        values = {"head": None, "head_bytes": len(heading), "body": None, "pieces": count, "name": name}
+        batch.set(document, values)
+
+    def _write_pieces(self, reference: Any, body: bytes) -> tuple[str, int]:
+        """Store what is too large for a document, in several: their name, and how many there are."""
         name = uuid.uuid4().hex  # of this try: another one's pieces are not mixed with them
         pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
         for begin in range(0, len(pieces), PIECES_PER_COMMIT):
             chunk = self._firestore.client.batch()
             for number in range(begin, min(begin + PIECES_PER_COMMIT, len(pieces))):
-                piece = reference.collection("pieces").document(f"{name}-{number:05d}")
-                chunk.set(piece, {"body": pieces[number]})
+                chunk.set(_piece(reference, name, number), {"body": pieces[number]})
             chunk.commit(retry=None, timeout=ONCE["timeout"] * 5)
-        batch.set(document, {"head": head, "body": None, "pieces": len(pieces), "name": name})
+        return name, len(pieces)
+
+    def _read_pieces(self, reference: Any, found: Mapping[str, Any]) -> bytes:
+        """What stands in the pieces that a document names."""
+        return b"".join(
+            _piece(reference, found["name"], number).get(**ONCE).to_dict()["body"] for number in range(found["pieces"])
+        )
 
     def _parts(self, reference: Any) -> list[Any]:
         """The snapshots of a task's parts, without their bodies."""
@@ -231,21 +259,27 @@ class FirestorePart(Store):
         found = snapshot.to_dict()
         if not found["pieces"]:
             return found["head"], found["body"]
-        collection = reference.collection("pieces")
-        body = b"".join(
-            collection.document(f"{found['name']}-{number:05d}").get(**ONCE).to_dict()["body"]
-            for number in range(found["pieces"])
-        )
-        return found["head"], body
+        whole = self._read_pieces(reference, found)
+        size = found.get("head_bytes")
+        return (found["head"], whole) if size is None else (whole[:size].decode("utf-8"), whole[size:])
+
+    def _event(self, reference: Any, found: Mapping[str, Any]) -> Event:
+        """An event's document, with what stands beside it."""
+        return rows.event(found, self._read_pieces(reference, found) if found.get("pieces") else found["data"])
 
     # -- erasing -------------------------------------------------------------------------------------------------------
 
     def _trim(self, before: Task, task: Task) -> None:
-        over = task.seq - self._max_events
+        over, trimmed = task.seq - self._max_events, list[Any]()
         if over <= 0 or over // TRIM_EVERY == (before.seq - self._max_events) // TRIM_EVERY:
             return
-        events = self._reference(task.request_id).collection("events").where(filter=field("seq", "<=", over))
-        self._erase([snapshot.reference for snapshot in events.select(["seq"]).stream(**ONCE)])
+        reference = self._reference(task.request_id)
+        events = reference.collection("events").where(filter=field("seq", "<=", over))
+        for snapshot in events.select(["name", "pieces"]).stream(**ONCE):
+            found = snapshot.to_dict()
+            pieces = [_piece(reference, found["name"], number) for number in range(found.get("pieces") or 0)]
+            trimmed += [snapshot.reference, *pieces]
+        self._erase(trimmed)
 
     def _erase(self, references: Sequence[Any]) -> None:
         for begin in range(0, len(references), MOST_WRITES):
@@ -265,3 +299,7 @@ class FirestorePart(Store):
         rest = [reference.collection(name).select([]) for name in ("events", "parts", "pieces")]
         for query in (*rest, *others):
             self._erase([snapshot.reference for snapshot in query.stream(**ONCE)])
+
+
+def _piece(reference: Any, name: str, number: int) -> Any:
+    return reference.collection("pieces").document(f"{name}-{number:05d}")

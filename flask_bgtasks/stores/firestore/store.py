@@ -187,8 +187,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._calls():
-            history = self._reference(request_id).collection("events").where(filter=field("seq", ">", after))
-            found = [rows.event(one.to_dict()) for one in history.order_by("seq").limit(limit).stream(**ONCE)]
+            reference = self._reference(request_id)
+            history = reference.collection("events").where(filter=field("seq", ">", after))
+            found = [
+                self._event(reference, one.to_dict()) for one in history.order_by("seq").limit(limit).stream(**ONCE)
+            ]
             if not found:
                 self._read(request_id)
             return found
