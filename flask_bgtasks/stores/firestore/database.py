@@ -92,7 +92,7 @@ class FirestorePart(Store):
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Around calls: what they raise becomes :class:`StoreUnavailable`, or :class:`StoreRefused` if it is no outage."""
+        """Around calls: what they raise becomes :class:`StoreUnavailable`; what is no outage :class:`StoreRefused`."""
         try:
             yield
         except Exception as error:
