@@ -233,7 +233,10 @@ FORGET = _call(
     "forgetDevice",
     "Send nothing to a device any more",
     ["device_id"],
-    {"204": _empty("It is forgotten."), **_problems("owner-wanted", "device-not-found", "request-too-large", "store-unavailable")},
+    {
+        "204": _empty("It is forgotten."),
+        **_problems("owner-wanted", "device-not-found", "request-too-large", "store-unavailable"),
+    },
 )
 
 PREFERENCES = _call(
