@@ -11,6 +11,7 @@ from .definitions import TaskOptions, UnknownTask
 from .devices import Device
 from .errors import (
     AlreadyClaimed,
+    AnonymousQueueFull,
     AtCapacity,
     BackgroundTasksError,
     ConfigurationError,
@@ -52,6 +53,7 @@ from .webhooks import WebhookTarget
 
 __all__ = [
     "AlreadyClaimed",
+    "AnonymousQueueFull",
     "AtCapacity",
     "BackgroundTasks",
     "BackgroundTasksError",

@@ -116,8 +116,9 @@ class Endings:
             self._flusher.remove(running)
             running.stopped = RELEASED
             self._deliveries.drop_progress(running.request_id)
-            change = Release(running.attempt, *running.take())
             try:
+                self._flusher.flush_ahead(running)
+                change = Release(running.attempt, *running.take())
                 self._store.transition(running.request_id, change, deliveries=self._deliveries.owed)
             except BackgroundTasksError as error:
                 log.warning("the lease of task %s is not given back, it runs out: %s", running.request_id, error)
@@ -145,6 +146,7 @@ class Endings:
             self._deliveries.drop_progress(running.request_id)
             try:
                 try:
+                    self._patiently(lambda: self._flusher.flush_ahead(running), running.request_id, patience)
                     return self._store_end(running, change(_taken(running)), patience)
                 except (LeaseLost, TaskNotFound, StoreUnavailable):
                     raise

@@ -133,6 +133,17 @@ class QueueFull(LimitReached):
         )
 
 
+class AnonymousQueueFull(QueueFull):
+    """As many tasks without an owner wait as ``BGTASKS_MAX_QUEUED_ANONYMOUS`` allows, in an app that names owners."""
+
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        super().__init__(limit, retry_after)
+        self.args = (
+            f"{limit} tasks without an owner are waiting already (BGTASKS_MAX_QUEUED_ANONYMOUS); "
+            "log in, or try again later",
+        )
+
+
 class OwnerQueueFull(LimitReached):
     """This owner has as many tasks waiting as ``BGTASKS_MAX_QUEUED_PER_OWNER`` allows."""
 

@@ -20,6 +20,7 @@ from .clean_text import MAX_TEXT, clean, optional_text, text_of
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .model import Entry, EventType, Progress, Result
 from .plan import KEY_SEPARATOR, Node, Plan
+from .reports import divided
 
 if TYPE_CHECKING:
     from .checkpoints import Book
@@ -179,11 +180,15 @@ class Running:
         self.stopped = self.stopped or why
 
     def take(self) -> tuple[tuple[Entry, ...], Progress | None]:
-        """What is to be stored: entries since the last time, and the progress if it is worth a write."""
+        """What is to be stored: entries since the last time, and the progress if it is worth a write.
+
+        Where there is more than one write holds, the first of it: the next call gives the next, the last the progress.
+        """
         with self.lock:
+            entries = self._take_part()
+            if self._entries:
+                return entries, None
             dirty, self.dirty = self.dirty, False
-            entries, self._chunks = tuple(self._entries), None
-            self._entries.clear()
             progress = self._progress()
         # A bar that moves by time alone is worth a write for each whole percent.
         if not dirty and not entries and progress.percentage < self._shown + 1:
@@ -192,6 +197,20 @@ class Running:
             return entries, None
         self._shown = progress.percentage
         return entries, progress
+
+    def take_ahead(self) -> tuple[Entry, ...]:
+        """The first of what is more than one write holds; nothing once :meth:`take` would give all there is."""
+        with self.lock:
+            _, rest = divided(tuple(self._entries))
+            return self._take_part() if rest else ()
+
+    def _take_part(self) -> tuple[Entry, ...]:
+        """As many of the entries as one write holds. Under the lock."""
+        entries, rest = divided(tuple(self._entries))
+        self._entries.clear()
+        self._entries.extend(rest)
+        self._chunks = None
+        return entries
 
     def put_back(self, entries: tuple[Entry, ...]) -> None:
         """What could not be stored goes back, before what was reported since."""

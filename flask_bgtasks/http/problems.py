@@ -18,6 +18,7 @@ from werkzeug.sansio.response import Response as SansResponse
 from ..clean_json import dumps
 from ..errors import (
     AccessDenied,
+    AnonymousQueueFull,
     BackgroundTasksError,
     IdempotencyConflict,
     LimitReached,
@@ -165,6 +166,13 @@ TYPES: dict[str, ProblemType] = {
             "Nothing was stored. ``Retry-After`` says when to try again.",
         ),
         ProblemType(
+            "anonymous-queue-full",
+            503,
+            "Too many tasks without an owner are waiting",
+            "Requests without an owner have a share of the queue of their own. Nothing was stored. Log in, or try "
+            "again after ``Retry-After``.",
+        ),
+        ProblemType(
             "shutting-down",
             503,
             "This server is restarting",
@@ -173,7 +181,7 @@ TYPES: dict[str, ProblemType] = {
         ProblemType(
             "streams-full",
             503,
-            "All event streams of this process are taken",
+            "All event streams of this process are taken, or all that one client may have",
             "Poll the status instead, and try a stream again after ``Retry-After``.",
         ),
         ProblemType(
@@ -192,6 +200,8 @@ TYPES: dict[str, ProblemType] = {
     )
 }
 
+MOST_DETAIL = 4000  # characters; an error message of a task may be as long
+
 REFUSED_CHALLENGE = 'Bearer error="invalid_token"'  # RFC 6750, sections 2.3 and 3: a token in the query is a bearer's
 
 
@@ -205,6 +215,8 @@ class Problem(Exception):
     """
 
     def __init__(self, name: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        if len(detail) > MOST_DETAIL:  # it repeats what was sent
+            detail = f"{detail[:MOST_DETAIL]}…"
         super().__init__(detail)
         self.type = TYPES[name]
         self.detail = detail
@@ -267,6 +279,8 @@ def _limit_name(error: LimitReached) -> str:
         return "owner-queue-full"
     if isinstance(error, ShuttingDown):
         return "shutting-down"
+    if isinstance(error, AnonymousQueueFull):
+        return "anonymous-queue-full"
     return "queue-full" if isinstance(error, QueueFull) else "not-ready"
 
 

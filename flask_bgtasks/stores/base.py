@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..changes import Change, Outcome, Renew, Report
+from ..errors import AnonymousQueueFull, OwnerQueueFull
 from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 from .contacts import Contacts
 
@@ -56,10 +57,24 @@ def system_clock() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many tasks may wait (status ``started``): in all, and for one owner."""
+    """How many tasks may wait (status ``started``): in all, for one owner, and without an owner.
+
+    :ivar max_queued_anonymous: the share of those without an owner; None where they have none of their own.
+    """
 
     max_queued: int = 10_000
     max_queued_per_owner: int = 100
+    max_queued_anonymous: int | None = None
+
+    def share(self, owner: str | None) -> int | None:
+        """How many tasks of this owner, or of nobody, may wait; None where only :attr:`max_queued` counts."""
+        return self.max_queued_anonymous if owner is None else self.max_queued_per_owner
+
+    def check_share(self, owner: str | None, waiting: int) -> None:
+        """:raises LimitReached: as many tasks of this owner, or of nobody, wait as may."""
+        most = self.share(owner)
+        if most is not None and waiting >= most:
+            raise AnonymousQueueFull(most) if owner is None else OwnerQueueFull(most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +240,7 @@ class Store(Contacts, ABC):
         :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
         :raises QueueFull: as many tasks wait as the limit allows.
         :raises OwnerQueueFull: the owner has as many tasks waiting as the limit allows.
+        :raises AnonymousQueueFull: as many tasks without an owner wait as their share allows.
         """
 
     @abstractmethod

@@ -115,9 +115,14 @@ class Statements:
 
     @functools.cached_property
     def count_waiting_of_owner(self) -> str:
-        waiting = (
-            sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN, tasks.c.owner == parameter("owner"))
-        )
+        return self._count_waiting(tasks.c.owner == parameter("owner"))
+
+    @functools.cached_property
+    def count_waiting_anonymous(self) -> str:
+        return self._count_waiting(tasks.c.owner.is_(None))
+
+    def _count_waiting(self, whose: sa.ColumnElement[bool]) -> str:
+        waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN, whose)
         return self.text(
             sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
         )

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...changes import Change, Claim, Outcome, accepted
-from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
+from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
 from ...model import Checkpoint, Event, Kind, Result, StepHistory, Task
 from ..base import (
     CHECKPOINT,
@@ -40,6 +40,7 @@ from .contacts import SqlContacts
 from .database import Connection, Database
 from .leases import SqlLeases
 from .outbox import SqlOutbox
+from .part import known_form
 from .postgresql import PostgresDatabase
 from .queries import SqlQueries
 from .sqlite import SqliteDatabase
@@ -150,13 +151,13 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             self._gauge.counted(waiting)
             if waiting >= limits.max_queued:
                 raise QueueFull(limits.max_queued)
-        if owner is None:
+        most = limits.share(owner)
+        if most is None:
             return 0
-        most = limits.max_queued_per_owner
-        query = {"app": self.app_id, "owner": owner, "most": most}
-        of_owner: int = connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0]
-        if of_owner >= most:
-            raise OwnerQueueFull(most)
+        query: dict[str, Any] = {"app": self.app_id, "most": most, **({} if owner is None else {"owner": owner})}
+        sql = self._sql.count_waiting_anonymous if owner is None else self._sql.count_waiting_of_owner
+        of_owner: int = connection.execute(sql, query).fetchone()[0]
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:
@@ -259,13 +260,14 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
         def operation(connection: Connection) -> dict[str, Checkpoint]:
-            found = connection.execute(self._sql.select_checkpoints, {"id": request_id, "app": self.app_id}).fetchall()
+            query = {"id": known_form(request_id), "app": self.app_id}
+            found = connection.execute(self._sql.select_checkpoints, query).fetchall()
             return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
 
         return self._database.read(operation)
 
     def _payload(self, connection: Connection, request_id: str, part: str) -> Any:
-        query = {"id": request_id, "app": self.app_id, "part": part}
+        query = {"id": known_form(request_id), "app": self.app_id, "part": part}
         return connection.execute(self._sql.select_payload, query).fetchone()
 
     def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
@@ -292,7 +294,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         def operation(connection: Connection) -> list[Event]:
-            query = {"id": request_id, "app": self.app_id, "after": after, "most": limit}
+            query = {"id": known_form(request_id), "app": self.app_id, "after": after, "most": limit}
             found = connection.execute(self._sql.select_events, query).fetchall()
             if not found:
                 self._select(connection, request_id)
