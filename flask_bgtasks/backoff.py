@@ -50,7 +50,7 @@ def retry_after_seconds(value: Any) -> float | None:
     :param value: the header's text; or a number or a time, as exceptions carry it. None where it is none of these.
     """
     if isinstance(value, str):
-        if value.strip().isdigit():
+        if value.isascii() and value.strip().isdigit():  # "²" is a digit too, and no number
             return float(value)
         value = parse_date(value)
     if isinstance(value, datetime):

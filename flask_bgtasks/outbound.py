@@ -28,6 +28,8 @@ most of a receiver that is slow; who is slower has it again later."""
 
 MOST_ANSWER_BYTES = 64 * 1024  # what else comes is not read, nor what comes after the deadline
 
+LONGEST_HOST = 253  # characters of a name; RFC 1035, section 2.3.4, less the root
+
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -110,6 +112,8 @@ class Door:
             raise Undeliverable(f"{origin(url)}: an https address is wanted")
         if parts.username is not None or parts.password is not None:
             raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
+        if len(host) > LONGEST_HOST:  # before it is encoded, which takes long for a long one
+            raise Undeliverable(f"{origin(url)}: a host's name has at most {LONGEST_HOST} characters")
         try:
             name = host if ":" in host else host.encode("idna").decode("ascii")
         except UnicodeError:

@@ -99,7 +99,7 @@ def test_what_is_not_public_is_not_called(url, monkeypatch):
 @pytest.mark.parametrize(
     "url",
     ["ftp://example.com/", "https://", "example.com", "https://user:word@example.com/", "https://example.com:99999/",
-     "https://exa mple.com/", "https://example.com/a b", "https://example.com/\r\nX: y"],
+     "https://exa mple.com/", "https://example.com/a b", "https://example.com/\r\nX: y", f"https://{'a' * 254}/"],
 )  # fmt: skip
 def test_what_is_no_address_of_ours_is_refused_before_anything_is_looked_up(url, monkeypatch):
     asked = resolve(monkeypatch)
