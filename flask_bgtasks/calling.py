@@ -10,7 +10,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Flask, Response, got_request_exception, request
@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from . import captured
 from .blotting import blotted
-from .errors import NotSerializable, PayloadTooLarge
+from .errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
 from .model import Result
 
 KEPT_HEADERS = ("Content-Disposition", "Content-Encoding", "Content-Language", "Location")
@@ -159,6 +159,21 @@ def describe(error: BaseException) -> str:
         return error.description or error.name
     text = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)  # its message is only the key
     return blotted(text)[:MESSAGE_LENGTH] or type(error).__name__
+
+
+def for_clients(answer: Answer, shown: bool | tuple[type[Exception], ...]) -> Answer:
+    """The answer with the text that clients may see: of an exception that nobody expected, no more than its class.
+
+    Expected is what the app answers for in an error handler, unless with 500: a handler for every exception does that.
+
+    :param shown: whether the others' texts are shown, or the classes of exceptions whose texts are.
+    """
+    error, result = answer.exception, answer.result
+    if not isinstance(error, Exception) or isinstance(error, (HTTPException, BackgroundTasksError)):
+        return answer
+    if (result is not None and result.status_code != 500) or shown is True or (shown and isinstance(error, shown)):
+        return answer
+    return replace(answer, error=f"the task failed ({type(error).__name__})")
 
 
 def _error_response(app: Flask, error: Exception, *, propagate: bool) -> Response:

@@ -36,6 +36,7 @@ def make(firestore_project, tmp_path):
     def build(**settings):
         app, bgtasks = Flask("app", instance_path=str(tmp_path)), BackgroundTasks()
         given = {"sinks": ["firestore"], "firebase_project": firestore_project, "progress_interval": 0.02}
+        given["show_errors"] = True
         bgtasks.init_app(app, **{**given, **settings})
         app.bgtasks = bgtasks
         made.append(app)
