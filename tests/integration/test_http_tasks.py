@@ -803,6 +803,24 @@ def test_a_key_finds_the_owners_task_and_no_one_elses(client, studio):
     assert found(by="bob") == []
 
 
+@pytest.mark.parametrize("key", ["1", "order-17", "k" * 15])
+def test_a_key_that_can_be_guessed_finds_nothing_without_an_owner(client, studio, key):
+    studio.done(headers={"Idempotency-Key": key})
+
+    for query in ({}, {"name": "process"}, {"status": "completed"}):
+        answer = client.get("/tasks", query_string={"idempotency_key": key, **query})
+        assert "16 characters" in problem(answer, "listing-refused")["detail"]
+
+
+def test_a_key_that_cannot_be_guessed_finds_its_task_without_an_owner(client, studio):
+    key = str(uuid.uuid4())
+    request_id = studio.done(headers={"Idempotency-Key": key})
+
+    found = client.get("/tasks", query_string={"idempotency_key": key}).json["tasks"]
+
+    assert [task["request_id"] for task in found] == [request_id]
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [
