@@ -2,8 +2,8 @@
 
 After draft-ietf-httpapi-idempotency-key-header-07; bare keys are taken too, since most clients send them so.
 
-A key belongs to one owner and one task name: two users who choose the same key never meet, nor do two endpoints. Requests
-without an owner share one scope, so their keys have to be as hard to guess as a UUID.
+A key belongs to one owner and one task name: two users who choose the same key never meet, nor do two endpoints.
+Requests without an owner share one scope, so their keys have to be as hard to guess as a UUID.
 """
 
 from __future__ import annotations
