@@ -78,7 +78,7 @@ def sqlite_path(app: Flask, url: str) -> str:
     full = Path(app.instance_path) / path
     folder = full.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # one that is there stays as it is
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise ConfigurationError(

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import calling
+from .blotting import blotted
 from .changes import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
 from .model import Progress, Status, Task
@@ -57,7 +58,7 @@ def update_status(
         result = calling.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
         change = Complete(task.attempt, result)
     elif wanted is Status.FAILED:
-        change = Fail(task.attempt, error_message or "the task failed")
+        change = Fail(task.attempt, blotted(error_message or "the task failed"))
     elif wanted is Status.CANCELLED:
         change = Cancel(task.attempt)
     else:

@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from . import captured, clean_json, headers
 from .blotting import blotted
 from .clean_text import MAX_TEXT, clean, text_of
-from .errors import NotSerializable, PayloadTooLarge
+from .errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
 from .model import Result
 
 
@@ -293,6 +293,21 @@ def _description(error: BaseException) -> str:
 
 MESSAGE_KEYS = ("message", "detail", "error", "description", "msg")
 """Where ``abort(400, {…})`` says what is wrong, in the order of preference."""
+
+
+def for_clients(answer: Answer, shown: bool | tuple[type[Exception], ...]) -> Answer:
+    """The answer with the text that clients may see: of an exception that nobody expected, no more than its class.
+
+    Expected is what the app answers for in an error handler, unless with 500: a handler for every exception does that.
+
+    :param shown: whether the others' texts are shown, or the classes of exceptions whose texts are.
+    """
+    error, result = answer.exception, answer.result
+    if not isinstance(error, Exception) or isinstance(error, (HTTPException, BackgroundTasksError)):
+        return answer
+    if (result is not None and result.status_code != 500) or shown is True or (shown and isinstance(error, shown)):
+        return answer
+    return replace(answer, error=f"the task failed ({text_of(type(error).__name__)})")
 
 
 def _server_error(app: Flask, error: Exception) -> Response:

@@ -284,6 +284,7 @@ class Engine:
         """Store what an attempt came to; whether another one follows."""
         definition = self._registry.find(task.name)
         options = definition.options if definition is not None and task.kind is not Kind.TRACKED else None
+        answer = self._for_clients(task, answer)
         wait = self._endings.finish(task, running, answer, options, can_wait=self._environment.can_wait())
         if answer.error is None and running.plan.root.last is not None:
             self._learn(task.name, running.plan)
@@ -295,6 +296,15 @@ class Engine:
         except Exception:  # the end is stored, and whoever looks for work finds what is left to do
             log.exception("the runner cannot be told what follows task %s", task.request_id)
         return wait is not None
+
+    def _for_clients(self, task: Task, answer: Answer) -> Answer:
+        """The answer without what only the log is to say."""
+        shown = self._settings.show_errors
+        given = calling.for_clients(answer, self._app.debug or self._app.testing if shown is None else shown)
+        if given.error != answer.error:
+            log.error("task %s (%s), attempt %d failed: %s: %s", task.request_id, task.name, task.attempt,
+                      answer.error_type, answer.error)  # fmt: skip
+        return given
 
     def _timed_out(self, task: Task) -> Answer:
         timeout = self._registry[task.name].options.timeout or 0.0

@@ -28,6 +28,8 @@ most of a receiver that is slow; who is slower has it again later."""
 
 MOST_ANSWER_BYTES = 64 * 1024  # what else comes is not read, nor what comes after the deadline
 
+LONGEST_HOST = 253  # characters of a name; RFC 1035, section 2.3.4, less the root
+
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -110,6 +112,8 @@ class Door:
             raise Undeliverable(f"{origin(url)}: an https address is wanted")
         if parts.username is not None or parts.password is not None:
             raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
+        if len(host) > LONGEST_HOST:  # before it is encoded, which takes long for a long one
+            raise Undeliverable(f"{origin(url)}: a host's name has at most {LONGEST_HOST} characters")
         try:
             name = host if ":" in host else host.encode("idna").decode("ascii")
         except UnicodeError:
@@ -125,8 +129,7 @@ class Door:
         """The addresses of a host, if all of them may be called."""
         found = _looked_up(target, seconds)
         for address in found:
-            private = any(address in network for network in self._private if network.version == address.version)
-            if private:
+            if self._is_named(address):
                 continue
             if not _public(address):
                 raise Undeliverable(
@@ -136,6 +139,13 @@ class Door:
             if not target.secure:
                 raise Undeliverable(f"{target.host}: an https address is wanted, to send over the open network")
         return found
+
+    def _is_named(self, address: Address) -> bool:
+        """Whether an address, or the one that it is translated to, is in a network that the app has named."""
+        meant = [address]
+        if isinstance(address, ipaddress.IPv6Address) and any(address in network for network in _TRANSLATED):
+            meant += _wrapped(address)
+        return any(one in network for one in meant for network in self._private if network.version == one.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,25 +223,46 @@ def _cut(connection: socket.socket) -> None:
 def _public(address: Address) -> bool:
     """Whether an address is of the open internet, and so is what is wrapped in it."""
     if isinstance(address, ipaddress.IPv6Address):
-        for wrapped in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())):
-            if wrapped is not None and not _public(wrapped):
-                return False
-        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if (address in _NAT64 or int(address) >> 32 & 0xFFFFFFFF in _ISATAP) and not _public(last):
+        wrapped = _wrapped(address)
+        if not all(_public(inside) for inside in wrapped):
             return False
-        if address.ipv4_mapped is not None:
-            return True
+        if wrapped and any(address in network for network in _TRANSLATED):
+            return True  # the address inside is the one that is called
     if any(address in network for network in _SPECIAL if network.version == address.version):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
+def _wrapped(address: ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for, or leads through."""
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    number = int(address)
+    last = ipaddress.IPv4Address(number & 0xFFFFFFFF)
+    if address in _NAT64 or address in _COMPATIBLE or number >> 32 & 0xFFFFFFFF in _ISATAP:
+        found.append(last)
+    if address in _LOCAL_NAT64:
+        found.append(last)
+        if number >> 32 & 0xFFFFFFFF_FFFF:  # or its network has chosen a shorter prefix: which one cannot be known
+            found += [_embedded(number, length) for length in (48, 56, 64)]
+    return [inside for inside in found if inside is not None]
+
+
+def _embedded(number: int, length: int) -> ipaddress.IPv4Address:
+    """The IPv4 address behind a prefix of so many bits; bits 64 to 71 are left out (RFC 6052, section 2.2)."""
+    before = 64 - length  # bits of it that stand before the gap
+    high = number >> 64 & ((1 << before) - 1)
+    low = number >> (56 - (32 - before)) & ((1 << (32 - before)) - 1)
+    return ipaddress.IPv4Address(high << (32 - before) | low)
+
+
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
+_COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, section 2.5.5.1: deprecated
+_TRANSLATED = (_NAT64, _LOCAL_NAT64, ipaddress.IPv6Network("::ffff:0:0/96"))
 _ISATAP = (0x00005EFE, 0x02005EFE)  # what stands before an IPv4 address in an interface's name: RFC 5214, section 6.1
 
 _SPECIAL = tuple(
-    ipaddress.ip_network(text)
-    for text in ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "5f00::/16", "fec0::/10")
+    ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "5f00::/16", "fec0::/10")
 )
 """Special networks (IANA, "Special-Purpose Address Registry"; RFC 3879 for fec0::/10) which :mod:`ipaddress` takes for
 global in some of the Pythons that we run on."""

@@ -101,15 +101,16 @@ class Access:
         self._owners = owners
         self._settings = settings
 
-    def task(self, request_id: str) -> Task:
+    def task(self, request_id: str, *, expired: bool = False) -> Task:
         """The task, if this request may see it.
 
+        :param expired: also one whose time is over.
         :raises TaskNotFound: it never was, is someone else's, or this is no id.
         :raises TaskExpired: its time is over.
         """
-        task = self.any_task(request_id)
-        self.check(task.request_id, task.owner)
-        return task
+        task = self._stored(request_id)
+        self.check(request_id, task.owner)  # first: that somebody else's task has expired tells that it was there
+        return task if expired else self._current(task)
 
     def check(self, request_id: str, owner: str | None) -> None:
         """:raises TaskNotFound: this request may not see a task of that owner."""
@@ -118,11 +119,16 @@ class Access:
 
     def any_task(self, request_id: str) -> Task:
         """The task, whoever asks: for who has a token, and for server-side code."""
+        return self._current(self._stored(request_id))
+
+    def _stored(self, request_id: str) -> Task:
         if not is_id(request_id):
             raise TaskNotFound(request_id)
-        task = self._store.get(request_id)
+        return self._store.get(request_id)
+
+    def _current(self, task: Task) -> Task:
         if task.expire_at is not None and task.expired(self._store.now()):
-            raise TaskExpired(request_id, task.expire_at)
+            raise TaskExpired(task.request_id, task.expire_at)
         return task
 
     def visible(self, tasks: Iterable[Task]) -> list[Task]:

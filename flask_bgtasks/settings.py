@@ -129,6 +129,19 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
+def _shown(name: str, value: Any) -> bool | tuple[type[Exception], ...]:
+    if isinstance(value, bool):
+        return value
+    classes = tuple(value) if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+    for item in classes:
+        if not (isinstance(item, type) and issubclass(item, Exception)):
+            raise ConfigurationError(
+                f"{name}: {item!r} is not an exception class. Expected True, False, or the classes of exceptions whose "
+                "texts clients may see, e.g. (ValueError,)"
+            )
+    return classes
+
+
 def _link(name: str, value: Any) -> str:
     text = _text(name, value)
     check_link(text, name)
@@ -228,6 +241,13 @@ class Settings:
     )
     expires_after: timedelta = _setting(
         timedelta(days=7), _duration, "How long a finished task is kept (seconds or a timedelta); then `410`."
+    )
+    show_errors: bool | tuple[type[Exception], ...] | None = _setting(
+        None,
+        _optional(_shown),
+        "Whether clients see the texts of exceptions that nobody expected: `True`, `False` (they see the class, the "
+        "log has the text), or the exception classes whose texts they see. Default: only with `app.debug` or "
+        "`app.testing`. Texts of `abort()`, and of flask-bgtasks' own errors, are always shown.",
     )
     shutdown_grace: float = _setting(
         25, _number(0, whole=False), "Seconds that running tasks get to finish when the process ends."

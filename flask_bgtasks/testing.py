@@ -100,7 +100,7 @@ def bgtasks(request: pytest.FixtureRequest) -> Iterator[Recorder]:
     app: Flask = request.getfixturevalue("app")
     before = state_of(app)
     marker = request.node.get_closest_marker("bgtasks")
-    given = {"store": "memory://", "runner": "inline", **(marker.kwargs if marker else {})}
+    given = {"store": "memory://", "runner": "inline", "show_errors": True, **(marker.kwargs if marker else {})}
     sink = MemorySink()
     state = before.rebuilt(given)
     state.plugins.register(sink, name=RECORDER)

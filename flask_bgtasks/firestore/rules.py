@@ -9,11 +9,14 @@ RULES = """\
 rules_version = '2';
 service cloud.firestore {{
   match /databases/{{database}}/documents {{
+    function signedIn() {{
+      return request.auth != null && request.auth.uid is string && request.auth.uid != '';
+    }}
     function mine() {{
-      return request.auth != null && request.auth.uid is string && resource.data.owner_uid == request.auth.uid;
+      return signedIn() && resource.data.owner_uid == request.auth.uid;
     }}
     function mineAbove(id) {{
-      return request.auth != null
+      return signedIn()
         && get(/databases/$(database)/documents/{tasks}/$(id)).data.owner_uid == request.auth.uid;
     }}
     match /{tasks}/{{id}} {{

@@ -62,6 +62,12 @@ def listed() -> Response:
         return _by_ids(parts, parameters.ids(args["ids"]), asked, args.get("cursor"))
     owner = parts.state.owners.current()
     if asked.key is not None:
+        if owner is None and len(asked.key) < idempotency.SHORTEST_UNOWNED:
+            raise Problem(
+                "listing-refused",
+                f"without an owner, tasks are looked up by keys of at least {idempotency.SHORTEST_UNOWNED} characters, "
+                "a UUID for instance: shorter ones can be guessed",
+            )
         return _by_key(parts, asked, owner, asked.key)
     if owner is None:
         raise Problem("listing-refused", "this request has no owner: name the tasks, ids=… or idempotency_key=…")

@@ -40,13 +40,12 @@ def register(app: Flask, blueprint: str, origins: Sequence[str]) -> None:
 def _concerns(app: Flask, blueprint: str) -> bool:
     if request.blueprint == blueprint or ACCEPTED_FLAG in request.environ:
         return True
-    if request.method != "OPTIONS" or request.endpoint is None:
-        return False
-    return _backgrounded(app, request.endpoint)
+    # Also what Flask answers to OPTIONS, and a guard that answers before the wrapper is called: its 401 is to be read.
+    return request.endpoint is not None and _backgrounded(app, request.endpoint)
 
 
 def _backgrounded(app: Flask, endpoint: str) -> bool:
-    """Whether a view's requests are accepted as tasks: Flask answers OPTIONS for it without calling the wrapper."""
+    """Whether a view's requests are accepted as tasks."""
     state = state_of(app)
     if endpoint in state.originals:
         return True
@@ -61,7 +60,7 @@ def _backgrounded(app: Flask, endpoint: str) -> bool:
 
 def _allow(response: Response, named: frozenset[str]) -> None:
     headers = response.headers
-    if "*" not in named:
+    if named != {"*"}:  # whether this origin is allowed or not: else a cache gives one origin's answer to another
         response.vary.add("Origin")
     origin = request.headers.get("Origin")
     if origin is None:

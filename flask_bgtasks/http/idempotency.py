@@ -3,6 +3,7 @@
 After draft-ietf-httpapi-idempotency-key-header-07; bare keys are taken too, since most clients send them so.
 
 A key belongs to one owner and one task name: two users who choose the same key never meet, nor do two endpoints.
+Requests without an owner share one scope, so their keys have to be as hard to guess as a UUID.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from .parameters import bad
 from .problems import Problem
 
 LONGEST = 255
+
+SHORTEST_UNOWNED = 16
+"""Characters of a key by which tasks without an owner are looked up: there the key is all that protects them. To have a
+request's task again by sending it, its whole body has to be the same too."""
 
 _VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST}}}")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:\s*;.*)?')  # an sf-string and ignored parameters: RFC 8941, 3.3.3

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+LONGEST = 1000  # characters of a header that is read; what clients send has a few dozen
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110, section 5.6.2
 _WORD = rf"(?:{_TOKEN}|\"(?:[^\"\\]|\\.)*\")"
 _PREFERENCE = re.compile(
-    rf"[\s,]*(?P<name>{_TOKEN})(?:\s*=\s*(?P<value>{_WORD})?)?"
-    rf"(?:\s*;\s*(?:{_TOKEN}(?:\s*=\s*{_WORD}?)?)?)*\s*(?=,|$)"
+    # What follows a run of spaces is never a space: there is one way to read a text, and none is tried again.
+    rf"\s*(?P<name>{_TOKEN})\s*(?:=\s*(?:(?P<value>{_WORD})\s*)?)?"
+    rf"(?:;\s*(?:{_TOKEN}\s*(?:=\s*(?:{_WORD}\s*)?)?)?)*"
 )
 
 
@@ -37,23 +41,35 @@ def parse(header: str | None) -> Prefer:
     """What a ``Prefer`` header says.
 
     Of a preference that is given twice, the first counts (section 2). ``wait`` is read leniently, as ``?wait=`` is:
-    ``0.5`` and ``1e9`` are numbers too.
+    ``0.5`` and ``1e9`` are numbers too. A header of more than :data:`LONGEST` characters is ignored.
     """
-    if not header:
+    if not header or len(header) > LONGEST:
         return NOTHING
     found: dict[str, str] = {}
-    position = 0
-    while position < len(header):
-        match = _PREFERENCE.match(header, position)
-        if match is None:  # malformed: the rest may be fine
-            comma = header.find(",", position)
-            if comma < 0:
-                break
-            position = comma + 1
-            continue
-        found.setdefault(match["name"].lower(), _unquoted(match["value"] or ""))
-        position = match.end()
+    for part in _parts(header):
+        match = _PREFERENCE.fullmatch(part)
+        if match is not None:  # malformed: the rest may be fine
+            found.setdefault(match["name"].lower(), _unquoted(match["value"] or ""))
     return Prefer(respond_async="respond-async" in found, wait=_seconds(found.get("wait")))
+
+
+def _parts(header: str) -> Iterator[str]:
+    """What stands between the commas of a list, those in quoted strings left alone (RFC 9110, section 5.6.1)."""
+    begin, quoted, escaped = 0, False, False
+    for position, character in enumerate(header):
+        if escaped:
+            escaped = False
+        elif quoted and character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif character == "," and not quoted:
+            yield header[begin:position]
+            begin = position + 1
+    if quoted:  # a quote that is never closed hides no preference behind a later comma
+        yield from header[begin:].split(",")
+    else:
+        yield header[begin:]
 
 
 def _unquoted(word: str) -> str:

@@ -5,7 +5,7 @@ The body is the app's own. What is in it that is no address counts as none, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Request
@@ -28,7 +28,7 @@ def read(request: Request, state: AppState) -> tuple[str | None, Hints]:
         kind=kind if named else None,
         lang=lang if isinstance(lang, str) and bodies.is_language(lang) else None,
         spoken=bodies.spoken(request),
-        keep=not _foreign_form(request),
+        keep=not _foreign_form(request, state.settings.cors_origins),
     )
     return token, hints
 
@@ -41,10 +41,37 @@ def _fields(request: Request) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _foreign_form(request: Request) -> bool:
-    """Whether this is a form on another site, sent by a browser that adds its user's cookies.
+def _foreign_form(request: Request, allowed: Sequence[str]) -> bool:
+    """Whether this is a form of another origin, sent by a browser that adds its user's cookies.
 
     An app that lets it through starts a task, as ever; it is not to have all of that user's notifications sent to an
-    address that the other site chose. JSON is not sent across sites without the app's leave (CORS).
+    address that the other origin chose. A sibling under the same domain is another origin: cookies do not tell them
+    apart. JSON is not sent across origins without the app's leave (CORS). Programs that are no browsers send none of
+    these headers.
+
+    :param allowed: origins that the app trusts by name (``BGTASKS_CORS_ORIGINS``).
     """
-    return not request.is_json and request.headers.get("Sec-Fetch-Site") == "cross-site"
+    if request.is_json:
+        return False
+    site = request.headers.get("Sec-Fetch-Site")
+    if site in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("Origin") or _origin_of(request.headers.get("Referer"))
+    if origin is None:
+        return site is not None
+    named = {one.rstrip("/").lower() for one in allowed}
+    # The host alone: behind a proxy the scheme is often not the one that the browser sees.
+    return origin.lower() not in named and _host_of(origin) != _host_of(f"{request.scheme}://{request.host}")
+
+
+def _origin_of(address: str | None) -> str | None:
+    if not address:
+        return None
+    scheme, separator, rest = address.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if separator else address
+
+
+def _host_of(origin: str) -> str | None:
+    """The host and port of an origin, None for ``null`` and what is none."""
+    _, separator, host = origin.lower().partition("://")
+    return host.removesuffix(":443").removesuffix(":80") if separator and host else None

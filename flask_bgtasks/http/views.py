@@ -126,8 +126,8 @@ def unmute(request_id: str) -> Response:
 def delete(request_id: str) -> Response:
     """``DELETE /tasks/{id}``."""
     parts = parts_of(current_app)
-    parts.state.access.task(request_id)
     state = parts.state
+    state.access.task(request_id, expired=True)
     state.store.delete(request_id, deliveries=state.deliveries.erasure(request_id))
     state.deliveries.wake()
     parts.answers.forget(request_id, request.root_path)

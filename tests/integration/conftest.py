@@ -20,7 +20,13 @@ def make_app(tmp_path, bg):
     def make(*, init=True, **settings):
         app = Flask("app_under_test", instance_path=str(tmp_path / "instance"))
         app.config.update(TESTING=False, SECRET_KEY="for tests")
-        settings = {"store": "memory://", "sinks": ["memory"], "progress_interval": 0.02, **settings}
+        settings = {
+            "store": "memory://",
+            "sinks": ["memory"],
+            "progress_interval": 0.02,
+            "show_errors": True,
+            **settings,
+        }
         if init:
             bg.init_app(app, **settings)
         made.append(app)

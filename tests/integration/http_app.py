@@ -96,7 +96,7 @@ def make(store: str, folder: Path, *, config: dict[str, Any] | None = None, **se
     bgtasks = BackgroundTasks()
     studio = Studio(app, bgtasks)
     _add_views(studio)
-    bgtasks.init_app(app, store=store, **{"endpoints": ["legacy", "boards.save"], **settings})
+    bgtasks.init_app(app, store=store, **{"endpoints": ["legacy", "boards.save"], "show_errors": True, **settings})
     return studio
 
 

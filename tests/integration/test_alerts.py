@@ -97,7 +97,7 @@ class Studio:
 
     def __init__(self, path, pager, **settings):
         self.app, self.bgtasks = Flask("studio", instance_path=str(path)), BackgroundTasks()
-        given = {"store": "memory://", "sinks": ["alerts"], "alert_urls": [pager.url], **settings}
+        given = {"store": "memory://", "sinks": ["alerts"], "alert_urls": [pager.url], "show_errors": True, **settings}
         self.bgtasks.init_app(self.app, **given)
         self.later = timedelta(0)
 

@@ -36,6 +36,7 @@ def make(firestore_project, tmp_path):
     def build(**settings):
         app, bgtasks = Flask("app", instance_path=str(tmp_path)), BackgroundTasks()
         given = {"sinks": ["firestore"], "firebase_project": firestore_project, "progress_interval": 0.02}
+        given["show_errors"] = True
         bgtasks.init_app(app, **{**given, **settings})
         app.bgtasks = bgtasks
         made.append(app)
@@ -477,8 +478,8 @@ def ruled(make, db, firestore_emulator, firestore_project):
     firestore_emulator.set_rules(firestore_project, printed)
     base = f"{firestore_emulator.url}/v1/projects/{firestore_project}/databases/(default)/documents"
 
-    def ask(method, path, who, **body):
-        headers = {} if who is None else {"Authorization": f"Bearer {token(who, firestore_project)}"}
+    def ask(method, path, who, *, signed=False, **body):
+        headers = {} if who is None and not signed else {"Authorization": f"Bearer {token(who, firestore_project)}"}
         return httpx.request(method, f"{base}{path}", headers=headers, timeout=10, **body).status_code
 
     return handle.request_id, ask
@@ -500,6 +501,22 @@ def test_an_owner_reads_their_own_and_nobody_else_does(ruled, who, allowed):
     assert ask("GET", f"/background_tasks/{request_id}/chunks", who) in expected
     for collection in ("background_tasks", "request_progress"):
         assert ask("POST", ":runQuery", who, json=query(collection, "ada")) in expected
+
+
+@pytest.mark.parametrize("who", [None, 7, ""])
+def test_a_task_of_nobody_is_nobodys_to_read(ruled, db, who):
+    """A token whose uid is no text equals an owner who is none."""
+    request_id, ask = ruled
+    for name in ("background_tasks", "request_progress"):
+        db.collection(name).document(request_id).update({"owner_uid": who})
+
+    for path in (
+        f"/background_tasks/{request_id}",
+        f"/request_progress/{request_id}",
+        f"/background_tasks/{request_id}/chunks/00000",
+        f"/background_tasks/{request_id}/chunks",
+    ):
+        assert ask("GET", path, who, signed=True) in {400, 401, 403}
 
 
 @pytest.mark.parametrize("who", ["ada", "eve", None])

@@ -135,3 +135,43 @@ def test_without_the_setting_nothing_is_added(tmp_path):
 
     assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
     assert "Origin" not in answer.vary
+
+
+@pytest.mark.parametrize("origin", [None, ORIGIN, "https://evil.example.com"])
+@pytest.mark.parametrize(
+    ("method", "path", "options"),
+    [
+        ("GET", "/tasks/x", {}),
+        ("GET", "/tasks/health", {}),
+        ("OPTIONS", "/tasks", {}),
+        ("POST", "/process", {"json": {"input_text": "x"}}),
+        ("POST", "/process", {"json": {"input_text": "x"}, "headers": {"Prefer": "wait=10"}}),
+        ("POST", "/process", {"json": {}, "headers": {"Idempotency-Key": "no key"}}),
+        ("POST", "/legacy/plain", {"json": {"text": "x"}}),
+        ("OPTIONS", "/process", {}),
+    ],
+)
+def test_an_answer_that_depends_on_the_origin_says_so_to_every_origin(client, origin, method, path, options):
+    headers = {**options.get("headers", {}), **({"Origin": origin} if origin else {})}
+
+    answer = client.open(path, method=method, **{**options, "headers": headers})
+
+    assert "Origin" in answer.vary
+    assert answer.headers.get("Access-Control-Allow-Origin") == (ORIGIN if origin == ORIGIN else None)
+
+
+def test_so_it_is_where_some_origins_are_named_beside_any(tmp_path):
+    studio = make("memory://", tmp_path, cors_origins=["*", ORIGIN])
+
+    assert "Origin" in studio.app.test_client().get("/tasks/health").vary
+
+    studio.state.close(grace=PATIENCE)
+
+
+def test_a_guard_that_answers_before_the_view_can_be_read_by_the_page(studio, client):
+    studio.app.before_request(lambda: ("log in", 401))
+
+    answer = client.post("/process", json={}, headers={"Origin": ORIGIN})
+
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (401, ORIGIN)
+    assert "Origin" in answer.vary

@@ -505,7 +505,7 @@ def test_someone_elses_task_is_404_like_one_that_never_was(client, studio, metho
     assert client.get(f"/tasks/{request_id}", headers={"X-User": "ann"}).status_code == 200
 
 
-@pytest.mark.parametrize(("method", "path"), CALLS)
+@pytest.mark.parametrize(("method", "path"), [call for call in CALLS if call != ("DELETE", "")])
 def test_a_task_whose_time_is_over_is_410(client, studio, method, path):
     request_id = studio.done()
     assert client.get(f"/tasks/{request_id}").status_code == 200  # so that its answer lies ready
@@ -516,13 +516,30 @@ def test_a_task_whose_time_is_over_is_410(client, studio, method, path):
     assert document["request_id"] == request_id
 
 
-def test_someone_elses_task_whose_time_is_over_is_404_too(client, studio):
+@pytest.mark.parametrize("query", ["", "?wait=0.1"])
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_someone_elses_task_whose_time_is_over_is_404_too(client, studio, method, path, query):
+    """410 would tell that it was there."""
     with_owners(studio)
     request_id = studio.done(headers={"X-User": "ann"})
     studio.advance(timedelta(days=7, seconds=1))
 
-    problem(client.get(f"/tasks/{request_id}", headers={"X-User": "bob"}), "task-not-found")
+    for headers in ({}, {"X-User": "bob"}):
+        answer = client.open(f"/tasks/{request_id}{path}{query}", method=method, headers=headers)
+        never = client.open(f"/tasks/{UNKNOWN}{path}{query}", method=method, headers=headers)
+        problem(answer, "task-not-found")
+        assert answer.text.replace(request_id, UNKNOWN) == never.text
     problem(client.get(f"/tasks/{request_id}", headers={"X-User": "ann"}), "task-expired")
+
+
+def test_an_owner_may_delete_a_task_whose_time_is_over(client, studio):
+    with_owners(studio)
+    request_id = studio.done(headers={"X-User": "ann"})
+    studio.advance(timedelta(days=7, seconds=1))
+
+    problem(client.delete(f"/tasks/{request_id}", headers={"X-User": "bob"}), "task-not-found")
+    assert client.delete(f"/tasks/{request_id}", headers={"X-User": "ann"}).status_code == 204
+    problem(client.get(f"/tasks/{request_id}", headers={"X-User": "ann"}), "task-not-found")
 
 
 @pytest.mark.parametrize(
@@ -784,6 +801,24 @@ def test_a_key_finds_the_owners_task_and_no_one_elses(client, studio):
     assert found(by="ann", status="failed") == []
     assert found(by="ann", ids=f"{request_id},{other}") == [request_id]
     assert found(by="bob") == []
+
+
+@pytest.mark.parametrize("key", ["1", "order-17", "k" * 15])
+def test_a_key_that_can_be_guessed_finds_nothing_without_an_owner(client, studio, key):
+    studio.done(headers={"Idempotency-Key": key})
+
+    for query in ({}, {"name": "process"}, {"status": "completed"}):
+        answer = client.get("/tasks", query_string={"idempotency_key": key, **query})
+        assert "16 characters" in problem(answer, "listing-refused")["detail"]
+
+
+def test_a_key_that_cannot_be_guessed_finds_its_task_without_an_owner(client, studio):
+    key = str(uuid.uuid4())
+    request_id = studio.done(headers={"Idempotency-Key": key})
+
+    found = client.get("/tasks", query_string={"idempotency_key": key}).json["tasks"]
+
+    assert [task["request_id"] for task in found] == [request_id]
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,37 @@ def test_a_form_on_another_site_registers_no_address_for_its_visitor(client, stu
     assert [device.value for device in devices(studio)] == ["stranger"]
 
 
+@pytest.mark.parametrize(
+    ("headers", "kept"),
+    [
+        ({}, True),  # no browser
+        ({"Origin": "http://localhost"}, True),
+        ({"Origin": "https://localhost"}, True),  # TLS ends at the proxy
+        ({"Referer": "http://localhost/page?x=http://evil.example"}, True),
+        ({"Sec-Fetch-Site": "none", "Origin": "null"}, True),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Origin": "http://localhost.evil.example"}, False),
+        ({"Origin": "http://localhost:8080"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": ""}, True),
+        ({"Referer": "http://evil.example/localhost"}, False),
+        ({"Referer": "http://evil.example?http://localhost"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "http://blog.localhost"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example"}, False),
+        ({"Sec-Fetch-Site": "same-site", "Origin": "https://app.example.com"}, True),  # named in BGTASKS_CORS_ORIGINS
+    ],
+)
+@pytest.mark.parametrize("content_type", ["application/x-www-form-urlencoded", "multipart/form-data"])
+def test_a_form_of_another_origin_registers_no_address(client, studio, headers, kept, content_type):
+    object.__setattr__(studio.state.settings, "cors_origins", ("https://app.example.com/", "*"))
+    form = {"data": {"user_token": "stranger"}, "headers": {**ANN, **headers}, "content_type": content_type}
+
+    client.post("/odd", **form)
+
+    assert bool(devices(studio)) == kept
+
+
 def test_an_address_that_is_registered_is_not_told_of_its_own_task_twice(client, studio):
     answer = client.post("/lesson", json={"user_token": "ExponentPushToken[x]", "user_token_kind": "expo"}, headers=ANN)
     assert answer.status_code == 202

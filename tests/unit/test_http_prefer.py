@@ -29,6 +29,9 @@ from flask_bgtasks.http.prefer import NOTHING, Prefer, parse
         ("wait=3, wait=30", Prefer(wait=3)),
         ("return=minimal", NOTHING),
         (", ,respond-async, ,", Prefer(respond_async=True)),
+        ("respond-async ; a ; b = c;; , wait = 5 ; x", Prefer(respond_async=True, wait=5)),
+        ('a="never closed, respond-async, wait=2', Prefer(respond_async=True, wait=2)),
+        ("respond-async" + " " * 988, NOTHING),  # longer than what is read
     ],
 )
 def test_preferences_are_read(header, expected):

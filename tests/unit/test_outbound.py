@@ -82,8 +82,29 @@ NOT_PUBLIC = [
     "https://[64:ff9b::7f00:1]/", "https://[ff02::1]/",
     "https://[fec0::1]/", "https://[3fff::1]/", "https://[64:ff9b:1::7f00:1]/", "https://[2001:470::5efe:7f00:1]/",
     "https://[2001:470::200:5efe:a00:1]/", "https://192.88.99.1/",
+    "https://[64:ff9b::a9fe:a9fe]/", "https://[64:ff9b:1:a00:1::]/", "https://[64:ff9b:1:a:0:100::]/",
+    "https://[64:ff9b:1:0:a:0:100:0]/", "https://[::a00:1]/", "https://[2001:0:4136:e378:8000:63bf:f5ff:fffe]/",
+    "https://[2002:a9fe:a9fe::1]/", "https://[::ffff:169.254.169.254]/",
     "https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://127.0.0.1./",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["64:ff9b::808:808", "64:ff9b:1::808:808", "64:ff9b::101:101", "::ffff:8.8.8.8",
+     "2002:808:808::1", "2606:4700:4700::1111", "8.8.8.8"],
+)  # fmt: skip
+def test_an_address_is_judged_by_the_one_inside(address):
+    assert outbound_module._public(ipaddress.ip_address(address))
+
+
+def test_a_network_that_is_named_is_called_through_a_translator_too(monkeypatch):
+    resolve(monkeypatch, **{"in.example": [["64:ff9b::a01:203"]], "out.example": [["64:ff9b::a09:203"]]})
+    door = Door(["10.1.0.0/16"])
+
+    door.look_up("https://in.example/")
+    with pytest.raises(Undeliverable):
+        door.look_up("https://out.example/")
 
 
 @pytest.mark.parametrize("url", NOT_PUBLIC)
@@ -99,7 +120,7 @@ def test_what_is_not_public_is_not_called(url, monkeypatch):
 @pytest.mark.parametrize(
     "url",
     ["ftp://example.com/", "https://", "example.com", "https://user:word@example.com/", "https://example.com:99999/",
-     "https://exa mple.com/", "https://example.com/a b", "https://example.com/\r\nX: y"],
+     "https://exa mple.com/", "https://example.com/a b", "https://example.com/\r\nX: y", f"https://{'a' * 254}/"],
 )  # fmt: skip
 def test_what_is_no_address_of_ours_is_refused_before_anything_is_looked_up(url, monkeypatch):
     asked = resolve(monkeypatch)

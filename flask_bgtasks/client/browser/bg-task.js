@@ -4,6 +4,7 @@
 import { Panel } from './client/bg-task-panel.js';
 import { TEXTS, textsFor } from './client/bg-task-texts.js';
 import { describe, isOver } from './client/bg-task-words.js';
+import { withoutSlashes } from './client/http.js';
 import { BackgroundTasks } from './client.js';
 
 export { TEXTS };
@@ -17,7 +18,7 @@ const clients = new Map();
 
 /** The client of this page for a blueprint, shared with every element: by default the one that served this module. */
 export function clientFor(baseUrl = HERE) {
-  const base = new URL(baseUrl, document.baseURI).href.replace(/\/+$/, '');
+  const base = withoutSlashes(new URL(baseUrl, document.baseURI).href);
   if (!clients.has(base)) clients.set(base, new BackgroundTasks({ baseUrl: base }));
   return clients.get(base);
 }

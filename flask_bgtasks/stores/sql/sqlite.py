@@ -8,7 +8,10 @@ lone thread is its own leader, and pays no hand-over.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import stat
 import threading
 import time
 from collections import deque
@@ -38,6 +41,8 @@ MOST_PER_COMMIT = 128
 LOG_PAGES = 4000
 """Pages in the log before they are copied into the database: 16 MiB instead of SQLite's 4. The newest pages are written
 again and again; the longer the log, the fewer of their copies are copied."""
+
+PRIVATE = 0o600  # the mode of the file, of its log and its shared memory
 
 MOST_READERS = 16  # connections kept for reading; more are opened when needed, and closed after use
 
@@ -287,6 +292,8 @@ class SqliteDatabase(Database):
         return self._writer
 
     def _connect(self) -> sqlite3.Connection:
+        if not self._ready:
+            keep_private(self._path)
         raw = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -325,6 +332,40 @@ class SqliteDatabase(Database):
                 self._watch.close()
             self._writer, self._watch = None, None
             self._sync.close()
+
+
+def keep_private(path: str) -> None:
+    """Keep the file from other users of the machine: it holds what users sent, and the addresses of their devices.
+
+    A new one is made with its mode, whatever the umask is, so that it is open to nobody for no moment. Of one that is
+    there others lose their rights, and its group too, unless it may write: that was given on purpose. SQLite gives its
+    log and its shared memory the mode of the file (sqlite.org, os_unix.c, ``findCreateFileMode``).
+    """
+    path = os.path.realpath(path)
+    _create(path)
+    for name in (path, path + "-wal", path + "-shm"):
+        with contextlib.suppress(OSError):  # not there, another user's, or a file system without modes
+            mode = stat.S_IMODE(os.stat(name).st_mode)
+            loose = 0o007 if mode & stat.S_IWGRP else 0o077
+            if mode & loose:
+                os.chmod(name, mode & ~loose)
+
+
+def _create(path: str) -> None:
+    """Make an empty file if none is there. What hinders it, SQLite will say.
+
+    Without opening it where that can be done: to close a descriptor drops the locks that other connections of this
+    process hold on the file (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    if os.path.exists(path):
+        return
+    try:
+        os.mknod(path, stat.S_IFREG | PRIVATE)
+    except FileExistsError:  # another process was quicker
+        return
+    except (AttributeError, OSError):  # Windows has none, and macOS only for root
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE))
 
 
 def _close_all(readers: deque[SqliteConnection], *, keep: int = 0) -> None:

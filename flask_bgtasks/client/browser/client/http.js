@@ -9,6 +9,13 @@ export class Unreachable extends Error {
   }
 }
 
+/** An address without slashes at its end. Not by a pattern: `/+$` looks at each slash of a row again and again. */
+export function withoutSlashes(address) {
+  let end = address.length;
+  while (address[end - 1] === '/') end -= 1;
+  return address.slice(0, end);
+}
+
 export class Http {
   #headers;
   #credentials;
@@ -16,7 +23,7 @@ export class Http {
 
   /** `base`: the blueprint's address. */
   constructor({ base, headers, credentials = 'same-origin', fetch = globalThis.fetch.bind(globalThis) }) {
-    this.base = String(base).replace(/\/+$/, '');
+    this.base = withoutSlashes(String(base));
     this.#headers = headers;
     this.#credentials = credentials;
     this.#fetch = fetch;

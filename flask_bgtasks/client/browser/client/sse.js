@@ -21,7 +21,7 @@ export async function* readEvents(body, alive = () => {}) {
 
 /** Turns text, however it is cut, into events. */
 export class Parser {
-  #rest = '';
+  #begun = []; // pieces of the line that has not ended yet: put together once, however many they are
   #event = '';
   #data = [];
   #id = '';
@@ -35,9 +35,11 @@ export class Parser {
       this.#afterReturn = false;
     }
     if (text.endsWith('\r')) this.#afterReturn = true;
-    const lines = (this.#rest + text).split(/\r\n|\r|\n/);
-    this.#rest = lines.pop();
-    for (const line of lines) {
+    const [end, ...begun] = text.split(/\r\n|\r|\n/);
+    this.#begun.push(end);
+    for (const next of begun) {
+      const line = this.#begun.join('');
+      this.#begun = [next];
       const event = line ? this.#field(line) : this.#dispatch();
       if (event) yield event;
     }
