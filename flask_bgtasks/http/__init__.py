@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 def register(state: AppState) -> None:
     """Give an app the blueprint, at ``BGTASKS_URL_PREFIX``. Called by ``init_app``."""
-    from . import blueprint, cors
+    from . import blueprint, cors, vary
 
     app, settings = state.app, state.settings
     app.register_blueprint(blueprint.make(settings.url_prefix))
     cors.register(app, blueprint.NAME, settings.cors_origins)
+    vary.register(app)
