@@ -170,7 +170,7 @@ export class BackgroundTasks extends EventTarget {
   }
 
   registerPush(options) {
-    const worker = `${this.#http.base}/service-worker.js${this.#store.name === 'bgtasks' ? '' : `?store=${this.#store.name}`}`;
+    const worker = `${this.#http.base}/service-worker.js${this.#store.name === 'bgtasks' ? '' : `?store=${encodeURIComponent(this.#store.name)}`}`;
     return register(this.#http, { ...options, worker });
   }
 
@@ -274,10 +274,11 @@ export class BackgroundTasks extends EventTarget {
     return undefined;
   }
 
-  #fromWorker = ({ data, ports }) => {
+  #fromWorker = async ({ data, ports }) => {
     if (data?.type !== 'bgtasks:push') return;
-    ports[0]?.postMessage(visible()); // the worker's own idea of that may be old
-    this.#sightings.sight(data.data, { create: true });
+    const mine = !(await this.#sightings.isAnothers(data.data?.request_id));
+    ports[0]?.postMessage(mine && visible()); // the worker's own idea of that may be old
+    if (mine) this.#sightings.sight(data.data, { create: true });
   };
 
   async #refresh({ key, requestId }, remote) {

@@ -68,6 +68,7 @@ test('what is known of a task of somebody else on this device is not told here',
 
   assert.equal(await of('ben').sight({ request_id: ID, status: 'completed', seq: 9, attempt: 1 }, { create: true }), false);
   assert.deepEqual(told, []);
+  assert.deepEqual([await of('ben').isAnothers(ID), await of('ann').isAnothers(ID), await of('ben').isAnothers(OTHER)], [true, false, false]);
   assert.equal(await of('ann').sight({ request_id: ID, status: 'completed', seq: 9, attempt: 1 }), true);
 });
 

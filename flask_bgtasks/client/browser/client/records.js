@@ -37,7 +37,8 @@ export function sending(record, now) {
 export function accepted(record, requestId, now, other = null) {
   if (record.request_id) return null;
   if (record.hidden) return { ...record, request_id: requestId, body: null, headers: {} }; // removed on its way
-  const from = other && { ...other, key: record.key, url: record.url, label: record.label, created_at: record.created_at };
+  const { key, url, label, owner, created_at } = record;
+  const from = other && { ...other, key, url, label, owner, created_at };
   return { ...(from ?? { ...record, state: 'following' }), request_id: requestId, body: null, headers: {}, doubt: null, changed_at: now };
 }
 

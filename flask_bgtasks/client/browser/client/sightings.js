@@ -47,7 +47,7 @@ export class Sightings {
     const over = records.TERMINAL.has(sighting.status);
     const { known, next } = await this.#store.write(async (rows) => {
       const found = await rows.find(sighting.request_id);
-      if (found && found.owner !== null && found.owner !== this.#owner) return {}; // somebody else's, on the same device
+      if (isOthers(found, this.#owner)) return {};
       const known = found ?? (create ? records.known(sighting.request_id, { now, owner: this.#owner }) : null);
       const next = known && (over ? records.settled(known, sighting, now) : records.progressed(known, sighting, now));
       if (next) await rows.put(next);
@@ -63,6 +63,12 @@ export class Sightings {
     }
     if (next.state === 'settled') this.#hub.send({ type: 'settled', key: next.key });
     return true;
+  }
+
+  /** Whether a task is followed on this device by another owner, who is not told here. */
+  async isAnothers(requestId) {
+    const found = (await this.#store.all()).find((record) => record.request_id === requestId);
+    return isOthers(found, this.#owner);
   }
 
   /** The backend does not know these. Returns the records of those that are gone by now. */
@@ -102,4 +108,8 @@ export class Sightings {
       }
     }, { durable: false }).catch(() => {});
   }
+}
+
+function isOthers(record, owner) {
+  return record !== undefined && record.owner !== null && record.owner !== owner;
 }
