@@ -201,7 +201,7 @@ def test_what_is_no_id_is_asked_for_nowhere_and_shown_as_no_task(show, given):
     page = show(SCRIPT)
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: said.append(message.text))
-    page.wait_for_function("customElements.get('bg-task')")
+    page.wait_for_function("Boolean(customElements.get('bg-task'))")
 
     page.evaluate(
         "(given) => { const made = document.createElement('bg-task'); made.setAttribute('request-id', given);"
@@ -220,14 +220,15 @@ def test_it_has_its_looks_under_a_strict_content_security_policy(app, blank, url
     gate.set()
     markup = f'<!doctype html><title>Test</title>{SCRIPT}<bg-task request-id="{submit()}"></bg-task>'
     blank.add_init_script(
-        "window.broken = []; addEventListener('securitypolicyviolation', (event) => broken.push(event.violatedDirective));"
+        "window.broken = []; addEventListener('securitypolicyviolation', (e) => broken.push(e.violatedDirective));"
     )
     app.view_functions["page"] = lambda **_: (markup, {"Content-Security-Policy": "default-src 'self'"})
     blank.goto(f"{url}/strict")
 
     blank.get_by_text("Done", exact=True).first.wait_for()
 
-    blank.wait_for_function("document.querySelector('bg-task').shadowRoot.getAnimations().length === 0")
+    moving = "document.querySelector('bg-task').shadowRoot.getAnimations().map((one) => one.finished)"
+    blank.evaluate(f"Promise.all({moving}).then(() => true)")  # not wait_for_function: its polls are forbidden here
     looks = "([id, name]) => getComputedStyle(document.querySelector('bg-task').shadowRoot.querySelector(id))[name]"
     assert blank.evaluate(looks, ["#task", "display"]) == "grid"
     assert blank.evaluate(looks, ["#bar", "borderRadius"]) == "99px"

@@ -19,8 +19,17 @@ KEEP = """(ids) => new Promise((resolve, reject) => {
   };
   opening.onerror = () => reject(opening.error);
 })"""
+COUNT = """() => new Promise((resolve) => {
+  indexedDB.open('bgtasks', 1).onsuccess = ({ target: { result: database } }) => {
+    database.transaction('records').objectStore('records').count().onsuccess = ({ target: { result } }) => {
+      database.close();
+      resolve(result);
+    };
+  };
+})"""
 REFUSALS = """(ids) => Promise.all(ids.flatMap((id) => [
-  () => client.follow(id), () => client.cancel(id), () => client.retry(id), () => client.follow({ key: 'k', request_id: id }),
+  () => client.follow(id), () => client.cancel(id), () => client.retry(id),
+  () => client.follow({ key: 'k', request_id: id }),
 ]).map(async (call) => { try { await call(); return 'done'; } catch (error) { return error.name; } }))"""
 
 
@@ -45,7 +54,9 @@ def test_calls_with_something_else_are_refused_and_ask_for_nothing(network, user
 
 def test_a_record_that_an_earlier_version_kept_poisons_no_poll_and_goes(site, network, user, gate):
     site.finish(gate)
-    user.visit(network).page.evaluate(KEEP, NONE)
+    page = user.visit(network)
+    page.page.evaluate(KEEP, NONE)
+    page.page.close()
     page = user.visit(network)
     requests = asked(page.page)
 
@@ -55,11 +66,7 @@ def test_a_record_that_an_earlier_version_kept_poisons_no_poll_and_goes(site, ne
     page.has_nothing_to_do()
     assert not [url for url in requests if "x0" in url or "sample" in url]
     assert len(page.page.evaluate("client.records()")) == 1
-    left = "new Promise((resolve) => { indexedDB.open('bgtasks', 1).onsuccess = ({ target: { result } }) => {"
-    left += (
-        "result.transaction('records').objectStore('records').count().onsuccess = (e) => resolve(e.target.result); } })"
-    )
-    assert page.page.evaluate(left) == 1
+    assert page.page.evaluate(COUNT) == 1
 
 
 def test_another_tab_that_says_something_else_is_not_heard(site, network, user, gate):
