@@ -1,5 +1,7 @@
 """Something on the way answers in the place of the backend: a proxy during a deploy, a firewall, a captive portal."""
 
+import re
+
 import pytest
 
 from tests.system.browser.conftest import wait_until
@@ -60,7 +62,7 @@ def test_no_task_is_gone_by_what_it_says(site, network, user, gate, status):
     page.submit(gate=gate)
     request_id = page.accepted()
     page.sees_channel("stream")
-    middleman = Middleman(page.page, "**/tasks[?/]**", status=status, **HTML)
+    middleman = Middleman(page.page, re.compile(r"/tasks[?/]"), status=status, **HTML)
     network.cut()
     site.finish(gate)
     site.has_ended(request_id)
