@@ -9,6 +9,11 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** The address of a task's lesson. */
+export function addressOf(requestId) {
+  return `?task=${encodeURIComponent(requestId)}`;
+}
+
 /** Change a text, if it is another one. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,7 +1,7 @@
 // The list of lessons that were made on this device, from the client's own records: it is there after a reload, and
 // without a network.
 
-import { $, ago, make, write } from './dom.js';
+import { $, addressOf, ago, make, write } from './dom.js';
 
 const STATES = { completed: 'ready', failed: 'failed', cancelled: 'cancelled' };
 const REFRESH_TIMES = 30_000;
@@ -77,7 +77,7 @@ export class Lessons {
     row.dataset.kind = kind;
     write(state, `${words} · ${ago(record.created_at)}`);
     if (record.request_id) {
-      link.href = `?task=${encodeURIComponent(record.request_id)}`;
+      link.href = addressOf(record.request_id);
       link.dataset.go = '';
     }
     if (this.#isOpen(record)) link.setAttribute('aria-current', 'page');

@@ -40,13 +40,14 @@ function show(messages) {
 }
 
 function message({ title, body, link, at }) {
-  const opens = make('a', { href: link ?? '/' },
+  const there = URL.canParse(link ?? '/', location.href) ? new URL(link ?? '/', location.href) : null;
+  const opens = make('a', { href: there?.origin === location.origin ? there.href : '/' },
     make('img', { src: '/static/icon.svg', alt: '', width: 32, height: 32 }),
     make('span', { className: 'from' }, 'Lesson studio'),
     make('time', { dateTime: at }, ago(Date.parse(at))),
     make('strong', {}, title),
     make('span', { className: 'body' }, body));
-  if (opens.origin === location.origin) opens.dataset.go = '';
+  opens.dataset.go = '';
   return make('li', {}, opens);
 }
 

@@ -2,10 +2,10 @@
 // form. What runs when the page is opened is opened by itself.
 
 import '/tasks/bg-task.js';
-import { BackgroundTasks, restReader } from '/tasks/client.js';
+import { BackgroundTasks, isRequestId, restReader } from '/tasks/client.js';
 import { compose } from './compose.js';
 import { connection } from './connection.js';
-import { $, make } from './dom.js';
+import { $, addressOf, make } from './dom.js';
 import { Lesson } from './lesson.js';
 import { Lessons } from './lessons.js';
 import { offline } from './offline.js';
@@ -38,7 +38,7 @@ function openTask(task) {
   titled();
   task = lesson.task;
   task.accepted.then((id) => {
-    if (lesson.task === task && here() !== id) history.replaceState(null, '', `?task=${id}`); // a reload finds it
+    if (lesson.task === task && here() !== id) history.replaceState(null, '', addressOf(id)); // a reload finds it
   }, () => {});
 }
 
@@ -49,8 +49,10 @@ function arrive() {
   else show('compose');
 }
 
+/** The task that the address names. An address comes from anywhere: what is no id names none. */
 function here() {
-  return new URLSearchParams(location.search).get('task');
+  const id = new URLSearchParams(location.search).get('task');
+  return isRequestId(id) ? id : null;
 }
 
 document.addEventListener('click', (event) => {
@@ -70,7 +72,7 @@ bg.addEventListener('settled', ({ detail: { task, requestId, status, record } })
   if (task.key === lesson.task?.key || status === 'cancelled') return;
   const says = status === 'completed' ? 'is ready' : 'could not be made';
   const label = record.label ?? 'Your lesson';
-  const link = make('a', { href: `?task=${encodeURIComponent(requestId)}` }, `“${label}” ${says}`);
+  const link = make('a', { href: addressOf(requestId) }, `“${label}” ${says}`);
   link.dataset.go = '';
   const toast = make('p', { className: 'toast' }, link);
   $('toasts').replaceChildren(toast);
@@ -88,7 +90,7 @@ function titled() {
 /* -- off we go -------------------------------------------------------------------------------------------------- */
 
 compose(bg, (task) => {
-  history.pushState(null, '', task.requestId ? `?task=${task.requestId}` : location.pathname);
+  history.pushState(null, '', task.requestId ? addressOf(task.requestId) : location.pathname);
   openTask(task);
 });
 connection(bg);
@@ -97,7 +99,7 @@ if (hasPhone) phone(bg);
 await bg.ready;
 if (!here()) {
   const running = (await bg.pending()).filter((record) => record.request_id).at(-1);
-  if (running) history.replaceState(null, '', `?task=${running.request_id}`);
+  if (running) history.replaceState(null, '', addressOf(running.request_id));
 }
 arrive();
 offline();

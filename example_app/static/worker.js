@@ -21,14 +21,22 @@ async function networkFirst(request, key) {
   const cache = await caches.open(CACHE);
   try {
     const answer = await fetch(request);
-    if (answer.status === 200) await keep(cache, key, answer.clone());
-    if (answer.status < 500) return answer;
+    if (isServers(key, answer)) {
+      if (answer.status === 200) await keep(cache, key, answer.clone());
+      return answer;
+    }
     return (await cache.match(key)) ?? answer;
   } catch (error) {
     const kept = await cache.match(key);
     if (!kept) throw error;
     return kept;
   }
+}
+
+/** Whether the server said this, as far as that can be told: of a lesson by its Task-Id. A hotel's page is no lesson. */
+function isServers(key, { status, headers }) {
+  if (!LESSON.test(key)) return status < 500;
+  return headers.has('Task-Id') || /^application\/problem\+json/.test(headers.get('Content-Type') ?? '');
 }
 
 async function keep(cache, key, answer) {

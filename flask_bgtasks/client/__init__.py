@@ -8,7 +8,15 @@ from __future__ import annotations
 from ..errors import TaskFailed, TaskWasCancelled, WaitTimeout
 from .channel import Timing
 from .clients import AsyncClient, AsyncTask, Client, Task
-from .errors import CredentialsRefused, KeyReused, TaskGone, TaskRejected, TooManyPending, Unreachable
+from .errors import (
+    CredentialsRefused,
+    InvalidRequestId,
+    KeyReused,
+    TaskGone,
+    TaskRejected,
+    TooManyPending,
+    Unreachable,
+)
 from .events import Kind, Outcome, TaskEvent
 from .firestore import FirestoreReader
 from .service import BackgroundTaskCompletionService
@@ -20,6 +28,7 @@ __all__ = [
     "Client",
     "CredentialsRefused",
     "FirestoreReader",
+    "InvalidRequestId",
     "KeyReused",
     "Kind",
     "Outcome",

@@ -19,6 +19,8 @@ from .channel import Timing
 from .effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock
 from .errors import CredentialsRefused
 from .events import Outcome
+from .ids import as_request_id
+from .provenance import wants_login
 from .records import Record, Sighting, State, Transition, blocked, unblocked
 from .registry import Registry
 
@@ -158,14 +160,14 @@ class Session:
         if self._was_refused(headers):
             raise CredentialsRefused
         answer = yield request(headers)
-        if answer.status == 401 and callable(self.headers):  # they may have been too old: a function has fresh ones
+        if _is_refused(answer) and callable(self.headers):  # they may have been too old: a function has fresh ones
             yield from _end(answer)
             headers = yield from self.current_headers()
             answer = yield request(headers)
-        if answer.status == 401:
+        if _is_refused(answer):
             yield from _end(answer)
             self.refused = (headers, self.clock.monotonic())
-            log.warning("the server answered 401: what is pending waits for other credentials")
+            log.warning("the server answered %d: what is pending waits for other credentials", answer.status)
             raise CredentialsRefused
         return answer
 
@@ -207,7 +209,11 @@ def sighting_of(document: Mapping[str, Any], *, via: str, progress: Mapping[str,
 
 
 def _quoted(request_id: str | None) -> str:
-    return urllib.parse.quote(request_id or "", safe="")
+    return urllib.parse.quote(as_request_id(request_id or ""), safe="")
+
+
+def _is_refused(answer: Answer | Stream) -> bool:
+    return wants_login(answer) if isinstance(answer, Answer) else answer.status == 401
 
 
 def _end(answer: Answer | Stream) -> Flow[None]:

@@ -29,6 +29,7 @@ class Rung(str, Enum):
 
 _STREAM_AND_SEND = Backoff(first=0.5, longest=30.0)
 _PROBE = Backoff(first=1.0, longest=30.0)
+_DOUBT = Backoff(first=0.5, longest=300.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,8 @@ class Timing:
     :param poll: between two polls; :param slowest_poll: when nothing changes for long, after ``unchanged``.
     :param monitor: between two reads of Firestore, and how far off it may be; :param slowest_monitor: when those fail.
     :param probe: of a backend that cannot be reached, first and last.
-    :param send: the backoff of a submission. :param longest_wish: no ``Retry-After`` is honoured beyond it.
+    :param send: the backoff of a submission; :param doubt: of one that something on the way answers: for 24 hours.
+    :param longest_wish: no ``Retry-After`` is honoured beyond it.
     :param refused_again: how long headers that were answered 401 are not tried again.
     """
 
@@ -59,6 +61,7 @@ class Timing:
     slowest_monitor: float = 120.0
     probe: Backoff = _PROBE
     send: Backoff = _STREAM_AND_SEND
+    doubt: Backoff = _DOUBT
     longest_wish: float = 3600.0
     refused_again: float = 300.0
     poll_timeout: float = 10.0

@@ -49,7 +49,7 @@ class Answer:
         """The JSON object in its body; empty if there is none."""
         try:
             found = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

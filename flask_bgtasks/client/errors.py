@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..errors import BackgroundTasksError
+from ..errors import BackgroundTasksError, TaskNotFound
 
 
 class TaskRejected(BackgroundTasksError):
-    """The server did not take the request, and will not take it as it is; or it could not be sent for too long."""
+    """The server did not take the request, and will not take it as it is; or it could not be reached for too long."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"the request {key!r} was not accepted: {reason}")
@@ -22,6 +22,19 @@ class TaskGone(BackgroundTasksError):
         self.request_id = request_id
 
 
+class InvalidRequestId(TaskNotFound, ValueError):
+    """Something else was given where the id of a task was expected."""
+
+    def __init__(self, request_id: object) -> None:
+        super().__init__(str(request_id))
+        given = repr(request_id) if len(repr(request_id)) <= 80 else f"{repr(request_id)[:80]}…"
+        self._message = f"expected the id of a task, a UUID like '0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d', got {given}"
+        self.args = (request_id,)
+
+    def __str__(self) -> str:
+        return self._message
+
+
 class Unreachable(BackgroundTasksError):
     """No answer came: no network, no server, not in time, or not whole; or only that of a proxy or a server in need.
 
@@ -34,11 +47,11 @@ class Unreachable(BackgroundTasksError):
 
 
 class CredentialsRefused(BackgroundTasksError):
-    """The server answered 401. Nothing is lost: the task goes on with the next call that has other headers."""
+    """The server wants a login. Nothing is lost: the task goes on with the next call that has other headers."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the server answered 401 to these headers; the task stays pending. "
+            "the server answered 401 (or sent to its login) to these headers; the task stays pending. "
             "Make a client with fresh ones, or give headers=… a function that fetches them"
         )
 

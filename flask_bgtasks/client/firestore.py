@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from ..firestore.documents import read_result
+from .ids import as_request_id
 
 HOST = "https://firestore.googleapis.com"
 EMULATOR = "FIRESTORE_EMULATOR_HOST"
@@ -82,7 +83,7 @@ class FirestoreReader:
 
     def _document(self, collection: str, request_id: str) -> dict[str, Any] | None:
         try:
-            found = self._get(f"/{collection}/{urllib.parse.quote(request_id, safe='')}")
+            found = self._get(f"/{collection}/{as_request_id(request_id)}")
         except FirestoreUnavailable as error:
             if error.status in NOT_YET:
                 return None
@@ -95,7 +96,7 @@ class FirestoreReader:
         while True:
             asked = {"pageSize": PAGE, "orderBy": "number", **({"pageToken": after} if after else {})}
             query = urllib.parse.urlencode(asked)
-            found = self._get(f"/{self._tasks}/{urllib.parse.quote(request_id, safe='')}/chunks?{query}")
+            found = self._get(f"/{self._tasks}/{as_request_id(request_id)}/chunks?{query}")
             chunks += [_fields(document)["data"] for document in found.get("documents", [])]
             after = found.get("nextPageToken", "")
             if not after:

@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any
 
 from ..errors import NotSerializable, TaskNotFound, TransitionRefused
-from . import records, rungs
+from . import provenance, records, rungs
 from .asking import MOST_AT_ONCE, Session, sighting_of
 from .effects import Answer, Call, Effect, Emit, Flow, Tell
 from .errors import CredentialsRefused, Unreachable
 from .events import Kind, Outcome, TaskEvent
 from .following import Following
+from .ids import as_request_id
 from .outbox import KEPT_SECONDS, flush
 from .records import UNTOLD, Record, State
 from .telling import Listener
@@ -71,12 +72,9 @@ def follow(session: Session, request_id: str, *, after: int = 0) -> Flow[Record]
     """Follow a task that was submitted elsewhere, or earlier. It is pending here from now on.
 
     :param after: the number of the last event that is known already.
-    :raises TaskNotFound: this is no id.
+    :raises InvalidRequestId: this is no id (a ``TaskNotFound``).
     """
-    try:
-        request_id = str(uuid.UUID(request_id.strip()))
-    except ValueError:
-        raise TaskNotFound(request_id) from None
+    request_id = as_request_id(request_id)
     now = session.clock.time()
     record = Record(
         key=request_id,
@@ -220,9 +218,11 @@ def _act(session: Session, record: Record, what: str) -> Flow[str]:
 
 
 def _check(answer: Answer, request_id: str, what: str) -> None:
-    if answer.ok:
+    if answer.ok and answer.document().get("request_id") == request_id:
         return
-    if answer.status in (404, 410):
+    if not provenance.is_refusal(answer):
+        raise Unreachable(provenance.unlike(answer), retry_after=answer.retry_after)
+    if answer.status in (404, 410) and provenance.is_ours(answer):
         raise TaskNotFound(request_id)
     if answer.status == 409:
         status = str(answer.document().get("task_status", "not in a state for this"))

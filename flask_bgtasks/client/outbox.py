@@ -11,15 +11,16 @@ import logging
 from collections.abc import Collection
 from functools import partial
 
-from . import records
+from ..backoff import Backoff
+from . import provenance, records
 from .asking import MOST_AT_ONCE, Session
 from .effects import Answer, Flow
 from .errors import CredentialsRefused, Unreachable
+from .provenance import DOUBTED_SECONDS, Verdict
 from .records import Record, State
 
 log = logging.getLogger("flask_bgtasks.client")
 
-TRY_AGAIN = frozenset({408, 425, 429})
 NOBODY_THERE = frozenset({429, 502, 503, 504})  # for the next submission as little as for this one
 SEEN_AT_LAST = frozenset({404, 409, 410})
 """It is gone, or it runs again: nobody waits to hear that its end was seen."""
@@ -57,10 +58,11 @@ def send_seen(session: Session, *, only: Collection[str] | None = None) -> Flow[
             answer = yield from session.ask("POST", path, headers={"content-type": "application/json"}, body=body)
         except (Unreachable, CredentialsRefused):
             return
-        if answer.status >= 500 or answer.status in TRY_AGAIN:
-            return
-        if not answer.ok and answer.status not in SEEN_AT_LAST:  # for whatever reason: the task does not suffer
-            log.warning("that task %s was seen is not taken: %s", record.request_id, answer.complaint())
+        if answer.status != 204:
+            if not provenance.is_refusal(answer) or answer.status >= 500 or answer.status in provenance.LATER:
+                return  # no word of the backend's, or none for now
+            if answer.status not in SEEN_AT_LAST:  # for whatever reason: the task does not suffer
+                log.warning("that task %s was seen is not taken: %s", record.request_id, answer.complaint())
         yield from session.change(record.key, records.acked)
 
 
@@ -94,7 +96,7 @@ def _send(session: Session, key: str) -> Flow[bool]:
     try:
         timeout = session.timing.send_timeout
         answer = yield from session.ask("POST", claimed.path, headers=headers, body=claimed.body, timeout=timeout)
-        later = _after(session, answer)
+        later = _after(session, claimed, answer)
     except Unreachable:
         return False
     except CredentialsRefused:
@@ -105,21 +107,19 @@ def _send(session: Session, key: str) -> Flow[bool]:
     return answer.status not in NOBODY_THERE
 
 
-def _after(session: Session, answer: Answer) -> records.Transition:
+def _after(session: Session, record: Record, answer: Answer) -> records.Transition:
     """What becomes of a submission that was answered."""
-    request_id = answer.headers.get("task-id") or (answer.document().get("request_id") if answer.ok else None)
-    if request_id:  # whatever the status: the task exists, and says itself how it ended
-        return partial(records.accepted, request_id=str(request_id))
-    patient = answer.status in TRY_AGAIN or answer.status >= 500
-    if patient or (answer.status == 409 and answer.retry_after is not None):  # an equal request is in progress
+    found = provenance.judge(answer)
+    if found.verdict is Verdict.ACCEPTED and found.request_id is not None:
+        return partial(records.accepted, request_id=found.request_id)
+    if found.verdict is Verdict.LATER:
         return partial(_postponed, session=session, answer=answer)
-    if answer.ok:
-        reason = f"the server answered {answer.status} without a Task-Id: this address runs no background task"
-    elif 300 <= answer.status < 400:
-        reason = f"the server answered {answer.status}: submit to {answer.headers.get('location', 'another address')}"
-    else:
-        reason = answer.complaint()
-    return partial(_rejected, reason=reason)
+    if found.verdict is Verdict.REJECTED:
+        return partial(_rejected, reason=found.reason)
+    if record.doubted_at and session.clock.time() - record.doubted_at >= DOUBTED_SECONDS:
+        return partial(_rejected, reason=f"for {DOUBTED_SECONDS / 3600:g} hours {found.reason}")
+    log.warning("POST %s is tried again: %s", record.path, found.reason)
+    return partial(_doubted, session=session, answer=answer, reason=found.reason)
 
 
 def _rejected(record: Record, *, reason: str) -> Record:
@@ -127,7 +127,19 @@ def _rejected(record: Record, *, reason: str) -> Record:
 
 
 def _postponed(record: Record, *, session: Session, answer: Answer | None) -> Record:
+    next_try_at, not_before = _when_again(record, session, answer, backoff=session.timing.send)
+    return records.postponed(record, next_try_at=next_try_at, not_before=not_before)
+
+
+def _doubted(record: Record, *, session: Session, answer: Answer, reason: str) -> Record:
+    next_try_at, not_before = _when_again(record, session, answer, backoff=session.timing.doubt)
+    now = session.clock.time()
+    return records.doubted(record, reason, now=now, next_try_at=next_try_at, not_before=not_before)
+
+
+def _when_again(record: Record, session: Session, answer: Answer | None, *, backoff: Backoff) -> tuple[float, float]:
+    """When to send it again by our own backoff, and the moment before which the server does not want it."""
     now = session.clock.time()
     wish = 0.0 if answer is None else min(answer.retry_after or 0.0, session.timing.longest_wish)
-    pause = session.random.uniform(0.0, session.timing.send.ceiling(record.tries + 1))
-    return records.postponed(record, next_try_at=now + pause, not_before=now + wish if wish else 0.0)
+    pause = session.random.uniform(0.0, backoff.ceiling(record.tries + 1))
+    return now + pause, now + wish if wish else 0.0

@@ -50,6 +50,7 @@ class Record:
     :param status: what the server last said; ``"rejected"`` or ``"gone"`` by this side.
     :param seq: the newest event that is known of. :param cursor: the last event that a consumer was given.
     :param next_try_at: when to send again, by backoff. :param not_before: and not sooner: the server asked for it.
+    :param doubted_at: since when something answers it that does not look like the backend; 0 for never.
     :param misses: how often in a row the backend did not know it.
     :param settled_seq: the number of the event by which it ended last. :param settled_attempt: the attempt that did.
     :param provisional: that number is still to come: the channel that told of the end has none.
@@ -77,6 +78,7 @@ class Record:
     next_try_at: float = 0.0
     not_before: float = 0.0
     misses: int = 0
+    doubted_at: float = 0.0
     settled_seq: int = 0
     settled_attempt: int = -1
     provisional: bool = False
@@ -153,7 +155,17 @@ def accepted(record: Record, request_id: str) -> Record:
     if record.request_id is not None:
         return record
     state = State.FOLLOWING if record.state in (State.QUEUED, State.SENDING, State.BLOCKED) else record.state
-    return replace(record, state=state, request_id=request_id, status="started", body=None, tries=0, holder=None)
+    return replace(
+        record,
+        state=state,
+        request_id=request_id,
+        status="started",
+        error_message=None if record.doubted_at else record.error_message,
+        body=None,
+        tries=0,
+        doubted_at=0.0,
+        holder=None,
+    )
 
 
 def joined(submission: Record, followed: Record) -> Record:
@@ -175,6 +187,14 @@ def postponed(record: Record, *, next_try_at: float, not_before: float = 0.0) ->
         return record
     tries = record.tries + 1
     return replace(record, state=State.QUEUED, tries=tries, next_try_at=next_try_at, not_before=not_before, holder=None)
+
+
+def doubted(record: Record, reason: str, *, now: float, next_try_at: float, not_before: float = 0.0) -> Record:
+    """Something answered it that does not look like the backend; ``reason`` says what."""
+    again = postponed(record, next_try_at=next_try_at, not_before=not_before)
+    if again is record:
+        return record
+    return replace(again, doubted_at=record.doubted_at or now, error_message=reason)
 
 
 def rejected(record: Record, reason: str) -> Record:

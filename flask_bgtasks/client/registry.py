@@ -21,10 +21,11 @@ from typing import Any
 from ..errors import ConfigurationError, StoreUnavailable, TaskNotFound
 from ..forks import after_fork_in_child
 from .errors import KeyReused, TooManyPending
+from .ids import is_request_id
 from .records import PENDING, Record, State, Transition, joined
 
 BUSY_SECONDS = 10.0  # how long a change waits for another process's transaction
-LAYOUT = 1  # of the file; a newer one is refused
+LAYOUT = 2  # of the file; a newer one is refused
 
 MOST_PENDING = 1000
 MOST_FINISHED = 200
@@ -38,9 +39,11 @@ CREATE TABLE IF NOT EXISTS pending (
     error_message TEXT, via TEXT NOT NULL, cursor INTEGER NOT NULL, tries INTEGER NOT NULL, next_try_at REAL NOT NULL,
     not_before REAL NOT NULL, misses INTEGER NOT NULL, settled_seq INTEGER NOT NULL, settled_attempt INTEGER NOT NULL,
     provisional INTEGER NOT NULL, holder TEXT, held_at REAL NOT NULL, updated_at REAL NOT NULL,
+    doubted_at REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (server, owner, key), UNIQUE (server, owner, request_id)
 )
 """
+_SINCE_LAYOUT_1 = "ALTER TABLE pending ADD COLUMN doubted_at REAL NOT NULL DEFAULT 0"
 _COLUMNS = tuple(field.name for field in fields(Record))
 _WITHOUT_BODY = tuple("NULL" if name == "body" else name for name in _COLUMNS)
 
@@ -48,13 +51,32 @@ _inherited: list[sqlite3.Connection] = []
 """A parent's connections in a child of fork: never used, never closed (sqlite.org/howtocorrupt.html, 2.6)."""
 
 
+_MEND = (
+    "Name a file that this user can write: Client(…, store='/data/pending.sqlite3'), bgtasks-client --store, or "
+    "BGTASKS_CLIENT_STORE. With store=':memory:' nothing is kept beyond this process"
+)
+
+
 def default_path() -> Path:
-    """The registry of this user, where programs of this system keep what they remember."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/flask-bgtasks/pending.sqlite3"
+    """The registry of this user, where programs of this system keep what they remember.
+
+    :raises ConfigurationError: the user has no home folder.
+    """
     base = os.environ.get("XDG_STATE_HOME") or ""  # XDG Base Directory: relative ones are to be ignored
-    folder = Path(base) if base.startswith("/") else Path.home() / ".local/state"
+    if sys.platform == "darwin":
+        folder = _home() / "Library/Application Support"
+    else:
+        folder = Path(base) if base.startswith("/") else _home() / ".local/state"
     return folder / "flask-bgtasks/pending.sqlite3"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # no HOME, and the user is not in the system's list: many containers
+        raise ConfigurationError(
+            f"the pending tasks are kept in the user's home folder, and there is none ({error}). {_MEND}"
+        ) from error
 
 
 class Registry:
@@ -70,6 +92,7 @@ class Registry:
         self.path = os.fspath(path)
         self._scope = (server, owner)
         self._now = now
+        self._worked = False  # whether it could ever be opened
         self._reset()
         after_fork_in_child(self._forget)
 
@@ -180,7 +203,7 @@ class Registry:
         query = f"SELECT {', '.join(what)} FROM pending WHERE server = ? AND owner = ? {condition}"
         with self._lock, self._unavailable():
             rows = self._open().execute(query, (*self._scope, *values)).fetchall()
-        return map(_record, rows)
+        return filter(_is_sound, map(_record, rows))
 
     def _count(self, connection: sqlite3.Connection, states: Collection[State]) -> int:
         condition, names = _among(states)
@@ -207,7 +230,10 @@ class Registry:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"the pending tasks in {self.path!r} cannot be read or written: {error}") from error
+            mend = "" if self._worked else f". {_MEND}"
+            raise StoreUnavailable(
+                f"the pending tasks in {self.path!r} cannot be read or written: {error}{mend}"
+            ) from error
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -220,6 +246,7 @@ class Registry:
                 connection.close()
                 raise
             self._connection = connection
+            self._worked = True
         return self._connection
 
 
@@ -239,6 +266,9 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     if layout < LAYOUT:
         connection.execute("BEGIN IMMEDIATE")
+        (layout,) = connection.execute("PRAGMA user_version").fetchone()  # another process may have done it
+        if layout == 1:
+            connection.execute(_SINCE_LAYOUT_1)
         connection.execute(_TABLE)
         connection.execute(f"PRAGMA user_version = {LAYOUT}")
         connection.execute("COMMIT")
@@ -255,6 +285,11 @@ def _values(record: Record) -> Iterable[Any]:
         if name == "progress" and value is not None:
             value = json.dumps(value, default=str)
         yield value.value if isinstance(value, State) else value
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether it can be asked about: an earlier version took any text that a server called an id."""
+    return record.request_id is None or is_request_id(record.request_id)
 
 
 def _record(row: tuple[Any, ...]) -> Record:

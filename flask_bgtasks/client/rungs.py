@@ -16,6 +16,7 @@ from .channel import Rung
 from .effects import Answer, Call, Close, Flow, Left, Read, Stream
 from .errors import CredentialsRefused, Unreachable
 from .eventstream import EventStreamParser, NotAnEventStream, ServerSentEvent
+from .provenance import is_refusal, unlike
 from .records import Record, Sighting, missed
 
 if TYPE_CHECKING:
@@ -177,12 +178,13 @@ def ask_status(follow: Following, followed: list[Record], *, via: str) -> Flow[P
     found = answer.document()
     if found.get("anonymous") and found.get("missing"):  # the login has expired, and the tasks may be there
         raise CredentialsRefused
-    if not answer.ok or "tasks" not in found:
-        log.info("asked how tasks stand: %s", answer.complaint())
-        raise Unreachable(answer.complaint(), retry_after=answer.retry_after)
+    if not answer.ok or not isinstance(found.get("tasks"), list):
+        why = answer.complaint() if is_refusal(answer) else unlike(answer)
+        log.info("asked how tasks stand: %s", why)
+        raise Unreachable(why, retry_after=answer.retry_after)
     changed, wishes = False, []
     for document in found["tasks"]:
-        record = by_id.get(document["request_id"])
+        record = by_id.get(str(document.get("request_id")))
         if record is None:
             continue
         after = yield from follow.sight(record, sighting_of(document, via=via))

@@ -18,6 +18,7 @@ from .asking import Session
 from .effects import Answer, Call, Flow, Tell
 from .errors import Unreachable
 from .events import Outcome
+from .provenance import is_ours, task_id
 from .records import UNTOLD, Record
 
 log = logging.getLogger("flask_bgtasks.client")
@@ -107,13 +108,11 @@ def _result(session: Session, record: Record) -> Flow[Any]:
         if session.mirror is None:
             raise
         return (yield from _mirrored_result(session, record))
-    if answer.status == 204:
-        return None
-    if answer.ok and answer.status != 202:
-        return _parsed(answer)
-    if answer.status in (404, 409, 410):
+    if task_id(answer) == record.request_id and answer.status != 202:
+        return None if answer.status == 204 else _parsed(answer)
+    if answer.status in (404, 409, 410) and is_ours(answer):
         raise _Gone(answer.complaint())
-    raise Unreachable(answer.complaint())  # 202: a replica that does not know the end yet
+    raise Unreachable(answer.complaint())  # 202: a replica that does not know the end yet. Else not the backend's word
 
 
 def _parsed(answer: Answer) -> Any:

@@ -19,10 +19,11 @@ def register(state: AppState) -> None:
     :raises ConfigurationError: the app has a blueprint of that name, or a route at an address of ours. Nothing is
         registered then.
     """
-    from . import blueprint, boundary, cors
+    from . import blueprint, boundary, cors, vary
 
     app, settings = state.app, state.settings
     blueprint.check(app, settings.url_prefix)
     app.register_blueprint(blueprint.make(settings.url_prefix, routes.domains(app)))
     app.wsgi_app = boundary.Boundary(app)  # type: ignore[method-assign]  # the way to install WSGI middleware
     cors.register(app, blueprint.NAME, settings.cors_origins)
+    vary.register(app)

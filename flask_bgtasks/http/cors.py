@@ -15,7 +15,9 @@ from ..state import state_of
 from .accept import ACCEPTED_FLAG
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer"
-EXPOSED_HEADERS = "Content-Location, ETag, Idempotent-Replayed, Location, Preference-Applied, Retry-After, Task-Id"
+EXPOSED_HEADERS = (
+    "Content-Location, ETag, Idempotent-Replayed, Location, Preference-Applied, Retry-After, Task-Id, Vary"
+)
 PREFLIGHT_SECONDS = "600"  # Chromium keeps no preflight for longer than two hours, Safari for ten minutes
 
 

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import uuid
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +16,7 @@ from flask_bgtasks.client import records
 from flask_bgtasks.client.records import Record, Sighting, State
 from flask_bgtasks.client.registry import FINISHED_SECONDS, MOST_FINISHED, Registry
 
+ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"
 NEW = Record(key="k", state=State.QUEUED, created_at=0.0, expires_at=100.0, path="/process", body=b"{}", body_hash="h")
 
 
@@ -44,13 +46,13 @@ def open_registry(tmp_path, clock):
 
 
 def test_a_record_comes_back_as_it_was_kept(open_registry):
-    record = replace(NEW, progress={"step": "ü"}, percentage=12.5, body=b"\x00\xff", request_id="id")
+    record = replace(NEW, progress={"step": "ü"}, percentage=12.5, body=b"\x00\xff", request_id=ID)
     open_registry().add(record)
 
     found = open_registry().get("k")
 
     assert found == replace(record, updated_at=1000.0)
-    assert open_registry().find("id") == found
+    assert open_registry().find(ID) == found
 
 
 def test_what_changes_is_kept_and_what_does_not_fit_changes_nothing(open_registry):
@@ -83,7 +85,7 @@ def test_promises_are_brought_to_disk_and_progress_is_not_waited_for(open_regist
     registry.add(NEW)
     registry._connection.set_trace_callback(said.append)
 
-    registry.change("k", partial(records.accepted, request_id="id"))
+    registry.change("k", partial(records.accepted, request_id=ID))
     registry.note("k", partial(records.moved, cursor=3))
 
     assert [line for line in said if "synchronous" in line] == [
@@ -95,7 +97,7 @@ def test_promises_are_brought_to_disk_and_progress_is_not_waited_for(open_regist
 
 def test_many_threads_that_settle_one_task_find_one_of_them_to_be_first(open_registry):
     registries = [open_registry() for _ in range(4)]
-    registries[0].add(replace(NEW, state=State.FOLLOWING, request_id="id"))
+    registries[0].add(replace(NEW, state=State.FOLLOWING, request_id=ID))
     ready, first = threading.Barrier(8), []
 
     def settle(registry):
@@ -136,7 +138,7 @@ registry.close()
 def test_processes_that_settle_the_same_tasks_share_them_out(open_registry, tmp_path):
     registry = open_registry()
     for n in range(30):
-        registry.add(replace(NEW, key=f"k{n}", state=State.FOLLOWING, request_id=f"id{n}"))
+        registry.add(replace(NEW, key=f"k{n}", state=State.FOLLOWING, request_id=str(uuid.UUID(int=n))))
     command = [sys.executable, "-c", SETTLE, registry.path]
     pipe = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(command, **pipe) for _ in range(3)]

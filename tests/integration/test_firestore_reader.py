@@ -74,4 +74,4 @@ def test_without_a_network_it_says_so(monkeypatch):
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
 
     with pytest.raises(FirestoreUnavailable, match="cannot be read"):
-        FirestoreReader("p", token="t", timeout=2).task("x")
+        FirestoreReader("p", token="t", timeout=2).task("0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d")

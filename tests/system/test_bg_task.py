@@ -195,6 +195,48 @@ def test_a_task_that_was_only_just_submitted_is_shown_without_an_id(show, app, g
     page.get_by_text("Not accepted").first.wait_for()
 
 
+@pytest.mark.parametrize("given", ["../sample?x=", "x0,x1", "a/b?c", ".."])
+def test_what_is_no_id_is_asked_for_nowhere_and_shown_as_no_task(show, given):
+    asked, said = [], []
+    page = show(SCRIPT)
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.wait_for_function("Boolean(customElements.get('bg-task'))")
+
+    page.evaluate(
+        "(given) => { const made = document.createElement('bg-task'); made.setAttribute('request-id', given);"
+        "document.querySelector('main').append(made); }",
+        given,
+    )
+
+    page.get_by_text("No longer there").first.wait_for()
+    assert page.get_by_role("button").count() == 0
+    assert [text for text in said if "expected the id of a task, a UUID like" in text]
+    assert not [url for url in asked if url.endswith(given) or "/tasks/?" in url or "/tasks?" in url]
+    assert page.evaluate("document.querySelector('bg-task').task") is None
+
+
+def test_it_has_its_looks_under_a_strict_content_security_policy(app, blank, url, submit, gate):
+    gate.set()
+    markup = f'<!doctype html><title>Test</title>{SCRIPT}<bg-task request-id="{submit()}"></bg-task>'
+    blank.add_init_script(
+        "window.broken = []; addEventListener('securitypolicyviolation', (e) => broken.push(e.violatedDirective));"
+    )
+    app.view_functions["page"] = lambda **_: (markup, {"Content-Security-Policy": "default-src 'self'"})
+    blank.goto(f"{url}/strict")
+
+    blank.get_by_text("Done", exact=True).first.wait_for()
+
+    moving = "document.querySelector('bg-task').shadowRoot.getAnimations().map((one) => one.finished)"
+    blank.evaluate(f"Promise.all({moving}).then(() => true)")  # not wait_for_function: its polls are forbidden here
+    looks = "([id, name]) => getComputedStyle(document.querySelector('bg-task').shadowRoot.querySelector(id))[name]"
+    assert blank.evaluate(looks, ["#task", "display"]) == "grid"
+    assert blank.evaluate(looks, ["#bar", "borderRadius"]) == "99px"
+    assert blank.evaluate(looks, [".spoken", "position"]) == "absolute"
+    assert blank.evaluate(looks, ["#fill", "width"]) == blank.evaluate(looks, ["#bar", "width"])  # set by script
+    assert blank.evaluate("broken") == []
+
+
 # -- what it says --------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The page of the example app in a real browser: a lesson is made, lost sight of, found again and told about."""
 
 import threading
+import urllib.parse
 
 import pytest
 
@@ -260,3 +261,16 @@ def test_axe_has_no_complaint_about_one_that_fails(page, writer):
     page.get_by_text("it has run out of ink").first.wait_for()
 
     assert look_at(page, "demo-failed") == []
+
+
+@pytest.mark.parametrize("task", ["../sample?x=", "x0,x1,x2", "..", "0c9b4f0e"])
+def test_an_address_that_names_no_task_opens_the_form_and_asks_for_nothing(blank, url, task):
+    asked = []
+    blank.on("request", lambda request: asked.append(f"{request.method} {request.url}"))
+
+    blank.goto(f"{url}/?{urllib.parse.urlencode({'task': task})}")
+
+    blank.locator("#form").wait_for()
+    blank.wait_for_function("document.body.dataset.view === 'compose'")
+    assert blank.get_by_role("button", name="Cancel").count() == 0
+    assert not [one for one in asked if one.startswith("POST") or "/tasks?" in one or "/tasks/events" in one]

@@ -196,7 +196,7 @@ class World:
         if what == "seen":
             return Answer(204)
         if what == "result":
-            return _json(200, {"n": request_id})
+            return _json(200, {"n": request_id}, {"task-id": request_id})
         if what == "events":
             after = int(query.partition("=")[2])
             events = [_event(request_id, e) for e in self.tasks[request_id].events if e[0] > after]

@@ -73,6 +73,49 @@ def test_the_default_file_is_in_the_users_state(monkeypatch, tmp_path):
     assert str(default_path()).startswith(os.path.expanduser("~"))
 
 
+HOMELESS = """
+import os, pwd, sys
+from flask_bgtasks.client import Client
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody  # a container whose user is not in /etc/passwd
+try:
+    Client("http://127.0.0.1:9").pending()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("home", "error"),
+    [
+        (None, "ConfigurationError"),  # no HOME
+        ("/proc/1/nowhere", "StoreUnavailable"),  # nothing can be made there
+        ("/dev/null", "StoreUnavailable"),  # no folder
+        ("/sys", "StoreUnavailable"),  # read-only
+    ],
+)
+def test_without_a_home_that_can_be_written_the_error_names_store(home, error):
+    env = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME")}
+    env |= {} if home is None else {"HOME": home}
+
+    done = subprocess.run([sys.executable, "-c", HOMELESS], env=env, capture_output=True, text=True, timeout=60)
+
+    said = done.stdout.strip()
+    assert said.startswith(error), done.stderr
+    for words in ("store='/data/pending.sqlite3'", "BGTASKS_CLIENT_STORE", "store=':memory:'"):
+        assert words in said
+
+
+def test_with_a_store_of_its_own_a_client_needs_no_home(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME")}
+    code = HOMELESS.replace('9")', f'9", store={str(tmp_path / "p.sqlite3")!r})')
+
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
 def test_a_problem_is_told_in_its_own_words():
     assert Answer(422, {}, b'{"detail": "the key was used"}').complaint() == "the key was used (422)"
     assert Answer(500, {}, b"<html>").complaint() == "the server answered 500"

@@ -11,7 +11,7 @@
  *
  * | attribute | |
  * | --- | --- |
- * | `request-id` | the task |
+ * | `request-id` | the task, a UUID; anything else is shown as a task that is not there, and said in the console |
  * | `label` | what it is, for screen readers: "Lesson: The candle". Default "Task" |
  * | `steps` | names of the steps to come, with commas between them; without, steps are named as they begin |
  * | `base-url` | where the blueprint stands; default: where this module came from |
@@ -29,7 +29,8 @@
  * | `accent`, `good`, `good-ink`, `bad`, `bad-wash`, `warn` | at work, done and the tick on it, failed and its ground, no connection |
  * | `radius`, `gap`, `bar-height`, `step-width` | lengths; `step-width` is the least width of a step |
  *
- * Without them it is light or dark by the page's `color-scheme`. Everything else through `::part(…)`: `task`, `title`,
+ * Its style sheet is constructed by script, so a Content Security Policy may be as strict as `default-src 'self'`.
+ * Without the variables it is light or dark by the page's `color-scheme`. Everything else through `::part(…)`: `task`, `title`,
  * `subtitle`, `percentage`, `button`, `cancel`, `retry`, `bar`, `fill`, `details`, `eta`, `badge`, `steps`, `step`,
  * `step-waiting|running|done|failed|stopped`, `error`, `output`, `result`. The attribute `data-status` is the status that is
  * shown.

@@ -5,6 +5,7 @@ import { Panel } from './client/bg-task-panel.js';
 import { TEXTS, textsFor } from './client/bg-task-texts.js';
 import { describe, isOver } from './client/bg-task-words.js';
 import { withoutSlashes } from './client/http.js';
+import { InvalidRequestId } from './client/ids.js';
 import { BackgroundTasks } from './client.js';
 
 export { TEXTS };
@@ -13,6 +14,7 @@ const HERE = new URL('.', import.meta.url).href; // the blueprint's address: thi
 const PROPERTIES = ['client', 'task', 'steps', 'texts'];
 const NO_VIEW = { status: 'started', seq: 0, attempt: 0, progress: null, percentage: 0, steps: [], output: '',
   chunks: [], cancelling: false, retrying: null, error: null };
+const NO_TASK = { ...NO_VIEW, status: 'gone' };
 
 const clients = new Map();
 
@@ -28,6 +30,7 @@ export class BgTask extends HTMLElement {
 
   #panel;
   #client = null;
+  #misnamed = false; // by something that is no id
   #given = null; // a task that was handed over, and may have no id yet
   #task = null; // the one that is shown
   #steps = null;
@@ -109,8 +112,7 @@ export class BgTask extends HTMLElement {
 
   #follow() {
     if (!this.isConnected) return;
-    const requestId = this.getAttribute('request-id');
-    const task = this.#given ?? (requestId ? this.client.follow(requestId) : null);
+    const task = this.#given ?? this.#named();
     if (task === this.#task && this.#listening) return;
     this.#leave();
     this.#task = task;
@@ -122,6 +124,21 @@ export class BgTask extends HTMLElement {
     for (const type of ['online', 'offline']) addEventListener(type, () => this.#paintSoon(), { signal });
     this.#paint();
     this.#tellOfEnd();
+  }
+
+  /** The task that the attribute names. Whoever wrote what is no id finds that in the console; nothing is asked for it. */
+  #named() {
+    const requestId = this.getAttribute('request-id');
+    this.#misnamed = false;
+    if (!requestId) return null;
+    try {
+      return this.client.follow(requestId);
+    } catch (error) {
+      if (!(error instanceof InvalidRequestId)) throw error;
+      console.error(`<bg-task request-id>: ${error.message}`);
+      this.#misnamed = true;
+      return null;
+    }
   }
 
   #leave() {
@@ -149,7 +166,7 @@ export class BgTask extends HTMLElement {
   #paint() {
     const lang = this.closest('[lang]')?.lang || 'en';
     const texts = textsFor(lang, this.#texts);
-    const view = this.#task?.view ?? NO_VIEW;
+    const view = this.#task?.view ?? (this.#misnamed ? NO_TASK : NO_VIEW);
     const channel = this.#task ? this.client.channel : 'idle';
     const tries = this.#task?.record?.tries ?? 0;
     const said = describe(view, { channel, online: navigator.onLine, tries, names: this.steps, texts, lang });

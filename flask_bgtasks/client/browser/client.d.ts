@@ -14,7 +14,8 @@ export type Via = 'stream' | 'poll' | 'push' | 'firestore';
 /**
  * Where a record is on this device. `queued`: stored here, not accepted by the server yet. `sending`: on its way.
  * `following`: accepted. `settled`: the outcome is known. `announced`: the user was told. `acked`: the server knows
- * that. `blocked`: the server wants a login. `rejected`: the server refused it. `gone`: the server has it no more.
+ * that. `blocked`: the server wants a login. `rejected`: the server refused it, or could not be reached for too long.
+ * `gone`: the server has it no more.
  */
 export type RecordState =
   | 'queued' | 'sending' | 'following' | 'settled' | 'announced' | 'acked' | 'blocked' | 'rejected' | 'gone';
@@ -63,6 +64,13 @@ export interface TaskRecord {
   /** Milliseconds since the epoch, by this device's clock. */
   readonly created_at: number;
   readonly tries: number;
+  /**
+   * Of an unsent submission that something on the way has answered (a proxy, a firewall, a captive portal): what it said,
+   * in milliseconds since when. It is tried again, for 24 hours.
+   */
+  readonly doubt: (Problem & { since: number; content_type: string }) | null;
+  /** What `options.owner` was. A page of this owner sends it; the service worker sends only what has none. */
+  readonly owner: string | null;
   readonly settled_seq: number;
   readonly announced_seq: number;
   readonly acked_seq: number;
@@ -132,7 +140,10 @@ export class TaskError extends Error {
 export class TaskFailed extends TaskError {}
 /** The task was cancelled. */
 export class TaskCancelled extends TaskError {}
-/** The server refused the request, or it could not be sent before it expired (`problem.type` is `expired`). */
+/**
+ * The server refused the request; or it could not be sent before it expired (`problem.type` is `expired`); or for 24 hours
+ * only something else than the backend answered (`not-the-backend`; `status` and `content_type` say what).
+ */
 export class TaskRejected extends TaskError {}
 /** The server does not have the task any more. */
 export class TaskGone extends TaskError {}
@@ -194,7 +205,7 @@ export interface EventMap {
   channel: CustomEvent<{ from: Channel; to: Channel; why: string }>;
   /** Something was lost, and is back. */
   recovered: CustomEvent<Recovered>;
-  /** The server answered 401: call `checkPending()` when there are new credentials. */
+  /** The server answered 401, or sent to its login: call `checkPending()` when there are new credentials. */
   blocked: CustomEvent<{ status: number }>;
   /** The list of records has changed; in every tab. */
   records: CustomEvent<null>;
@@ -209,8 +220,15 @@ export interface MirrorReader {
   result(requestId: string): Promise<any>;
 }
 
-/** No answer from the backend, or none in time: what `cancel` and `retry` reject with when there is no network. */
+/**
+ * No answer from the backend, or none in time, or only that of something on the way: what `cancel` and `retry` reject
+ * with when there is no network.
+ */
 export class Unreachable extends Error {}
+/** Something else was given where the id of a task was expected: a UUID. */
+export class InvalidRequestId extends TypeError {}
+/** Whether this is the id of a task: ask before you take one from an address. */
+export function isRequestId(value: unknown): value is string;
 /** The backend answered with an error. */
 export class Refused extends Error {
   readonly status: number;
@@ -233,7 +251,10 @@ export interface Options {
   credentials?: RequestCredentials;
   /** The address for a push, sent as `user_token` with each JSON submission that has none. */
   userToken?: () => string | null | Promise<string | null>;
-  /** Whose tasks these are. Pass it where there is a login: several people may use one browser, each sees their own. */
+  /**
+   * Whose tasks these are. Pass it where there is a login: several people may use one browser, each sees their own, and
+   * what one has left unsent waits for a page of theirs. Call `close()` when they log out.
+   */
   owner?: string | null;
   /** Default `indexedDBStore('bgtasks')`; where there is no IndexedDB, `memoryStore()`. */
   store?: TaskStore;
@@ -275,7 +296,8 @@ export class BackgroundTasks extends EventTarget {
    */
   submit(url: string | URL, body?: any, options?: SubmitOptions): Promise<Task>;
   /**
-   * Follow a task by its id, whoever submitted it; or by its record, which may not have been sent yet.
+   * Follow a task by its id, whoever submitted it; or by its record, which may not have been sent yet. Throws
+   * {@link InvalidRequestId} where this is no id, as `cancel`, `retry` and `addPendingTask` reject.
    *
    * @param options.after its loop leaves out the events up to this number; by default the whole history is told.
    */

@@ -3,8 +3,9 @@
 
 import { Chores } from './client/chores.js';
 import { history } from './client/history.js';
-import { Http } from './client/http.js';
+import { Http, Unreachable } from './client/http.js';
 import { Hub } from './client/hub.js';
+import { asRequestId, isRequestId, pathOf } from './client/ids.js';
 import { Ladder } from './client/ladder.js';
 import { Leader } from './client/leader.js';
 import { visible, watchPage } from './client/lifecycle.js';
@@ -21,6 +22,7 @@ import { oneAtATime } from './client/turns.js';
 export { restReader } from './client/firestore.js';
 export { BackgroundTaskCompletionService } from './client/service.js';
 export { Refused, Unreachable } from './client/http.js';
+export { InvalidRequestId, isRequestId } from './client/ids.js';
 export { indexedDBStore, memoryStore } from './client/store.js';
 export { TaskCancelled, TaskError, TaskFailed, TaskGone, TaskRejected } from './client/task.js';
 
@@ -114,7 +116,8 @@ export class BackgroundTasks extends EventTarget {
 
   follow(requestIdOrRecord, { after = 0, label = null } = {}) {
     const given = typeof requestIdOrRecord === 'object' ? requestIdOrRecord : null;
-    const requestId = given ? given.request_id : requestIdOrRecord;
+    const named = given ? given.request_id : requestIdOrRecord;
+    const requestId = given && !named ? null : asRequestId(named, 'follow');
     const task = this.#tasks.get(given?.key ?? this.#keys.get(requestId));
     if (task) {
       task.after = after;
@@ -141,14 +144,14 @@ export class BackgroundTasks extends EventTarget {
   }
 
   async cancel(requestId) {
-    await this.#http.json(`/${requestId}/cancel`, { method: 'POST' });
+    await this.#act(requestId, 'cancel');
     await this.checkPending('cancelled');
   }
 
   async retry(requestId) {
-    await this.#http.json(`/${requestId}/retry`, { method: 'POST' });
-    await this.#store.changeTask(requestId, (record) => records.reopened(record, Date.now()));
-    this.#hub.send({ type: 'records', requestId });
+    const { request_id: id } = await this.#act(requestId, 'retry');
+    await this.#store.changeTask(id, (record) => records.reopened(record, Date.now()));
+    this.#hub.send({ type: 'records', requestId: id });
     this.#ladder.kick('ids');
     await this.checkPending('retried');
   }
@@ -167,7 +170,7 @@ export class BackgroundTasks extends EventTarget {
   }
 
   registerPush(options) {
-    const worker = `${this.#http.base}/service-worker.js${this.#store.name === 'bgtasks' ? '' : `?store=${this.#store.name}`}`;
+    const worker = `${this.#http.base}/service-worker.js${this.#store.name === 'bgtasks' ? '' : `?store=${encodeURIComponent(this.#store.name)}`}`;
     return register(this.#http, { ...options, worker });
   }
 
@@ -247,7 +250,7 @@ export class BackgroundTasks extends EventTarget {
       this.#hub.send({ type: 'blocked', status });
     } else if (what === 'postponed') {
       if (this.#channel === 'idle') this.#hub.send({ type: 'channel', to: 'offline', why: 'a request could not be sent' });
-      navigator.serviceWorker?.getRegistration?.().then((home) => home?.sync?.register(SYNC_TAG)).catch(() => {});
+      if (record.owner === null) navigator.serviceWorker?.getRegistration?.().then((home) => home?.sync?.register(SYNC_TAG)).catch(() => {});
     }
   }
 
@@ -271,10 +274,11 @@ export class BackgroundTasks extends EventTarget {
     return undefined;
   }
 
-  #fromWorker = ({ data, ports }) => {
+  #fromWorker = async ({ data, ports }) => {
     if (data?.type !== 'bgtasks:push') return;
-    ports[0]?.postMessage(visible()); // the worker's own idea of that may be old
-    this.#sightings.sight(data.data, { create: true });
+    const mine = !(await this.#sightings.isAnothers(data.data?.request_id));
+    ports[0]?.postMessage(mine && visible()); // the worker's own idea of that may be old
+    if (mine) this.#sightings.sight(data.data, { create: true });
   };
 
   async #refresh({ key, requestId }, remote) {
@@ -295,6 +299,13 @@ export class BackgroundTasks extends EventTarget {
 
   #recovered(requestId, how, after, detail) {
     this.#hub.send({ type: 'recovered', detail: { requestId, how, after, detail } });
+  }
+
+  async #act(requestId, what) {
+    const id = asRequestId(requestId, what);
+    const answer = await this.#http.json(pathOf(id, what), { method: 'POST' });
+    if (answer?.request_id !== id) throw new Unreachable(`${what}: this answer is not the backend's`);
+    return answer;
   }
 
   // -- work that is left --------------------------------------------------------------------------------------------
@@ -325,7 +336,7 @@ export class BackgroundTasks extends EventTarget {
     const now = Date.now();
     const mine = await this.#store.write(async (rows) => {
       const all = await rows.all();
-      for (const key of records.prunable(all, now)) await rows.delete(key);
+      for (const key of [...records.prunable(all, now), ...(await rows.unsound())]) await rows.delete(key);
       return all.filter(({ owner }) => owner === this.#owner);
     });
     if (visible()) this.#leader.stand();
@@ -346,7 +357,8 @@ export class BackgroundTasks extends EventTarget {
     } catch {
       return; // nobody is logged in, or there is no network: the next start asks again
     }
-    for (const brief of page.tasks) {
+    for (const brief of Array.isArray(page?.tasks) ? page.tasks : []) {
+      if (!isRequestId(brief?.request_id)) continue;
       const { made } = await this.#sightings.insert(records.known(brief.request_id, { now: Date.parse(brief.created_at) || Date.now(), owner: this.#owner, label: null }));
       if (!made) continue;
       this.#recovered(brief.request_id, 'discovered', null, 'the server has it, this device did not know of it');

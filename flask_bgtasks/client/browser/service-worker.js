@@ -2,6 +2,7 @@
 // Register it as a module, or import it into a worker of your own: `import '/tasks/service-worker.js'`.
 
 import { Http } from './client/http.js';
+import { isRequestId } from './client/ids.js';
 import { Outbox, SYNC_TAG } from './client/outbox.js';
 import { sightingOfPush } from './client/push.js';
 import * as records from './client/records.js';
@@ -27,7 +28,7 @@ self.addEventListener('push', (event) => {
 
 self.addEventListener('notificationclick', (event) => {
   const { request_id: requestId, link } = event.notification.data ?? {};
-  if (!requestId) return; // another's
+  if (!isRequestId(requestId)) return; // another's
   event.notification.close();
   event.waitUntil(open(requestId, link));
 });
@@ -70,22 +71,27 @@ function settle(sighting) {
   });
 }
 
-/** Show the task: in the page that shows it already, else in one of its own. No other page of the user's is taken away. */
+/**
+ * Show the task: in the page that shows it already, else in one of its own. No other page of the user's is taken away,
+ * and no other site's is opened: a link that leads away is for another app of the user's.
+ */
 async function open(requestId, link) {
-  const address = new URL(link ?? `/?task=${encodeURIComponent(requestId)}`, self.location.origin).href;
+  const own = new URL(`/?task=${encodeURIComponent(requestId)}`, self.location.origin);
+  const asked = URL.canParse(link ?? '', own) ? new URL(link ?? own, own) : own;
+  const address = (asked.origin === own.origin ? asked : own).href;
   const pages = await self.clients.matchAll({ type: 'window', includeUncontrolled: true });
   const there = pages.find(({ url }) => url === address);
   return there ? there.focus() : self.clients.openWindow(address);
 }
 
-/** Submissions whose headers only the page knows wait for the page. */
+/**
+ * Send what belongs to nobody. What belongs to an owner waits for a page of that owner: a worker sends the cookie of
+ * whoever is logged in by now, and does not know who that is. So do submissions whose headers only the page knows.
+ */
 async function flush() {
-  const waiting = (await store.all()).filter(({ state, needs_page: needed }) => ['queued', 'sending'].includes(state) && !needed);
-  for (const owner of new Set(waiting.map((record) => record.owner))) {
-    const http = new Http({ base: new URL('.', self.location.href).href });
-    const outbox = new Outbox({ store, http, owner, name: owner === null ? NAME : `${NAME}:${owner}`, told: tell });
-    if ((await outbox.flush({ all: true })) !== null) throw new Error('not everything could be sent'); // tried again later
-  }
+  const http = new Http({ base: new URL('.', self.location.href).href });
+  const outbox = new Outbox({ store, http, owner: null, name: NAME, told: tell, sends: ({ needs_page: needed }) => !needed });
+  if ((await outbox.flush({ all: true })) !== null) throw new Error('not everything could be sent'); // tried again later
 }
 
 function tell(type, { key }) {

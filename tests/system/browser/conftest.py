@@ -85,6 +85,12 @@ class Site:
         log = self._folder / "made.log"
         return log.read_text().split().count(gate) if log.exists() else 0
 
+    def senders(self, gate):
+        """With whose cookies work of this gate was sent."""
+        log = self._folder / "sent.log"
+        sent = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+        return [user for user, of in sent if of == gate]
+
     def history(self, request_id):
         """The numbers of all its events."""
         return [event["seq"] for event in self.get(f"/tasks/{request_id}/events")["events"]]

@@ -26,8 +26,12 @@ def nothing_will_do():
     abort(422, "Nothing can be made of that.")
 
 
-def make_app(folder, *, members=False, **settings):
-    """:param members: each task is its member's, and nobody else's."""
+def make_app(folder, *, members=False, sessions=False, **settings):
+    """Makes the app.
+
+    :param members: each task is its member's, by a token; and nobody else's.
+    :param sessions: each task is somebody's, by a cookie. Whose cookie came with which work stands in ``sent.log``.
+    """
     folder = Path(folder)
     gates = folder / "gates"
     gates.mkdir(exist_ok=True)
@@ -95,6 +99,33 @@ def make_app(folder, *, members=False, **settings):
         @bgtasks.owner_loader
         def owner():
             return "ann" if request.headers.get("Authorization") == "Bearer good" else None
+
+    if sessions:
+
+        @app.get("/login/<name>")
+        def login(name):
+            answer = app.make_response("")
+            answer.set_cookie("user", name)
+            return answer
+
+        @app.get("/logout")
+        def logout():
+            answer = app.make_response("")
+            answer.delete_cookie("user")
+            return answer
+
+        @app.before_request
+        def only_for_users():
+            if request.path != "/work":
+                return
+            with (folder / "sent.log").open("a") as log:
+                log.write(f"{request.cookies.get('user')} {request.get_json()['gate']}\n")
+            if "user" not in request.cookies:
+                abort(401)
+
+        @bgtasks.owner_loader
+        def user():
+            return request.cookies.get("user")
 
     bgtasks.init_app(app, progress_interval=0.02, workers=8, **settings)
     return app

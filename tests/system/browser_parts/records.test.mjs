@@ -68,6 +68,13 @@ test('what a push told before the answer came is not told again', () => {
   assert.equal(records.settled(accepted, ended(9), NOW), null);
 });
 
+test('a submission stays its owner\'s, whoever else was told of its task', () => {
+  const pushed = records.announced(records.settled(followed(), ended(9, { via: 'push' }), NOW), 9, NOW);
+  const sending = records.sending(records.submission('key', { url: 'u' }, { now: NOW, owner: 'ann' }), NOW);
+
+  assert.equal(records.accepted(sending, 'task', NOW, pushed).owner, 'ann');
+});
+
 test('gone needs two answers', () => {
   const once = records.missed(followed(), NOW);
 

@@ -1,7 +1,7 @@
 // The inside of <bg-task>: builds its elements once and writes into them what `describe` says. It changes only what
 // is different, so that a screen reader hears of a change once and the focus stays where it is.
 
-import { STYLE } from './bg-task-style.js';
+import { SHEET } from './bg-task-style.js';
 import { percent } from './bg-task-words.js';
 
 export class Panel {
@@ -11,7 +11,8 @@ export class Panel {
   /** @param actions `{cancel, retry}`: what the buttons do. */
   constructor(root, actions) {
     this.#root = root;
-    root.append(make('style', { textContent: STYLE }), this.#build(actions));
+    root.adoptedStyleSheets = [SHEET];
+    root.append(this.#build(actions));
   }
 
   /** Move the focus to the title: where a page wants the reader to be when a task appears. */

@@ -1,6 +1,8 @@
 // Reads the mirror in Cloud Firestore over REST: nothing to load, no listener to keep alive.
 // Source of addresses and values: firebase.google.com/docs/firestore/reference/rest.
 
+import { asRequestId } from './ids.js';
+
 /** See client.d.ts. */
 export function restReader(options) {
   return new RestReader(options);
@@ -30,17 +32,17 @@ class RestReader {
 
   async get(requestId) {
     const mask = STATUS_FIELDS.map((field) => `mask.fieldPaths=${field}`).join('&'); // the result stays where it is
-    const task = await this.#read(`/${this.#tasks}/${encodeURIComponent(requestId)}?${mask}`);
+    const task = await this.#read(`/${this.#tasks}/${named(requestId)}?${mask}`);
     if (!task) return null;
     const over = ['completed', 'failed', 'cancelled'].includes(task.status);
-    const progress = over ? null : await this.#read(`/${this.#progress}/${encodeURIComponent(requestId)}`);
+    const progress = over ? null : await this.#read(`/${this.#progress}/${named(requestId)}`);
     // Progress is newer than the task's own document, which changes with its status only.
     const seq = task.seq === undefined ? null : Math.max(task.seq, progress?.seq ?? 0);
     return { ...task, seq, attempt: task.attempt ?? 0, progress };
   }
 
   async result(requestId) {
-    const task = await this.#read(`/${this.#tasks}/${encodeURIComponent(requestId)}`);
+    const task = await this.#read(`/${this.#tasks}/${named(requestId)}`);
     if (!task || task.status !== 'completed') throw new Error(`task ${requestId}: the mirror has no result`);
     const marker = task.result_chunks;
     if (!marker) return task.result_encoding === 'json' ? JSON.parse(task.result_data) : task.result_data;
@@ -54,7 +56,7 @@ class RestReader {
     let page = '';
     do {
       const after = page && `&pageToken=${encodeURIComponent(page)}`;
-      const path = `/${this.#tasks}/${encodeURIComponent(requestId)}/chunks?pageSize=20&orderBy=number${after}`;
+      const path = `/${this.#tasks}/${named(requestId)}/chunks?pageSize=20&orderBy=number${after}`;
       const found = await this.#ask(path);
       for (const document of found?.documents ?? []) bytes.push(fields(document).data);
       page = found?.nextPageToken;
@@ -81,6 +83,10 @@ class RestReader {
     }
     return null;
   }
+}
+
+function named(requestId) {
+  return encodeURIComponent(asRequestId(requestId, 'restReader'));
 }
 
 function fields(document) {

@@ -1,22 +1,24 @@
 // A task's events from the backend, for whoever missed some: a page of them, and what a task looks like besides.
 
+import { listOf, pathOf } from './ids.js';
 import { kind } from './view.js';
 
 /** The events after this number, as many as the backend has; none where it is out of reach. */
 export async function history(http, requestId, after) {
   let page;
   try {
-    page = await http.json(`/${requestId}/events?starting_after=${after}`, { headers: { Accept: 'application/json' } });
+    page = await http.json(`${pathOf(requestId, 'events')}?starting_after=${after}`, { headers: { Accept: 'application/json' } });
   } catch {
     return [];
   }
+  if (!Array.isArray(page?.events)) return []; // not the backend's
   const events = page.events.map((data) => ({
     // After a retry the history holds earlier ends too: only the newest event can be the end.
     type: kind(data.type, { last: page.done && data.seq === page.seq }),
     name: data.type, seq: data.seq, attempt: data.attempt ?? 0, data,
   }));
   if (!page.trimmed || !events.length) return events;
-  const brief = await http.json(`?ids=${requestId}`).then(({ tasks }) => tasks[0]).catch(() => null);
+  const brief = await http.json(`?ids=${listOf([requestId])}`).then(({ tasks }) => tasks[0]).catch(() => null);
   return brief ? [snapshot(brief, events[0].seq - 1), ...events] : events;
 }
 

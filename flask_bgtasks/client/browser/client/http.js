@@ -1,7 +1,9 @@
 // Requests to the backend: an answer, or `Unreachable`. When to try again is for the caller to say; only a 401 is tried
 // once more here, where the headers have changed since.
 
-/** No answer: no network, nobody there, or not in time. */
+import { isJSON, isRefusal, parsed, record, unlike } from './provenance.js';
+
+/** No answer of the backend: no network, nobody there, not in time, or only that of something on the way. */
 export class Unreachable extends Error {
   constructor(message) {
     super(message);
@@ -82,7 +84,7 @@ export class Http {
     }
   }
 
-  /** A body of any size: `{status, type, blob}`. Given up when nothing arrives for `stallAfter`. */
+  /** A body of any size: `{status, headers, type, blob, crossOrigin}`. Given up when nothing arrives for `stallAfter`. */
   async whole(url, { stallAfter = 40_000, ...options } = {}) {
     const stalled = new AbortController();
     let timer = setTimeout(() => stalled.abort(), stallAfter);
@@ -97,7 +99,7 @@ export class Http {
         timer = setTimeout(() => stalled.abort(), stallAfter);
       }
       const type = answer.headers.get('content-type') ?? '';
-      return { status: answer.status, type, blob: new Blob(chunks, { type }) };
+      return { status: answer.status, headers: answer.headers, type, blob: new Blob(chunks, { type }), crossOrigin: answer.type === 'cors' };
     } catch (error) {
       if (error instanceof Unreachable) throw error;
       throw new Unreachable(`${url}: ${error.message}`);
@@ -107,22 +109,28 @@ export class Http {
   }
 }
 
-/** The backend answered, and this is not what was asked for. */
+/** The backend answered, and this is not what was asked for. A 401 or a 429 is believed of anybody. */
 export class Refused extends Error {
-  constructor(status, problem, retryAfter) {
+  constructor(status, problem, retryAfter, { final = false } = {}) {
     super(problem.detail ?? problem.title ?? `the server answered ${status}`);
     this.name = 'Refused';
     this.status = status;
     this.problem = problem;
     this.retryAfter = retryAfter;
+    this.final = final; // the view's own answer, whatever it looks like
   }
 }
 
+/**
+ * What an error under the blueprint is: `Refused`, or `Unreachable` where it is not the backend's.
+ *
+ * @param answer `{status, statusText, headers, text()}`
+ */
 export async function refusal(answer) {
-  let problem = {};
-  if (/json/.test(answer.headers.get('content-type') ?? '')) problem = await answer.json().catch(() => ({}));
-  if (typeof problem !== 'object' || problem === null) problem = {};
-  return new Refused(answer.status, { title: answer.statusText, status: answer.status, ...problem }, retryAfter(answer));
+  const { status, statusText, headers } = answer;
+  const document = isJSON(headers.get('content-type')) ? parsed(await answer.text()) : undefined;
+  if (status !== 401 && status !== 429 && !isRefusal(answer, document)) return new Unreachable(unlike(answer).detail);
+  return new Refused(status, { title: statusText, status, ...record(document) }, retryAfter(answer));
 }
 
 /** `Retry-After` in milliseconds (RFC 9110, section 10.2.3), null where it says nothing. */

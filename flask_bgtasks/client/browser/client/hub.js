@@ -1,5 +1,7 @@
 // What tabs tell each other, and a tab tells itself: one list of listeners, over all tabs of this name.
 
+import { isSound } from './ids.js';
+
 export class Hub {
   #name;
   #channel = null;
@@ -32,6 +34,7 @@ export class Hub {
     if (!this.shared || this.#channel) return;
     this.#channel = new BroadcastChannel(this.#name);
     this.#channel.onmessage = ({ data }) => {
+      if (!data || !isSound(data) || !isSound(data.sighting ?? {}) || !isSound(data.detail ?? {})) return;
       for (const listener of this.#listeners) listener(data, { remote: true });
     };
   }

@@ -4,6 +4,7 @@
 
 import { readEvents } from './sse.js';
 import { Refused, Unreachable } from './http.js';
+import { listOf } from './ids.js';
 import { TERMINAL } from './records.js';
 import { MOST_IDS, statuses } from './statuses.js';
 
@@ -124,11 +125,12 @@ export class Ladder {
       this.#reached();
       this.#core.channel('stream', 'live');
       alive();
+      const asked = new Set(this.#streaming.ids);
       const ended = new Set();
       for await (const { event, data, retry } of readEvents(answer.body, alive)) {
         if (retry !== null) base = retry;
         this.#failures = 0;
-        await this.#heard(event, data, ended);
+        await this.#heard(event, data, asked, ended);
       }
       if (ended.size === tasks.length) return 'stream'; // as it should
     } catch (error) {
@@ -156,7 +158,7 @@ export class Ladder {
   #place(tasks) {
     const at = tasks.map(({ request_id, cursor }) => [request_id, Math.max(cursor, this.#cursors.get(request_id) ?? 0)]);
     const place = at.filter(([, seq]) => seq).map(([id, seq]) => `${id}:${seq}`).join(',');
-    const path = `/events?ids=${at.map(([id]) => id).join(',')}`;
+    const path = `/events?ids=${listOf(at.map(([id]) => id))}`;
     if (!place) return { path, headers: {} };
     if (place.length < 1000) return { path: `${path}&starting_after=${place}`, headers: {} };
     return { path, headers: { 'Last-Event-ID': place } };
@@ -173,11 +175,12 @@ export class Ladder {
     return 'poll';
   }
 
-  async #heard(name, text, ended) {
+  async #heard(name, text, asked, ended) {
     if (name === 'ping') return;
     const data = JSON.parse(text);
-    if (name === 'missing') return this.#confirm(data.missing, ended);
+    if (name === 'missing') return this.#confirm(data.missing.filter((id) => asked.has(id)), ended);
     const id = data.request_id;
+    if (!asked.has(id)) return;
     if (data.seq <= (this.#cursors.get(id) ?? 0)) return; // the same again
     this.#cursors.set(id, data.seq);
     this.#core.event(id, { name, seq: data.seq, attempt: data.attempt ?? 0, data, via: 'stream' });

@@ -1,8 +1,9 @@
 // Sends what was submitted, whatever it takes: each record once, under its Idempotency-Key, until the server has it.
 // Runs in pages and in the service worker; whoever has the lock sends for all.
 
-import { Unreachable, refusal, retryAfter } from './http.js';
+import { Unreachable, retryAfter } from './http.js';
 import { inTurn } from './leader.js';
+import { DOUBTED_FOR, judge } from './provenance.js';
 import * as records from './records.js';
 
 export const SYNC_TAG = 'bgtasks-outbox'; // of Background Sync, where a browser has it
@@ -10,8 +11,8 @@ export const SYNC_TAG = 'bgtasks-outbox'; // of Background Sync, where a browser
 const TIMEOUT = 30_000; // for the answer to a submission
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 30_000;
+const LONGEST_DOUBT = 300_000; // between two tries that something on the way may answer: 24 hours of them are few hundred
 const AT_ONCE = 4;
-const LATER = new Set([408, 409, 425, 429]); // and every 5xx
 
 /** A request as it can be kept: its body as bytes or text, so that every try sends the same. */
 export async function frozen(url, body, { method = 'POST', headers = {} } = {}) {
@@ -51,14 +52,19 @@ export class Outbox {
   #owner;
   #told;
   #name;
+  #sends;
 
-  /** `told(name, record, detail)`: `accepted`, `rejected`, `blocked`, `postponed`. */
-  constructor({ store, http, owner, name, told }) {
+  /**
+   * Sends what belongs to `owner`, and of that what `sends(record)` allows.
+   * `told(name, record, detail)`: `accepted`, `rejected`, `blocked`, `postponed`.
+   */
+  constructor({ store, http, owner, name, told, sends = () => true }) {
     this.#store = store;
     this.#http = http;
     this.#owner = owner;
     this.#name = name;
     this.#told = told;
+    this.#sends = sends;
   }
 
   /** Send what is due. Returns how long until the next one is, in milliseconds; null when nothing waits. */
@@ -80,7 +86,8 @@ export class Outbox {
   }
 
   async #waiting() {
-    const found = (await this.#store.all()).filter(({ owner, state }) => owner === this.#owner && ['queued', 'sending'].includes(state));
+    const all = await this.#store.all();
+    const found = all.filter((record) => record.owner === this.#owner && ['queued', 'sending'].includes(record.state) && this.#sends(record));
     return found.sort((a, b) => a.created_at - b.created_at);
   }
 
@@ -97,33 +104,25 @@ export class Outbox {
     const sent = await this.#store.change(record.key, (stored) => records.sending(stored, Date.now()));
     if (!sent) return undefined; // withdrawn meanwhile
     let answer;
+    let judged;
     try {
+      const late = AbortSignal.timeout(TIMEOUT); // for the body too
       answer = await this.#http.send(sent.url, {
-        method: sent.method, body: sent.body ?? undefined, timeout: TIMEOUT,
+        method: sent.method, body: sent.body ?? undefined, timeout: TIMEOUT, signal: late,
         headers: { Prefer: 'respond-async', ...sent.headers, 'Idempotency-Key': sent.key },
       });
+      judged = await judge(answer);
     } catch (error) {
-      if (!(error instanceof Unreachable)) throw error;
-      return this.#postpone(sent, null);
+      if (answer === undefined && !(error instanceof Unreachable)) throw error;
+      return this.#postpone(sent, null); // no answer, or one that broke off
     }
-    const requestId = answer.headers.get('task-id');
-    if (requestId) { // whatever the status: the task exists, and says itself how it ended
-      answer.body?.cancel().catch(() => {});
-      return this.#accept(sent, requestId);
-    }
-    if (answer.status === 401) return this.#block(sent);
-    if (answer.ok || answer.status < 400) {
-      answer.body?.cancel().catch(() => {});
-      console.warn(`bgtasks: ${sent.url} answered ${answer.status} without a Task-Id, and is asked again later. Either `
-        + 'something between here and the app answers, or the view is not under @bgtasks.background, or this page is of '
-        + 'another origin, which BGTASKS_CORS_ORIGINS does not name.');
-      return this.#postpone(sent, null);
-    }
-    if (LATER.has(answer.status) || answer.status >= 500) {
-      answer.body?.cancel().catch(() => {});
-      return this.#postpone(sent, retryAfter(answer));
-    }
-    return this.#reject(sent, (await refusal(answer)).problem);
+    answer.body?.cancel().catch(() => {});
+    const { verdict, requestId, problem } = judged;
+    if (verdict === 'accepted') return this.#accept(sent, requestId);
+    if (verdict === 'blocked') return this.#block(sent, answer.status);
+    if (verdict === 'later') return this.#postpone(sent, retryAfter(answer));
+    if (verdict === 'rejected') return this.#reject(sent, problem);
+    return this.#doubt(sent, problem, retryAfter(answer));
   }
 
   async #accept(record, requestId) {
@@ -140,21 +139,38 @@ export class Outbox {
   }
 
   async #postpone(record, after) {
-    const jittered = Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** record.tries);
-    const at = Date.now() + (after === null ? jittered : after + Math.random() * 1000);
+    const at = whenAgain(record, after, LONGEST_WAIT);
     const stored = await this.#store.change(record.key, (known) => records.postponed(known, at, Date.now()));
     if (stored) this.#told('postponed', stored);
   }
 
-  async #block(record) {
+  /** Something answered that does not look like the backend: again, and after a day that is said. */
+  async #doubt(record, problem, after) {
+    const now = Date.now();
+    const since = record.doubt?.since ?? now;
+    if (now - since >= DOUBTED_FOR) return this.#reject(record, { ...problem, detail: `For ${DOUBTED_FOR / 3_600_000} hours: ${problem.detail}` });
+    console.warn(`bgtasks: ${record.method} ${record.url} is tried again. ${problem.detail}`);
+    const at = whenAgain(record, after, LONGEST_DOUBT);
+    const stored = await this.#store.change(record.key, (known) => records.doubted(known, { ...problem, since }, at, now));
+    if (stored) this.#told('postponed', stored);
+    return undefined;
+  }
+
+  async #block(record, status) {
     const stored = await this.#store.change(record.key, (known) => records.blocked(known, Date.now()));
-    if (stored) this.#told('blocked', stored, { status: 401 });
+    if (stored) this.#told('blocked', stored, { status });
   }
 
   async #reject(record, problem) {
     const stored = await this.#store.change(record.key, (known) => records.rejected(known, problem, Date.now()));
     if (stored) this.#told('rejected', stored, { problem });
   }
+}
+
+/** When to send it again: by the answer's Retry-After (milliseconds), else by backoff with full jitter. */
+function whenAgain({ tries }, after, longest) {
+  const jittered = Math.random() * Math.min(longest, FIRST_WAIT * 2 ** tries);
+  return Date.now() + (after === null ? jittered : after + Math.random() * 1000);
 }
 
 async function digest(body) {

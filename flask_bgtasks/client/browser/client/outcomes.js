@@ -1,8 +1,10 @@
 // How a task ended: its result, telling the user of it once over all tabs, and telling the server that they were told.
 
-import { Refused, Unreachable } from './http.js';
+import { Refused, Unreachable, refusal } from './http.js';
+import { pathOf } from './ids.js';
 import { exclusively } from './leader.js';
 import { visible } from './lifecycle.js';
+import { isJSON, isOurs, parsed } from './provenance.js';
 import * as records from './records.js';
 
 const HIDDEN_LETS_VISIBLE_TELL = 300;
@@ -84,11 +86,12 @@ export class Outcomes {
   async report({ key, request_id: requestId, announced_seq: seq, announced_visibly: seen, via }) {
     if (!seen && !visible()) return true;
     try {
-      await this.#http.json(`/${requestId}/seen`, {
+      const answer = await this.#http.json(pathOf(requestId, 'seen'), {
         method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ via: via ?? 'poll' }),
       });
+      if (answer !== null) return false; // the backend has nothing to say to that
     } catch (error) {
-      if (!(error instanceof Refused) || ![404, 410].includes(error.status)) return false;
+      if (isPassing(error)) return false;
     }
     await this.#store.change(key, (known) => records.acked(known, seq, Date.now()));
     return true;
@@ -97,11 +100,14 @@ export class Outcomes {
   /** The view's own answer: parsed JSON, or a Blob. By the mirror where the backend is out of reach. */
   async result(requestId) {
     try {
-      const { status, type, blob } = await this.#http.whole(`/${requestId}/result`, { stallAfter: this.#stall });
-      const json = /[/+]json\b/.test(type);
+      const { status, headers, type, blob, crossOrigin } = await this.#http.whole(pathOf(requestId, 'result'), { stallAfter: this.#stall });
+      // Across origins a header can be read where it is exposed; but nobody on the way could have answered readably there.
+      const marked = headers.get('task-id') === requestId || (crossOrigin && status < 300);
+      if (!marked) throw await refusal({ status, headers, text: () => blob.text() });
       if (status === 202) throw new Unreachable('the result is not there yet');
-      if (status >= 400) throw new Refused(status, (json && (await parsed(blob))) || { status }, null);
-      return json ? JSON.parse(await blob.text()) : blob;
+      const value = isJSON(type) ? parsed(await blob.text()) : undefined;
+      if (status >= 400) throw new Refused(status, { status, ...value }, null, { final: true });
+      return value === undefined ? blob : value;
     } catch (error) {
       if (!(error instanceof Unreachable) || !this.#mirror) throw error;
       return this.#mirror.result(requestId).catch(() => { throw error; });
@@ -109,15 +115,9 @@ export class Outcomes {
   }
 }
 
-/** Whether the same question may be answered later. */
+/** Whether the same question may be answered otherwise later: nothing but the library's own no, or the view's, is final. */
 export function isPassing(error) {
-  return !(error instanceof Refused) || error.status >= 500 || error.status === 429 || error.status === 401;
-}
-
-async function parsed(blob) {
-  try {
-    return JSON.parse(await blob.text());
-  } catch {
-    return null;
-  }
+  if (!(error instanceof Refused)) return true;
+  if (error.final) return false;
+  return !isOurs(error.problem) || error.status >= 500 || error.status === 429 || error.status === 401;
 }

@@ -1,5 +1,7 @@
 // Pushes: what one says of a task, and how a browser is registered for them.
 
+import { isRequestId } from './ids.js';
+
 /**
  * What a push says: `{request_id, status, seq, attempt, link, title, body}`; null where it is of no task.
  * Takes the JSON of a Web Push, and the same as FCM wraps it: data's values are text there.
@@ -8,7 +10,7 @@ export function sightingOfPush(message) {
   const shown = message?.notification ?? {};
   const data = { ...shown.data, ...message?.data };
   if (!message?.notification && !message?.data) Object.assign(data, message); // data alone, as the page may get it
-  if (typeof data.request_id !== 'string' || !data.request_id) return null;
+  if (!isRequestId(data.request_id)) return null;
   const number = (text) => (text === undefined || text === null || text === '' ? null : Number(text));
   return {
     request_id: data.request_id, status: data.status, seq: number(data.seq), attempt: number(data.attempt) ?? 0, via: 'push',

@@ -22,7 +22,7 @@ function blank(key, now) {
   return {
     key, url: null, method: 'POST', headers: {}, body: null, body_hash: null, request_id: null, owner: null, label: null,
     state: 'following', status: null, seq: 0, attempt: 0, progress: null, cursor: 0, created_at: now, changed_at: now,
-    tries: 0, next_try_at: 0, settled_seq: 0, announced_seq: 0, announced_visibly: false, acked_seq: 0, provisional: null,
+    tries: 0, next_try_at: 0, doubt: null, settled_seq: 0, announced_seq: 0, announced_visibly: false, acked_seq: 0, provisional: null,
     via: null, error: null, missing: 0, hidden: false, expires_at: now + KEPT_DAYS * DAY,
   };
 }
@@ -37,13 +37,20 @@ export function sending(record, now) {
 export function accepted(record, requestId, now, other = null) {
   if (record.request_id) return null;
   if (record.hidden) return { ...record, request_id: requestId, body: null, headers: {} }; // removed on its way
-  const from = other && { ...other, key: record.key, url: record.url, label: record.label, created_at: record.created_at };
-  return { ...(from ?? { ...record, state: 'following' }), request_id: requestId, body: null, headers: {}, changed_at: now };
+  const { key, url, label, owner, created_at } = record;
+  const from = other && { ...other, key, url, label, owner, created_at };
+  return { ...(from ?? { ...record, state: 'following' }), request_id: requestId, body: null, headers: {}, doubt: null, changed_at: now };
 }
 
 /** It did not get through; `at`: when it is tried again. */
 export function postponed(record, at, now) {
   return record.state === 'sending' ? { ...record, state: 'queued', next_try_at: at, changed_at: now } : null;
+}
+
+/** Something answered that does not look like the backend; `doubt`: what, and `since` when. */
+export function doubted(record, doubt, at, now) {
+  const next = postponed(record, at, now);
+  return next && { ...next, doubt };
 }
 
 export function blocked(record, now) {

@@ -20,6 +20,7 @@ export class BackgroundTaskCompletionService {
     return shared ?? BackgroundTaskCompletionService.configure();
   }
 
+  /** Rejects with InvalidRequestId where this is no id. */
   async addPendingTask(requestId) {
     return this.client.follow(requestId);
   }

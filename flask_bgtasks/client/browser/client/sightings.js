@@ -1,6 +1,7 @@
 // The one door through which news of tasks comes in, whatever brings it: stream, poll, push, mirror.
 // It decides by the record, in one transaction, whether something is news; then all tabs hear of it.
 
+import { asRequestId, isRequestId } from './ids.js';
 import * as records from './records.js';
 import { kind } from './view.js';
 
@@ -41,10 +42,12 @@ export class Sightings {
    * @param create take a task that is not known here for one of this device.
    */
   async sight(sighting, { create = false } = {}) {
+    if (!isRequestId(sighting?.request_id)) return false;
     const now = Date.now();
     const over = records.TERMINAL.has(sighting.status);
     const { known, next } = await this.#store.write(async (rows) => {
       const found = await rows.find(sighting.request_id);
+      if (isOthers(found, this.#owner)) return {};
       const known = found ?? (create ? records.known(sighting.request_id, { now, owner: this.#owner }) : null);
       const next = known && (over ? records.settled(known, sighting, now) : records.progressed(known, sighting, now));
       if (next) await rows.put(next);
@@ -62,6 +65,12 @@ export class Sightings {
     return true;
   }
 
+  /** Whether a task is followed on this device by another owner, who is not told here. */
+  async isAnothers(requestId) {
+    const found = (await this.#store.all()).find((record) => record.request_id === requestId);
+    return isOthers(found, this.#owner);
+  }
+
   /** The backend does not know these. Returns the records of those that are gone by now. */
   async missing(ids) {
     const gone = [];
@@ -74,6 +83,7 @@ export class Sightings {
 
   /** Keep this record, unless the task is known: then that one. */
   insert(record) {
+    asRequestId(record.request_id, 'follow');
     return this.#store.write(async (rows) => {
       const known = await rows.find(record.request_id);
       if (known && known.owner === this.#owner && !known.hidden) return { stored: known, made: false };
@@ -98,4 +108,8 @@ export class Sightings {
       }
     }, { durable: false }).catch(() => {});
   }
+}
+
+function isOthers(record, owner) {
+  return record !== undefined && record.owner !== null && record.owner !== owner;
 }

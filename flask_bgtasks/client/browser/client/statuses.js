@@ -1,5 +1,8 @@
 // Asks the backend how tasks stand, as many of them as there are.
 
+import { Unreachable } from './http.js';
+import { listOf } from './ids.js';
+
 export const MOST_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
 
 /**
@@ -8,8 +11,11 @@ export const MOST_IDS = 80; // in one address: 37 characters each, and gunicorn 
  */
 export async function* statuses(http, ids, { signal } = {}) {
   for (let at = 0; at < ids.length; at += MOST_IDS) {
-    const { tasks, missing, anonymous } = await http.json(`?ids=${ids.slice(at, at + MOST_IDS).join(',')}`, { signal });
-    const expired = anonymous && missing.length > 0;
-    yield { tasks, missing: expired ? [] : missing, expired };
+    const asked = ids.slice(at, at + MOST_IDS);
+    const answer = await http.json(`?ids=${listOf(asked)}`, { signal });
+    if (!Array.isArray(answer?.tasks) || !Array.isArray(answer.missing)) throw new Unreachable('?ids=: this JSON is not the backend\'s');
+    const missing = asked.filter((id) => answer.missing.includes(id)); // of no other ones does it say anything
+    const expired = answer.anonymous && missing.length > 0;
+    yield { tasks: answer.tasks.filter((brief) => asked.includes(brief?.request_id)), missing: expired ? [] : missing, expired };
   }
 }

@@ -1,5 +1,8 @@
 // Where records are kept: IndexedDB, whose write transactions are one at a time over all tabs and workers, or memory.
 // One way to change anything: `write(work)`, where `work` reads and puts within one transaction.
+// What is read back is checked: a record whose request id is none, of an older version of this module, is as good as absent.
+
+import { isSound } from './ids.js';
 
 const RECORDS = 'records';
 const VERSION = 1;
@@ -128,8 +131,9 @@ class Rows {
     this.#rows = rows;
   }
 
-  get(key) {
-    return asked(this.#rows.get(key));
+  async get(key) {
+    const found = await asked(this.#rows.get(key));
+    return found && isSound(found) ? found : undefined;
   }
 
   /** By request id; undefined where there is none. */
@@ -137,8 +141,13 @@ class Rows {
     return asked(this.#rows.index('request_id').get(requestId));
   }
 
-  all() {
-    return asked(this.#rows.getAll());
+  async all() {
+    return (await asked(this.#rows.getAll())).filter(isSound);
+  }
+
+  /** The keys of records that cannot be used. */
+  async unsound() {
+    return (await asked(this.#rows.getAll())).filter((record) => !isSound(record)).map(({ key }) => key);
   }
 
   put(record) {
@@ -181,6 +190,7 @@ class MemoryStore extends Store {
         get: async (key) => changed.get(key),
         find: async (requestId) => [...changed.values()].find((record) => record.request_id === requestId),
         all: async () => [...changed.values()],
+        unsound: async () => [], // nothing was read back
         put: async (record) => { changed.set(record.key, record); },
         delete: async (key) => { changed.delete(key); },
       });
