@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, got_request_exception, request
+from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from . import captured
@@ -37,23 +38,31 @@ class Answer:
 
 
 def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[str, Any], *, max_bytes: int) -> Answer:
-    """Call a ``@task`` function in an app context.
+    """Call a ``@task`` function in an app context; teardown functions get what it raised.
 
     :param arguments: as they were stored: ``args`` and ``kwargs``.
     :param max_bytes: the largest result.
     """
-    with app.app_context():
-        try:
-            value = function(*arguments["args"], **arguments["kwargs"])
-            if inspect.iscoroutine(value):
-                import asyncio  # 15 ms that an app without async functions does not pay
+    context = app.app_context()
+    ended: BaseException | None = None
+    context.push()
+    try:
+        value = function(*arguments["args"], **arguments["kwargs"])
+        if inspect.iscoroutine(value):
+            import asyncio  # 15 ms that an app without async functions does not pay
 
-                value = asyncio.run(_awaited(value))
-            return Answer(json_result(app, value, function.__qualname__, max_bytes))
-        except Exception as error:
-            app.logger.exception("task function %s failed", function.__qualname__)
-            got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-            return Answer(None, describe(error), type(error).__name__, error)
+            value = asyncio.run(_awaited(value))
+        return Answer(json_result(app, value, function.__qualname__, max_bytes))
+    except Exception as error:
+        ended = error
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+        app.logger.exception("task function %s failed", function.__qualname__)
+        return failed_answer(error)
+    except BaseException as error:
+        ended = error
+        raise
+    finally:
+        context.pop(ended)
 
 
 async def _awaited(awaitable: Any) -> Any:
@@ -77,74 +86,121 @@ def json_result(app: Flask, value: Any, name: str, max_bytes: int) -> Result:
 
 def call_view(
     app: Flask,
-    view: Callable[..., Any],
+    view: Callable[[], Any],
     stored: Mapping[str, Any],
     *,
     name: str,
     max_bytes: int,
     before: Callable[[], None],
 ) -> Answer:
-    """Call a view in a request context made from the captured request.
+    """Call a view in a request context made from the captured request; what happens then happens as in Flask.
 
     ``before_request`` and ``after_request`` functions do not run again: they ran in the request that was answered.
-    URL preprocessors do, and the teardown functions.
+    URL preprocessors do, error handlers, what the view gave to ``after_this_request``, the signals of a request and
+    the teardown functions, which get the exception that nobody handled.
 
+    :param view: called without arguments in that context.
     :param before: called in the context before the view, to restore the user and what the app wants in ``g``.
+    :raises BaseException: what ended the view and is no :class:`Exception`, after the teardown functions have seen it.
     """
-    with app.request_context(captured.environ(stored)):
-
-        def call() -> Response:
+    context = app.request_context(captured.environ(stored))
+    unhandled: BaseException | None = None
+    context.push()
+    try:
+        error: Exception | None = None
+        try:
+            request_started.send(app, _async_wrapper=app.ensure_sync)
             _preprocess_url(app)
             before()
             if request.routing_exception is not None:
                 raise request.routing_exception
-            return app.make_response(app.ensure_sync(view)(**(request.view_args or {})))
+            response = app.make_response(view())
+        except Exception as raised:
+            error = raised
+            try:
+                response = app.make_response(app.handle_user_exception(raised))
+            except Exception as not_handled:
+                error = unhandled = not_handled
+                response = _server_error(app, not_handled)
+        for function in context._after_request_functions:
+            response = app.ensure_sync(function)(response)
+        request_finished.send(app, _async_wrapper=app.ensure_sync, response=response)
+        try:
+            result = stored_response(response, name, max_bytes)
+        except Exception as broken:  # it is too large, or its generator raised
+            unhandled = unhandled or broken
+            if not isinstance(broken, PayloadTooLarge):
+                app.log_exception(sys.exc_info())
+            return failed_answer(error or broken)
+        finally:
+            response.close()
+        return answer_of(response, result, error)
+    except BaseException as ended:
+        unhandled = unhandled or ended
+        raise
+    finally:
+        context.pop(unhandled)
 
-        answer, _ = answer_of(app, call, name=name, max_bytes=max_bytes)
-        return answer
 
+@contextmanager
+def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], None]) -> Iterator[None]:
+    """The context of a run, for who only looks what would happen in it.
 
-def answer_of(
-    app: Flask, call: Callable[[], Response], *, name: str, max_bytes: int, propagate: bool = False
-) -> tuple[Answer, Response]:
-    """Call a view in the current request context; what it raises becomes the answer that Flask would give.
-
-    :param propagate: raise what Flask itself would raise (testing, debugging), after having it described by
-        :class:`Propagated`.
+    :param before: as in :func:`call_view`.
     """
-    error: BaseException | None = None
-    try:
-        response = call()
-    except Exception as raised:
-        error = raised
-        response = _error_response(app, raised, propagate=propagate)
-    try:
-        result = _sized(stored_response(response), name, max_bytes)
-    except PayloadTooLarge as too_large:
-        return Answer(None, str(too_large), type(too_large).__name__, too_large), response
-    if response.status_code < 400:
-        return Answer(result), response
+    with app.request_context(captured.environ(stored)):
+        _preprocess_url(app)
+        before()
+        yield
+
+
+def answer_of(response: Response, result: Result, error: BaseException | None) -> Answer:
+    """What to store of a response.
+
+    :param error: what the view raised, for which the response was made.
+    """
+    if response.status_code < 400 and error is None:
+        return Answer(result)
     later = response.headers.get("Retry-After")
     if error is None:
-        return Answer(result, f"the view answered {response.status}", "HTTPError", retry_after=later), response
-    return Answer(result, describe(error), type(error).__name__, error, later), response
+        return Answer(result, f"the view answered {response.status}", "HTTPError", retry_after=later)
+    if response.status_code < 400:  # an error handler made an answer of it
+        return Answer(result)
+    return Answer(result, describe(error), type(error).__name__, error, later)
 
 
-class Propagated(Exception):
-    """Carries an unhandled exception out of :func:`answer_of` to who lets it go on, with what to store of it."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.answer = Answer(None, describe(error), type(error).__name__, error)
+def failed_answer(error: BaseException) -> Answer:
+    """What to store of an exception for which there is no response."""
+    return Answer(None, describe(error), type(error).__name__, error)
 
 
-def stored_response(response: Response) -> Result:
-    """What of a response is kept: status, content type, body, and the headers that belong to the content."""
-    response.direct_passthrough = False  # send_file: the file's bytes are the result
-    body = response.get_data()
+def stored_response(response: Response, name: str, max_bytes: int) -> Result:
+    """What of a response is kept: status, content type, body, and the headers that belong to the content.
+
+    :raises PayloadTooLarge: its body is larger than ``max_bytes``; a generator is not read any further.
+    :raises Exception: what its generator raises.
+    """
+    if not response.is_streamed and not response.direct_passthrough:
+        return _sized(head_of(response, response.get_data()), name, max_bytes)
+    parts, size = [], 0
+    for part in response.iter_encoded():  # a generator, or send_file: the file's bytes are the result
+        parts.append(part)
+        size += len(part)
+        if size > max_bytes:
+            raise too_large(name, size, max_bytes)
+    return head_of(response, b"".join(parts))
+
+
+def head_of(response: Response, body: bytes) -> Result:
+    """A response with this body, as it is stored."""
     headers = tuple((k, v) for k in KEPT_HEADERS if (v := response.headers.get(k)) is not None)
     return Result(body, response.status_code, response.headers.get("Content-Type", ""), headers)
+
+
+def propagates(app: Flask) -> bool:
+    """Whether Flask lets an exception that nobody handles go on, as ``Flask.handle_exception`` decides it."""
+    propagate = app.config["PROPAGATE_EXCEPTIONS"]
+    return bool(app.testing or app.debug if propagate is None else propagate)
 
 
 MESSAGE_LENGTH = 1000  # characters of an error's text that are stored and shown
@@ -161,17 +217,13 @@ def describe(error: BaseException) -> str:
     return blotted(text)[:MESSAGE_LENGTH] or type(error).__name__
 
 
-def _error_response(app: Flask, error: Exception, *, propagate: bool) -> Response:
-    try:
-        return app.make_response(app.handle_user_exception(error))
-    except Exception as unhandled:
-        if propagate:
-            raise Propagated(unhandled) from unhandled
-        # What Flask.handle_exception does for a request, less the after_request functions.
-        app.log_exception(sys.exc_info())
-        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=unhandled)
-        server_error = InternalServerError(original_exception=unhandled)
-        return app.make_response(app.handle_user_exception(server_error))
+def _server_error(app: Flask, error: Exception) -> Response:
+    """What Flask.handle_exception does in a request, less the after_request functions, and never raising again."""
+    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+    app.log_exception(sys.exc_info())
+    server_error = InternalServerError(original_exception=error)
+    handler = app._find_error_handler(server_error, request.blueprints)
+    return app.make_response(server_error if handler is None else app.ensure_sync(handler)(server_error))
 
 
 def _preprocess_url(app: Flask) -> None:
@@ -182,14 +234,19 @@ def _preprocess_url(app: Flask) -> None:
 
 def _sized(result: Result, name: str, max_bytes: int) -> Result:
     if len(result.body) > max_bytes:
-        raise PayloadTooLarge(
-            f"task {name!r}: result",
-            size=len(result.body),
-            limit=max_bytes,
-            setting="BGTASKS_MAX_RESULT_BYTES",
-            mend="Store it elsewhere and return its address.",
-        )
+        raise too_large(name, len(result.body), max_bytes)
     return result
+
+
+def too_large(name: str, size: int, max_bytes: int) -> PayloadTooLarge:
+    """The error for a result that is not stored. ``size`` is in bytes; of a stream, what was read of it."""
+    return PayloadTooLarge(
+        f"task {name!r}: result",
+        size=size,
+        limit=max_bytes,
+        setting="BGTASKS_MAX_RESULT_BYTES",
+        mend="Store it elsewhere and return its address.",
+    )
 
 
 def json_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

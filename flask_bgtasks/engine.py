@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from blinker import Signal
-from flask import Flask, Response
+from flask import Flask
 
 from . import calling, pipeline, processes, signals
 from .calling import Answer
@@ -25,8 +26,10 @@ from .delivery import Deliveries
 from .endings import Endings
 from .errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
+from .foreground import Foreground
 from .model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
 from .plan import Node, Plan
+from .retrying import wait_before_retry
 from .running import Running
 from .settings import Settings
 from .stores.base import Attempt, Store
@@ -35,6 +38,9 @@ log = logging.getLogger("flask_bgtasks")
 
 DURATIONS_FRESH_SECONDS = 10.0
 """How long the averages of earlier runs are used before they are read again."""
+
+RAISED_KEPT = 100
+"""How many exceptions of runs are kept for requests that wait for them, in testing and debug mode."""
 
 _SIGNALS: dict[EventType, Signal] = {
     EventType.ACCEPTED: signals.task_accepted,
@@ -54,13 +60,14 @@ _OWED = frozenset({*_SIGNALS, EventType.CANCEL_REQUESTED, EventType.RELEASED})
 class Environment:
     """What runs need of the extension, as functions, so that the engine knows none of it.
 
+    :param call_view: calls a task's view in the context of its run, with what was stored of its request.
     :param run_later: has a task run after so many seconds.
     :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
     :param look: says that there may be work which had to wait for a place.
     :param give_up: says that a run which was ended does not return.
     """
 
-    view_of: Callable[[TaskDefinition], Callable[..., object]]
+    call_view: Callable[[TaskDefinition, Mapping[str, Any]], object]
     before_run: Callable[[Task], None]
     run_later: Callable[[Task, float], None]
     can_wait: Callable[[], bool]
@@ -95,6 +102,7 @@ class Engine:
             flushed=self._progress_stored,
         )
         self._endings = Endings(store, self._flusher, deliveries)
+        self._raised: dict[str, BaseException] = {}
         self._durations: dict[str, tuple[float, dict[str, StepHistory]]] = {}
         store.on_commit(self._committed)
 
@@ -123,38 +131,25 @@ class Engine:
             self._finish(attempt.task, running, answer)
             raise
 
-    def run_here(self, request_id: str, call: Callable[[], Response]) -> Response | None:
-        """Run a task as ``call()`` in this thread and this request's context; its response goes to this client.
+    def foreground(self, request_id: str) -> Foreground:
+        """Begin a task in this thread and this request's context; the caller calls the view and tells how it ended.
 
-        :returns: the view's response; None if the attempt did not come to an answer, or another attempt follows.
         :raises TransitionRefused: someone else runs it already, or has to.
         """
         attempt = self._claim(request_id)
-        propagate = bool(self._app.config["PROPAGATE_EXCEPTIONS"] or self._app.testing or self._app.debug)
-        response: Response | None = None
-
-        def answer() -> Answer:
-            nonlocal response
-            made, response = calling.answer_of(
-                self._app,
-                call,
-                name=attempt.task.name,
-                max_bytes=self._settings.max_result_bytes,
-                propagate=propagate,
-            )
-            return made
-
-        running = self._running(attempt.task, self._registry.find(attempt.task.name))
-        try:
-            again = self._conclude(attempt.task, running, answer)
-        except calling.Propagated as carried:
-            if self._finish(attempt.task, running, carried.answer):
-                return None
-            raise carried.error from carried.error.__cause__
-        except BaseException:  # the server ends this thread, and the process: gunicorn's timeout, Ctrl-C
-            self._endings.interrupt(running)
-            raise
-        return None if again else response
+        task = attempt.task
+        definition = self._registry.find(task.name)
+        running = self._running(task, definition)
+        self._flusher.add(running)
+        return Foreground(
+            running,
+            name=task.name,
+            max_bytes=self._settings.max_result_bytes,
+            finish=functools.partial(self._finish, task, running),
+            retried=functools.partial(_is_retried, definition, task),
+            stop=functools.partial(self._stop, task, running),
+            interrupt=functools.partial(self._endings.interrupt, running),
+        )
 
     @contextmanager
     def tracked(self, request_id: str) -> Iterator[Running]:
@@ -226,17 +221,20 @@ class Engine:
 
     def _call(self, attempt: Attempt, definition: TaskDefinition) -> Answer:
         limit = self._settings.max_result_bytes
-        function = self._environment.view_of(definition)
         if definition.kind is Kind.FUNCTION:
-            return calling.call_function(self._app, function, attempt.input, max_bytes=limit)
-        return calling.call_view(
+            assert definition.function is not None
+            return calling.call_function(self._app, definition.function, attempt.input, max_bytes=limit)
+        answer = calling.call_view(
             self._app,
-            function,
+            lambda: self._environment.call_view(definition, attempt.input),
             attempt.input,
             name=definition.name,
             max_bytes=limit,
             before=lambda: self._environment.before_run(attempt.task),
         )
+        if answer.exception is not None and calling.propagates(self._app):
+            self._remember(attempt.task.request_id, answer.exception)
+        return answer
 
     def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
         """Call, and store how it ended; whether another attempt follows."""
@@ -246,20 +244,33 @@ class Engine:
             running.check()
             answer = call()
         except TaskCancelled:
-            if running.stopped in OVER:
-                return True
-            if running.stopped != TIMED_OUT:
-                self._endings.cancel(running)
-                return False
-            answer = self._timed_out(task)
-        except calling.Propagated:
-            raise
+            return self._stop(task, running)
         except Exception as error:  # not the task's own: its request could not be restored, say
             log.exception("task %s cannot be run", task.request_id)
             answer = Answer(None, calling.describe(error), type(error).__name__, error)
         finally:
             pipeline.leave(before)
         return self._finish(task, running, answer)
+
+    def _stop(self, task: Task, running: Running) -> bool:
+        """An attempt was told to stop, and did; whether somebody else goes on with its task."""
+        if running.stopped in OVER:
+            return True
+        if running.stopped == TIMED_OUT:
+            return self._finish(task, running, self._timed_out(task))
+        self._endings.cancel(running)
+        return False
+
+    # -- exceptions, for tests ---------------------------------------------------------------------------------------
+
+    def _remember(self, request_id: str, error: BaseException) -> None:
+        self._raised[request_id] = error
+        while len(self._raised) > RAISED_KEPT:
+            self._raised.pop(next(iter(self._raised)), None)
+
+    def take_raised(self, request_id: str) -> BaseException | None:
+        """What a run in this process raised and nobody handled, once; kept in testing and debug mode only."""
+        return self._raised.pop(request_id, None)
 
     # -- finishing ---------------------------------------------------------------------------------------------------
 
@@ -300,6 +311,10 @@ class Engine:
     def end_by_hand(self, task: Task, change: Change) -> Outcome:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
         return self._endings.by_hand(task, change)
+
+    def before_run(self, task: Task) -> None:
+        """Restore the user and what the app wants in ``g``, in a run's own context."""
+        self._environment.before_run(task)
 
     @property
     def running(self) -> int:
@@ -360,3 +375,10 @@ class Engine:
             self._durations.pop(name, None)
         except Exception:  # the task is completed: what it teaches is a bonus
             log.exception("the durations of task %r are not stored", name)
+
+
+def _is_retried(definition: TaskDefinition | None, task: Task, answer: Answer) -> bool:
+    """Whether an attempt with this outcome is followed by another one."""
+    if definition is None or answer.error is None:
+        return False
+    return wait_before_retry(definition.options, task.failures, answer) is not None

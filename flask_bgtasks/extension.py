@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast, overload
 
-from flask import Flask, Response, current_app, has_app_context, has_request_context, request
+from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
 from .definitions import Registry, TaskDefinition, TaskOptions
@@ -350,14 +350,14 @@ class BackgroundTasks:
         # Kept so that notify= is found when the task ends; a decorated function of this name keeps its own options.
         return self.registry.add(definition) if known is None or known.kind is Kind.TRACKED else definition
 
-    def _wrapper(self, definition: TaskDefinition, view: Callable[..., Any]) -> Callable[..., Response]:
+    def _wrapper(self, definition: TaskDefinition, view: Callable[..., Any]) -> Callable[..., Any]:
         from .http.accept import accept
 
         @functools.wraps(view)
         def accepted(*args: Any, **view_args: Any) -> Any:
             if _is_plain():
                 return current_app.ensure_sync(view)(*args, **view_args)
-            return accept(current_state(), definition, view_args)
+            return accept(current_state(), definition, (args, view_args))
 
         return accepted
 

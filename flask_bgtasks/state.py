@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 
-from . import serving
+from . import arguments, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
 from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
 from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
+from .layers import Chain
 from .lifecycle import Lifecycle
 from .model import OnInterrupt, Task
 from .notifying import Rules
 from .owners import Access, Owners
+from .passage import Run
 from .picking import Picker
 from .plugins import Plugins
 from .recovery import LOOK_SECONDS
@@ -63,6 +65,25 @@ class AppState:
 
     originals: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """The app's own views behind the wrapped endpoints."""
+
+    chains: dict[Callable[..., Any], Chain] = field(default_factory=dict)
+    """Views with a gate inside their decorators, by the view; made when they are needed first."""
+
+    def chain(self, definition: TaskDefinition) -> Chain:
+        """A backgrounded view, its decorators and the gate inside them."""
+        view = self.view_function(definition)
+        chain = self.chains.get(view)
+        if chain is None:  # two threads may both make one: they are equal
+            chain = self.chains[view] = Chain(view, getattr(definition.options, "guards", ()))
+        return chain
+
+    def call_view(self, definition: TaskDefinition, stored: Mapping[str, Any]) -> Any:
+        """Call a view in the context of its run: its guards judged the request, and are passed over.
+
+        :param stored: the captured request, with what decorators passed on.
+        """
+        passage = Run(stored.get("passed_on", {}), name=definition.name)
+        return passage.call(self.chain(definition).view, arguments.restored(self.app, stored))
 
     def submit(
         self,
@@ -206,7 +227,7 @@ def build(
     )
     owners = Owners(app, plugins, lambda: extension.loader)
     environment = Environment(
-        view_of=lambda definition: state_of(app).view_function(definition),
+        call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
         before_run=lambda task: _before_run(app, extension, owners, task),
         run_later=lambda task, wait: _run_later(runner, task, wait),
         can_wait=lambda: runner.can_wait,

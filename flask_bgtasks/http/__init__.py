@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 def register(state: AppState) -> None:
     """Give an app the blueprint, at ``BGTASKS_URL_PREFIX``. Called by ``init_app``."""
-    from . import blueprint, cors
+    from . import blueprint, boundary, cors
 
     app, settings = state.app, state.settings
     app.register_blueprint(blueprint.make(settings.url_prefix))
+    app.wsgi_app = boundary.Boundary(app)  # type: ignore[method-assign]  # the way to install WSGI middleware
     cors.register(app, blueprint.NAME, settings.cors_origins)

@@ -1,7 +1,8 @@
 """Takes a request for work: checks it, stores it, and answers it in the way that the task and the client want.
 
-Called by the wrapper of every backgrounded view, in the request. What is refused is refused before anything is stored;
-what is answered with ``202`` is stored.
+Called by the wrapper of every backgrounded view, in the request. The view's decorators are called first, as ever: what
+they refuse never comes to the gate inside. What is refused is refused before anything is stored; what is answered with
+``202`` is stored.
 """
 
 from __future__ import annotations
@@ -9,17 +10,21 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, after_this_request, current_app, request
 
-from .. import captured
+from .. import arguments, calling, captured
 from ..definitions import TaskDefinition
-from ..errors import BackgroundTasksError, IdempotencyConflict, TransitionRefused
+from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, TransitionRefused
+from ..foreground import Foreground
+from ..layers import Chain
 from ..model import Status, Task
+from ..passage import Arguments, Passage
 from ..state import AppState
 from ..stores.base import Created, TaskQuery
-from . import idempotency, prefer, problems, stored, user_token
+from . import boundary, idempotency, prefer, problems, rehearsal, stored, user_token
 from .parts import Parts, parts_of
 from .prefer import Prefer
 from .presence import cut_short
@@ -31,89 +36,209 @@ ACCEPTED_FLAG = "bgtasks.accepted"
 """Stands in the WSGI environment of a request that came here, for those who look at its answer later (CORS)."""
 
 
-def accept(state: AppState, definition: TaskDefinition, view_args: Mapping[str, Any]) -> Response:
+def accept(state: AppState, definition: TaskDefinition, arguments: Arguments) -> Any:
     """Answer a request for a backgrounded view.
 
-    :param view_args: what the view is called with.
+    :param arguments: what the view is called with: by Flask, or by the decorators above.
+    :returns: what a view may return. :raises Exception: what the view raises, and whoever guards it.
     """
     request.environ[ACCEPTED_FLAG] = True
-    try:
-        response = _accept(state, definition, view_args)
-    except Problem as problem:
-        response = problem.response()
-    except BackgroundTasksError as error:
-        response = problems.of_error(error).response()
+    after_this_request(_varied)
+    return _Visit(state, definition, arguments).answer()
+
+
+def _varied(response: Response) -> Response:
     response.vary.add("Prefer")
     return response
 
 
-def _accept(state: AppState, definition: TaskDefinition, view_args: Mapping[str, Any]) -> Response:
-    parts = parts_of(current_app)
-    wish = prefer.parse(request.headers.get("Prefer"))
-    key = idempotency.parse(request.headers.get("Idempotency-Key"))
-    input = captured.capture(request, max_bytes=state.settings.max_request_bytes)
-    owner = state.owners.current()
-    scope = None if key is None else idempotency.scope(owner, definition.name, key)
-    fingerprint = None if key is None else captured.fingerprint(input)
+class _Settled(BaseException):
+    """Carries an answer from the gate out through the decorators, none of which is to change it.
 
-    created = _repeated(state, scope, fingerprint)  # before validate: what was accepted is not judged again
-    here = _runs_here(definition, wish)
-    if created is None:
-        refusal = _refusal(definition.options.validate, view_args)
-        if refusal is not None:
-            return refusal
-        token, hints = user_token.read(request, state)
-        created = state.submit(
-            definition,
-            input,
-            owner=owner,
-            user_token=token,
-            hints=hints,
-            idempotency_scope=scope,
-            fingerprint=fingerprint,
-            run=not here,
-        )
-    task = created.task
-    if here and created.replayed and task.status is not Status.STARTED:
-        response = _answered_later(parts, task)
-    elif here:  # an earlier request's task too, if nobody has begun with it: that server may have died
-        response = _run_here(parts, task, definition, view_args)
-    else:
-        response = _answered(parts, task, wish)
-    response.headers["Task-Id"] = task.request_id
-    if created.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
+    Not an :class:`Exception`: a decorator that makes answers of errors is not to make one of this.
+    """
+
+    def __init__(self, answer: Callable[[], Response]) -> None:
+        super().__init__("answered at the gate")
+        self.answer = answer
 
 
-def _runs_here(definition: TaskDefinition, wish: Prefer) -> bool:
-    """Whether the answer is the view's own, however long it takes."""
-    if definition.options.respond == "hold":
+class _Visit:
+    """One request for a backgrounded view, on its way through the view's decorators."""
+
+    def __init__(self, state: AppState, definition: TaskDefinition, arguments: Arguments) -> None:
+        self._parts = parts_of(current_app)
+        self._state = state
+        self._definition = definition
+        self._arguments = arguments
+        self._chain = state.chain(definition)
+        self._passage = Passage(self._arrive)
+        self._task: Task | None = None
+        self._foreground: Foreground | None = None
+        self._replayed = False
+
+    def answer(self) -> Any:
+        """Call the decorators; what comes after depends on whether they let the request come to the gate."""
+        try:
+            answer = self._passage.call(self._chain.view, self._arguments)
+            if self._foreground is not None and self._definition.options.retries:
+                answer = current_app.make_response(answer)
+                self._foreground.refused(answer)
+        except _Settled as settled:
+            return self._marked(settled.answer())
+        except Exception as error:
+            if self._foreground is not None:
+                self._foreground.raised(error)
+                self._leave()
+            raise
+        if self._foreground is not None:
+            self._leave()
+        return answer
+
+    def _leave(self) -> None:
+        """The view has ended: what becomes of it, Flask decides; what it came to is stored when it has."""
+        after_this_request(self._taken)
+
+    def _taken(self, response: Response) -> Response:
+        foreground = self.foreground
+        foreground.take(response)
+        if not boundary.left(request.environ):
+            foreground.end()
+        response = _located(response, self._parts, foreground.request_id)
+        return self._marked(response)
+
+    @property
+    def foreground(self) -> Foreground:
+        """The attempt on this request's thread."""
+        assert self._foreground is not None
+        return self._foreground
+
+    def answered_instead(self) -> Response:
+        """The answer after an attempt on this thread that came to none: of the next one, elsewhere."""
+        assert self._task is not None
+        request.environ[ACCEPTED_FLAG] = True
+        try:
+            response = _answered_later(self._parts, self._task)
+        except Problem as problem:
+            response = problem.response()
+        return _varied(self._marked(response))
+
+    def _marked(self, response: Response) -> Response:
+        if self._task is not None:
+            response.headers["Task-Id"] = self._task.request_id
+        if self._replayed:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    # -- at the gate -------------------------------------------------------------------------------------------------
+
+    def _arrive(self, arguments: Arguments) -> AbstractContextManager[None]:
+        """Every decorator has let the request pass: store it, and run it here or leave it to the runner.
+
+        :raises _Settled: this request is answered by something else than its view.
+        """
+        try:
+            return self._accepted()
+        except Problem as problem:
+            response = problem.response()
+        except BackgroundTasksError as error:
+            response = problems.of_error(error).response()
+        raise _Settled(lambda: response)
+
+    def _accepted(self) -> AbstractContextManager[None]:
+        state, definition = self._state, self._definition
+        wish = prefer.parse(request.headers.get("Prefer"))
+        key = idempotency.parse(request.headers.get("Idempotency-Key"))
+        input = captured.capture(request, max_bytes=state.settings.max_request_bytes)
+        owner = state.owners.current()
+        scope = None if key is None else idempotency.scope(owner, definition.name, key)
+        fingerprint = None if key is None else captured.fingerprint(input)
+
+        here = _runs_here(definition, self._chain, wish)
+        created = _repeated(state, scope, fingerprint)  # before validate: what was accepted is not judged again
+        if created is None:
+            refusal = _refusal(definition.options.validate, self._arguments[1])
+            if refusal is not None:
+                raise _Settled(lambda: refusal)
+            self._keep_arguments(input, owner, here=here)
+            token, hints = user_token.read(request, state)
+            created = state.submit(
+                definition,
+                input,
+                owner=owner,
+                user_token=token,
+                hints=hints,
+                idempotency_scope=scope,
+                fingerprint=fingerprint,
+                run=not here,
+            )
+        self._task = task = created.task
+        self._replayed = created.replayed
+        if not here:
+            raise _Settled(lambda: _answered(self._parts, task, wish))
+        if created.replayed and task.status is not Status.STARTED:
+            raise _Settled(lambda: _settled(_answered_later, self._parts, task))
+        # An earlier request's task too, if nobody has begun with it: that server may have died.
+        try:
+            self._foreground = state.engine.foreground(task.request_id)
+        except TransitionRefused:  # another process took it first
+            raise _Settled(lambda: _settled(_answered_later, self._parts, task)) from None
+        boundary.leave(request.environ, self)
+        return self._foreground.inside()
+
+    def _keep_arguments(self, input: dict[str, Any], owner: str | None, *, here: bool) -> None:
+        """Store with the request what decorators added to the view's arguments, so that it reaches every run.
+
+        :param here: whether the first attempt is on this thread, with the arguments as they are.
+        :raises NotSerializable: a run could not get them.
+        """
+        name = self._definition.name
+        called = current_app.view_functions[request.endpoint or ""]
+        first = arguments.first(self._arguments, request.view_args or {}, called)
+        changes, lost = arguments.passed_on(self._arguments, self._passage.boundaries, self._chain.bound)
+        if first is not None:
+            input["arguments"] = first
+            if first.get("lost") and not here:
+                raise NotSerializable(
+                    f"view {name!r}: argument {first['lost'][0]!r}, which a decorator above @background adds, cannot "
+                    "be stored as JSON, so no run could get it. Put that decorator below @background"
+                )
+        if changes:
+            input["passed_on"] = changes
+        if not lost or here or self._chain.rehearsed:
+            return
+        if not rehearsal.comes_to_the_gate(self._state, self._definition, input, owner):
+            raise NotSerializable(
+                f"view {name!r}: argument {lost[0]} cannot be stored as JSON, and its decorator does not make it "
+                "again in a run, where the request's credentials are missing. Name the header that it reads in "
+                "BGTASKS_KEEP_HEADERS, restore what it needs with @bgtasks.before_run, or load it inside the view"
+            )
+        self._chain.rehearsed = True
+
+
+def _settled(answer: Callable[[Parts, Task], Response], parts: Parts, task: Task) -> Response:
+    try:
+        return answer(parts, task)
+    except Problem as problem:
+        return problem.response()
+
+
+def _runs_here(definition: TaskDefinition, chain: Chain, wish: Prefer) -> bool:
+    """Whether the answer is the view's own, however long it takes.
+
+    Where a decorator of the view could not be opened, it may be a guard that has not judged the request yet: then the
+    view is called in the request whatever the client prefers, unless the app has said how requests are judged.
+    """
+    options = definition.options
+    if options.respond == "hold":
         return True
-    return definition.options.respond == "prefer" and wish == prefer.NOTHING
+    if options.respond != "prefer":
+        return False
+    unguarded = bool(chain.sealed) and options.validate is None
+    return unguarded or wish == prefer.NOTHING
 
 
 # -- the ways to answer ----------------------------------------------------------------------------------------------
-
-
-def _run_here(parts: Parts, task: Task, definition: TaskDefinition, view_args: Mapping[str, Any]) -> Response:
-    """Run the task on the request's own thread: an app keeps the concurrency that it has without this library."""
-    app = parts.state.app
-    view = parts.state.view_function(definition)
-
-    def call() -> Response:
-        return app.make_response(app.ensure_sync(view)(**view_args))
-
-    try:
-        response = parts.state.engine.run_here(task.request_id, call)
-    except TransitionRefused:  # another process took it first
-        return _answered_later(parts, task)
-    if response is None:  # the attempt has failed, and another one follows
-        return _answered_later(parts, task)
-    if response.status_code == 409 and parts.state.store.get(task.request_id).status is Status.CANCELLED:
-        cancelled = f"task {task.request_id} was cancelled; there is no result"
-        raise Problem("task-cancelled", cancelled, headers={"Task-Id": task.request_id})
-    return _located(response, parts, task)
 
 
 def _answered_later(parts: Parts, task: Task) -> Response:
@@ -130,7 +255,8 @@ def _answered_later(parts: Parts, task: Task) -> Response:
             headers={"Retry-After": "5", "Task-Id": task.request_id},
             request_id=task.request_id,
         )
-    return _located(stored.answer(state, ended), parts, ended)
+    _raise_as_flask_would(state, ended)
+    return _located(stored.answer(state, ended), parts, ended.request_id)
 
 
 def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
@@ -145,7 +271,8 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
                 task = wait_until(state, task.request_id, _done, seconds=seconds, cut_short=cut_short(request.environ))
             applied = f"wait={seconds:g}"
         if task.done:
-            response = _located(_outcome(state, task), parts, task)
+            _raise_as_flask_would(state, task)
+            response = _located(_settled(_outcome, parts, task), parts, task.request_id)
             response.headers["Preference-Applied"] = f"wait={seconds:g}"
             return response
     response = accepted(parts, task, token=parts.token(task))
@@ -154,11 +281,16 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
     return response
 
 
-def _outcome(state: AppState, task: Task) -> Response:
-    try:
-        return stored.answer(state, task)
-    except Problem as problem:
-        return problem.response()
+def _outcome(parts: Parts, task: Task) -> Response:
+    return stored.answer(parts.state, task)
+
+
+def _raise_as_flask_would(state: AppState, task: Task) -> None:
+    """In testing and debug mode an exception that nobody handled reaches the test, or the debugger."""
+    if task.status is Status.FAILED and calling.propagates(current_app):
+        error = state.engine.take_raised(task.request_id)
+        if error is not None:
+            raise error
 
 
 def accepted(parts: Parts, task: Task, *, token: str | None) -> Response:
@@ -179,9 +311,9 @@ def accepted(parts: Parts, task: Task, *, token: str | None) -> Response:
     return response
 
 
-def _located(response: Response, parts: Parts, task: Task) -> Response:
+def _located(response: Response, parts: Parts, request_id: str) -> Response:
     """Say where the same answer can be read again (RFC 9110, section 8.7)."""
-    response.headers["Content-Location"] = f"{parts.base()}/{task.request_id}/result"
+    response.headers["Content-Location"] = f"{parts.base()}/{request_id}/result"
     return response
 
 

@@ -1,0 +1,42 @@
+"""Tries in the request whether a run of it would come to the function inside the view's decorators.
+
+Asked only where a decorator adds arguments that cannot be stored: a parser makes them again from the stored body, in
+any run; a login check does not, without its credentials. A ``202`` is not given for what can only fail.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from .. import arguments, calling
+from ..definitions import TaskDefinition
+from ..model import Task
+from ..passage import Arrived, Rehearsal
+from ..state import EPOCH, AppState
+
+
+def comes_to_the_gate(state: AppState, definition: TaskDefinition, input: Mapping[str, Any], owner: str | None) -> bool:
+    """Whether a run of this request gets its arguments.
+
+    :param input: the request as it would be stored.
+    """
+    task = Task(
+        request_id=str(uuid.uuid4()),
+        name=definition.name,
+        kind=definition.kind,
+        created_at=EPOCH,
+        updated_at=EPOCH,
+        expires_after=state.settings.expires_after,
+        owner=owner,
+    )
+    passage = Rehearsal(input.get("passed_on", {}), name=definition.name)
+    try:
+        with calling.run_context(state.app, input, before=lambda: state.engine.before_run(task)):
+            passage.call(state.chain(definition).view, arguments.restored(state.app, input))
+    except Arrived:
+        return True
+    except Exception:
+        return False
+    return False

@@ -1,0 +1,410 @@
+"""Takes a view apart into its decorators and the function inside, and puts it together again around a gate.
+
+A decorator keeps the function it decorates in a closure, an attribute or a default value. A copy of the decorated view
+is made in which a *gate* stands in the place of the innermost function, and a *trampoline* in the place of each
+decorator in between. The app's own objects stay as they are. What gate and trampolines do is :mod:`.passage`'s.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from flask import Blueprint, Flask
+from flask.views import MethodView, View
+
+from . import passage
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+GUARD_PACKAGES = frozenset(
+    {
+        "authlib",
+        "flask_allows",
+        "flask_httpauth",
+        "flask_jwt",
+        "flask_jwt_extended",
+        "flask_limiter",
+        "flask_login",
+        "flask_oidc",
+        "flask_principal",
+        "flask_pyoidc",
+        "flask_security",
+        "flask_user",
+        "flask_wtf",
+    }
+)
+"""Packages whose decorators only judge the request: they let it pass or refuse it, and are not run again in a run."""
+
+INNER_NAMES = frozenset(
+    {"f", "fn", "func", "function", "handler", "inner", "method", "view", "view_func", "view_function", "wrapped"}
+)
+"""What decorators call the function that they decorate, for those that do not use :func:`functools.wraps`."""
+
+DEEPEST = 50
+"""More decorators than this are taken for a circle."""
+
+REACH = 4
+"""How many objects may stand between a decorator and the function it decorates: a partial, a list, a helper."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Layer:
+    """One decorator of a view.
+
+    :ivar number: its place, outermost first; methods of a class-based view and their decorators come after the class's.
+    :ivar name: the decorator, for messages.
+    :ivar guard: it only judges the request.
+    """
+
+    number: tuple[int, int]
+    name: str
+    guard: bool
+
+
+class Chain:
+    """A view with a gate inside.
+
+    :ivar view: what to call, below :meth:`flask_bgtasks.passage.Passage.call`.
+    :ivar layers: its decorators, outermost first.
+    :ivar bound: the objects whose bound methods are in the chain.
+    :ivar sealed: callables that look like decorators and could not be opened: what they guard, they guard unseen.
+    """
+
+    def __init__(self, view: Callable[..., Any], guards: Sequence[Callable[..., Any]] = ()) -> None:
+        self.layers: list[Layer] = []
+        self.sealed: list[str] = []
+        self.bound: list[object] = []
+        self.rehearsed = False  # a run was tried, and comes to the gate
+        self._guards = [code for guard in guards for code in _codes_inside(guard)]
+        self.view = self._rebuilt(view, (0, 0))
+        self.layers.sort()
+
+    def _rebuilt(self, function: Callable[..., Any], number: tuple[int, int]) -> Callable[..., Any]:
+        if number[1] > DEEPEST:
+            self.sealed.append(name_of(function))
+            return _gate(function)
+        if isinstance(function, types.MethodType):
+            self.bound.append(function.__self__)
+            return types.MethodType(self._rebuilt(function.__func__, number), function.__self__)
+        if _is_class_view(function):
+            return self._class_view(cast(types.FunctionType, function), number) or _gate(function)
+        inner = _inner(function)
+        if inner is None:
+            if _is_like_a_decorator(function):
+                self.sealed.append(name_of(function))
+            return _gate(function)
+        if _replaced(function, inner, _PROBE) is None:
+            self.sealed.append(name_of(function))
+            return _gate(function)
+        further = self._rebuilt(inner, (number[0], number[1] + 1))
+        return self._trampoline(function, _replaced(function, inner, further), further, number)
+
+    def _trampoline(
+        self, original: Callable[..., Any], rebuilt: Any, further: Callable[..., Any], number: tuple[int, int]
+    ) -> Callable[..., Any]:
+        if isinstance(original, functools.partial):
+            return cast(Callable[..., Any], rebuilt)
+        layer = Layer(number, name_of(original), self._is_guard(original))
+        self.layers.append(layer)
+        return passage.trampoline(layer, original, rebuilt, further)
+
+    def _is_guard(self, function: Callable[..., Any]) -> bool:
+        code = getattr(function, "__code__", None)
+        if code is not None and any(code is known for known in self._guards):
+            return True
+        return _module(function).partition(".")[0] in GUARD_PACKAGES
+
+    # -- class-based views -------------------------------------------------------------------------------------------
+
+    def _class_view(self, view: types.FunctionType, number: tuple[int, int]) -> Callable[..., Any] | None:
+        """The view that ``as_view`` made, of a class whose methods have gates; None where no method can have one."""
+        cells = dict(zip(view.__code__.co_freevars, view.__closure__ or (), strict=True))
+        fresh = "view" in cells
+        old = cells["view"].cell_contents.view_class if fresh else type(cells["self"].cell_contents)
+        below = number[0] + 1
+        made = self._gated_class(old, below)
+        if made is None:
+            return None
+        if fresh:
+            cells["view"] = types.CellType(types.SimpleNamespace(view_class=made))
+        else:
+            instance = copy.copy(cells["self"].cell_contents)
+            instance.__class__ = made
+            cells["self"] = types.CellType(instance)
+        return _copied(view, tuple(cells[name] for name in view.__code__.co_freevars))
+
+    def _gated_class(self, old: type, below: int) -> type | None:
+        names = [m.lower() for m in getattr(old, "methods", None) or ()]
+        if not issubclass(old, MethodView):
+            names = ["dispatch_request"]
+        methods: dict[str, Any] = {}
+        for name in names:
+            raw = inspect.getattr_static(old, name, None)
+            if isinstance(raw, types.FunctionType):
+                methods[name] = self._rebuilt(raw, (below + 1, 0))
+        if not methods:
+            return None
+        decorators = getattr(old, "method_decorators", None)  # Flask-RESTX, Flask-RESTful: applied in each request
+        if decorators:
+            methods["method_decorators"] = self._wrapped_decorators(decorators, below)
+        body = {"__module__": old.__module__, "__qualname__": old.__qualname__, "__doc__": old.__doc__, **methods}
+        return type(old)(old.__name__, (old,), body)
+
+    def _wrapped_decorators(self, decorators: Any, below: int) -> Any:
+        if isinstance(decorators, dict):
+            return {method: self._wrapped_decorators(several, below) for method, several in decorators.items()}
+        # The last one in the list is applied last, so it is the outermost.
+        return [self._wrapped_decorator(one, (below, -place)) for place, one in enumerate(decorators)]
+
+    def _wrapped_decorator(self, decorator: Callable[..., Any], number: tuple[int, int]) -> Callable[..., Any]:
+        def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
+            decorated = decorator(method)
+            layer = Layer(number, name_of(decorated), self._is_guard(decorated))
+            return passage.trampoline(layer, decorated, decorated, method)
+
+        if not any(layer.number == number for layer in self.layers):
+            self.layers.append(Layer(number, name_of(decorator), self._is_guard(decorator)))
+        return decorate
+
+
+# -- what a decorator decorates --------------------------------------------------------------------------------------
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """A decorator's, or a function's, name for messages: where its code stands."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return f"{type(function).__module__}.{type(function).__qualname__}"
+    name = getattr(code, "co_qualname", code.co_name)  # co_qualname is there from Python 3.11 on
+    return f"{_module(function)}.{name.replace('.<locals>', '')}"
+
+
+def find_class_view(view: Callable[..., Any]) -> types.FunctionType | None:
+    """What ``as_view`` made, below the decorators of a view; None for a view that is a function."""
+    function: Callable[..., Any] | None = view
+    for _ in range(DEEPEST):
+        if function is None:
+            return None
+        if _is_class_view(function):
+            return cast(types.FunctionType, function)
+        function = _inner(function)
+    return None
+
+
+def new_instance(view: Callable[..., Any]) -> Any:
+    """An instance of the class behind a class-based view, as Flask makes one for each request; None if it has none."""
+    function = find_class_view(view)
+    if function is None:
+        return None
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    if "view" not in cells:
+        return cells["self"].cell_contents
+    kind = cells["view"].cell_contents.view_class
+    return kind(*cells["class_args"].cell_contents, **cells["class_kwargs"].cell_contents)
+
+
+_AS_VIEW = frozenset(
+    c for c in cast(Any, View.as_view).__func__.__code__.co_consts if isinstance(c, types.CodeType) and c.co_freevars
+)
+"""The code of the functions that ``View.as_view`` returns."""
+
+
+def _is_class_view(function: Callable[..., Any]) -> bool:
+    return isinstance(function, types.FunctionType) and function.__code__ in _AS_VIEW
+
+
+def _inner(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """What a decorated function decorates; None for one that decorates nothing, as far as can be seen."""
+    if isinstance(function, functools.partial):
+        return function.func
+    inner = _attributes(function).get("__wrapped__")
+    if callable(inner) and inner is not function:
+        return cast("Callable[..., Any]", inner)
+    candidates = dict(_held_functions(function))
+    if isinstance(function, types.FunctionType):
+        if len(candidates) == 1 and _takes_anything(function):
+            return next(iter(candidates.values()))
+        named = [inner for name, inner in candidates.items() if name in INNER_NAMES]
+    else:
+        named = [inner for name, inner in candidates.items() if name.strip("_") in INNER_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_like_a_decorator(function: Callable[..., Any]) -> bool:
+    """Whether a callable that could not be opened may hide a guard: it passes everything on to something it holds."""
+    if isinstance(function, types.FunctionType):
+        return _takes_anything(function) and any(True for _ in _held_functions(function))
+    return not isinstance(function, types.BuiltinFunctionType) and any(True for _ in _held_functions(function))
+
+
+def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
+    if isinstance(function, types.FunctionType):
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            held = _content(cell)
+            if _is_function(held) and held is not function:
+                yield name, held
+        defaults = function.__defaults__ or ()
+        names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(defaults) or None :]
+        for name, held in (*zip(names, defaults, strict=False), *(function.__kwdefaults__ or {}).items()):
+            if _is_function(held):
+                yield name, held
+    else:
+        for name, held in _attributes(function).items():
+            if _is_function(held):
+                yield name, held
+
+
+def _is_function(held: Any) -> bool:
+    return isinstance(held, (types.FunctionType, types.MethodType, functools.partial)) or (
+        callable(held) and "__wrapped__" in _attributes(held) and not isinstance(held, type)
+    )
+
+
+def _takes_anything(function: types.FunctionType) -> bool:
+    flags = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+    return function.__code__.co_flags & flags == flags
+
+
+# -- a copy with something else in its place -------------------------------------------------------------------------
+
+
+def _replaced(holder: Any, old: Any, new: Any, reach: int = REACH) -> Any:
+    """A copy of what holds ``old``, which holds ``new`` instead; None if it does not hold it."""
+    if holder is old:
+        return new
+    if reach == 0:
+        return None
+    again = functools.partial(_replaced, old=old, new=new, reach=reach - 1)
+    if isinstance(holder, types.FunctionType):
+        return _replaced_in_function(holder, again)
+    if isinstance(holder, types.MethodType):
+        made = again(holder.__func__)
+        if made is not None:
+            return types.MethodType(made, holder.__self__)
+        owner = again(holder.__self__)
+        return None if owner is None else types.MethodType(holder.__func__, owner)
+    if isinstance(holder, functools.partial):
+        made = again(holder.func)
+        return None if made is None else functools.partial(made, *holder.args, **holder.keywords)
+    if isinstance(holder, (list, tuple)) and type(holder) in (list, tuple) and len(holder) < 20:
+        several = [again(item) for item in holder]
+        if all(item is None for item in several):
+            return None
+        return type(holder)(o if n is None else n for o, n in zip(holder, several, strict=True))
+    if isinstance(holder, dict) and type(holder) is dict and len(holder) < 20:
+        found = {key: made for key, value in holder.items() if (made := again(value)) is not None}
+        return {**holder, **found} if found else None
+    return _replaced_in_object(holder, old, again)
+
+
+def _replaced_in_function(function: types.FunctionType, again: Callable[[Any], Any]) -> types.FunctionType | None:
+    cells = list(function.__closure__ or ())
+    found = False
+    for place, cell in enumerate(cells):
+        held = _content(cell)
+        made = None if held is function else again(held)
+        if made is not None:
+            cells[place] = types.CellType(made)
+            found = True
+    defaults = [again(value) for value in function.__defaults__ or ()]
+    named = {name: again(value) for name, value in (function.__kwdefaults__ or {}).items()}
+    if not found and not any(m is not None for m in (*defaults, *named.values())):
+        return None
+    copied = _copied(function, tuple(cells))
+    if function.__defaults__:
+        copied.__defaults__ = tuple(o if n is None else n for o, n in zip(function.__defaults__, defaults, strict=True))
+    if function.__kwdefaults__:
+        copied.__kwdefaults__ = {k: v if named[k] is None else named[k] for k, v in function.__kwdefaults__.items()}
+    return copied
+
+
+def _replaced_in_object(holder: Any, old: Any, again: Callable[[Any], Any]) -> Any:
+    """Of an object only what it holds itself: a decorator that is a class, or wrapt's."""
+    if isinstance(holder, (type, types.ModuleType, Flask, Blueprint)) or _content_is_plain(holder):
+        return None
+    wrapper = getattr(holder, "_self_wrapper", None)  # wrapt.FunctionWrapper: no attribute of its own can be copied
+    if wrapper is not None and getattr(holder, "__wrapped__", None) is old:
+        return type(holder)(again(old), wrapper)
+    found = {}
+    for name, value in _attributes(holder).items():
+        if value is old:
+            found[name] = again(value)
+        elif isinstance(value, (functools.partial, types.MethodType)) and value != holder:
+            made = again(value)
+            if made is not None:
+                found[name] = made
+    if not found:
+        return None
+    copied = copy.copy(holder)
+    for name, value in found.items():
+        object.__setattr__(copied, name, value)
+    return copied
+
+
+def _copied(function: types.FunctionType, closure: tuple[types.CellType, ...]) -> types.FunctionType:
+    """The function with another closure. What it shares with others through cells, a counter say, stays shared."""
+    made = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, closure or None
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    made.__dict__.update(function.__dict__)
+    made.__qualname__, made.__module__ = function.__qualname__, function.__module__
+    made.__doc__, made.__annotations__ = function.__doc__, function.__annotations__
+    return made
+
+
+def _gate(function: Callable[..., Any]) -> Callable[..., Any]:
+    return passage.gate(function)
+
+
+# -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _PROBE() -> None:  # noqa: N802 - a constant: stands for a replacement, to see whether there is a place for one
+    """Stands for the replacement."""
+
+
+def _module(function: Any) -> str:
+    """The module in which a function's code stands: ``__module__`` is copied from what it decorates."""
+    if isinstance(function, types.MethodType):
+        function = function.__func__
+    if isinstance(function, types.FunctionType):
+        return str(function.__globals__.get("__name__", ""))
+    return type(function).__module__
+
+
+def _attributes(holder: Any) -> dict[str, Any]:
+    try:
+        return dict(object.__getattribute__(holder, "__dict__"))
+    except AttributeError:
+        return {}
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+
+
+def _content_is_plain(holder: Any) -> bool:
+    return holder is None or isinstance(holder, (str, bytes, int, float, set, frozenset))
+
+
+def _codes_inside(decorator: Callable[..., Any]) -> list[types.CodeType]:
+    """The code of the functions that a decorator makes."""
+    start = getattr(inspect.unwrap(decorator), "__code__", None)
+    found: list[types.CodeType] = []
+    waiting = [start] if start is not None else []
+    while waiting:
+        code = waiting.pop()
+        inside = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        found += inside
+        waiting += inside
+    return found
