@@ -20,7 +20,6 @@ from .pipeline import STEPS, make_lesson
 from .summary import quick_summary
 from .writers import choose_writer
 
-LEAST_WORDS = 20
 MOST_CHARACTERS = 200_000  # some hundred pages; a section's work grows with the square of its sentences
 DEFAULT_PACE = 0.25  # seconds per unit of work: the sample text then takes about half a minute
 SAMPLE = Path(__file__).with_name("sample.txt")
@@ -137,9 +136,6 @@ def check_text() -> None:
     text = body.get("input_text")
     if not isinstance(text, str) or not text.strip():
         abort(422, description="input_text is missing or empty. Paste a chapter or an article.")
-    words = len(text.split())
-    if words < LEAST_WORDS:
-        abort(422, description=f"input_text has {words} words; a lesson needs at least {LEAST_WORDS}.")
     if len(text) > MOST_CHARACTERS:
         abort(422, description=f"input_text has {len(text):,} characters; {MOST_CHARACTERS:,} are the most.")
     if not isinstance(body.get("user_token"), (str, type(None))):

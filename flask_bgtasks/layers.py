@@ -342,6 +342,8 @@ def _replaced_in_object(holder: Any, old: Any, again: Callable[[Any], Any]) -> A
     if not found:
         return None
     copied = copy.copy(holder)
+    if copied is holder:  # functools.lru_cache's: written in C, and calls what nobody can replace
+        return None
     for name, value in found.items():
         object.__setattr__(copied, name, value)
     return copied
@@ -380,10 +382,18 @@ def _module(function: Any) -> str:
 
 
 def _attributes(holder: Any) -> dict[str, Any]:
+    """What an object holds itself, in its ``__dict__`` and its slots."""
+    found: dict[str, Any] = {}
+    slots = [getattr(kind, "__slots__", ()) for kind in type(holder).__mro__]
+    for name in (name for several in slots for name in ((several,) if isinstance(several, str) else several)):
+        try:
+            found[name] = object.__getattribute__(holder, name)
+        except AttributeError:  # not set, or its name is mangled
+            continue
     try:
-        return dict(object.__getattribute__(holder, "__dict__"))
+        return {**found, **object.__getattribute__(holder, "__dict__")}
     except AttributeError:
-        return {}
+        return found
 
 
 def _content(cell: types.CellType) -> Any:

@@ -138,14 +138,14 @@ class _Visit:
         :raises _Settled: this request is answered by something else than its view.
         """
         try:
-            return self._accepted()
+            return self._accepted(arguments)
         except Problem as problem:
             response = problem.response()
         except BackgroundTasksError as error:
             response = problems.of_error(error).response()
         raise _Settled(lambda: response)
 
-    def _accepted(self) -> AbstractContextManager[None]:
+    def _accepted(self, called_with: Arguments) -> AbstractContextManager[None]:
         state, definition = self._state, self._definition
         wish = prefer.parse(request.headers.get("Prefer"))
         key = idempotency.parse(request.headers.get("Idempotency-Key"))
@@ -157,7 +157,7 @@ class _Visit:
         here = _runs_here(definition, self._chain, wish)
         created = _repeated(state, scope, fingerprint)  # before validate: what was accepted is not judged again
         if created is None:
-            refusal = _refusal(definition.options.validate, self._arguments[1])
+            refusal = _refusal(definition.options.validate, called_with[1])
             if refusal is not None:
                 raise _Settled(lambda: refusal)
             self._keep_arguments(input, owner, here=here)

@@ -6,6 +6,7 @@ failed. Stands around ``app.wsgi_app``, as Flask's documentation has it for WSGI
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from flask import Flask, Response
 
 from ..errors import TaskCancelled
 from ..foreground import Foreground, Superseded
+
+log = logging.getLogger("flask_bgtasks")
 
 SLOT = "bgtasks.foreground"
 """Where a request that runs its task on its own thread leaves it, in the WSGI environment: a list."""
@@ -76,6 +79,13 @@ class Boundary:
 
     def _instead(self, visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer in a context of its own: that of the attempt is torn down, and what it had begun rolled back."""
-        with self._app.request_context(environ):
+        context = self._app.request_context(environ)
+        context.push()
+        try:
             response = self._app.finalize_request(visit.answered_instead())
             return response(environ, start_response)
+        finally:
+            try:
+                context.pop(None)
+            except Exception:  # a teardown function that expects what a before_request function does
+                log.warning("a teardown function failed after an attempt was ended", exc_info=True)

@@ -1,0 +1,369 @@
+"""Decorated views are taken apart and put together again around a gate."""
+
+import asyncio
+import functools
+from contextlib import ContextDecorator, nullcontext
+
+import pytest
+from flask import Flask
+from flask.views import MethodView, View
+
+from flask_bgtasks.layers import Chain, find_class_view, new_instance
+from flask_bgtasks.passage import Passage, Rehearsal, Run, difference, injected, is_json
+
+
+def traced(f):
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        return ["traced", *f(*args, **kwargs)]
+
+    return wrapper
+
+
+def unnamed(f):  # no functools.wraps
+    def wrapper(*args, **kwargs):
+        return ["unnamed", *f(*args, **kwargs)]
+
+    return wrapper
+
+
+def named_only(f):  # nor *args, **kwargs
+    def wrapper():
+        return ["named", *f()]
+
+    return wrapper
+
+
+def with_settings(check, message):
+    def decorate(f):
+        def wrapper(*args, **kwargs):
+            check(message)
+            return ["settings", *f(*args, **kwargs)]
+
+        return wrapper
+
+    return decorate
+
+
+def by_default(f):
+    @functools.wraps(f)
+    def wrapper(*args, _call=f, **kwargs):
+        return ["default", *_call(*args, **kwargs)]
+
+    return wrapper
+
+
+def through_a_helper(f):
+    def helper(*args, **kwargs):
+        return f(*args, **kwargs)
+
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        return ["helper", *helper(*args, **kwargs)]
+
+    return wrapper
+
+
+def in_a_list(f):
+    calls = [f]
+
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        return ["list", *calls[0](*args, **kwargs)]
+
+    return wrapper
+
+
+class Required:
+    def __init__(self, f):
+        self.f = f
+        functools.update_wrapper(self, f)
+
+    def __call__(self, *args, **kwargs):
+        return ["class", *self.f(*args, **kwargs)]
+
+
+class Plain:
+    def __init__(self, view):
+        self._view = view
+
+    def __call__(self, *args, **kwargs):
+        return ["plain", *self._view(*args, **kwargs)]
+
+
+class around(ContextDecorator):  # noqa: N801
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+
+def counted(f):
+    count = 0
+
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        nonlocal count
+        count += 1
+        return [count, *f(*args, **kwargs)]
+
+    return wrapper
+
+
+def view():
+    return ["view"]
+
+
+DECORATED = {
+    "functools.wraps": traced(view),
+    "a wrapper without wraps": unnamed(view),
+    "a wrapper without arguments": named_only(view),
+    "a decorator with settings": with_settings(print, "checked")(view),
+    "a default value": by_default(view),
+    "a helper in between": through_a_helper(view),
+    "a list": in_a_list(view),
+    "a class": Required(view),
+    "a class without update_wrapper": Plain(view),
+    "a context manager": around()(view),
+    "partial": functools.partial(traced(view)),
+    "several": traced(unnamed(Required(by_default(view)))),
+    "a cache": functools.lru_cache(view),
+}
+
+
+def gate_calls(chain, *args, passage=Passage, **kwargs):
+    """Call a chain; what came to its gate, and what it returned."""
+    arrived = []
+    way = passage(lambda arguments: arrived.append(arguments) or nullcontext())
+    with Flask(__name__).app_context():
+        return arrived, way.call(chain.view, (args, kwargs))
+
+
+@pytest.mark.parametrize("name", [n for n in DECORATED if n != "a cache"])
+def test_a_call_comes_to_the_gate_inside_every_decorator(name):
+    decorated = DECORATED[name]
+    expected = decorated()
+    chain = Chain(decorated)
+
+    arrived, outcome = gate_calls(chain)
+
+    assert not chain.sealed
+    assert arrived == [((), {})]
+    assert outcome == expected
+    assert decorated() == expected  # the app's own is as it was
+
+
+def test_what_cannot_be_opened_is_named():
+    chain = Chain(DECORATED["a cache"])
+
+    arrived, _ = gate_calls(chain)
+
+    assert len(arrived) == 1
+    assert len(chain.sealed) == 1
+
+
+def test_a_view_that_uses_functions_of_its_factory_is_no_decorator():
+    def generate():
+        return ["made"]
+
+    def process():
+        return generate()
+
+    chain = Chain(process)
+
+    assert (chain.layers, chain.sealed) == ([], [])
+    arrived, outcome = gate_calls(chain)
+    assert (len(arrived), outcome) == (1, ["made"])
+
+
+def test_what_decorators_share_stays_shared():
+    decorated = counted(view)
+    chain = Chain(decorated)
+
+    assert decorated() == [1, "view"]
+    assert gate_calls(chain)[1] == [2, "view"]
+    assert decorated() == [3, "view"]
+
+
+def test_two_gates_in_copies_of_one_function_do_not_meet():
+    decorated = traced(view)
+    first, second = Chain(decorated), Chain(decorated)
+
+    assert len(gate_calls(first)[0]) == 1
+    assert len(gate_calls(second)[0]) == 1
+
+
+def test_async_views_and_decorators():
+    def login(f):
+        @functools.wraps(f)
+        async def wrapper(*args, **kwargs):
+            return ["async", *await f(*args, **kwargs)]
+
+        return wrapper
+
+    @login
+    async def process():
+        await asyncio.sleep(0)
+        return ["view"]
+
+    arrived, outcome = gate_calls(Chain(process))
+
+    assert (arrived, outcome) == ([((), {})], ["async", "view"])
+
+
+def test_the_methods_of_a_class_based_view_have_gates():
+    class Lessons(MethodView):
+        decorators = (traced,)
+
+        def __init__(self, made):
+            self.made = made
+
+        @unnamed
+        def post(self, id):
+            return [self.made, id]
+
+    view = Lessons.as_view("lessons", "made")
+    chain = Chain(view)
+    app = Flask(__name__)
+
+    arrived = []
+    passage = Passage(lambda arguments: arrived.append(arguments) or nullcontext())
+    with app.test_request_context(method="POST"):
+        assert passage.call(chain.view, ((), {"id": 7})) == ["traced", "unnamed", "made", 7]
+
+    [((self,), named)] = arrived
+    assert isinstance(self, Lessons)
+    assert named == {"id": 7}
+    assert [layer.name.rpartition(".")[2] for layer in chain.layers] == ["wrapper", "wrapper"]
+    assert new_instance(view).made == "made"
+    assert find_class_view(traced(view)) is not None
+
+
+def test_a_class_based_view_that_is_made_once():
+    class Page(View):
+        init_every_request = False
+
+        @traced
+        def dispatch_request(self):
+            return ["page"]
+
+    arrived, outcome = gate_calls(Chain(Page.as_view("page")))
+
+    assert (len(arrived), outcome) == (1, ["traced", "page"])
+
+
+# -- in a run
+
+
+def refusing(f):
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        if not wrapper.logged_in:
+            return "log in", 401
+        return f(*args, user="ada", **kwargs)
+
+    wrapper.logged_in = False
+    return wrapper
+
+
+def raising(f):
+    @functools.wraps(f)
+    def wrapper(*args, **kwargs):
+        token = kwargs["headers"]
+        return f(*args, token=token, **kwargs)
+
+    return wrapper
+
+
+def in_a_run(decorated, passed_on=None, guards=(), **kwargs):
+    way = Run(passed_on or {}, name="process")
+    with Flask(__name__).app_context():
+        return way.call(Chain(decorated, guards).view, ((), kwargs))
+
+
+def test_a_decorator_that_refuses_a_run_is_passed_over():
+    assert in_a_run(refusing(view)) == ["view"]
+    assert in_a_run(traced(refusing(raising(unnamed(view))))) == ["traced", "unnamed", "view"]
+
+
+def test_what_such_a_decorator_passed_on_in_the_request_reaches_the_run():
+    def process(user):
+        return [user]
+
+    decorated = refusing(process)
+    change = difference(((), {}), ((), {"user": "ada"}))
+
+    assert in_a_run(decorated, {"0.0": change}) == ["ada"]
+
+
+def test_what_was_not_stored_leaves_its_refusal_as_the_outcome():
+    change = difference(((), {}), ((), {"user": object()}))
+
+    assert in_a_run(refusing(view), {"0.0": change}) == ("log in", 401)
+
+
+def test_a_guard_is_not_called_in_a_run():
+    calls = []
+
+    def limit(f):
+        @functools.wraps(f)
+        def wrapper(*args, **kwargs):
+            calls.append(1)
+            return f(*args, **kwargs)
+
+        return wrapper
+
+    assert in_a_run(limit(view), guards=[limit]) == ["view"]
+    assert calls == []
+    assert in_a_run(limit(view)) == ["view"]
+    assert calls == [1]
+
+
+def test_an_error_of_the_view_itself_is_no_refusal():
+    def process():
+        raise PermissionError("mine")
+
+    with pytest.raises(PermissionError, match="mine"):
+        in_a_run(traced(process))
+
+
+def test_a_rehearsal_ends_at_the_gate():
+    from flask_bgtasks.passage import Arrived
+
+    ran = []
+    with Flask(__name__).app_context(), pytest.raises(Arrived):
+        Rehearsal({}, name="process").call(Chain(traced(lambda: ran.append(1))).view, ((), {}))
+    assert ran == []
+
+
+# -- arguments
+
+
+@pytest.mark.parametrize("value", [1, "a", None, True, 1.5, [1, {"a": []}], {"x": 1}])
+def test_values_that_come_back_from_json(value):
+    assert is_json(value)
+
+
+@pytest.mark.parametrize("value", [(1,), {1: 2}, object(), float("nan"), b"x", {"a": (1,)}, {1}])
+def test_values_that_do_not(value):
+    assert not is_json(value)
+
+
+def test_arguments_are_told_apart_by_where_they_come_from():
+    user, uid = object(), object()
+
+    change = difference(((user,), {"id": uid}), ((uid, 5), {"user": user, "extra": object()}))
+
+    assert change == {
+        "args": [{"name": "id"}, {"value": 5}],
+        "kwargs": {"user": {"arg": 0}, "extra": {}},
+        "lost": ["extra"],
+    }
+    assert difference(((user,), {"id": uid}), ((user,), {"id": uid})) is None
+
+
+def test_lost_arguments_name_their_decorator():
+    _, lost = injected([((0, 0), "app.token_required", ((), {})), ((9, 9), "", ((object(),), {}))])
+
+    assert lost == ["0 (from app.token_required)"]
