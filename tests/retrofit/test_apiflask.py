@@ -99,7 +99,7 @@ def create_app(config):
     books = APIBlueprint("books", __name__)
 
     class Books(MethodView):
-        decorators = [app.auth_required(auth)]
+        decorators = (app.auth_required(auth),)
 
         @books.input(BookIn, arg_name="book")
         def post(self, book):

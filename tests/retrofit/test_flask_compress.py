@@ -5,7 +5,7 @@ import zlib
 
 from flask import Flask, Response, request
 
-from tests.retrofit.harness import needs
+from tests.retrofit.harness import Mode, needs
 
 needs("flask_compress")
 
@@ -70,11 +70,13 @@ def test_a_short_answer_is_not_compressed(client, allowed):
 
 
 def unpacked(answer):
-    match answer.headers["Content-Encoding"]:
+    match answer.headers.get("Content-Encoding"):
         case "gzip":
             return gzip.decompress(answer.data)
         case "deflate":
             return zlib.decompress(answer.data)
+        case None:
+            return answer.data
 
 
 def test_a_stream_is_compressed_as_a_stream(client, allowed):
@@ -85,11 +87,13 @@ def test_a_stream_is_compressed_as_a_stream(client, allowed):
     assert plain.data.startswith(b"line 0\nline 1\n")
 
 
-def test_a_single_view_that_compresses_its_answer(make_app, allowed):
+def test_a_single_view_that_compresses_its_answer(make_app, allowed, mode):
     client = make_app(COMPRESS_REGISTER=False).test_client()
 
     packed = allowed(client.get("/packed", headers=GZIP))
 
+    # `/result` is a request of its own, for which this app compresses nothing: what is stored has to be readable there.
+    assert packed.headers.get("Content-Encoding") == (None if mode is Mode.ASYNC else "gzip")
     assert unpacked(packed) == b"packed " * 500
     assert allowed(client.get("/packed")).data == b"packed " * 500
     assert "Content-Encoding" not in client.post("/short", headers=GZIP).headers

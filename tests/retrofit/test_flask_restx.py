@@ -81,7 +81,7 @@ def create_app(config):
 
     @ns.route("/drafts/<int:number>")
     class Drafts(Resource):
-        method_decorators = [only("ann", "bob"), key_required]  # the last is the outermost
+        method_decorators = (only("ann", "bob"), key_required)  # the last is the outermost
 
         def post(self, number):
             return {"draft": number, "by": request.endpoint}

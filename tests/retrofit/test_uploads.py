@@ -126,13 +126,13 @@ def test_the_type_and_the_name_of_a_file(client, allowed):
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
-        ("POST", "/photo", {"photo": upload(content=b"x" * 300_000)}),
-        ("PUT", "/raw/a", b"x" * 300_000),
-        ("PUT", "/stream", b"x" * 300_000),
+        ("POST", "/photo", lambda: {"photo": upload(content=b"x" * 300_000)}),
+        ("PUT", "/raw/a", lambda: b"x" * 300_000),
+        ("PUT", "/stream", lambda: b"x" * 300_000),
     ],
     ids=["form", "raw", "stream"],
 )
 def test_a_body_that_is_too_large(client, refused, method, path, body):
-    answer = refused(client.open(path, method=method, data=body), 413)
+    answer = refused(client.open(path, method=method, data=body()), 413)
 
     assert answer.json == {"error": "at most 200 kB"}
