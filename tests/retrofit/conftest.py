@@ -35,7 +35,7 @@ def make_app(request, mode, tmp_path):
         folder.mkdir()
         create_app = create_app or request.module.create_app
         app = create_app({"TESTING": True, "SECRET_KEY": "for tests", "DATA_FOLDER": str(folder), **config})
-        retrofitted = Retrofitted(app, mode, endpoints or request.module.ENDPOINTS, folder)
+        retrofitted = Retrofitted(app, mode, endpoints or request.module.ENDPOINTS)
         made.append(retrofitted)
         if mode is not Mode.UNWRAPPED and hasattr(request.module, "retrofit"):
             request.module.retrofit(app)

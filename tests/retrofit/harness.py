@@ -9,20 +9,18 @@ from __future__ import annotations
 import enum
 import importlib
 import os
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.exceptions import HTTPException
 from werkzeug.test import TestResponse
 
 from flask_bgtasks import BackgroundTasks, TaskHandle
 from flask_bgtasks.stores.base import TaskQuery
 
 PATIENCE = 20  # seconds for one run; far more than any needs
-UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 def needs(package: str) -> None:
@@ -57,15 +55,14 @@ class Mode(enum.Enum):
 class Retrofitted:
     """An app of a test in one mode, and what is in its store."""
 
-    def __init__(self, app: Flask, mode: Mode, endpoints: list[str], folder: Path, **settings: Any) -> None:
+    def __init__(
+        self, app: Flask, mode: Mode, endpoints: Sequence[str], *, extension: BackgroundTasks | None = None
+    ) -> None:
         self.app = app
         self.mode = mode
-        self.endpoints = endpoints
         if mode is not Mode.UNWRAPPED:
-            # The file store, so that what is stored is what can be stored.
-            store = f"sqlite:///{folder / 'bgtasks.sqlite3'}" if mode.runs_elsewhere else "memory://"
-            options = {"store": store, "sqlite_synchronous": "NORMAL", "progress_interval": 0.02, **settings}
-            BackgroundTasks().init_app(app, endpoints=endpoints, **options)
+            extension = extension or BackgroundTasks()
+            extension.init_app(app, endpoints=endpoints, store="memory://", progress_interval=0.02)
         app.test_client_class = type("Client", (Client,), {"retrofitted": self})
 
     @property
@@ -77,19 +74,6 @@ class Retrofitted:
         if self.mode is Mode.UNWRAPPED:
             return 0
         return len(self.state.store.find(TaskQuery(limit=100)).tasks)
-
-    def is_wrapped(self, path: str, method: str) -> bool:
-        """Whether a request like this is for a view that was wrapped and would do work."""
-        if self.mode is Mode.UNWRAPPED:
-            return False
-        adapter = self.app.url_map.bind("localhost")
-        try:
-            rule, _ = adapter.match(path.partition("?")[0], method=method, return_rule=True)
-        except HTTPException:
-            return False
-        if rule.endpoint not in self.endpoints:
-            return False
-        return method in UNSAFE or (method == "GET" and not (rule.methods or set()) & UNSAFE)
 
     def close(self) -> None:
         if self.mode is not Mode.UNWRAPPED:
