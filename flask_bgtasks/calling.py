@@ -12,18 +12,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured
+from . import captured, headers
 from .blotting import blotted
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Result
-
-KEPT_HEADERS = ("Content-Disposition", "Content-Encoding", "Content-Language", "Location")
-"""What of a view's headers belongs to its content. Cookies and caching belong to the one answer that was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +94,55 @@ def call_view(
 
     ``before_request`` and ``after_request`` functions do not run again: they ran in the request that was answered.
     URL preprocessors do, error handlers, what the view gave to ``after_this_request``, the signals of a request and
-    the teardown functions, which get the exception that nobody handled.
+    the teardown functions, which get the exception that nobody handled. The run passes ``Flask.__call__``, which error
+    trackers patch (Sentry does); WSGI middleware of the app it does not pass.
 
     :param view: called without arguments in that context.
     :param before: called in the context before the view, to restore the user and what the app wants in ``g``.
     :raises BaseException: what ended the view and is no :class:`Exception`, after the teardown functions have seen it.
     """
-    context = app.request_context(captured.environ(stored))
+    answer: Answer | None = None
+    ended: BaseException | None = None
+
+    def run(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        nonlocal answer, ended
+        try:
+            answer = _called(app, view, environ, name=name, max_bytes=max_bytes, before=before)
+        except BaseException as error:
+            ended = error  # an error is in the log; that a task was cancelled is no error
+        start_response("200 OK", [])
+        return []
+
+    standin, start_response = cast(Flask, _Standin(app, run)), cast(Any, lambda *_: None)
+    type(app).__call__(standin, captured.environ(stored), start_response)
+    if ended is not None:
+        raise ended
+    assert answer is not None
+    return answer
+
+
+class _Standin:
+    """The app, for its class's ``__call__``, with a run in the place of its WSGI app."""
+
+    def __init__(self, app: Flask, run: Callable[..., list[bytes]]) -> None:
+        self._app = app
+        self.wsgi_app = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
+
+
+def _called(
+    app: Flask,
+    view: Callable[[], Any],
+    environ: dict[str, Any],
+    *,
+    name: str,
+    max_bytes: int,
+    before: Callable[[], None],
+) -> Answer:
+    """What Flask.wsgi_app and full_dispatch_request do, for a run."""
+    context = app.request_context(environ)
     unhandled: BaseException | None = None
     context.push()
     try:
@@ -143,7 +182,7 @@ def call_view(
 
 
 @contextmanager
-def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], None]) -> Iterator[None]:
+def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], None]) -> Iterator[Mapping[str, Any]]:
     """The context of a run, for who only looks what would happen in it.
 
     :param before: as in :func:`call_view`.
@@ -151,7 +190,7 @@ def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], N
     with app.request_context(captured.environ(stored)):
         _preprocess_url(app)
         before()
-        yield
+        yield stored
 
 
 def answer_of(response: Response, result: Result, error: BaseException | None) -> Answer:
@@ -175,7 +214,7 @@ def failed_answer(error: BaseException) -> Answer:
 
 
 def stored_response(response: Response, name: str, max_bytes: int) -> Result:
-    """What of a response is kept: status, content type, body, and the headers that belong to the content.
+    """What of a response is kept: status, content type, body, and the headers that belong to the content or guard it.
 
     :raises PayloadTooLarge: its body is larger than ``max_bytes``; a generator is not read any further.
     :raises Exception: what its generator raises.
@@ -192,9 +231,15 @@ def stored_response(response: Response, name: str, max_bytes: int) -> Result:
 
 
 def head_of(response: Response, body: bytes) -> Result:
-    """A response with this body, as it is stored."""
-    headers = tuple((k, v) for k in KEPT_HEADERS if (v := response.headers.get(k)) is not None)
-    return Result(body, response.status_code, response.headers.get("Content-Type", ""), headers)
+    """A response with this body, as it is stored.
+
+    ``Cache-Control`` where it says ``no-store`` or ``private``. What a view lets everybody cache is read by its owner
+    only, once it is stored: there it is private, whatever the view said.
+    """
+    kept = [(name, value) for name in headers.ANSWER for value in response.headers.getlist(name)]
+    if response.cache_control.no_store or response.cache_control.private is not None:
+        kept += [("Cache-Control", value) for value in response.headers.getlist("Cache-Control")]
+    return Result(body, response.status_code, response.headers.get("Content-Type", ""), tuple(kept))
 
 
 def propagates(app: Flask) -> bool:

@@ -19,31 +19,55 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import LimitedStream
 
+from . import headers as kept
 from .errors import PayloadTooLarge
+from .stores.base import PRIVATE
 
-KEPT_HEADERS = frozenset(
-    {
-        "accept",
-        "accept-language",
-        "content-language",
-        "content-type",
-        "content-encoding",
-        "user-agent",
-        "x-request-id",
-        "traceparent",
-        "tracestate",
-    }
+PROXY_FIX = "werkzeug.proxy_fix.orig"
+"""Where Werkzeug's ``ProxyFix`` keeps what it has replaced."""
+
+KEPT_ENVIRON = (
+    "SCRIPT_NAME",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "RAW_URI",  # gunicorn, Werkzeug
+    "REQUEST_URI",  # uWSGI, Werkzeug, mod_wsgi
+    "HTTP_HOST",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "SERVER_SOFTWARE",
+    "REMOTE_ADDR",
+    "REMOTE_HOST",
+    "REMOTE_PORT",
+    "REMOTE_USER",
+    "AUTH_TYPE",
+    "HTTPS",
+    "SSL_PROTOCOL",
+    "SSL_CLIENT_VERIFY",
+    "SSL_CLIENT_S_DN",
+    "SSL_CLIENT_I_DN",
+    "SSL_CLIENT_M_SERIAL",
+    "wsgi.url_scheme",
+    PROXY_FIX,
 )
-"""Headers that say what is wanted and in which language, and those that tie a run to its trace (W3C Trace Context).
+"""What a server, and the middleware in front of the app, say of a request, beside its headers (PEP 3333; RFC 3875).
 
-An allow list: a header that carries a credential is known only to the app, so what is not named here is not stored.
+As it is when the view is called: ``ProxyFix`` has put the client's address in the place of the proxy's.
 """
 
+MOST_DROPPED = 20
+"""Names of headers that are not kept, to say in an error what a run may have lacked."""
 
-def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
-    """What of a request is stored.
+LIMITS = ("max_content_length", "max_form_memory_size", "max_form_parts")
+"""What a guard may have set for one request (Flask 3.1); else they are the app's, there as here."""
+
+
+def capture(request: Request, *, max_bytes: int, private: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What of a request is stored. Afterwards its body can be read from the start, by whatever reads it.
 
     :param max_bytes: the largest body that is stored, in bytes.
+    :param private: what of its login the run is given (:meth:`~flask_bgtasks.credentials.Credentials.of`).
     :raises PayloadTooLarge: the body is larger. A body beyond the app's own limits raises as Werkzeug does.
     """
     body = _body(request, max_bytes)
@@ -51,9 +75,11 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
     if not body and "form" in request.__dict__ and (request.form or request.files):
         # Read as a form before we came (a CSRF check does that), so that no bytes are left: the form still says it all.
         body, content_type = _form_again(request)
+    elif body or not request.content_length:  # what the app has read away before is as gone as without us
+        _rewind(request, body)
     if len(body) > max_bytes:
         raise _too_large(len(body), max_bytes)
-    headers = [[k, v] for k, v in request.headers.items() if k.lower() in KEPT_HEADERS and k != "Content-Type"]
+    headers = [[k, v] for k, v in request.headers.items() if _is_kept(k, request.method) and k != "Content-Type"]
     if content_type is not None:
         headers.append(["Content-Type", content_type])
     stored: dict[str, Any] = {
@@ -64,7 +90,16 @@ def capture(request: Request, *, max_bytes: int) -> dict[str, Any]:
         "path": request.path,
         "query": request.query_string.decode("latin-1"),
         "headers": headers,
+        "environ": _kept_environ(request.environ),
     }
+    limits = {name: value for name in LIMITS if (value := request.__dict__.get(f"_{name}")) is not None}
+    if limits:
+        stored["limits"] = limits
+    dropped = [k for k in request.headers.keys() if k.lower() not in kept.REQUEST and k.lower() not in kept.OF_THE_HOP]  # noqa: SIM118 - pairs
+    if dropped:
+        stored["dropped"] = dropped[:MOST_DROPPED]
+    if private:
+        stored[PRIVATE] = dict(private)
     try:
         stored["text"] = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -92,20 +127,13 @@ def fingerprint(stored: Mapping[str, Any]) -> str:
 def environ(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The WSGI environment of a captured request (PEP 3333), to run its view in."""
     body = _stored_body(stored)
-    name, port = _name_and_port(stored["host"], stored["scheme"])
     made: dict[str, Any] = {
+        **(stored.get("environ") or _environ_of_old(stored)),
         "REQUEST_METHOD": stored["method"],
-        "SCRIPT_NAME": _wsgi_text(stored["root_path"]),
-        "PATH_INFO": _wsgi_text(stored["path"]),
-        "QUERY_STRING": stored["query"],
-        "SERVER_NAME": name,
-        "SERVER_PORT": port,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "HTTP_HOST": stored["host"],
         "CONTENT_LENGTH": str(len(body)),
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": stored["scheme"],
         "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
@@ -115,6 +143,48 @@ def environ(stored: Mapping[str, Any]) -> dict[str, Any]:
         key = header.upper().replace("-", "_")
         made[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
     return made
+
+
+def restore_limits(request: Request, stored: Mapping[str, Any]) -> None:
+    """Set the limits that the request had of its own on the run's: what it let in is read there too."""
+    for name, value in stored.get("limits", {}).items():
+        setattr(request, name, value)
+
+
+# -- what a server says ------------------------------------------------------------------------------------------------
+
+
+def _is_kept(name: str, method: str) -> bool:
+    name = name.lower()
+    return name in kept.REQUEST and not (method in ("GET", "HEAD") and name in kept.OF_A_FRESH_ANSWER)
+
+
+def _kept_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a WSGI environment that is kept, as JSON."""
+    found = {name: environ[name] for name in KEPT_ENVIRON if _is_plain(environ.get(name))}
+    original = environ.get(PROXY_FIX)
+    if isinstance(original, dict):
+        found[PROXY_FIX] = {name: value for name, value in original.items() if value is None or _is_plain(value)}
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int))
+
+
+def _environ_of_old(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier version has kept of a task that still waits."""
+    name, port = _name_and_port(stored["host"], stored["scheme"])
+    return {
+        "SCRIPT_NAME": _wsgi_text(stored["root_path"]),
+        "PATH_INFO": _wsgi_text(stored["path"]),
+        "QUERY_STRING": stored["query"],
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": stored["host"],
+        "wsgi.url_scheme": stored["scheme"],
+    }
 
 
 # -- reading the body --------------------------------------------------------------------------------------------------
@@ -132,6 +202,15 @@ def _body(request: Request, max_bytes: int) -> bytes:
         unlimited = request.environ["wsgi.input"]
         request.environ["wsgi.input"] = LimitedStream(unlimited, max_bytes + 1, is_max=True)  # ends there
     return request.get_data(cache=True, parse_form_data=False)
+
+
+def _rewind(request: Request, body: bytes) -> None:
+    """Put the body back where it came from, for code that reads ``wsgi.input`` or ``request.stream`` itself."""
+    environ = request.environ
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["wsgi.input_terminated"] = True
+    environ["CONTENT_LENGTH"] = str(len(body))
+    request.__dict__.pop("stream", None)  # Werkzeug's: it is made anew from the environment
 
 
 def _form_again(request: Request) -> tuple[bytes, str]:

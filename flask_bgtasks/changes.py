@@ -23,6 +23,7 @@ from .model import (
     Result,
     Status,
     Task,
+    is_refusal,
     place_in_queue,
 )
 
@@ -32,7 +33,7 @@ class Outcome:
     """What a change makes of a task: the task after it, and the rows that go into the history with it.
 
     ``owed`` is the one event that sinks are told of, if there is any. ``result`` and ``checkpoint`` are bodies to store
-    beside the task.
+    beside the task. ``private`` replaces the private part of its input, ``drop_private`` erases that.
     """
 
     task: Task
@@ -42,6 +43,8 @@ class Outcome:
     drop_result: bool = False
     checkpoint: Checkpoint | None = None
     drop_checkpoints: bool = False
+    private: Mapping[str, Any] | None = None
+    drop_private: bool = False
 
 
 class Change(Protocol):
@@ -294,7 +297,12 @@ class RequestCancel:
 
 @dataclass(frozen=True, slots=True)
 class Reopen:
-    """An explicit retry of a failed or cancelled task: the one way out of a terminal state. Checkpoints stay."""
+    """An explicit retry of a failed or cancelled task: the one way out of a terminal state. Checkpoints stay.
+
+    :ivar private: the private part of its input, from the request that asks for it: the first one's was erased.
+    """
+
+    private: Mapping[str, Any] | None = None
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is Kind.TRACKED:
@@ -326,7 +334,7 @@ class Reopen:
             seen_via=None,
             told_at=None,
         )
-        return Outcome(reopened, (event,), event, drop_result=True)
+        return Outcome(reopened, (event,), event, drop_result=True, private=self.private or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +436,9 @@ def _failed(
     result: Result | None = None,
 ) -> Outcome:
     failed = task.evolve(error_message=message, error_type=error_type)
-    data = {"error_message": message}
+    data: dict[str, Any] = {"error_message": message}
+    if result is not None and is_refusal(result.status_code):
+        data |= {"rejected": True, "result_status": result.status_code}
     return _finish(failed, now, Status.FAILED, entries, progress or task.progress, result=result, data=data)
 
 
@@ -464,4 +474,4 @@ def _finish(
         result_type=result.content_type if result else None,
         result_size=len(result.body) if result else None,
     )
-    return Outcome(finished, (*events, final), final, result)
+    return Outcome(finished, (*events, final), final, result, drop_private=True)

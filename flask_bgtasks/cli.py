@@ -98,6 +98,7 @@ def register(state: AppState) -> None:
         figures = state.store.stats()
         for status in Status:
             click.echo(f"{status.value:<12} {figures.by_status.get(status.value, 0)}")
+        click.echo(f"{'rejected':<12} {figures.rejected}")
         click.echo(f"{'owed':<12} {figures.deliveries_owed}")
         click.echo(f"{'dead':<12} {figures.deliveries_dead}")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from . import processes
+from . import identities, processes
 from .blotting import blotted
 from .errors import BackgroundTasksError
 from .state import AppState
@@ -77,6 +77,7 @@ def examine(state: AppState, *, token: str | None = None) -> Iterator[Finding]:
     yield from _contained(state, "notifications", _notifications)
     yield from _contained(state, "settings", _settings)
     yield from _contained(state, "owners", _owners)
+    yield from _contained(state, "logins", _logins)
     yield from _contained(state, "access tokens", _access_tokens)
     for name in state.plugins.implementing("bgtasks_check"):
         yield from _contained(state, name, functools.partial(_plugin, name=name, token=token))
@@ -145,6 +146,11 @@ def _queue(state: AppState) -> Iterator[Finding]:
         yield Finding(WARN, what, mend)
     else:
         yield Finding(OK, what)
+    failed = figures.by_status.get("failed", 0)
+    if failed:
+        yield Finding(
+            OK, f"ended: {failed - figures.rejected} failed, {figures.rejected} rejected by their views (4xx)"
+        )
     what = f"deliveries: {figures.deliveries_owed} owed, {figures.deliveries_dead} dead"
     if figures.deliveries_dead:
         mend = "`flask bgtasks dead` says why, `flask bgtasks replay` has them delivered after all"
@@ -218,6 +224,16 @@ def _owners(state: AppState) -> Iterator[Finding]:
         yield Finding(OK, "owners: each sees their own tasks")
     else:
         yield Finding(OK, "owners: none, who has a task's id can read it")
+
+
+def _logins(state: AppState) -> Iterator[Finding]:
+    names = ", ".join(state.settings.keep_headers)
+    restored = ", ".join(identities.active(state.app))
+    yield Finding(
+        OK,
+        f"logins: runs get {f'the headers {names} (BGTASKS_KEEP_HEADERS)' if names else 'no header of a login'}, "
+        f"and what {restored or 'no extension'} knows of the user",
+    )
 
 
 def _access_tokens(state: AppState) -> Iterator[Finding]:

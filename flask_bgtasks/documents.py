@@ -30,6 +30,8 @@ def task_document(task: Task, result_data: Any = None) -> dict[str, Any]:
         "completed_at": rfc3339(task.completed_at),
         "result_data": result_data,
         "error_message": task.error_message,
+        "rejected": task.rejected,
+        "result_status": task.result_status,
         "name": task.name,
         "owner_uid": task.owner,
         "attempt": task.attempt,

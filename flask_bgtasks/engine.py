@@ -10,7 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,9 @@ class Environment:
     """What runs need of the extension, as functions, so that the engine knows none of it.
 
     :param call_view: calls a task's view in the context of its run, with what was stored of its request.
+    :param opened: a task's input with the headers that were kept of its request.
+    :param before_run: restores the user and what the app wants in ``g``, in the run's request context.
+    :param checked: what a view's answer is taken for that was not given in its request.
     :param run_later: has a task run after so many seconds.
     :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
     :param look: says that there may be work which had to wait for a place.
@@ -68,7 +71,9 @@ class Environment:
     """
 
     call_view: Callable[[TaskDefinition, Mapping[str, Any]], object]
-    before_run: Callable[[Task], None]
+    opened: Callable[[Attempt], Mapping[str, Any]]
+    before_run: Callable[[Attempt], None]
+    checked: Callable[[Task, Mapping[str, Any], Answer], Answer]
     run_later: Callable[[Task, float], None]
     can_wait: Callable[[], bool]
     look: Callable[[], None]
@@ -224,17 +229,18 @@ class Engine:
         if definition.kind is Kind.FUNCTION:
             assert definition.function is not None
             return calling.call_function(self._app, definition.function, attempt.input, max_bytes=limit)
+        input = self._environment.opened(attempt)
         answer = calling.call_view(
             self._app,
-            lambda: self._environment.call_view(definition, attempt.input),
-            attempt.input,
+            lambda: self._environment.call_view(definition, input),
+            input,
             name=definition.name,
             max_bytes=limit,
-            before=lambda: self._environment.before_run(attempt.task),
+            before=lambda: self._environment.before_run(attempt),
         )
         if answer.exception is not None and calling.propagates(self._app):
             self._remember(attempt.task.request_id, answer.exception)
-        return answer
+        return self._environment.checked(attempt.task, input, answer)
 
     def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
         """Call, and store how it ended; whether another attempt follows."""
@@ -312,9 +318,12 @@ class Engine:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
         return self._endings.by_hand(task, change)
 
-    def before_run(self, task: Task) -> None:
-        """Restore the user and what the app wants in ``g``, in a run's own context."""
-        self._environment.before_run(task)
+    def rehearsed(self, task: Task, input: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
+        """The context that a run of a task which is not stored yet would have; gives what its view would be given."""
+        attempt = Attempt(task, input)
+        opened = self._environment.opened(attempt)
+        before = functools.partial(self._environment.before_run, attempt)
+        return calling.run_context(self._app, opened, before=before)
 
     @property
     def running(self) -> int:
@@ -337,6 +346,8 @@ class Engine:
         for event in events:
             owed = owed or event.type in _OWED
             signal = _SIGNALS.get(event.type)
+            if signal is signals.task_failed and task.rejected:
+                signal = signals.task_rejected
             if signal is not None and signal.receivers:
                 signals.send(signal, self._app, task=task, event=event)
             if event.type is EventType.STARTED and event.data.get("recovered"):

@@ -167,6 +167,27 @@ class TaskFailed(BackgroundTasksError):
         self.error_type = error_type
 
 
+class LoginLost(BackgroundTasksError):
+    """A run answered 401 or 403, though its request was let in: it did not find the request's login.
+
+    The ``error_type`` of a task that failed of it. Its request, sent again, opens it again.
+
+    :ivar dropped: the names of the request's headers that its run did not get.
+    """
+
+    def __init__(self, request_id: str, *, status_code: int, dropped: Iterable[str] = ()) -> None:
+        names = ", ".join(dropped)
+        lacks = f" (it lacks {names})" if names else ""
+        super().__init__(
+            f"the view answered {status_code} in its run, though the request was let in: the run does not find the "
+            f"request's login{lacks}. Name the headers that the view reads in BGTASKS_KEEP_HEADERS, or restore the "
+            "login in a @bgtasks.before_run function"
+        )
+        self.request_id = request_id
+        self.status_code = status_code
+        self.dropped = tuple(dropped)
+
+
 class TaskWasCancelled(BackgroundTasksError):
     """Raised by ``wait`` for a task that was cancelled."""
 

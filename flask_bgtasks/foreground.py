@@ -105,6 +105,7 @@ class Foreground:
             response.direct_passthrough = False
             response.response = _Recorded(response.iter_encoded(), self, response)
             return
+        response.make_sequence()  # an iterator gives its parts once, and the client is to get them too
         try:
             result = calling.stored_response(response, self._name, self._max_bytes)
         except PayloadTooLarge as error:

@@ -70,6 +70,17 @@ class EventType(str, Enum):
 
 _TERMINAL_EVENTS = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED})
 
+PASSING = frozenset({408, 425, 429})
+"""Client errors that the same request may not meet again: RFC 9110 (15.5.9), RFC 8470 (5.2), RFC 6585 (4)."""
+
+LOGIN_LOST = "LoginLost"
+"""The ``error_type`` of a task whose run answered 401 or 403, though its request was let in."""
+
+
+def is_refusal(status_code: int | None) -> bool:
+    """Whether an answer of this status refuses the request for good: the client's fault, and no failure of the app."""
+    return status_code is not None and 400 <= status_code < 500 and status_code not in PASSING
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -220,6 +231,16 @@ class Task:
     def held(self) -> bool:
         """Whether an attempt runs it, as far as anyone knows: the lease may have run out."""
         return self.status is Status.PROCESSING and self.worker is not None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether it failed because its view refused the request, with a 4xx that is the view's own answer."""
+        return self.status is Status.FAILED and is_refusal(self.result_status)
+
+    @property
+    def login_lost(self) -> bool:
+        """Whether it failed because its run, elsewhere than in the request, did not find the request's login."""
+        return self.status is Status.FAILED and self.error_type == LOGIN_LOST
 
     @property
     def retry_at(self) -> datetime | None:

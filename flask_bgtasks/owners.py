@@ -10,9 +10,10 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask, g, request
+from flask import Flask, request
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
+from . import identities
 from .errors import AccessDenied, TaskExpired, TaskNotFound
 from .model import Task
 from .plugins import Plugins
@@ -59,14 +60,15 @@ class Owners:
         return None
 
     def restore(self, task: Task) -> None:
-        """Make Flask-Login's ``current_user`` the task's owner, in the run's own request context."""
-        manager = self._login_manager()
-        if manager is None or task.owner is None:
+        """Make Flask-Login's ``current_user`` the task's owner, where Flask-Login itself has named that owner.
+
+        For a task that has no saved identity: it was opened again, or stored by an earlier version. An owner that the
+        app's loader or a plugin has named may be a team, whose id is some user's too.
+        """
+        if self._login_manager() is None or task.owner is None:
             return
-        load = manager._user_callback  # what the app gave to @login_manager.user_loader
-        user = load(task.owner) if load is not None else None
-        # Where Flask-Login keeps the user of a request (flask_login.utils._get_user): no session is needed, or stored.
-        g._login_user = user if user is not None else manager.anonymous_user()
+        if self._loader() is None and not self._plugins.implementing("bgtasks_request_owner"):
+            identities.restore_flask_login(self._app, task.owner)
 
     def unread_login(self) -> str | None:
         """A login that the app has while nobody names owners: its tasks are open to whoever has their id."""

@@ -10,9 +10,7 @@ from .backoff import retry_after_seconds
 from .calling import Answer
 from .definitions import TaskOptions
 from .errors import NotSerializable, PayloadTooLarge, RetryLater
-
-PASSING = frozenset({408, 425, 429})
-"""Client errors that the same request may not meet again: RFC 9110 (15.5.9), RFC 8470 (5.2), RFC 6585 (4)."""
+from .model import LOGIN_LOST, PASSING
 
 LONGEST_WAIT_SECONDS = 86_400.0  # that a Retry-After is believed
 
@@ -34,7 +32,7 @@ def _is_passing(retry_on: Any, answer: Answer) -> bool:
     """Whether what went wrong may go right the next time."""
     error = answer.exception
     wanted = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-    if isinstance(error, (NotSerializable, PayloadTooLarge)):
+    if isinstance(error, (NotSerializable, PayloadTooLarge)) or answer.error_type == LOGIN_LOST:
         return False
     if isinstance(error, RetryLater):
         return True

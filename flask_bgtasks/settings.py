@@ -5,6 +5,7 @@ Read once, in ``init_app``; a wrong one is a :class:`~flask_bgtasks.errors.Confi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
@@ -16,6 +17,8 @@ from .notifications import check_link
 PREFIX = "BGTASKS_"
 
 MIB = 2**20
+
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # a token; RFC 9110, section 5.6.2
 
 
 def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
@@ -73,6 +76,14 @@ def _endpoints(name: str, value: Any) -> tuple[str, ...]:
                 f"{name}: {item!r} is not the name of an endpoint. Name views as url_for does, "
                 "e.g. 'process' or 'blueprint.process'"
             )
+    return names
+
+
+def _headers(name: str, value: Any) -> tuple[str, ...]:
+    names = _names(name, value)
+    for item in names:
+        if not isinstance(item, str) or not HEADER_NAME.fullmatch(item):
+            raise ConfigurationError(f"{name}: {item!r} is not the name of a header, as 'Authorization' is")
     return names
 
 
@@ -164,6 +175,12 @@ class Settings:
         60, _number(0, whole=False), "The longest `Prefer: wait=N` or `?wait=N` that is granted; longer ones are cut."
     )
     max_request_bytes: int = _setting(16 * MIB, _number(1), "The largest request body that is stored; then `413`.")
+    keep_headers: tuple[str, ...] = _setting(
+        [],
+        _headers,
+        "Headers of a request that its run gets back (`Authorization`, `Cookie`, `X-Api-Key`): kept with the task, "
+        "encrypted with the app's `SECRET_KEY`, and erased when it ends. Needs `flask-bgtasks[headers]`.",
+    )
     max_result_bytes: int = _setting(16 * MIB, _number(1), "The largest result that is stored; then the task fails.")
     max_events: int = _setting(
         10_000, _number(100), "Rows of history kept per task; a client whose cursor is older gets a `snapshot`."

@@ -24,6 +24,10 @@ step_finished = _signals.signal(
 task_retrying = _signals.signal("bgtasks-task-retrying", "A task was opened again. ``task``, ``event``.")
 task_completed = _signals.signal("bgtasks-task-completed", "A task was completed. ``task``, ``event``.")
 task_failed = _signals.signal("bgtasks-task-failed", "A task failed for good. ``task``, ``event``.")
+task_rejected = _signals.signal(
+    "bgtasks-task-rejected",
+    "A task's view refused its request with a 4xx: sent instead of ``task_failed``. ``task``, ``event``.",
+)
 task_cancelled = _signals.signal("bgtasks-task-cancelled", "A task was cancelled. ``task``, ``event``.")
 task_recovered = _signals.signal(
     "bgtasks-task-recovered", "An attempt took over from one whose lease ran out. ``task``, ``event``."

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask, current_app
+from flask import Flask, current_app, request
 
-from . import arguments, serving
+from . import arguments, captured, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
+from .credentials import Credentials
 from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
 from .engine import Engine, Environment
@@ -31,7 +32,7 @@ from .plugins import Plugins
 from .recovery import LOOK_SECONDS
 from .runners.base import Runner
 from .settings import Settings
-from .stores.base import Created, Limits, Store
+from .stores.base import Attempt, Created, Limits, Store
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class AppState:
     watcher: Watcher
     lifecycle: Lifecycle
     owners: Owners
+    credentials: Credentials
     access: Access
     addresses: Addresses
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -149,14 +151,15 @@ class AppState:
             self.runner.cancel(request_id)
         return outcome
 
-    def retry(self, request_id: str) -> Outcome:
+    def retry(self, request_id: str, *, private: Mapping[str, Any] | None = None) -> Outcome:
         """Open a failed or cancelled task again and have it run.
 
+        :param private: the login of the request that asks for it (:meth:`Credentials.of`); the first one was erased.
         :raises TransitionRefused: it is neither failed nor cancelled.
         """
         if self.runner.draining:
             raise ShuttingDown()
-        outcome = self.engine.change(self.store.get(request_id), Reopen())
+        outcome = self.engine.change(self.store.get(request_id), Reopen(private))
         self.hand_over(outcome.task)
         return outcome
 
@@ -226,9 +229,12 @@ def build(
         app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=Rules.of(settings)
     )
     owners = Owners(app, plugins, lambda: extension.loader)
+    credentials = Credentials(app, owners, settings.keep_headers)
     environment = Environment(
         call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
-        before_run=lambda task: _before_run(app, extension, owners, task),
+        opened=lambda attempt: credentials.opened(attempt.task, attempt.input),
+        checked=credentials.checked,
+        before_run=lambda attempt: _before_run(app, extension, credentials, attempt),
         run_later=lambda task, wait: _run_later(runner, task, wait),
         can_wait=lambda: runner.can_wait,
         look=lambda: runner.look(),  # noqa: PLW0108 - the runner is made after the engine
@@ -274,6 +280,7 @@ def build(
         watcher=watcher,
         lifecycle=lifecycle,
         owners=owners,
+        credentials=credentials,
         access=Access(app, store, owners, settings),
         addresses=Addresses(store, most=settings.max_devices_per_owner),
         overrides=dict(overrides),
@@ -321,10 +328,11 @@ def _run_later(runner: Runner, task: Task, wait: float) -> None:
         return  # the store keeps it for whoever looks
 
 
-def _before_run(app: Flask, extension: BackgroundTasks, owners: Owners, task: Task) -> None:
-    owners.restore(task)
+def _before_run(app: Flask, extension: BackgroundTasks, credentials: Credentials, attempt: Attempt) -> None:
+    captured.restore_limits(request, attempt.input)
+    credentials.restore(attempt.task, attempt.input)
     for function in extension.before_run_functions:
-        app.ensure_sync(function)(task)
+        app.ensure_sync(function)(attempt.task)
 
 
 def _without_password(url: str) -> str:

@@ -44,6 +44,8 @@ def task_document(task: Task, result: Result | None) -> Stored:
         "completed_at": task.completed_at,
         "result_data": None,
         "error_message": values.text(task.error_message, LONGEST_TEXT),
+        "rejected": task.rejected,
+        "result_status": task.result_status,
         "name": values.text(task.name, LONGEST_TEXT),
         "owner_uid": values.text(task.owner, LONGEST_TEXT),
         "attempt": task.attempt,

@@ -53,6 +53,7 @@ STORE_INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("bgtasks_tasks", ("owner", "-created_at", "-request_id")),
     ("bgtasks_tasks", ("idempotency_scope", "-created_at", "-request_id")),
     ("bgtasks_tasks", ("status", "name", "completed_at")),
+    ("bgtasks_tasks", ("rejected", "name", "completed_at")),
     ("bgtasks_tasks", ("seen", "seconds_to_seen")),
     ("bgtasks_deliveries", ("sink", "dead", "due_at", "id")),
     ("bgtasks_deliveries", ("request_id", "sink", "dead")),

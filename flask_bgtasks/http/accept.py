@@ -16,6 +16,7 @@ from typing import Any
 from flask import Response, after_this_request, current_app, request
 
 from .. import arguments, calling, captured
+from ..changes import Reopen
 from ..definitions import TaskDefinition
 from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, TransitionRefused
 from ..foreground import Foreground
@@ -43,8 +44,10 @@ def accept(state: AppState, definition: TaskDefinition, arguments: Arguments) ->
     :returns: what a view may return. :raises Exception: what the view raises, and whoever guards it.
     """
     request.environ[ACCEPTED_FLAG] = True
-    after_this_request(_varied)
-    return _Visit(state, definition, arguments).answer()
+    try:
+        return _Visit(state, definition, arguments).answer()
+    finally:
+        after_this_request(_varied)  # last: it is no part of what is stored
 
 
 def _varied(response: Response) -> Response:
@@ -149,13 +152,17 @@ class _Visit:
         state, definition = self._state, self._definition
         wish = prefer.parse(request.headers.get("Prefer"))
         key = idempotency.parse(request.headers.get("Idempotency-Key"))
-        input = captured.capture(request, max_bytes=state.settings.max_request_bytes)
+        input = captured.capture(
+            request, max_bytes=state.settings.max_request_bytes, private=state.credentials.of(request)
+        )
         owner = state.owners.current()
         scope = None if key is None else idempotency.scope(owner, definition.name, key)
         fingerprint = None if key is None else captured.fingerprint(input)
 
         here = _runs_here(definition, self._chain, wish)
         created = _repeated(state, scope, fingerprint)  # before validate: what was accepted is not judged again
+        if created is not None and created.task.login_lost:
+            created, here = _reopened(state, created.task), True  # on this thread, where the login is
         if created is None:
             refusal = _refusal(definition.options.validate, called_with[1])
             if refusal is not None:
@@ -337,6 +344,14 @@ def _repeated(state: AppState, scope: str | None, fingerprint: str | None) -> Cr
             raise IdempotencyConflict(task.request_id)
         return Created(task, replayed=True)
     return None
+
+
+def _reopened(state: AppState, task: Task) -> Created:
+    """A task whose run lacked the login that this repeated request has: its failure is not this request's answer."""
+    try:
+        return Created(state.engine.change(task, Reopen()).task, replayed=True)
+    except TransitionRefused:  # another repetition was faster
+        return Created(state.store.get(task.request_id), replayed=True)
 
 
 def _refusal(validate: Callable[..., Any] | None, view_args: Mapping[str, Any]) -> Response | None:

@@ -85,6 +85,7 @@ def stats() -> Response:
     oldest = figures.oldest_waiting
     document = {
         "tasks": {status.value: figures.by_status.get(status.value, 0) for status in Status},
+        "rejected": figures.rejected,
         "oldest_waiting": rfc3339(oldest),
         "seen": figures.seen,
         "mean_seconds_to_seen": figures.mean_seconds_to_seen,

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from .. import arguments, calling
+from .. import arguments
 from ..definitions import TaskDefinition
 from ..model import Task
 from ..passage import Arrived, Rehearsal
@@ -33,8 +33,8 @@ def comes_to_the_gate(state: AppState, definition: TaskDefinition, input: Mappin
     )
     passage = Rehearsal(input.get("passed_on", {}), name=definition.name)
     try:
-        with calling.run_context(state.app, input, before=lambda: state.engine.before_run(task)):
-            passage.call(state.chain(definition).view, arguments.restored(state.app, input))
+        with state.engine.rehearsed(task, input) as given:
+            passage.call(state.chain(definition).view, arguments.restored(state.app, given))
     except Arrived:
         return True
     except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
+from .. import headers
 from ..model import Result, Status, Task
 from ..state import AppState
 from .problems import Problem
@@ -25,9 +26,18 @@ def answer(state: AppState, task: Task) -> Response:
 
 
 def response_of(result: Result) -> Response:
-    """A stored answer as a response."""
+    """A stored answer as a response. Browsers take it for what it says that it is, and for nothing else."""
     response = Response(result.body, status=result.status_code, headers=list(result.headers))
     response.headers.pop("Content-Type", None)  # Werkzeug's default
     if result.content_type:
         response.headers["Content-Type"] = result.content_type
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def sandboxed(response: Response) -> Response:
+    """An answer that is read at an address of ours: a page in it has no power over the app, unless its view says so."""
+    policies = [value for value in response.headers.getlist("Content-Security-Policy") if value.strip()]
+    if not policies and not headers.is_inert(response.headers.get("Content-Type", "")):
+        response.headers["Content-Security-Policy"] = headers.SANDBOX
     return response

@@ -72,7 +72,7 @@ def result(request_id: str) -> Response:
     if seconds:
         task = _wait(parts, task, seconds, reached=_done, headers=headers) or task
     if task.done:
-        response = stored.answer(parts.state, task)
+        response = stored.sandboxed(stored.answer(parts.state, task))
         response.headers.setdefault("Cache-Control", "private, no-cache")
     else:
         # Who reads by a token gets no fresh one for it, or it would never end.
@@ -95,8 +95,10 @@ def retry(request_id: str) -> Response:
     """``POST /tasks/{id}/retry``."""
     parts = parts_of(current_app)
     state = parts.state
-    state.access.task(request_id)
-    task = state.retry(request_id).task
+    task = state.access.task(request_id)
+    # The login of the first request was erased with the task's end. What belongs to nobody is not run as whoever asks.
+    private = state.credentials.of(request) if task.owner is not None else None
+    task = state.retry(request_id, private=private).task
     response = _brief(parts, task, 202)
     response.headers["Location"] = f"{parts.base()}/{request_id}"
     return response

@@ -95,7 +95,7 @@ class AlertsSink:
 
     @hookimpl
     def bgtasks_task_event(self, task: Task, event: Event) -> Iterable[Message] | None:
-        if event.type is not EventType.FAILED:
+        if event.type is not EventType.FAILED or event.data.get("rejected"):
             return None
         errors, store = self._note(task), _store()
         failed = self._failed(store, task.name, event.at)

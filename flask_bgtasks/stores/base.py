@@ -26,6 +26,23 @@ CHECKPOINT = "checkpoint:"
 """What the name of a checkpoint's part begins with, where a store keeps a task's parts by name."""
 
 
+PRIVATE = "private"
+"""The key of a task's input whose value is kept apart, and erased when the task ends: it is of somebody's login."""
+
+
+def parted(input: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
+    """An input without its private part, and that part; None where there is none."""
+    private = input.get(PRIVATE)
+    if not private:
+        return input, None
+    return {key: value for key, value in input.items() if key != PRIVATE}, private
+
+
+def joined(input: Mapping[str, Any], private: Any) -> Mapping[str, Any]:
+    """The opposite of :func:`parted`."""
+    return input if private is None else {**input, PRIVATE: private}
+
+
 def system_clock() -> datetime:
     """The time of this machine, in UTC."""
     return datetime.now(timezone.utc)
@@ -143,9 +160,14 @@ class Page:
 
 @dataclass(slots=True)
 class Stats:
-    """Figures over the whole store. ``mean_seconds_to_seen``: from the end of a task to when a client showed it."""
+    """Figures over the whole store.
+
+    :param rejected: of the failed tasks, those whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`).
+    :param mean_seconds_to_seen: from the end of a task to when a client showed it.
+    """
 
     by_status: dict[str, int] = field(default_factory=dict)
+    rejected: int = 0
     oldest_waiting: datetime | None = None
     deliveries_owed: int = 0
     deliveries_dead: int = 0
@@ -182,7 +204,7 @@ class Store(Contacts, ABC):
         """Store a new task, its first event and what is owed for it. When it returns, the task survives a power cut.
 
         :param task: in status ``started``, ``seq`` 0; its ``created_at`` and ``updated_at`` are set by the store.
-        :param input: what to run it with, JSON.
+        :param input: what to run it with, JSON. What stands under :data:`PRIVATE` is erased when the task ends.
         :param limits: refuse when as many wait already; None for no limit.
         :param reserved: for who creates it and runs it where it stands: so long :meth:`runnable` does not give it away.
         :returns: the stored task; or the one that has the same ``idempotency_scope`` and ``fingerprint`` already.
@@ -325,7 +347,10 @@ class Store(Contacts, ABC):
 
     @abstractmethod
     def count_failed(self, name: str, *, since: datetime) -> int:
-        """How many tasks of this name failed at ``since`` or later, and have not been opened again."""
+        """How many tasks of this name failed at ``since`` or later, and have not been opened again.
+
+        A task whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`) is no failure.
+        """
 
     @abstractmethod
     def stats(self) -> Stats:

@@ -28,7 +28,9 @@ from .base import (
     Store,
     TaskQuery,
     average,
+    joined,
     owed_by,
+    parted,
     system_clock,
 )
 from .memory_contacts import MemoryContacts
@@ -49,6 +51,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         self._lock = threading.RLock()  # protects everything below
         self._tasks: dict[str, Task] = {}
         self._inputs: dict[str, str] = {}
+        self._private: dict[str, str] = {}
         self._results: dict[str, Result] = {}
         self._events: dict[str, list[Event]] = {}
         self._checkpoints: dict[str, dict[str, Checkpoint]] = {}
@@ -70,7 +73,8 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
-        text = json.dumps(input)
+        public, private = parted(input)
+        text = json.dumps(public)
         with self._lock:
             now = self.now()
             found = self._by_scope(task, now)
@@ -78,6 +82,8 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
                 return Created(found, replayed=True)
             outcome = accepted(task, now, turn=self._check_limits(task.owner, limits), reserved=reserved)
             self._inputs[task.request_id] = text
+            if private is not None:
+                self._private[task.request_id] = json.dumps(private)
             if task.idempotency_scope is not None:
                 self._scopes[task.idempotency_scope] = task.request_id
             self._write(outcome, deliveries)
@@ -166,6 +172,10 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             self._checkpoints.setdefault(task.request_id, {})[outcome.checkpoint.key] = outcome.checkpoint
         if outcome.drop_checkpoints:
             self._checkpoints.pop(task.request_id, None)
+        if outcome.drop_private:
+            self._private.pop(task.request_id, None)
+        if outcome.private is not None:
+            self._private[task.request_id] = json.dumps(outcome.private)
         if outcome.owed is not None:
             for owed in owed_by(outcome, deliveries):
                 self._owe(owed, task.request_id, outcome.owed.seq)
@@ -173,8 +183,8 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
 
     def load_input(self, request_id: str) -> Mapping[str, Any]:
         self.get(request_id)
-        loaded: Mapping[str, Any] = json.loads(self._inputs[request_id])
-        return loaded
+        private = self._private.get(request_id)
+        return joined(json.loads(self._inputs[request_id]), None if private is None else json.loads(private))
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
         with self._lock:
@@ -217,7 +227,14 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             return len(over[:limit])
 
     def _erase(self, task: Task) -> None:
-        for table in (self._tasks, self._inputs, self._results, self._events, self._checkpoints):
+        for table in (
+            self._tasks,
+            self._inputs,
+            self._private,
+            self._results,
+            self._events,
+            self._checkpoints,
+        ):
             table.pop(task.request_id, None)
         if task.idempotency_scope is not None:
             self._scopes.pop(task.idempotency_scope, None)
@@ -281,6 +298,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             figures = Stats()
             for task in self._tasks.values():
                 figures.by_status[task.status.value] = figures.by_status.get(task.status.value, 0) + 1
+                figures.rejected += task.rejected
             waiting = [task.created_at for task in self._tasks.values() if task.status is Status.STARTED]
             figures.oldest_waiting = min(waiting, default=None)
             figures.deliveries_dead = sum(delivery.dead for delivery, _ in self._deliveries.values())
@@ -299,6 +317,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             return sum(
                 task.name == name
                 and task.status is Status.FAILED
+                and not task.rejected
                 and task.completed_at is not None
                 and task.completed_at >= since
                 for task in self._tasks.values()

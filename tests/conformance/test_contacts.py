@@ -7,6 +7,7 @@ import pytest
 
 from flask_bgtasks.changes import Complete, Fail, MarkSeen, Reopen
 from flask_bgtasks.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, WEBPUSH, make_device
+from flask_bgtasks.model import Result
 from flask_bgtasks.stores.base import Owed, Settlement
 
 INSTALLATION = "cXyZ0123456789abcdefGH"
@@ -405,3 +406,17 @@ def test_what_waits_longest_is_due_first_whatever_was_owed_before(bench, store):
     bench.clock.advance(600)
 
     assert [one.payload["n"] for one in due(store)] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_failure"), [(400, False), (404, False), (422, False), (408, True), (429, True), (500, True)]
+)
+def test_a_refusal_is_counted_apart_from_failures(bench, store, code, is_failure):
+    before = store.now() - MINUTE
+    request_id = bench.running().request_id
+    store.transition(request_id, Fail(1, "no", result=Result(b"{}", code)))
+
+    assert store.count_failed("process", since=before) == is_failure
+    assert store.stats().by_status == {"failed": 1}
+    assert store.stats().rejected == (not is_failure)
+    assert store.get(request_id).rejected is not is_failure

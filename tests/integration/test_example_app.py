@@ -91,7 +91,9 @@ def test_the_user_is_told_when_the_lesson_is_ready(http, bgtasks):
     assert told.user_token == "a-device"
 
 
-@pytest.mark.parametrize("text", ["test", "a", "42", "!!!", "the and of", "日本語", "🙂", "\u200b.", "# Title", "a\n\nb"])
+@pytest.mark.parametrize(
+    "text", ["test", "a", "42", "!!!", "the and of", "日本語", "🙂", "\u200b.", "# Title", "a\n\nb"]
+)
 def test_any_text_is_a_lesson_if_a_short_one(http, bgtasks, text):
     accepted = http.post("/process", json={"input_text": text, "user_token": "test_token"})
     bgtasks.wait_for(accepted)

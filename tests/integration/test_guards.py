@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from flask import abort, g, jsonify, redirect, request
 from flask.views import MethodView
+from werkzeug.exceptions import NotFound
 
 from flask_bgtasks import NotSerializable, Status
 from flask_bgtasks.stores.base import TaskQuery
@@ -193,6 +194,29 @@ def test_a_decorator_that_cannot_be_opened_guards_the_request_all_the_same(make_
 
     assert client.post("/process", headers=ASYNC).status_code == 401
     assert client.post("/process", headers={**LOGIN, **ASYNC}).data == b"done"
+
+
+def test_a_repeated_request_is_not_answered_with_the_login_that_its_run_lacked(make_app, bg, finished, caplog):
+    app = make_app(endpoints=["process"])
+
+    @app.post("/process")
+    def process():
+        if "Authorization" not in request.headers:
+            abort(401)
+        return {"made": True}
+
+    client = app.test_client()
+    once = {**LOGIN, "Idempotency-Key": "a" * 32}
+    lost = finished(app, client.post("/process", headers={**once, **ASYNC}))
+    assert (lost.status, lost.error_type) == (Status.FAILED, "LoginLost")
+    assert "BGTASKS_KEEP_HEADERS" in caplog.text
+
+    again = client.post("/process", headers=once)
+
+    assert (again.status_code, again.get_json()) == (200, {"made": True})
+    assert again.headers["Task-Id"] == lost.request_id
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert finished(app, again).status is Status.COMPLETED
 
 
 # -- what decorators do besides
@@ -499,6 +523,18 @@ def test_error_trackers_see_the_exception_with_its_request_before_the_log(make_a
 
     assert seen == [("the pen broke", "http://localhost/process?x=1", "process", [])]
     assert [r.name for r in caplog.records if r.levelname == "ERROR"] == [app.logger.name]
+
+
+@pytest.mark.parametrize("ends", [lambda: abort(422, "too short"), lambda: NotFound("gone")], ids=["abort", "returned"])
+def test_the_body_of_an_error_reaches_its_client_and_is_stored(make_app, ends):
+    app = make_app(endpoints=["process"])
+    app.add_url_rule("/process", "process", ends, methods=["POST"])
+    client = app.test_client()
+
+    response = client.post("/process")
+
+    assert b"<p>" in response.data
+    assert client.get(response.headers["Content-Location"]).data == response.data
 
 
 @pytest.mark.parametrize("preference", [{}, {"Prefer": "wait=10"}], ids=["plain", "wait"])

@@ -77,6 +77,11 @@ _BRIEF: dict[str, Schema] = {
     "created_at": TIME,
     "completed_at": _nullable(TIME),
     "error_message": _nullable(TEXT),
+    "rejected": {
+        **FLAG,
+        "description": "Its view refused the request with a `4xx`, which is its answer and no failure of the app.",
+    },
+    "result_status": {**_nullable(WHOLE), "description": "The status code that the view answered."},
     "name": TEXT,
     "owner_uid": _nullable(TEXT),
     "attempt": {**WHOLE, "description": "Which try at the task this is; 0 before the first."},
@@ -189,6 +194,7 @@ SCHEMAS: dict[str, Schema] = {
     "Stats": _object(
         {
             "tasks": _object({status.value: WHOLE for status in Status}),
+            "rejected": {**WHOLE, "description": "Of the failed tasks, those whose view refused the request (`4xx`)."},
             "oldest_waiting": _nullable(TIME),
             "seen": {**WHOLE, "description": "Tasks whose outcome a client has shown."},
             "mean_seconds_to_seen": {**_nullable(NUMBER), "description": "From the end of a task to that."},

@@ -20,7 +20,7 @@ from ...changes import Change, Outcome
 from ...errors import StoreUnavailable, TaskNotFound
 from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
 from ...model import Task
-from ..base import CHECKPOINT, Clock, Owed, Owing, Store, owed_by
+from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
 from . import rows
 
 TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
@@ -145,6 +145,13 @@ class FirestorePart(Store):
         task, reference = outcome.task, self._reference(before.request_id)
         old, new = rows.task_values(before), rows.task_values(task)
         changed = {name: value for name, value in new.items() if value != old[name]}
+        if outcome.drop_private and (snapshot.to_dict() or {}).get(PRIVATE):
+            batch.delete(reference.collection("parts").document(PRIVATE))
+            changed[PRIVATE] = False
+        if outcome.private is not None:
+            self._add_private(batch, reference, outcome.private)
+            batch.update(reference.collection("parts").document("input"), {"head": PRIVATE})
+            changed[PRIVATE] = True
         option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
         batch.update(reference, changed or {"seq": task.seq}, option=option)
         if outcome.drop_result:
@@ -197,6 +204,10 @@ class FirestorePart(Store):
             return self._last_id
 
     # -- bodies --------------------------------------------------------------------------------------------------------
+
+    def _add_private(self, batch: Any, reference: Any, private: Any) -> None:
+        """The private part of an input. It is small: in one document, so that erasing it is one write."""
+        self._add_part(batch, reference, PRIVATE, None, json.dumps(private).encode("ascii"))
 
     def _add_part(self, batch: Any, reference: Any, part: str, head: str | None, body: bytes) -> None:
         """A body beside its task: in the commit itself where it is small, else in pieces that are there before it."""

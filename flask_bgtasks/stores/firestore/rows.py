@@ -10,7 +10,7 @@ from typing import Any
 
 from ...devices import Device
 from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, TokenNote, made_of
-from ..base import CHECKPOINT, Delivery
+from ..base import CHECKPOINT, PRIVATE, Delivery
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
@@ -37,6 +37,7 @@ def task_values(task: Task) -> dict[str, Any]:
     values["token_note"] = None if task.token_note is None else _token_note_text(task.token_note)
     if task.error_message is not None:
         values["error_message"] = task.error_message.encode("utf-8", "replace").decode()
+    values["rejected"] = task.rejected
     values["seen"] = task.seen_at is not None
     values["seconds_to_seen"] = _seconds_to_seen(task)
     values["erase_at"] = None if task.expire_at is None else task.expire_at + task.expires_after
@@ -49,8 +50,8 @@ def _seconds_to_seen(task: Task) -> float | None:
     return (task.seen_at - task.completed_at).total_seconds()
 
 
-_OURS = frozenset({"seen", "seconds_to_seen", "erase_at", "order"})
-"""Fields that are kept for queries, and are no part of a task."""
+_OURS = frozenset({"seen", "seconds_to_seen", "erase_at", "order", "rejected", PRIVATE})
+"""Fields that are kept for queries and for the store itself, and are no part of a task."""
 
 _TIMES = (
     "created_at",

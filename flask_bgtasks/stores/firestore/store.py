@@ -22,6 +22,7 @@ from ...firestore.client import ONCE, field
 from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from ..base import (
     CHECKPOINT,
+    PRIVATE,
     Attempt,
     Created,
     Limits,
@@ -31,7 +32,9 @@ from ..base import (
     Stats,
     TaskQuery,
     average,
+    joined,
     owed_by,
+    parted,
 )
 from . import rows
 from .contacts import FirestoreContacts
@@ -63,7 +66,8 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
-        body = json.dumps(input).encode("ascii")
+        public, private = parted(input)
+        body = json.dumps(public).encode("ascii")
         reference = self._reference(task.request_id)
 
         def attempt() -> Outcome | Task:
@@ -74,8 +78,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
                 return found
             turn = 0 if limits is None else self._check_limits(task.owner, limits)
             outcome = accepted(task, now, turn=turn, reserved=reserved)
-            batch.create(reference, {**rows.task_values(outcome.task), "order": self._next_id()})
-            self._add_part(batch, reference, "input", None, body)
+            ours = {"order": self._next_id(), PRIVATE: private is not None}
+            batch.create(reference, {**rows.task_values(outcome.task), **ours})
+            if private is not None:
+                self._add_private(batch, reference, private)
+            self._add_part(batch, reference, "input", None if private is None else PRIVATE, body)
             self._add_history(batch, outcome, owed_by(outcome, deliveries))
             batch.commit(**ONCE)
             return outcome
@@ -166,8 +173,8 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
             if found is None:
                 self._read(request_id)
                 raise StoreUnavailable(f"the input of task {request_id} is not there")
-        loaded: Mapping[str, Any] = json.loads(found[1])
-        return loaded
+            private = self._load_part(request_id, PRIVATE) if found[0] == PRIVATE else None
+        return joined(json.loads(found[1]), None if private is None else json.loads(private[1]))
 
     def load_result(self, request_id: str) -> Result | None:
         with self._calls():
@@ -328,11 +335,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         return expired
 
     def count_failed(self, name: str, *, since: datetime) -> int:
-        failed = self._collection(TASKS).where(filter=field("status", "==", Status.FAILED.value))
+        recent = self._collection(TASKS).where(filter=field("name", "==", name))
+        recent = recent.where(filter=field("completed_at", ">=", since))
         with self._calls():
-            return _count(
-                failed.where(filter=field("name", "==", name)).where(filter=field("completed_at", ">=", since))
-            )
+            failed = _count(recent.where(filter=field("status", "==", Status.FAILED.value)))
+            return failed - _count(recent.where(filter=field("rejected", "==", True))) if failed else 0
 
     def stats(self) -> Stats:
         with self._calls():
@@ -348,6 +355,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
             seen = _count(sighted)
             return Stats(
                 by_status=by_status,
+                rejected=_count(tasks.where(filter=field("rejected", "==", True))),
                 oldest_waiting=rows.moment(oldest[0]) if oldest else None,
                 deliveries_owed=_count(letters.where(filter=field("dead", "==", False))),
                 deliveries_dead=_count(letters.where(filter=field("dead", "==", True))),

@@ -17,7 +17,7 @@ from .database import Connection
 from .part import SqlPart
 from .schema import deliveries as letters
 from .schema import devices, events, payloads, tasks
-from .statements import FAILED, STARTED, parameter
+from .statements import FAILED, NO_REFUSAL, STARTED, parameter
 
 
 class SqlQueries(SqlPart):
@@ -88,6 +88,7 @@ class SqlQueries(SqlPart):
 
     def stats(self) -> Stats:
         by_status = sa.select(tasks.c.status, sa.func.count()).group_by(tasks.c.status)
+        refused = sa.select(sa.func.count()).where(tasks.c.status == FAILED, sa.not_(NO_REFUSAL))
         oldest = sa.select(sa.func.min(tasks.c.created_at)).where(tasks.c.status == STARTED)
         taken = sa.func.avg(tasks.c.seen_at - tasks.c.completed_at)
         sightings = sa.select(sa.func.count(), taken).where(tasks.c.seen_at.is_not(None))
@@ -95,11 +96,13 @@ class SqlQueries(SqlPart):
 
         def operation(connection: Connection) -> Stats:
             counted = dict(tuple(row) for row in connection.execute(*self._sql.cold(by_status)).fetchall())
+            rejected = connection.execute(*self._sql.cold(refused)).fetchone()[0]
             first = connection.execute(*self._sql.cold(oldest)).fetchone()[0]
             outbox = dict(tuple(row) for row in connection.execute(*self._sql.cold(outcomes)).fetchall())
             seen, mean = connection.execute(*self._sql.cold(sightings)).fetchone()
             return Stats(
                 by_status=counted,
+                rejected=rejected,
                 oldest_waiting=None if first is None else rows.moment(first),
                 deliveries_owed=outbox.get(0, 0),
                 deliveries_dead=outbox.get(1, 0),
@@ -121,7 +124,7 @@ class SqlQueries(SqlPart):
 
 def _failed_since() -> sa.Select[Any]:
     failed = (tasks.c.status == FAILED, tasks.c.name == parameter("name"), tasks.c.completed_at >= parameter("since"))
-    return sa.select(sa.func.count()).where(*failed)
+    return sa.select(sa.func.count()).where(*failed, NO_REFUSAL)
 
 
 def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:

@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
-from ..base import CHECKPOINT
+from ...model import PASSING
+from ..base import CHECKPOINT, PRIVATE
 from .schema import deliveries, durations, events, payloads, tasks
 
 
@@ -26,8 +27,16 @@ def parameter(name: str) -> sa.BindParameter[Any]:
 STARTED: sa.ColumnClause[str] = sa.literal_column("'started'")
 PROCESSING: sa.ColumnClause[str] = sa.literal_column("'processing'")
 FAILED: sa.ColumnClause[str] = sa.literal_column("'failed'")
+INPUT_PART: sa.ColumnClause[str] = sa.literal_column("'input'")
+PRIVATE_PART: sa.ColumnClause[str] = sa.literal_column(f"'{PRIVATE}'")
 ZERO: sa.ColumnClause[int] = sa.literal_column("0")
 ONE: sa.ColumnClause[int] = sa.literal_column("1")
+NO_REFUSAL = sa.or_(
+    tasks.c.result_status.is_(None),
+    sa.literal_column("result_status < 400 OR result_status >= 500"),
+    tasks.c.result_status.in_([sa.literal_column(str(code)) for code in sorted(PASSING)]),
+)
+"""That a failed task is not :attr:`~flask_bgtasks.Task.rejected`."""
 NOT_DEAD = deliveries.c.dead == ZERO
 
 
@@ -120,6 +129,15 @@ class Statements:
         return self.text(
             sa.select(payloads.c.head, payloads.c.body).where(
                 payloads.c.task == _number_of("id"), payloads.c.part == parameter("part")
+            )
+        )
+
+    @functools.cached_property
+    def select_input(self) -> str:
+        """The parts that a task is run with."""
+        return self.text(
+            sa.select(payloads.c.part, payloads.c.body).where(
+                payloads.c.task == _number_of("id"), payloads.c.part.in_([INPUT_PART, PRIVATE_PART])
             )
         )
 

@@ -17,8 +17,22 @@ import sqlalchemy as sa
 
 from ...changes import Change, Claim, Outcome, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
-from ...model import Checkpoint, Event, Result, StepHistory, Task
-from ..base import CHECKPOINT, Attempt, Clock, Created, Limits, Owed, Owing, average, owed_by, system_clock
+from ...model import Checkpoint, Event, Kind, Result, StepHistory, Task
+from ..base import (
+    CHECKPOINT,
+    PRIVATE,
+    Attempt,
+    Clock,
+    Created,
+    Limits,
+    Owed,
+    Owing,
+    average,
+    joined,
+    owed_by,
+    parted,
+    system_clock,
+)
 from . import rows
 from .contacts import SqlContacts
 from .database import Connection, Database
@@ -74,7 +88,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
-        body = rows.dumps(input).encode("ascii")
+        public, private = parted(input)
+        body = rows.dumps(public).encode("ascii")
 
         def operation(connection: Connection) -> Outcome | Task:
             now = connection.now()
@@ -85,6 +100,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             outcome = accepted(task, now, turn=turn, reserved=reserved)
             number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
             connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
+            if private is not None:
+                connection.write(self._sql.insert_payload, _private_part(number, private))
             self._insert_history(connection, number, outcome, deliveries, now)
             return outcome
 
@@ -191,6 +208,11 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             self._insert_checkpoint(connection, number, outcome.checkpoint)
         if outcome.drop_checkpoints:
             connection.write(self._sql.delete_checkpoints, {"number": number})
+        if outcome.drop_private and before.kind is Kind.VIEW:  # no other input has a private part
+            connection.write(self._sql.delete_payload, {"number": number, "kind": PRIVATE})
+        if outcome.private is not None:
+            connection.write(self._sql.delete_payload, {"number": number, "kind": PRIVATE})
+            connection.write(self._sql.insert_payload, _private_part(number, outcome.private))
         if outcome.events:
             self._insert_history(connection, number, outcome, deliveries, now)
             over = task.seq - self._max_events
@@ -227,9 +249,9 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
         return self._database.read(operation)
 
     def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
-        row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "input"}).fetchone()
-        loaded: Mapping[str, Any] = json.loads(bytes(row[1]))
-        return loaded
+        found = connection.execute(self._sql.select_input, {"id": request_id}).fetchall()
+        parts = {row[0]: json.loads(bytes(row[1])) for row in found}
+        return joined(parts["input"], parts.get(PRIVATE))
 
     def load_input(self, request_id: str) -> Mapping[str, Any]:
         def operation(connection: Connection) -> Mapping[str, Any]:
@@ -293,6 +315,10 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def close(self) -> None:
         self._database.close()
+
+
+def _private_part(number: int, private: Any) -> dict[str, Any]:
+    return {"task": number, "part": PRIVATE, "head": None, "body": rows.dumps(private).encode("ascii")}
 
 
 class _QueueGauge:
