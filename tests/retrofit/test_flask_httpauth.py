@@ -100,6 +100,14 @@ def test_the_name_in_the_header(client, allowed):
     assert answer.json["same"] == "ann"
 
 
+def test_the_name_in_a_header_that_is_kept(make_app, allowed):
+    client = make_app(BGTASKS_KEEP_HEADERS=["Authorization"]).test_client()
+
+    answer = allowed(client.post("/generate", json={"topic": "whales"}, auth=("ann", "ann's password")))
+
+    assert answer.json["same"] == answer.json["by"] == "ann"
+
+
 def test_a_role(client, allowed, refused):
     refused(client.post("/reindex"), 401)
     refused(client.post("/reindex", auth=("bob", "bob's password")), 403)
