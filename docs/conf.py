@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from docutils import nodes
@@ -80,9 +81,9 @@ def _shown(default: Any) -> str:
         return f"{default // 2**20} MiB"
     if hasattr(default, "days"):
         return f"{default.days} days"
-    if isinstance(default, tuple):
+    if isinstance(default, (tuple, Mapping)):
         return str(list(default))
-    return str(default)
+    return str(default) or "—"
 
 
 def setup(app: Sphinx) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 from flask import Flask
 
+from .app_ids import warn_of_others
 from .errors import ConfigurationError
 from .hookspecs import hookimpl
 from .runners.base import Pick, Runner
 from .runners.external import ExternalRunner
 from .runners.inline import InlineRunner
 from .runners.threads import ThreadRunner
-from .settings import Settings
+from .settings import DEFAULT_STORE, Settings
 from .stores.base import Store
 
 
@@ -26,14 +28,17 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
     if scheme == "memory":
         from .stores.memory import MemoryStore
 
-        return MemoryStore(max_events=settings.max_events)
+        return MemoryStore(app_id=settings.app_id, max_events=settings.max_events)
     if scheme in ("sqlite", "postgresql"):
         from .stores.sql import SqlStore
 
+        address = sqlite_path(app, url) if scheme == "sqlite" else url
         return SqlStore(
-            sqlite_path(app, url) if scheme == "sqlite" else url,
+            address,
+            app_id=settings.app_id,
             synchronous=settings.sqlite_synchronous,
             max_events=settings.max_events,
+            meet=functools.partial(warn_of_others, settings.app_id, address) if url == DEFAULT_STORE else None,
         )
     if scheme == "firestore":
         from .firestore.client import connect
@@ -41,7 +46,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
         project, _, database = url.partition("://")[2].partition("/")
         firestore = connect(app, settings, project=project or None, database=database or None)
-        return FirestoreStore(firestore, clock=None, max_events=settings.max_events)
+        return FirestoreStore(firestore, app_id=settings.app_id, clock=None, max_events=settings.max_events)
     return None
 
 

@@ -58,16 +58,17 @@ class Change(Protocol):
         """
 
 
-def accepted(task: Task, now: datetime, *, turn: int = 0, reserved: timedelta | None = None) -> Outcome:
+def accepted(task: Task, now: datetime, *, app: str = "", turn: int = 0, reserved: timedelta | None = None) -> Outcome:
     """A new task as it is stored, with its first event.
 
+    :param app: whose task it is.
     :param turn: how many tasks of its owner wait already.
     :param reserved: how long nobody is to be given it who looks for work.
     """
     event = Event(1, EventType.ACCEPTED, now, 0, {"name": task.name})
     place = place_in_queue(now, priority=task.priority, turn=turn)
     until = None if reserved is None else now + reserved
-    stored = task.evolve(seq=1, created_at=now, updated_at=now, place=place, lease_until=until)
+    stored = task.evolve(app=app, seq=1, created_at=now, updated_at=now, place=place, lease_until=until)
     return Outcome(stored, (event,), event)
 
 

@@ -102,6 +102,21 @@ def register(state: AppState) -> None:
         click.echo(f"{'owed':<12} {figures.deliveries_owed}")
         click.echo(f"{'dead':<12} {figures.deliveries_dead}")
 
+    @group.command()
+    @click.argument("app_id")
+    def adopt(app_id: str) -> None:
+        """Take over what another app has in this store: after this one got a new name (BGTASKS_APP_ID).
+
+        End the processes that use the old name first. Where both have the same, a device say, this app's stays.
+        """
+        known, mine = state.store.apps(), state.settings.app_id
+        if app_id == mine or app_id not in known:
+            others = ", ".join(repr(one) for one in sorted(known) if one != mine) or "none"
+            raise click.ClickException(
+                f"{app_id!r} is not another app in this store. This is {mine!r}; others: {others}"
+            )
+        click.echo(f"{state.store.adopt(app_id)} tasks of {app_id!r} are tasks of {mine!r} now")
+
     @group.command("doctor")
     @click.option("--token", metavar="ADDRESS", help="A device's address: what a push to it would meet, without one.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,12 +1,12 @@
-"""What a developer declares about a task: its options, and the registry of the tasks that an extension object knows."""
+"""What a developer declares about a task: its options; and what a registry of tasks can be asked."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Union
+from typing import Any, Literal, Protocol, Union
 
 from .backoff import Backoff
 from .errors import BackgroundTasksError, ConfigurationError
@@ -32,6 +32,8 @@ class TaskOptions:
     :param respond: how a wrapped view answers: ``"async"`` (`202` at once), ``"prefer"`` (the view's own answer unless
         the client prefers otherwise) or ``"hold"`` (never `202`).
     :param validate: called in the request before anything is stored; aborts, or returns a response, to refuse it.
+    :param guards: decorators whose wrappers only judge the request (``login_required``), outermost first. They run in
+        the request, before anything is stored.
     :param steps: the names of the top-level steps in order, or ``(name, weight)`` pairs.
     :param total_steps: how many top-level steps there are, where their names are not known.
     :param notify: the notification when the task ends; see :data:`~flask_bgtasks.notifications.Notify`.
@@ -54,6 +56,7 @@ class TaskOptions:
     name: str | None = None
     respond: Respond = "async"
     validate: Callable[..., Any] | None = None
+    guards: Sequence[Callable[..., Any]] = ()
     steps: Steps = ()
     total_steps: int | None = None
     notify: Notify = None
@@ -74,6 +77,7 @@ class TaskOptions:
             raise ConfigurationError(f"{label}: respond={self.respond!r}; one of {', '.join(RESPONDS)} is wanted")
         if self.validate is not None and not callable(self.validate):
             raise ConfigurationError(f"{label}: validate={self.validate!r} cannot be called; give a function")
+        self._check_guards(label)
         try:
             checked(self.notify)
         except ConfigurationError as error:
@@ -101,6 +105,15 @@ class TaskOptions:
             )
         if not isinstance(self.queue, str) or not self.queue:
             raise ConfigurationError(f"{label}: queue={self.queue!r}; a name is wanted")
+
+    def _check_guards(self, label: str) -> None:
+        if callable(self.guards) or not isinstance(self.guards, Sequence):
+            raise ConfigurationError(
+                f"{label}: guards={self.guards!r}; expected a list of decorators, e.g. [login_required]"
+            )
+        for guard in self.guards:
+            if not callable(guard):
+                raise ConfigurationError(f"{label}: guards: {guard!r} cannot be called; give the decorators themselves")
 
     def _check_attempts(self, label: str) -> None:
         for name, least in (("retries", 0), ("max_attempts", 1), ("max_concurrency", 1)):
@@ -158,7 +171,7 @@ def _is_whole(value: Any, least: int, most: int | None = None) -> bool:
     return whole and value >= least and (most is None or value <= most)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)  # told apart by identity; without slots, so that it can be referenced weakly
 class TaskDefinition:
     """One kind of task: a name, what is called, and its options. ``expected`` are the declared steps."""
 
@@ -174,7 +187,13 @@ class TaskDefinition:
         """Where the function stands, for error messages."""
         if self.function is None:
             return f"endpoint {self.endpoint!r}"
-        return f"{self.function.__module__}.{self.function.__qualname__}"
+        module = getattr(self.function, "__module__", None)
+        return f"{module}.{getattr(self.function, '__qualname__', repr(self.function))}"
+
+    @property
+    def in_function(self) -> bool:
+        """Whether it was declared inside a function: each call of that makes another one, in an app factory say."""
+        return self.function is not None and "<locals>" in self.place
 
 
 class UnknownTask(BackgroundTasksError, LookupError):
@@ -190,42 +209,31 @@ class UnknownTask(BackgroundTasksError, LookupError):
         self.name = name
 
 
-class Registry(Mapping[str, TaskDefinition]):
-    """The tasks that one extension object knows, by name."""
+class AmbiguousTask(ConfigurationError, LookupError):
+    """Several functions of this name were declared, and which of them is this app's cannot be told."""
 
-    def __init__(self) -> None:
-        self._by_name: dict[str, TaskDefinition] = {}
-        self.most_running: dict[str, int] = {}
+
+def clash(one: TaskDefinition, other: TaskDefinition) -> ConfigurationError:
+    """The error about two functions of one name in one app."""
+    if one.place == other.place:
+        return ConfigurationError(
+            f"two tasks of one app are called {one.name!r}: {one.place} was declared twice, and both are used. "
+            "Give each its own name="
+        )
+    return ConfigurationError(
+        f"two tasks are called {one.name!r}: {one.place} and {other.place}. Give one of them another name="
+    )
+
+
+class Registry(Protocol):
+    """The tasks of one app, by name, as those who run them see it."""
+
+    @property
+    def most_running(self) -> Mapping[str, int]:
         """How many tasks of a name may run at once, where there is a limit."""
 
-    def add(self, definition: TaskDefinition) -> TaskDefinition:
-        """:raises ConfigurationError: another function has this name already."""
-        known = self._by_name.get(definition.name)
-        if known is not None and known.place != definition.place:
-            raise ConfigurationError(
-                f"two tasks are called {definition.name!r}: {known.place} and {definition.place}. "
-                "Give one of them another name="
-            )
-        self._by_name[definition.name] = definition
-        if definition.options.max_concurrency is not None:
-            self.most_running[definition.name] = definition.options.max_concurrency
-        return definition
-
     def __getitem__(self, name: str) -> TaskDefinition:
-        try:
-            return self._by_name[name]
-        except KeyError:
-            raise UnknownTask(name, self._by_name) from None
+        """The task of that name. :raises LookupError: this process does not know it, or cannot tell which it is."""
 
     def find(self, name: str) -> TaskDefinition | None:
         """The task of that name, None where this process does not know it."""
-        return self._by_name.get(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._by_name
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_name)
-
-    def __len__(self) -> int:
-        return len(self._by_name)

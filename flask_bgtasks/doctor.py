@@ -15,7 +15,9 @@ from datetime import datetime, timedelta, timezone
 
 from . import identities, processes
 from .blotting import blotted
+from .completion import misplacement
 from .errors import BackgroundTasksError
+from .settings import DEFAULT_STORE
 from .state import AppState
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -70,6 +72,7 @@ def examine(state: AppState, *, token: str | None = None) -> Iterator[Finding]:
     store = _contained(state, "store", _store)
     yield from store
     if all(finding.level != FAIL for finding in store):
+        yield from _contained(state, "app", _app)
         yield from _contained(state, "clock", _clock)
         yield from _contained(state, "queue", _queue)
         yield from _contained(state, "runner", _runner)
@@ -119,6 +122,34 @@ def _store(state: AppState) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, what)
+
+
+def _app(state: AppState) -> Iterator[Finding]:
+    """Whose the store is."""
+    others, mine = dict(state.store.apps()), state.settings.app_id
+    own = others.pop(mine, 0)
+    what = f"app: {mine!r}, {_tasks_of(own)} in this store"
+    if not others:
+        yield Finding(OK, what)
+        return
+    what += "; here too: " + ", ".join(f"{app_id!r}, {_tasks_of(count)}" for app_id, count in sorted(others.items()))
+    if not own and any(others.values()):
+        yield Finding(
+            WARN,
+            what,
+            "each app sees and runs its own tasks only: if one of them is this app under another name, set "
+            "BGTASKS_APP_ID, or take over what it has by `flask bgtasks adopt NAME`",
+        )
+    elif state.settings.store == DEFAULT_STORE:
+        yield Finding(
+            WARN, what, "give each app a file of its own (BGTASKS_STORE), unless this one is shared on purpose"
+        )
+    else:
+        yield Finding(OK, what)
+
+
+def _tasks_of(count: int) -> str:
+    return f"{count} task" + ("" if count == 1 else "s")
 
 
 def _clock(state: AppState) -> Iterator[Finding]:
@@ -186,7 +217,16 @@ def _runner(state: AppState) -> Iterator[Finding]:
 
 
 def _tasks(state: AppState) -> Iterator[Finding]:
-    state.extension.wrap_endpoints(state)  # says which endpoint there is no view for
+    state.completion.complete()
+    for problem in state.completion.problems:
+        yield Finding(FAIL, f"setup: {problem.brief}", problem.message)
+    for definition in state.completion.misplaced:
+        yield Finding(WARN, f"decorators: {definition.name}", misplacement(definition))
+    for name in state.declarations.unclear(state.registry):
+        mend = (
+            "it was declared for several apps, and nothing says which function is this app's: see the app factory guide"
+        )
+        yield Finding(WARN, f"tasks: {name}", mend)
     if state.registry:
         yield Finding(OK, f"tasks: {', '.join(sorted(state.registry))}")
     else:

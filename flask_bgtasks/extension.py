@@ -1,12 +1,14 @@
 """The extension object: ``init_app``, ``@background``, ``@task``, ``track_request`` and the calls by hand.
 
-Declarations (tasks, owner loader, plugins) live on the object, as on a blueprint; what belongs to an app lives in its
+Declarations (tasks, owner loader, plugins) live on the object, as on a blueprint
+(:class:`~flask_bgtasks.declarations.Declarations`); what belongs to an app lives in its
 :class:`~flask_bgtasks.state.AppState`.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast, overload
@@ -14,14 +16,16 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
-from .definitions import Registry, TaskDefinition, TaskOptions
-from .errors import ConfigurationError, unknown_name
+from .declarations import Declarations
+from .definitions import TaskDefinition, TaskOptions
+from .errors import ConfigurationError
 from .handles import TaskHandle
+from .marks import mark
 from .model import Kind, Status, Task
 from .notifications import Notification
 from .owners import OwnerLoader
 from .pipeline import current_task
-from .settings import PREFIX
+from .rollback import undone_on_failure
 from .state import KEY, AppState, build, current_state, state_of
 from .tracked import TrackedTask
 
@@ -40,6 +44,7 @@ class TaskFunction:
         self._extension = extension
         self._function = definition.function
         self.definition = definition
+        mark(self, definition)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._function(*args, **kwargs)
@@ -53,9 +58,7 @@ class TaskFunction:
         :raises NotSerializable: an argument is not JSON.
         :raises LimitReached: the queue is full, or this process is stopping.
         """
-        return self._extension.submit(
-            self.definition.name, args=args, kwargs=kwargs, owner=owner, user_token=user_token
-        )
+        return self._extension._submit(self.definition, args, kwargs, owner, user_token)
 
 
 class BackgroundTasks:
@@ -65,19 +68,39 @@ class BackgroundTasks:
     """
 
     def __init__(self, app: Flask | None = None, **settings: Any) -> None:
-        self.registry = Registry()
-        self.loader: OwnerLoader | None = None
-        self.plugins: list[tuple[Any, str | None]] = []
-        self.before_run_functions: list[Callable[[Task], Any]] = []
+        self.declarations = Declarations()
         if app is not None:
             self.init_app(app, **settings)
 
+    @property
+    def registry(self) -> Mapping[str, TaskDefinition]:
+        """What was declared, by name. Each app has a registry of its own, in its state."""
+        return self.declarations.declared()
+
+    @property
+    def loader(self) -> OwnerLoader | None:
+        """What :meth:`owner_loader` was given."""
+        return self.declarations.loader
+
+    @property
+    def plugins(self) -> list[tuple[Any, str | None]]:
+        """What :meth:`register` was given before ``init_app``."""
+        return self.declarations.plugins
+
+    @property
+    def before_run_functions(self) -> list[Callable[[Task], Any]]:
+        """What :meth:`before_run` was given."""
+        return self.declarations.before_run_functions
+
     # -- set-up ------------------------------------------------------------------------------------------------------
 
-    def init_app(self, app: Flask, *, endpoints: Sequence[str] | None = None, **settings: Any) -> None:
-        """Give an app its tasks. Connects to nothing and starts nothing yet.
+    def init_app(
+        self, app: Flask, *, endpoints: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None, **settings: Any
+    ) -> None:
+        """Give an app its tasks. Connects to nothing and starts nothing yet. A call that failed can be repeated.
 
-        :param endpoints: existing views to wrap, as ``url_for`` names them; instead of ``BGTASKS_ENDPOINTS``.
+        :param endpoints: existing views to wrap, as ``url_for`` names them; instead of ``BGTASKS_ENDPOINTS``. Or a
+            mapping from their names to the options of their tasks, see :class:`~flask_bgtasks.TaskOptions`.
         :param settings: settings by lower-case name without the prefix; they win over ``app.config``.
         :raises ConfigurationError: a setting is wrong, or the app has this extension already.
         """
@@ -88,62 +111,34 @@ class BackgroundTasks:
                 f"app {app.name!r} has flask-bgtasks already: call init_app once, "
                 "and keep one BackgroundTasks object for all modules"
             )
+        if app._got_first_request:
+            raise ConfigurationError(
+                f"app {app.name!r} has answered requests already: call init_app where the app is made"
+            )
         if endpoints is not None:
             settings["endpoints"] = endpoints
-        state = build(app, self, settings)
-        app.extensions[KEY] = state
-        http.register(state)
-        cli.register(state)
-        if state.settings.endpoints:
-            self.wrap_endpoints(state, known_only=True)
+        with undone_on_failure(app, self.declarations.remembered(app)):
+            state = build(app, self.declarations, settings, extension=self, wrap=self._wrapper)
+            self.declarations.claim_around(app, sys._getframe(1))
+            state.completion.prepare()
+            cli.register(state)
+            http.register(state)  # last of what may be refused: rules cannot be taken back
+            app.before_request(_before_request)
+            app.extensions[KEY] = state
         state.lifecycle.loaded()
-        checked = False
-
-        @app.before_request
-        def _check_once() -> None:  # views may be registered until the first request
-            nonlocal checked
-            if not checked:
-                self.wrap_endpoints(state)
-                state.owners.warn_of_unread_login()
-                state.lifecycle.start()
-                checked = True
 
     def start(self, app: Flask) -> None:
         """Begin looking for work in this process: for what a dead one left behind, and what waits.
 
         Gunicorn, ``flask run`` and ``waitress-serve`` are recognised, and any process that serves begins with its first
-        request at the latest. Call this where that is too late, in each process, after a fork.
-        """
-        state_of(app).lifecycle.start()
+        request at the latest. Call this where that is too late, in each process, after a fork, when all views are
+        registered.
 
-    def wrap_endpoints(self, state: AppState, *, known_only: bool = False) -> None:
-        """Put the wrapper before the views that the ``endpoints`` setting names.
-
-        :param known_only: leave out those that no view has yet.
-        :raises ConfigurationError: a name that no view has.
+        :raises ConfigurationError: an endpoint that no view has, or something else is wrong with the app's set-up.
         """
-        views = state.app.view_functions
-        for endpoint in state.settings.endpoints:
-            if endpoint in state.originals:
-                continue
-            view = views.get(endpoint)
-            if view is None:
-                if known_only:
-                    continue
-                raise ConfigurationError(
-                    f"{PREFIX}ENDPOINTS: no view has the endpoint {endpoint!r}. {unknown_name(endpoint, views)}"
-                )
-            definition = self.registry.add(
-                TaskDefinition(
-                    name=endpoint,
-                    kind=Kind.VIEW,
-                    function=None,
-                    options=TaskOptions(name=endpoint, respond="prefer"),
-                    endpoint=endpoint,
-                )
-            )
-            state.originals[endpoint] = view
-            views[endpoint] = self._wrapper(definition, view)
+        state = state_of(app)
+        state.completion.check()
+        state.lifecycle.start()
 
     def register(self, plugin: Any, *, name: str | None = None) -> None:
         """Plug something in: any object with ``@hookimpl`` methods. Before ``init_app``, or in an app context after it.
@@ -155,11 +150,11 @@ class BackgroundTasks:
             state.plugins.register(plugin, name=name)
             state.deliveries.refresh()
         else:
-            self.plugins.append((plugin, name))
+            self.declarations.plugins.append((plugin, name))
 
     def owner_loader(self, function: F) -> F:
         """Name the owner of a request: a function without arguments, called in it; None for nobody."""
-        self.loader = cast(OwnerLoader, function)
+        self.declarations.loader = cast(OwnerLoader, function)
         return function
 
     def before_run(self, function: F) -> F:
@@ -168,7 +163,7 @@ class BackgroundTasks:
         ``before_request`` functions do not run again there: they ran in the request that was answered, and the
         cookies and credentials that they may want are not stored.
         """
-        self.before_run_functions.append(function)
+        self.declarations.before_run_functions.append(function)
         return function
 
     # -- ways in -----------------------------------------------------------------------------------------------------
@@ -190,7 +185,7 @@ class BackgroundTasks:
 
         def decorate(view: F) -> F:
             definition = self._define(view, Kind.VIEW, made)
-            return cast(F, self._wrapper(definition, view))
+            return cast(F, mark(self._wrapper(definition, view), definition))
 
         return decorate if function is None else decorate(function)
 
@@ -229,13 +224,24 @@ class BackgroundTasks:
     ) -> TaskHandle:
         """Store a task by the name of its function, and have it run; see :meth:`TaskFunction.submit`.
 
-        :raises UnknownTask: no ``@task`` function has this name.
+        :raises UnknownTask: no ``@task`` function of this app has this name.
+        :raises ConfigurationError: several have it, and which of them is this app's cannot be told.
         """
-        definition = self.registry[name]
+        definition = current_state().registry[name]
         if definition.kind is not Kind.FUNCTION:
             raise TypeError(f"{name!r} is a view: it is submitted by its request. Put @task on a function for this")
+        return self._submit(definition, args, kwargs or {}, owner, user_token)
+
+    def _submit(
+        self,
+        definition: TaskDefinition,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        owner: str | None,
+        user_token: str | None,
+    ) -> TaskHandle:
         state = current_state()
-        input = calling.json_arguments(name, tuple(args), kwargs or {})
+        input = calling.json_arguments(definition.name, tuple(args), kwargs)
         created = state.submit(definition, input, owner=_owner(state, owner), user_token=user_token)
         return TaskHandle(state, created.task.request_id)
 
@@ -259,7 +265,7 @@ class BackgroundTasks:
         :param options: ``steps``, ``total_steps``, ``notify``, ``expires_after``.
         """
         state = current_state()
-        definition = self._define_tracked(name, options)
+        definition = self._define_tracked(state, name, options)
         created = state.submit(
             definition,
             {},
@@ -333,12 +339,12 @@ class BackgroundTasks:
 
     def _define(self, function: Callable[..., Any], kind: Kind, options: TaskOptions) -> TaskDefinition:
         name = options.name or function.__name__
-        return self.registry.add(
+        return self.declarations.add(
             TaskDefinition(name=name, kind=kind, function=function, options=options, expected=options.expected_steps())
         )
 
-    def _define_tracked(self, name: str, options: Mapping[str, Any]) -> TaskDefinition:
-        known = self.registry.find(name)
+    def _define_tracked(self, state: AppState, name: str, options: Mapping[str, Any]) -> TaskDefinition:
+        known = state.registry.find(name)
         if known is not None and not options:
             return TaskDefinition(
                 name=name, kind=Kind.TRACKED, function=None, options=known.options, expected=known.expected
@@ -347,8 +353,8 @@ class BackgroundTasks:
         definition = TaskDefinition(
             name=name, kind=Kind.TRACKED, function=None, options=made, expected=made.expected_steps()
         )
-        # Kept so that notify= is found when the task ends; a decorated function of this name keeps its own options.
-        return self.registry.add(definition) if known is None or known.kind is Kind.TRACKED else definition
+        state.registry.track(definition)
+        return definition
 
     def _wrapper(self, definition: TaskDefinition, view: Callable[..., Any]) -> Callable[..., Any]:
         from .http.accept import accept
@@ -360,6 +366,11 @@ class BackgroundTasks:
             return accept(current_state(), definition, (args, view_args))
 
         return accepted
+
+
+def _before_request() -> None:
+    """Begin with the first request, of the state that the app has then: the test fixture puts another one there."""
+    current_state().begin()
 
 
 def _is_plain() -> bool:

@@ -132,7 +132,11 @@ def bgtasks_request_owner(app: Flask, request: Request) -> str | None:
 
 @hookspec(firstresult=True)
 def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
-    """Make the store for a ``BGTASKS_STORE`` whose scheme this plugin knows. In ``init_app``: connect to nothing."""
+    """Make the store for a ``BGTASKS_STORE`` whose scheme this plugin knows. In ``init_app``: connect to nothing.
+
+    A store is of one app, ``settings.app_id``. One that is made without an app gets this one; the same store for two
+    apps is refused.
+    """
 
 
 @hookspec(firstresult=True)

@@ -41,6 +41,9 @@ GUARD_PACKAGES = frozenset(
 )
 """Packages whose decorators only judge the request: they let it pass or refuse it, and are not run again in a run."""
 
+VIEW_PACKAGES = frozenset({"flask", "flask_restful", "flask_restx", "flask_smorest", "apiflask"})
+"""Whose ``dispatch_request`` only looks for the method to call."""
+
 INNER_NAMES = frozenset(
     {"f", "fn", "func", "function", "handler", "inner", "method", "view", "view_func", "view_function", "wrapped"}
 )
@@ -49,7 +52,10 @@ INNER_NAMES = frozenset(
 DEEPEST = 50
 """More decorators than this are taken for a circle."""
 
-REACH = 4
+MOST_HELD = 20
+"""A list or table with more in it than this is none of decorated functions."""
+
+REACH = 5
 """How many objects may stand between a decorator and the function it decorates: a partial, a list, a helper."""
 
 
@@ -108,7 +114,7 @@ class Chain:
     def _trampoline(
         self, original: Callable[..., Any], rebuilt: Any, further: Callable[..., Any], number: tuple[int, int]
     ) -> Callable[..., Any]:
-        if isinstance(original, functools.partial):
+        if isinstance(original, functools.partial) and _inner(original) is original.func:
             return cast(Callable[..., Any], rebuilt)
         layer = Layer(number, name_of(original), self._is_guard(original))
         self.layers.append(layer)
@@ -146,15 +152,31 @@ class Chain:
         methods: dict[str, Any] = {}
         for name in names:
             raw = inspect.getattr_static(old, name, None)
-            if isinstance(raw, types.FunctionType):
+            if _is_plain_function(raw):
                 methods[name] = self._rebuilt(raw, (below + 1, 0))
         if not methods:
             return None
+        if issubclass(old, MethodView):
+            methods.update(self._own_dispatch(old, below))
         decorators = getattr(old, "method_decorators", None)  # Flask-RESTX, Flask-RESTful: applied in each request
         if decorators:
             methods["method_decorators"] = self._wrapped_decorators(decorators, below)
         body = {"__module__": old.__module__, "__qualname__": old.__qualname__, "__doc__": old.__doc__, **methods}
         return type(old)(old.__name__, (old,), body)
+
+    def _own_dispatch(self, old: type, below: int) -> dict[str, Any]:
+        """A ``dispatch_request`` of the app's own, which checks something before it calls Flask's: a decorator too."""
+        definer = next(kind for kind in old.__mro__ if "dispatch_request" in vars(kind))
+        original = vars(definer)["dispatch_request"]
+        if definer.__module__.partition(".")[0] in VIEW_PACKAGES or not _is_plain_function(original):
+            return {}
+
+        def further(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return cast(Any, super(definer, self)).dispatch_request(*args, **kwargs)
+
+        layer = Layer((below, -(1 << 20)), name_of(original), self._is_guard(original))
+        self.layers.append(layer)
+        return {"dispatch_request": passage.trampoline(layer, original, original, further)}
 
     def _wrapped_decorators(self, decorators: Any, below: int) -> Any:
         if isinstance(decorators, dict):
@@ -216,59 +238,76 @@ _AS_VIEW = frozenset(
 
 
 def _is_class_view(function: Callable[..., Any]) -> bool:
-    return isinstance(function, types.FunctionType) and function.__code__ in _AS_VIEW
+    return _is_plain_function(function) and cast(types.FunctionType, function).__code__ in _AS_VIEW
 
 
 def _inner(function: Callable[..., Any]) -> Callable[..., Any] | None:
     """What a decorated function decorates; None for one that decorates nothing, as far as can be seen."""
     if isinstance(function, functools.partial):
-        return function.func
-    inner = _attributes(function).get("__wrapped__")
-    if callable(inner) and inner is not function:
-        return cast("Callable[..., Any]", inner)
+        given = [held for held in (*function.args, *function.keywords.values()) if _is_function(held)]
+        return given[0] if len(given) == 1 else function.func
+    inner = _wrapped(function)
+    if inner is not None:
+        return inner
     candidates = dict(_held_functions(function))
-    if isinstance(function, types.FunctionType):
-        if len(candidates) == 1 and _takes_anything(function):
-            return next(iter(candidates.values()))
-        named = [inner for name, inner in candidates.items() if name in INNER_NAMES]
-    else:
-        named = [inner for name, inner in candidates.items() if name.strip("_") in INNER_NAMES]
+    if len(candidates) == 1 and (not _is_plain_function(function) or _takes_anything(function)):
+        return next(iter(candidates.values()))
+    named = [inner for name, inner in candidates.items() if name.strip("_") in INNER_NAMES]
     return named[0] if len(named) == 1 else None
+
+
+def _wrapped(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """What :func:`functools.wraps` left behind; wrapt's proxies show it by themselves."""
+    inner = _attributes(function).get("__wrapped__")
+    if inner is None and not _is_plain_function(function):
+        inner = getattr(function, "__wrapped__", None)
+    return cast(Callable[..., Any], inner) if callable(inner) and inner is not function else None
 
 
 def _is_like_a_decorator(function: Callable[..., Any]) -> bool:
     """Whether a callable that could not be opened may hide a guard: it passes everything on to something it holds."""
-    if isinstance(function, types.FunctionType):
-        return _takes_anything(function) and any(True for _ in _held_functions(function))
-    return not isinstance(function, types.BuiltinFunctionType) and any(True for _ in _held_functions(function))
+    if isinstance(function, types.BuiltinFunctionType):
+        return False
+    if _is_plain_function(function) and not _takes_anything(function):
+        return False
+    return any(True for _ in _held_functions(function))
 
 
 def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
-    if isinstance(function, types.FunctionType):
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            held = _content(cell)
-            if _is_function(held) and held is not function:
-                yield name, held
-        defaults = function.__defaults__ or ()
-        names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(defaults) or None :]
-        for name, held in (*zip(names, defaults, strict=False), *(function.__kwdefaults__ or {}).items()):
-            if _is_function(held):
-                yield name, held
-    else:
-        for name, held in _attributes(function).items():
-            if _is_function(held):
-                yield name, held
+    """The functions that a callable holds, itself or in a list or table, with the names under which it does."""
+    held = _held_by_function(function) if _is_plain_function(function) else _attributes(function).items()
+    for name, value in held:
+        if _is_function(value) and value is not function:
+            yield name, value
+        elif type(value) in (list, tuple, dict) and len(value) < MOST_HELD:
+            for item in value.values() if isinstance(value, dict) else value:
+                if _is_function(item):
+                    yield name, item
+
+
+def _held_by_function(function: Any) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        yield name, _content(cell)
+    defaults = function.__defaults__ or ()
+    names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(defaults) or None :]
+    yield from zip(names, defaults, strict=False)
+    yield from (function.__kwdefaults__ or {}).items()
+
+
+def _is_plain_function(function: Any) -> bool:
+    """Whether this is a function itself, and no proxy that says it is one."""
+    return type(function) is types.FunctionType
 
 
 def _is_function(held: Any) -> bool:
-    return isinstance(held, (types.FunctionType, types.MethodType, functools.partial)) or (
-        callable(held) and "__wrapped__" in _attributes(held) and not isinstance(held, type)
-    )
+    if _is_plain_function(held) or isinstance(held, (types.MethodType, functools.partial)):
+        return True
+    return callable(held) and not isinstance(held, type) and _wrapped(held) is not None
 
 
-def _takes_anything(function: types.FunctionType) -> bool:
+def _takes_anything(function: Any) -> bool:
     flags = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
-    return function.__code__.co_flags & flags == flags
+    return bool(function.__code__.co_flags & flags == flags)
 
 
 # -- a copy with something else in its place -------------------------------------------------------------------------
@@ -281,7 +320,7 @@ def _replaced(holder: Any, old: Any, new: Any, reach: int = REACH) -> Any:
     if reach == 0:
         return None
     again = functools.partial(_replaced, old=old, new=new, reach=reach - 1)
-    if isinstance(holder, types.FunctionType):
+    if _is_plain_function(holder):
         return _replaced_in_function(holder, again)
     if isinstance(holder, types.MethodType):
         made = again(holder.__func__)
@@ -290,14 +329,14 @@ def _replaced(holder: Any, old: Any, new: Any, reach: int = REACH) -> Any:
         owner = again(holder.__self__)
         return None if owner is None else types.MethodType(holder.__func__, owner)
     if isinstance(holder, functools.partial):
-        made = again(holder.func)
-        return None if made is None else functools.partial(made, *holder.args, **holder.keywords)
-    if isinstance(holder, (list, tuple)) and type(holder) in (list, tuple) and len(holder) < 20:
+        made = again([holder.func, list(holder.args), holder.keywords])
+        return None if made is None else functools.partial(made[0], *made[1], **made[2])
+    if isinstance(holder, (list, tuple)) and type(holder) in (list, tuple) and len(holder) < MOST_HELD:
         several = [again(item) for item in holder]
         if all(item is None for item in several):
             return None
         return type(holder)(o if n is None else n for o, n in zip(holder, several, strict=True))
-    if isinstance(holder, dict) and type(holder) is dict and len(holder) < 20:
+    if isinstance(holder, dict) and type(holder) is dict and len(holder) < MOST_HELD:
         found = {key: made for key, value in holder.items() if (made := again(value)) is not None}
         return {**holder, **found} if found else None
     return _replaced_in_object(holder, old, again)
@@ -335,7 +374,7 @@ def _replaced_in_object(holder: Any, old: Any, again: Callable[[Any], Any]) -> A
     for name, value in _attributes(holder).items():
         if value is old:
             found[name] = again(value)
-        elif isinstance(value, (functools.partial, types.MethodType)) and value != holder:
+        elif isinstance(value, (functools.partial, types.MethodType)) or type(value) in (list, tuple, dict):
             made = again(value)
             if made is not None:
                 found[name] = made
@@ -376,7 +415,7 @@ def _module(function: Any) -> str:
     """The module in which a function's code stands: ``__module__`` is copied from what it decorates."""
     if isinstance(function, types.MethodType):
         function = function.__func__
-    if isinstance(function, types.FunctionType):
+    if _is_plain_function(function):
         return str(function.__globals__.get("__name__", ""))
     return type(function).__module__
 

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 from . import serving
 from .delivery import Deliveries
@@ -33,6 +34,7 @@ IDLE_LOOK_SECONDS = 0.05
 class Lifecycle:
     """Starts, drains and closes.
 
+    :param complete: finishes the app's set-up, when all its views are registered.
     :param grace: seconds that running tasks get to finish when the process ends.
     :param look_seconds: the mean time between two looks for work.
     """
@@ -46,6 +48,7 @@ class Lifecycle:
         deliveries: Deliveries,
         watcher: Watcher,
         picker: Picker,
+        complete: Callable[[], None],
         grace: float,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -56,7 +59,13 @@ class Lifecycle:
         self._watcher = watcher
         self._grace = grace
         self.recovery = Recovery(
-            store, runner, picker, wake_deliveries=deliveries.wake, drain=self._told_to_stop, look_seconds=look_seconds
+            store,
+            runner,
+            picker,
+            complete=complete,
+            wake_deliveries=deliveries.wake,
+            drain=self._told_to_stop,
+            look_seconds=look_seconds,
         )
         self._sigterm = Sigterm(self.recovery.stop)
         self._reset()

@@ -190,6 +190,7 @@ class Task:
     created_at: datetime
     updated_at: datetime
     expires_after: timedelta
+    app: str = ""  # whose it is: the id of the app that accepted it; the store sets it
     status: Status = Status.STARTED
     owner: str | None = None
     attempt: int = 0

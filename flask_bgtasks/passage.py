@@ -95,6 +95,7 @@ class Run(Passage):
     """The way through in a run.
 
     :param passed_on: what decorators passed on in the request, by :func:`injected`.
+    :param bound: as there.
     """
 
     def __init__(
@@ -102,18 +103,26 @@ class Run(Passage):
         passed_on: Mapping[str, Any],
         *,
         name: str,
+        bound: Collection[object] = (),
         arrive: Callable[[Arguments], AbstractContextManager[object]] = lambda arguments: nullcontext(),
     ) -> None:
         super().__init__(arrive)
         self._passed_on = passed_on
         self._name = name
+        self._bound = bound
 
     def passes_over(self, layer: Layer) -> bool:
         return layer.guard
 
     def given(self, layer: Layer, arguments: Arguments) -> Arguments | None:
         change = self._passed_on.get(_key(layer.number))
-        return arguments if change is None else applied(change, arguments)
+        if change is None:
+            return arguments
+        plain = unbound(arguments, self._bound)
+        given = applied(change, plain)
+        if given is None or plain is arguments:
+            return given
+        return (arguments[0][0], *given[0]), given[1]
 
     def instead(self, layer: Layer, arguments: Arguments, outcome: Any) -> Arguments | None:
         if self.reached > layer.number or not (isinstance(outcome, Exception) or _status(outcome) >= REFUSAL):
@@ -230,7 +239,7 @@ def injected(boundaries: Sequence[Boundary], bound: Collection[object] = ()) -> 
     changes: dict[str, Any] = {}
     lost: list[str] = []
     for (number, name, before), (_, _, after) in itertools.pairwise(boundaries):
-        change = difference(before, _unbound(before, after, bound))
+        change = difference(unbound(before, bound), unbound(after, bound))
         if change is not None:
             changes[_key(number)] = change
             lost += [f"{label} (from {name})" for label in change.get("lost", ())]
@@ -291,13 +300,12 @@ def is_json(value: Any) -> bool:
         return False
 
 
-def _unbound(before: Arguments, after: Arguments, bound: Collection[object]) -> Arguments:
-    """The arguments without the ``self`` that was bound in between."""
-    first = after[0][0] if after[0] else None
-    added = isinstance(first, View) or any(first is one for one in bound)
-    if added and not any(known is first for known in before[0]):
-        return after[0][1:], after[1]
-    return after
+def unbound(arguments: Arguments, bound: Collection[object]) -> Arguments:
+    """The arguments without the ``self`` of a class-based view's, or a bound, method."""
+    first = arguments[0][0] if arguments[0] else None
+    if isinstance(first, View) or any(first is one for one in bound):
+        return arguments[0][1:], arguments[1]
+    return arguments
 
 
 def _key(number: tuple[int, int]) -> str:

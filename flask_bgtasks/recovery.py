@@ -44,6 +44,7 @@ CLOSE_SECONDS = 2.0
 class Recovery:
     """The look-out of one app in this process.
 
+    :param complete: finishes the app's set-up, once it is complete: some of what it can run may be found then only.
     :param wake_deliveries: another process may have left something owed.
     :param drain: called in this thread when the server, or a signal, asks to stop.
     :param look_seconds: the mean time between two looks.
@@ -55,6 +56,7 @@ class Recovery:
         runner: Runner,
         picker: Picker,
         *,
+        complete: Callable[[], None],
         wake_deliveries: Callable[[], None],
         drain: Callable[[], None],
         look_seconds: float = LOOK_SECONDS,
@@ -62,6 +64,7 @@ class Recovery:
         self._store = store
         self._runner = runner
         self._picker = picker
+        self._complete = complete
         self._wake_deliveries = wake_deliveries
         self._drain = drain
         self._look_seconds = look_seconds
@@ -121,6 +124,10 @@ class Recovery:
         while server is not None and not server.ready():
             if _heard(word, READY_SECONDS) == "end":
                 return
+        try:
+            self._complete()
+        except Exception:  # a view that cannot even be looked at must not keep the others' tasks from running
+            log.exception("the app's views cannot be examined")
         self._wake_deliveries()
         next_look, next_purge = 0.0, time.monotonic() + dice.uniform(0, PURGE_SECONDS)
         while True:

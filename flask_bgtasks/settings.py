@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from .errors import ConfigurationError, unknown_name
@@ -19,10 +20,15 @@ PREFIX = "BGTASKS_"
 MIB = 2**20
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # a token; RFC 9110, section 5.6.2
+DEFAULT_STORE = "sqlite:///bgtasks.sqlite3"
+
+MAX_APP_ID_LENGTH = 100  # characters; our choice: it stands in every row, and in its indexes
 
 
 def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
     metadata = {"check": check, "doc": doc}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: MappingProxyType(dict(default)), metadata=metadata)
     if isinstance(default, list):
         return field(default_factory=lambda: tuple(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -31,6 +37,13 @@ def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"{name}={value!r}: a non-empty text is wanted")
+    return value.strip()
+
+
+def check_app_id(name: str, value: Any) -> str:
+    """An app's id. :raises ConfigurationError: it cannot be one; ``name`` says where it came from."""
+    if not isinstance(value, str) or not value.isprintable() or not 1 <= len(value.strip()) <= MAX_APP_ID_LENGTH:
+        raise ConfigurationError(f"{name}={value!r}: expected 1 to {MAX_APP_ID_LENGTH} printable characters")
     return value.strip()
 
 
@@ -68,15 +81,21 @@ def _names(name: str, value: Any) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def _endpoints(name: str, value: Any) -> tuple[str, ...]:
-    names = _names(name, value)
+def _endpoints(name: str, value: Any) -> Mapping[str, Mapping[str, Any]]:
+    names = tuple(value) if isinstance(value, Mapping) else _names(name, value)
     for item in names:
         if not isinstance(item, str):
             raise ConfigurationError(
                 f"{name}: {item!r} is not the name of an endpoint. Name views as url_for does, "
                 "e.g. 'process' or 'blueprint.process'"
             )
-    return names
+    options = value if isinstance(value, Mapping) else {item: {} for item in names}
+    for item, given in options.items():
+        if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+            raise ConfigurationError(
+                f"{name}[{item!r}]={given!r}: expected a mapping of the task's options, e.g. {{'steps': ['Write']}}"
+            )
+    return MappingProxyType({item: dict(given) for item, given in options.items()})
 
 
 def _headers(name: str, value: Any) -> tuple[str, ...]:
@@ -137,10 +156,16 @@ class Settings:
     """The checked settings of one app. Times in seconds unless they are a :class:`~datetime.timedelta`."""
 
     store: str = _setting(
-        "sqlite:///bgtasks.sqlite3",
+        DEFAULT_STORE,
         _text,
         "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path lies in the app's instance folder), "
         "`firestore://project`, `memory://`, or a scheme that a plugin brings.",
+    )
+    app_id: str = _setting(
+        "",
+        check_app_id,
+        "Whose tasks these are: 1 to 100 printable characters, the same in every process of the app. Of all tasks in "
+        "the store an app sees and runs its own only. Default: the app's import name (`app.name`).",
     )
     runner: str = _setting(
         "threads",
@@ -152,7 +177,12 @@ class Settings:
     sinks: tuple[Any, ...] = _setting(
         [], _names, "Plugins that are told of changes: names (`memory`, a plugin's) or instances."
     )
-    endpoints: tuple[str, ...] = _setting([], _endpoints, "Existing views to wrap, by endpoint name.")
+    endpoints: Mapping[str, Mapping[str, Any]] = _setting(
+        {},
+        _endpoints,
+        "Existing views to wrap, by endpoint name: a list of names, or a mapping from each name to the options of its "
+        "task.",
+    )
     url_prefix: str = _setting("/tasks", _prefix, "Where the blueprint stands.")
     lease_seconds: float = _setting(
         30, _number(1, whole=False), "How long a running attempt's claim holds; renewed at a third of it."

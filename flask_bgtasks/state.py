@@ -9,14 +9,16 @@ import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from flask import Flask, current_app, request
 
-from . import arguments, captured, serving
+from . import app_ids, arguments, captured, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
+from .completion import Completion
 from .credentials import Credentials
+from .declarations import AppRegistry, Declarations
 from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
 from .engine import Engine, Environment
@@ -35,10 +37,11 @@ from .settings import Settings
 from .stores.base import Attempt, Created, Limits, Store
 from .watcher import Watcher
 
-if TYPE_CHECKING:
-    from .extension import BackgroundTasks
-
 KEY = "bgtasks"
+
+View = Callable[..., Any]
+
+Wrap = Callable[[TaskDefinition, View], View]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # a new task's times until the store sets its own
 
@@ -48,10 +51,13 @@ class AppState:
     """One app's parts."""
 
     app: Flask
-    extension: BackgroundTasks
+    extension: Any
+    """The extension object that the app was given to, for the app's own code; nothing here needs it."""
+    declarations: Declarations
     settings: Settings
     plugins: Plugins
-    registry: Registry
+    registry: AppRegistry
+    completion: Completion
     store: Store
     runner: Runner
     engine: Engine
@@ -62,10 +68,13 @@ class AppState:
     credentials: Credentials
     access: Access
     addresses: Addresses
+    wrap: Wrap
+    """Makes the wrapper of a view."""
+
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """Settings that ``init_app`` was given as arguments."""
 
-    originals: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    originals: dict[str, View] = field(default_factory=dict)
     """The app's own views behind the wrapped endpoints."""
 
     chains: dict[Callable[..., Any], Chain] = field(default_factory=dict)
@@ -84,8 +93,34 @@ class AppState:
 
         :param stored: the captured request, with what decorators passed on.
         """
-        passage = Run(stored.get("passed_on", {}), name=definition.name)
-        return passage.call(self.chain(definition).view, arguments.restored(self.app, stored))
+        chain = self.chain(definition)
+        passage = Run(stored.get("passed_on", {}), name=definition.name, bound=chain.bound)
+        return passage.call(chain.view, arguments.restored(self.app, stored))
+
+    def rebuilt(self, overrides: Mapping[str, Any], **how: Any) -> AppState:
+        """The same app's parts once more, with other settings. Its views and its registry are the app's, and stay.
+
+        :param overrides: settings that win over those that ``init_app`` was given.
+        :param how: ``queues`` and ``look_seconds``, as :func:`build` takes them.
+        """
+        return build(
+            self.app,
+            self.declarations,
+            {**self.overrides, **overrides},
+            extension=self.extension,
+            wrap=self.wrap,
+            originals=self.originals,
+            **how,
+        )
+
+    def begin(self) -> None:
+        """Called before each request: with the first one the app is complete, and this process serves it.
+
+        :raises ConfigurationError: its set-up is wrong, and it is being tested or debugged.
+        """
+        if self.completion.first_request():
+            self.owners.warn_of_unread_login()
+            self.lifecycle.start()
 
     def submit(
         self,
@@ -109,6 +144,7 @@ class AppState:
         """
         if run and self.runner.draining:
             raise ShuttingDown()
+        self.registry.use(definition)
         options = definition.options
         task = Task(
             request_id=request_id or str(uuid.uuid4()),
@@ -163,7 +199,7 @@ class AppState:
         self.hand_over(outcome.task)
         return outcome
 
-    def view_function(self, definition: TaskDefinition) -> Callable[..., Any]:
+    def view_function(self, definition: TaskDefinition) -> View:
         """What to call for a task: its function, or the app's own view behind a wrapped endpoint."""
         if definition.function is not None:
             return definition.function
@@ -171,11 +207,12 @@ class AppState:
         try:
             return self.originals[endpoint]
         except KeyError:
-            self.extension.wrap_endpoints(self)
+            self.completion.complete()
             return self.originals[endpoint]
 
     def close(self, grace: float | None = None) -> None:
         """Stop taking work, let running tasks and deliveries finish for ``grace`` seconds, close the store."""
+        app_ids.forget(self.app)
         self.lifecycle.close(grace)
 
 
@@ -202,39 +239,57 @@ def state_of(app: Flask) -> AppState:
 
 def build(
     app: Flask,
-    extension: BackgroundTasks,
+    declarations: Declarations,
     overrides: Mapping[str, Any],
     *,
+    extension: Any,
+    wrap: Wrap,
+    originals: dict[str, View] | None = None,
     queues: Collection[str] | None = None,
     look_seconds: float = LOOK_SECONDS,
 ) -> AppState:
     """Build an app's parts. Opens no connection and starts no thread: a server may fork after this.
 
+    :param declarations: what was declared on the extension object.
     :param overrides: settings by lower-case name, which win over ``app.config``.
+    :param extension: the extension object itself, for the app's own code.
+    :param wrap: makes the wrapper of a view.
+    :param originals: the views that were wrapped by an earlier call for this app.
     :param queues: run tasks of these queues only.
     :param look_seconds: the mean time between two looks for work.
     :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
     """
-    settings = Settings.from_config(app.config, **overrides)
+    settings = app_ids.with_app_id(app, Settings.from_config(app.config, **overrides))
     plugins = Plugins()
     plugins.register(_bundled(), name="bgtasks-bundled")
     plugins.load_entry_points()
-    for plugin, name in extension.plugins:
+    for plugin, name in declarations.plugins:
         plugins.register(plugin, name=name)
     plugins.add_sinks(settings.sinks, app, settings)
 
     store = _open_store(app, plugins, settings)
-    registry = extension.registry
+    registry = declarations.registry_of(app)
+    originals = {} if originals is None else originals
+    completion = Completion(
+        app,
+        settings.endpoints,
+        settings.url_prefix,
+        declarations=declarations,
+        registry=registry,
+        originals=originals,
+        wrap=wrap,
+    )
+    registry.complete = completion.complete
     deliveries = Deliveries(
         app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=Rules.of(settings)
     )
-    owners = Owners(app, plugins, lambda: extension.loader)
+    owners = Owners(app, plugins, lambda: declarations.loader)
     credentials = Credentials(app, owners, settings.keep_headers)
     environment = Environment(
         call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
         opened=lambda attempt: credentials.opened(attempt.task, attempt.input),
         checked=credentials.checked,
-        before_run=lambda attempt: _before_run(app, extension, credentials, attempt),
+        before_run=lambda attempt: _before_run(app, declarations, credentials, attempt),
         run_later=lambda task, wait: _run_later(runner, task, wait),
         can_wait=lambda: runner.can_wait,
         look=lambda: runner.look(),  # noqa: PLW0108 - the runner is made after the engine
@@ -264,15 +319,18 @@ def build(
         deliveries=deliveries,
         watcher=watcher,
         picker=picker,
+        complete=completion.report,
         grace=settings.shutdown_grace,
         look_seconds=look_seconds,
     )
     return AppState(
         app=app,
         extension=extension,
+        declarations=declarations,
         settings=settings,
         plugins=plugins,
         registry=registry,
+        completion=completion,
         store=store,
         runner=runner,
         engine=engine,
@@ -283,7 +341,9 @@ def build(
         credentials=credentials,
         access=Access(app, store, owners, settings),
         addresses=Addresses(store, most=settings.max_devices_per_owner),
+        wrap=wrap,
         overrides=dict(overrides),
+        originals=originals,
     )
 
 
@@ -301,7 +361,8 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
             f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
             "Known here: memory, sqlite, postgresql, firestore. A plugin may add more."
         )
-    return cast(Store, store)
+    app_ids.warn_of_twin(app, settings)
+    return app_ids.of_app(cast(Store, store), settings)
 
 
 def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Picker, settings: Settings) -> Runner:
@@ -328,10 +389,10 @@ def _run_later(runner: Runner, task: Task, wait: float) -> None:
         return  # the store keeps it for whoever looks
 
 
-def _before_run(app: Flask, extension: BackgroundTasks, credentials: Credentials, attempt: Attempt) -> None:
+def _before_run(app: Flask, declarations: Declarations, credentials: Credentials, attempt: Attempt) -> None:
     captured.restore_limits(request, attempt.input)
     credentials.restore(attempt.task, attempt.input)
-    for function in extension.before_run_functions:
+    for function in declarations.before_run_functions:
         app.ensure_sync(function)(attempt.task)
 
 

@@ -95,15 +95,14 @@ def bgtasks(request: pytest.FixtureRequest) -> Iterator[Recorder]:
     ``@pytest.mark.bgtasks(runner="threads")`` runs them in threads; any setting can be given so.
     """
     from .sinks.memory import MemorySink
-    from .state import KEY, build, state_of
+    from .state import KEY, state_of
 
     app: Flask = request.getfixturevalue("app")
     before = state_of(app)
     marker = request.node.get_closest_marker("bgtasks")
     given = {"store": "memory://", "runner": "inline", **(marker.kwargs if marker else {})}
     sink = MemorySink()
-    state = build(app, before.extension, {**before.overrides, **given})
-    state.originals.update(before.originals)
+    state = before.rebuilt(given)
     state.plugins.register(sink, name=RECORDER)
     state.deliveries.refresh()
     app.extensions[KEY] = state

@@ -16,7 +16,7 @@ from typing import Any
 from flask import Flask
 
 from . import processes
-from .state import KEY, AppState, build, state_of
+from .state import KEY, AppState, state_of
 
 LOOK_SECONDS = 0.2
 """A worker is told of nothing: it looks for work this often, which costs two reads of small indexes."""
@@ -36,7 +36,7 @@ def serve(
     :param workers: threads; None for the setting.
     :param queues: only tasks of these; None for all.
     :param say: prints a line.
-    :raises ConfigurationError: the store cannot be opened.
+    :raises ConfigurationError: the store cannot be opened, or the app's set-up is wrong.
     """
     state = _own_state(app, workers, queues)
     state.store.check()
@@ -45,7 +45,8 @@ def serve(
     try:
         state.lifecycle.start()
         where = f"queues {', '.join(sorted(queues))}" if queues else "all queues"
-        say(f"{processes.me()}: {state.settings.workers} threads, {where}. Stop with SIGTERM or Ctrl-C")
+        app_id, threads = state.settings.app_id, state.settings.workers
+        say(f"{processes.me()}: app {app_id!r}, {threads} threads, {where}. Stop with SIGTERM or Ctrl-C")
         stop.wait()
         say("stopping: running tasks get time to finish; signal again to leave at once")
         state.close()
@@ -57,11 +58,11 @@ def serve(
 def _own_state(app: Flask, workers: int | None, queues: Collection[str] | None) -> AppState:
     """The app's parts once more, with a runner of their own, in the place of those that were built for the web."""
     web = state_of(app)
-    overrides: dict[str, Any] = {**web.overrides, "runner": "threads"}
+    overrides: dict[str, Any] = {"runner": "threads"}
     if workers is not None:
         overrides["workers"] = workers
-    state = build(app, web.extension, overrides, queues=queues, look_seconds=LOOK_SECONDS)
-    state.originals.update(web.originals)
+    state = web.rebuilt(overrides, queues=queues, look_seconds=LOOK_SECONDS)
+    state.completion.check()
     app.extensions[KEY] = state
     return state
 

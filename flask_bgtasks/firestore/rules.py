@@ -44,21 +44,22 @@ UNQUERIED = {
 
 
 STORE_INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("bgtasks_tasks", ("status", "lease_until")),
-    ("bgtasks_tasks", ("status", "place", "order")),
-    ("bgtasks_tasks", ("status", "created_at")),
-    ("bgtasks_tasks", ("status", "name")),
-    ("bgtasks_tasks", ("status", "owner")),
-    ("bgtasks_tasks", ("-created_at", "-request_id")),
-    ("bgtasks_tasks", ("owner", "-created_at", "-request_id")),
-    ("bgtasks_tasks", ("idempotency_scope", "-created_at", "-request_id")),
-    ("bgtasks_tasks", ("status", "name", "completed_at")),
-    ("bgtasks_tasks", ("rejected", "name", "completed_at")),
-    ("bgtasks_tasks", ("seen", "seconds_to_seen")),
-    ("bgtasks_deliveries", ("sink", "dead", "due_at", "id")),
+    ("bgtasks_tasks", ("app", "status", "lease_until")),
+    ("bgtasks_tasks", ("app", "status", "place", "order")),
+    ("bgtasks_tasks", ("app", "status", "created_at")),
+    ("bgtasks_tasks", ("app", "status", "name")),
+    ("bgtasks_tasks", ("app", "status", "owner")),
+    ("bgtasks_tasks", ("app", "-created_at", "-request_id")),
+    ("bgtasks_tasks", ("app", "owner", "-created_at", "-request_id")),
+    ("bgtasks_tasks", ("app", "idempotency_scope", "-created_at", "-request_id")),
+    ("bgtasks_tasks", ("app", "status", "name", "completed_at")),
+    ("bgtasks_tasks", ("app", "rejected", "name", "completed_at")),
+    ("bgtasks_tasks", ("app", "seen", "seconds_to_seen")),
+    ("bgtasks_deliveries", ("app", "sink", "dead", "due_at", "id")),
+    ("bgtasks_deliveries", ("app", "worker")),
     ("bgtasks_deliveries", ("request_id", "sink", "dead")),
-    ("bgtasks_deliveries", ("dead", "-id")),
-    ("bgtasks_deliveries", ("dead", "sink", "-id")),
+    ("bgtasks_deliveries", ("app", "dead", "-id")),
+    ("bgtasks_deliveries", ("app", "dead", "sink", "-id")),
 )
 """What the queries of the Firestore store need (``BGTASKS_STORE=firestore://…``); a minus means descending."""
 

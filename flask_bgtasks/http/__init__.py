@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .. import routes
+
 if TYPE_CHECKING:
     from ..state import AppState
 
 
 def register(state: AppState) -> None:
-    """Give an app the blueprint, at ``BGTASKS_URL_PREFIX``. Called by ``init_app``."""
+    """Give an app the blueprint, at ``BGTASKS_URL_PREFIX``. Called by ``init_app``.
+
+    :raises ConfigurationError: the app has a blueprint of that name, or a route at an address of ours. Nothing is
+        registered then.
+    """
     from . import blueprint, boundary, cors
 
     app, settings = state.app, state.settings
-    app.register_blueprint(blueprint.make(settings.url_prefix))
+    blueprint.check(app, settings.url_prefix)
+    app.register_blueprint(blueprint.make(settings.url_prefix, routes.domains(app)))
     app.wsgi_app = boundary.Boundary(app)  # type: ignore[method-assign]  # the way to install WSGI middleware
     cors.register(app, blueprint.NAME, settings.cors_origins)

@@ -237,12 +237,9 @@ def _runs_here(definition: TaskDefinition, chain: Chain, wish: Prefer) -> bool:
     view is called in the request whatever the client prefers, unless the app has said how requests are judged.
     """
     options = definition.options
-    if options.respond == "hold":
+    if options.respond == "hold" or (chain.sealed and options.validate is None):
         return True
-    if options.respond != "prefer":
-        return False
-    unguarded = bool(chain.sealed) and options.validate is None
-    return unguarded or wish == prefer.NOTHING
+    return options.respond == "prefer" and wish == prefer.NOTHING
 
 
 # -- the ways to answer ----------------------------------------------------------------------------------------------

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
 
-from ..errors import BackgroundTasksError
+from .. import routes
+from ..errors import BackgroundTasksError, ConfigurationError
 from . import browser, collection, devices, events, live_activity, preferences, problems, views
 from .problems import Problem
 
-NAME = "bgtasks"
+NAME = routes.BLUEPRINT
 
 View = Callable[..., Response]
 
@@ -51,21 +53,45 @@ FILES: dict[str, dict[str, View]] = {
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
-def make(url_prefix: str) -> Blueprint:
-    """The blueprint, to be registered with an app."""
+def make(url_prefix: str, domains: Sequence[Mapping[str, str]] = ({},)) -> Blueprint:
+    """The blueprint, to be registered with an app.
+
+    :param domains: the hosts or subdomains that it answers on, as options of ``add_url_rule``.
+    """
     blueprint = Blueprint(NAME, __name__, url_prefix=url_prefix)
     for path, methods in (ROUTES | FILES).items():
-        for method, view in methods.items():
-            blueprint.add_url_rule(path, _name(view), view, methods=[method], provide_automatic_options=False)
-        _add_other_methods(blueprint, path, methods)
+        others, view_of_others = _other_methods(methods)
+        answers = [(_name(view), view, [method]) for method, view in methods.items()]
+        for endpoint, view, answered in (*answers, (_name_of_others(path), view_of_others, others)):
+            for domain in domains:
+                options = {key: _apart(value, path) for key, value in domain.items()}
+                blueprint.add_url_rule(
+                    path, endpoint, view, methods=answered, provide_automatic_options=False, **options
+                )
+    blueprint.url_value_preprocessor(_forget_domain)
     blueprint.register_error_handler(Problem, lambda problem: problem.response())
     blueprint.register_error_handler(BackgroundTasksError, _library_error)
     blueprint.register_error_handler(HTTPException, problems.of_http_exception)
     return blueprint
 
 
-def _add_other_methods(blueprint: Blueprint, path: str, methods: Mapping[str, View]) -> None:
-    """Answer OPTIONS, and the methods that are not for this path.
+def check(app: Flask, url_prefix: str) -> None:
+    """Check that the blueprint can be registered.
+
+    :raises ConfigurationError: its name, or one of its addresses, is taken.
+    """
+    if NAME in app.blueprints:
+        raise ConfigurationError(f"the app has a blueprint called {NAME!r} already; give that one another name")
+    rules = []
+    for path, methods in (ROUTES | FILES).items():
+        rules += [Rule(url_prefix + path, endpoint=f"{NAME}.{_name(view)}", methods=[m]) for m, view in methods.items()]
+        others, _ = _other_methods(methods)
+        rules.append(Rule(url_prefix + path, endpoint=f"{NAME}.{_name_of_others(path)}", methods=others))
+    routes.check(app, rules)
+
+
+def _other_methods(methods: Mapping[str, View]) -> tuple[list[str], View]:
+    """What answers OPTIONS, and the methods that are not for a path.
 
     A ``405`` of the routing belongs to no blueprint, so it would be answered with the app's HTML.
     """
@@ -77,9 +103,30 @@ def _add_other_methods(blueprint: Blueprint, path: str, methods: Mapping[str, Vi
             return Response(headers={"Allow": allow})
         raise Problem("method-not-allowed", f"{request.method} is not for this address", headers={"Allow": allow})
 
-    others = [method for method in METHODS if method not in with_head or method == "OPTIONS"]
-    name = "other_methods" + re.sub(r"\W+", "_", path)
-    blueprint.add_url_rule(path, name, other, methods=others, provide_automatic_options=False)
+    return [method for method in METHODS if method not in with_head or method == "OPTIONS"], other
+
+
+def _name_of_others(path: str) -> str:
+    return "other_methods" + re.sub(r"\W+", "_", path)
+
+
+def _variables(path: str) -> set[str]:
+    return set(re.findall(r"<(?:[^<>:]*:)?(\w+)>", path))
+
+
+def _apart(domain: str, path: str) -> str:
+    """A host's pattern, without the variables that the path has too: a rule may have each once."""
+    for name in _variables(domain) & _variables(path):
+        domain = re.sub(rf"(<(?:[^<>:]*:)?){name}>", rf"\g<1>bgtasks_{name}>", domain)
+    return domain
+
+
+def _forget_domain(endpoint: str | None, values: dict[str, Any] | None) -> None:
+    """Keep what a host's pattern holds from our views. The app's own preprocessors have seen it by now."""
+    rule = request.url_rule
+    if values and rule is not None:
+        for name in set(values) - _variables(rule.rule):
+            del values[name]
 
 
 def _library_error(error: BackgroundTasksError) -> Response:

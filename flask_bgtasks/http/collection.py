@@ -104,6 +104,9 @@ def health() -> Response:
     except BackgroundTasksError as error:  # its message may name a host or a file: that is the log's
         log.warning("the store is not ready: %s", error)
         checks["store"] = "unavailable"
+    problems = parts.state.completion.problems
+    if problems:
+        checks["setup"] = "wrong (" + ", ".join(problem.brief for problem in problems) + ")"
     if set(checks.values()) != {"ok"}:
         bad = ", ".join(f"{name} is {state}" for name, state in checks.items() if state != "ok")
         raise Problem("not-ready", bad, headers={"Retry-After": "5"}, checks=checks)

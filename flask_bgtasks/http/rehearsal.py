@@ -31,10 +31,11 @@ def comes_to_the_gate(state: AppState, definition: TaskDefinition, input: Mappin
         expires_after=state.settings.expires_after,
         owner=owner,
     )
-    passage = Rehearsal(input.get("passed_on", {}), name=definition.name)
+    chain = state.chain(definition)
+    passage = Rehearsal(input.get("passed_on", {}), name=definition.name, bound=chain.bound)
     try:
         with state.engine.rehearsed(task, input) as given:
-            passage.call(state.chain(definition).view, arguments.restored(state.app, given))
+            passage.call(chain.view, arguments.restored(state.app, given))
     except Arrived:
         return True
     except Exception:

@@ -160,7 +160,7 @@ class Page:
 
 @dataclass(slots=True)
 class Stats:
-    """Figures over the whole store.
+    """Figures over the app's tasks.
 
     :param rejected: of the failed tasks, those whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`).
     :param mean_seconds_to_seen: from the end of a task to when a client showed it.
@@ -178,9 +178,17 @@ class Stats:
 class Store(Contacts, ABC):
     """One authority on tasks. Every method is atomic and may be called from any thread.
 
+    A store is opened for one app. Several apps may keep their tasks in one database; each sees, counts, runs, delivers
+    and notifies only its own, and another app's task is one that does not exist. Only :meth:`purge` and
+    :meth:`~Contacts.prune_devices` erase what is over of all apps.
+
     Listeners given to :meth:`on_commit` are called after the commit, in the thread that asked for the change, outside
     every lock of the store.
     """
+
+    app_id: str = ""
+    """The app that the store is opened for. Whoever opens it may leave this to the extension, which sets it before the
+    first call. Empty for a store that is used without an app."""
 
     def __init__(self) -> None:
         self._listeners: list[CommitListener] = []
@@ -203,7 +211,7 @@ class Store(Contacts, ABC):
     ) -> Created:
         """Store a new task, its first event and what is owed for it. When it returns, the task survives a power cut.
 
-        :param task: in status ``started``, ``seq`` 0; its ``created_at`` and ``updated_at`` are set by the store.
+        :param task: in status ``started``, ``seq`` 0; the store sets its ``app``, ``created_at`` and ``updated_at``.
         :param input: what to run it with, JSON. What stands under :data:`PRIVATE` is erased when the task ends.
         :param limits: refuse when as many wait already; None for no limit.
         :param reserved: for who creates it and runs it where it stands: so long :meth:`runnable` does not give it away.
@@ -215,7 +223,7 @@ class Store(Contacts, ABC):
 
     @abstractmethod
     def get(self, request_id: str) -> Task:
-        """:raises TaskNotFound: no such task."""
+        """:raises TaskNotFound: no such task of this app."""
 
     @abstractmethod
     def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
@@ -312,7 +320,10 @@ class Store(Contacts, ABC):
 
     @abstractmethod
     def purge(self, *, limit: int = 100) -> int:
-        """Erase at most ``limit`` tasks that expired as long ago as they were kept before; how many were."""
+        """Erase at most ``limit`` tasks that expired as long ago as they were kept before; how many were.
+
+        Of all apps: when a task is over stands in the task, and one whose app is gone has to be erased too.
+        """
 
     # -- who runs what -------------------------------------------------------------------------------------------
 
@@ -339,11 +350,11 @@ class Store(Contacts, ABC):
 
     @abstractmethod
     def workers(self) -> list[str]:
-        """The processes that hold a lease, on a task or on a delivery."""
+        """The processes that hold a lease, on a task or on a delivery of this app."""
 
     @abstractmethod
     def expire_leases(self, worker: str) -> int:
-        """End the leases of a process that is known to be dead; how many tasks it held."""
+        """End this app's leases of a process that is known to be dead; how many tasks it held."""
 
     @abstractmethod
     def count_failed(self, name: str, *, since: datetime) -> int:
@@ -354,7 +365,7 @@ class Store(Contacts, ABC):
 
     @abstractmethod
     def stats(self) -> Stats:
-        """Figures over the whole store; may cost a scan of an index."""
+        """Figures over the app's tasks; may cost a scan of an index."""
 
     # -- following -----------------------------------------------------------------------------------------------
 
@@ -423,6 +434,20 @@ class Store(Contacts, ABC):
     @abstractmethod
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         """The averages of earlier runs by step path, in the order in which the steps were first met."""
+
+    # -- whose they are ------------------------------------------------------------------------------------------
+
+    def apps(self) -> dict[str, int]:
+        """The apps that keep their tasks here, each with how many it has; as far as this store can tell."""
+        return {self.app_id: sum(self.stats().by_status.values())}
+
+    def adopt(self, app_id: str) -> int:
+        """Make everything that belongs to another app this app's: for one that got another id; how many tasks it had.
+
+        What this app has already, a device or an average say, stays as it is. A store that keeps one app's tasks only
+        has nothing to adopt.
+        """
+        return 0
 
     # -- life ----------------------------------------------------------------------------------------------------
 

@@ -38,14 +38,16 @@ from .memory_outbox import MemoryOutbox
 
 
 class MemoryStore(MemoryOutbox, MemoryContacts, Store):
-    """``BGTASKS_STORE = "memory://"``.
+    """``BGTASKS_STORE = "memory://"``. Each app has its own, so nothing in it is another app's.
 
+    :param app_id: the app.
     :param clock: the store's time.
     :param max_events: rows of history kept per task.
     """
 
-    def __init__(self, *, clock: Clock = system_clock, max_events: int = 10_000) -> None:
+    def __init__(self, *, app_id: str = "", clock: Clock = system_clock, max_events: int = 10_000) -> None:
         super().__init__()
+        self.app_id = app_id
         self._clock = clock
         self._max_events = max_events
         self._lock = threading.RLock()  # protects everything below
@@ -80,7 +82,8 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             found = self._by_scope(task, now)
             if found is not None:
                 return Created(found, replayed=True)
-            outcome = accepted(task, now, turn=self._check_limits(task.owner, limits), reserved=reserved)
+            turn = self._check_limits(task.owner, limits)
+            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
             self._inputs[task.request_id] = text
             if private is not None:
                 self._private[task.request_id] = json.dumps(private)

@@ -30,10 +30,15 @@ class FakeClock:
 class Bench:
     """A store under test, and the few things that a test does with every store."""
 
-    def __init__(self, store, clock, set_back):
+    def __init__(self, store, clock, set_back, other=None):
         self.store = store
         self.clock = clock
         self._set_back = set_back
+        self._open_other = other
+
+    def other_app(self, app_id):
+        """The same, as another app sees it that keeps its tasks in the same database."""
+        return Bench(self._open_other(app_id), self.clock, self._set_back, self._open_other)
 
     def new(self, **fields):
         now = T0
@@ -96,7 +101,7 @@ def _by_sql(bench, request_id):
     bench.store._database.write(operation, durable=True)
 
 
-def firestore_store(project, clock):
+def firestore_store(project, clock, app_id="shop"):
     """A store in a project of the emulator."""
     from google.cloud import firestore
 
@@ -104,26 +109,39 @@ def firestore_store(project, clock):
     from flask_bgtasks.stores.firestore import FirestoreStore
 
     target = Target(project, None, lambda: firestore.Client(project=project), "tests")
-    return FirestoreStore(Firestore(target), clock=clock, max_events=300)
+    return FirestoreStore(Firestore(target), app_id=app_id, clock=clock, max_events=300)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql", "firestore"])
 def bench(request, tmp_path):
-    clock = FakeClock()
+    clock, opened = FakeClock(), []
     if request.param == "memory":
-        yield Bench(MemoryStore(clock=clock, max_events=300), clock, _by_clock)
+        yield Bench(MemoryStore(app_id="shop", clock=clock, max_events=300), clock, _by_clock)
         return
     if request.param == "firestore":
         pytest.importorskip("google.cloud.firestore")
-        store = firestore_store(request.getfixturevalue("firestore_project"), clock)
-        yield Bench(store, clock, _by_clock)
-    elif request.param == "sqlite":
-        store = SqlStore(f"sqlite:///{tmp_path}/tasks.sqlite3", clock=clock, max_events=300)
-        yield Bench(store, clock, _by_clock)
+        project = request.getfixturevalue("firestore_project")
+
+        def make(app_id):
+            return firestore_store(project, clock, app_id)
     else:
-        store = SqlStore(request.getfixturevalue("new_postgresql_database")(), max_events=300)
-        yield Bench(store, None, _by_sql)
-    store.close()
+        url, times = f"sqlite:///{tmp_path}/tasks.sqlite3", {"clock": clock}
+        if request.param == "postgresql":
+            url, times = request.getfixturevalue("new_postgresql_database")(), {}
+
+        def make(app_id):
+            return SqlStore(url, app_id=app_id, max_events=300, **times)
+
+    def open_store(app_id):
+        opened.append(make(app_id))
+        return opened[-1]
+
+    if request.param == "postgresql":
+        yield Bench(open_store("shop"), None, _by_sql, open_store)
+    else:
+        yield Bench(open_store("shop"), clock, _by_clock, open_store)
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture

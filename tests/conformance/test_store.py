@@ -49,6 +49,15 @@ def together(count, call):
 # -- creating
 
 
+def test_a_task_belongs_to_the_app_whose_store_accepted_it(bench):
+    created = bench.create(app="somebody else's")
+
+    assert created.app == "shop"
+    assert bench.store.get(created.request_id).app == "shop"
+    assert bench.store.apps() == {"shop": 1}
+    assert bench.store.adopt("shop") == bench.store.adopt("nobody") == 0
+
+
 def test_a_created_task_is_stored_with_its_first_event(bench, store):
     input, note = {"text": "ü\x00\ud800", "n": [1, None]}, TokenNote("expo", "pt-BR", registered=True)
     task = bench.create(input=input, owner="ada", priority=3, user_token="t", token_note=note)

@@ -1,6 +1,5 @@
 """What is special about SQLite: shared commits, the disk, other processes, forks."""
 
-import contextlib
 import os
 import re
 import signal
@@ -16,7 +15,7 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.changes import Claim, Complete, Report
-from flask_bgtasks.model import Kind, Task, TokenNote
+from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.stores.base import Limits, Owed, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore, sqlite
 from flask_bgtasks.stores.sql.rows import EPOCH, micros
@@ -323,52 +322,6 @@ def test_a_missing_folder_is_named(tmp_path):
         store.check()
 
 
-LAYOUT_3 = """
-    ALTER TABLE bgtasks_tasks DROP COLUMN token_note;
-    UPDATE bgtasks_meta SET value = '3' WHERE key = 'version';
-"""
-
-LAYOUT_2 = f"""{LAYOUT_3}
-    DROP TABLE bgtasks_devices; DROP TABLE bgtasks_preferences; DROP TABLE bgtasks_marks;
-    DROP INDEX bgtasks_tasks_failed; DROP INDEX bgtasks_deliveries_owed; DROP INDEX bgtasks_deliveries_task;
-    ALTER TABLE bgtasks_tasks DROP COLUMN told_at; ALTER TABLE bgtasks_tasks DROP COLUMN muted_at;
-    ALTER TABLE bgtasks_deliveries DROP COLUMN channel;
-    CREATE INDEX bgtasks_deliveries_owed ON bgtasks_deliveries (sink, id) WHERE dead = 0;
-    CREATE INDEX bgtasks_deliveries_task ON bgtasks_deliveries (request_id, sink, id);
-    UPDATE bgtasks_meta SET value = '2' WHERE key = 'version';
-"""
-
-
-@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3], ids=["2", "3"])
-def test_a_file_of_a_layout_before_is_brought_up_to_date(make, path, layout):
-    store = make()
-    task = store.create(new(owner="ada"), input={"a": 1}, deliveries=[Owed("phone")]).task
-    store.close()
-    with contextlib.closing(sqlite3.connect(path)) as raw:
-        raw.executescript(layout)
-
-    store = make()
-
-    assert store.get(task.request_id) == task
-    noted = store.create(new(token_note=TokenNote("expo", "de", True)), input={}).task
-    assert store.get(noted.request_id) == noted
-    (owed,) = store.due_deliveries("phone", worker="w", lease=LEASE)
-    assert (owed.request_id, owed.channel) == (task.request_id, "")
-    store.save_preferences("ada", {"kinds": []})
-    with contextlib.closing(sqlite3.connect(path)) as raw:
-        indexes = {row[0] for row in raw.execute("SELECT sql FROM sqlite_master WHERE type = 'index'")}
-    assert any("(sink, due_at, id)" in (text or "") for text in indexes)
-
-
-def test_a_file_of_a_newer_version_is_refused(make, path):
-    make().check()
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
-        raw.execute("UPDATE bgtasks_meta SET value = '99'")
-
-    with pytest.raises(ConfigurationError, match="made by a newer flask-bgtasks"):
-        make().check()
-
-
 # -- other processes
 
 CHILD = """
@@ -459,16 +412,16 @@ def plan(make):
 def test_the_hot_statements_use_their_indexes(plan):
     sql = plan.store._sql
     expected = {
-        (sql.select_task, "id"): "sqlite_autoindex_bgtasks_tasks_1",
-        (sql.select_by_scope, "scope"): "bgtasks_tasks_scope",
-        (sql.count_waiting, "most"): "USING COVERING INDEX",
-        (sql.count_waiting_of_owner, "owner most"): "bgtasks_tasks_waiting",
-        (sql.select_events, "id after most"): "USING PRIMARY KEY",
-        (sql.select_due, "sink now most"): "bgtasks_deliveries_owed",
+        (sql.select_task, "id app"): "sqlite_autoindex_bgtasks_tasks_1",
+        (sql.select_by_scope, "app scope"): "bgtasks_tasks_scope",
+        (sql.count_waiting, "app most"): "USING COVERING INDEX",
+        (sql.count_waiting_of_owner, "app owner most"): "bgtasks_tasks_waiting",
+        (sql.select_events, "app id after most"): "USING PRIMARY KEY",
+        (sql.select_due, "app sink now most"): "bgtasks_deliveries_owed",
         (sql.select_over, "now most"): "bgtasks_tasks_over",
-        (sql.expire_leases, "who until"): "bgtasks_tasks_leases",
-        (sql.free_deliveries, "who"): "bgtasks_deliveries_leased",
-        (sql.count_running, "now name besides"): "bgtasks_tasks_leases",
+        (sql.expire_leases, "app who until"): "bgtasks_tasks_leases",
+        (sql.free_deliveries, "app who"): "bgtasks_deliveries_leased",
+        (sql.count_running, "app now name besides"): "bgtasks_tasks_leases",
     }
     for (text, names), index in expected.items():
         steps = plan(text, dict.fromkeys(names.split(), 1))
@@ -526,7 +479,7 @@ def test_what_is_held_costs_a_look_nothing(make):
 
     def look(connection):
         connection.raw.set_progress_handler(lambda: steps.append(1), 10)  # SQLite's own instructions, ten at a time
-        query = {"sink": "phone", "now": micros(connection.now()), "most": 100}
+        query = {"app": "", "sink": "phone", "now": micros(connection.now()), "most": 100}
         found = connection.execute(store._sql.select_due, query).fetchall()
         connection.raw.set_progress_handler(None, 0)
         return found

@@ -577,12 +577,11 @@ def test_a_stored_task_whose_function_is_gone_fails_with_the_mend(make_app, bg, 
     @bg.task(name="renamed")
     def generate(): ...
 
-    bg.registry._by_name["old"] = generate.definition.__class__(
+    old = generate.definition.__class__(
         name="old", kind=generate.definition.kind, function=None, options=generate.definition.options
     )
     with app.app_context():
-        request_id = state(app).submit(bg.registry["old"], {"args": [], "kwargs": {}}, run=False).task.request_id
-        del bg.registry._by_name["old"]
+        request_id = state(app).submit(old, {"args": [], "kwargs": {}}, run=False).task.request_id
         state(app).engine.run(request_id)
 
         with pytest.raises(TaskFailed, match=r"no task is called 'old' here.*name= of old"):

@@ -5,6 +5,7 @@ import functools
 from contextlib import ContextDecorator, nullcontext
 
 import pytest
+import wrapt
 from flask import Flask
 from flask.views import MethodView, View
 
@@ -115,7 +116,56 @@ def view():
     return ["view"]
 
 
+class Slotted:
+    __slots__ = ("target",)
+
+    def __init__(self, f):
+        self.target = f
+
+    def __call__(self, *args, **kwargs):
+        return ["slotted", *self.target(*args, **kwargs)]
+
+
+def call_with(f, *args, **kwargs):
+    return ["called with", *f(*args, **kwargs)]
+
+
+def by_name_of_a_default(f):
+    def wrapper(_view=f):
+        return ["default name", *_view()]
+
+    return wrapper
+
+
+def in_a_table(f):
+    table = {"view": f}
+
+    def wrapper(*args, **kwargs):
+        return ["table", *table["view"](*args, **kwargs)]
+
+    return wrapper
+
+
+@wrapt.decorator
+def by_wrapt(wrapped, instance, args, kwargs):
+    return ["wrapt", *wrapped(*args, **kwargs)]
+
+
+class OddName:
+    def __init__(self, f):
+        self._target = f
+
+    def __call__(self, *args, **kwargs):
+        return ["odd", *self._target(*args, **kwargs)]
+
+
 DECORATED = {
+    "slots": Slotted(view),
+    "an argument of a partial": functools.partial(call_with, view),
+    "a default without wraps": by_name_of_a_default(view),
+    "a table": in_a_table(view),
+    "wrapt": by_wrapt(view),
+    "a class with a name of its own": OddName(view),
     "functools.wraps": traced(view),
     "a wrapper without wraps": unnamed(view),
     "a wrapper without arguments": named_only(view),
@@ -251,6 +301,25 @@ def test_a_class_based_view_that_is_made_once():
     arrived, outcome = gate_calls(Chain(Page.as_view("page")))
 
     assert (len(arrived), outcome) == (1, ["traced", "page"])
+
+
+def test_a_class_that_checks_before_it_dispatches_is_a_layer():
+    class Lessons(MethodView):
+        def dispatch_request(self, **kwargs):
+            if not self.logged_in():
+                return "log in", 401
+            return super().dispatch_request(**kwargs)
+
+        def logged_in(self):
+            return False
+
+        def post(self, id):
+            return [id]
+
+    chain = Chain(Lessons.as_view("lessons"))
+    with Flask(__name__).test_request_context(method="POST"):
+        assert Passage(lambda arguments: nullcontext()).call(chain.view, ((), {"id": 7})) == ("log in", 401)
+        assert Run({}, name="lessons").call(chain.view, ((), {"id": 7})) == [7]
 
 
 # -- in a run

@@ -53,7 +53,7 @@ def test_lists_may_come_from_the_environment_as_text():
     settings = Settings.from_config({"BGTASKS_SINKS": "memory, other", "BGTASKS_ENDPOINTS": "process"})
 
     assert settings.sinks == ("memory", "other")
-    assert settings.endpoints == ("process",)
+    assert dict(settings.endpoints) == {"process": {}}
 
 
 def test_durations_are_seconds_or_time_spans():

@@ -22,18 +22,18 @@ class FirestoreContacts(FirestorePart):
     # -- devices -------------------------------------------------------------------------------------------------------
 
     def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
-        client, reference = self._firestore.client, self._collection(DEVICES).document(device.id)
+        client, reference = self._firestore.client, self._keyed(DEVICES, device.id)
         # One installation, or one task's devices, register at a time: else two that are new would not see each other.
         guarded = f"device:{device.request_id or device.installation or device.id}"
-        guard = self._collection(MARKS).document(rows.hashed(guarded))
+        guard = self._keyed(MARKS, guarded)
 
         def attempt() -> Device:
             held, known, now = guard.get(**ONCE), self._found(device.id), self.now()
             created = known.created_at if known is not None else None
             stored = device.at(created=created or now, seen=now)
-            rivals = {snapshot.id: snapshot for snapshot in self._rivals(device)}
+            rivals = {snapshot.get("id"): snapshot for snapshot in self._rivals(device)}
             others = [rows.device(snapshot.to_dict()) for snapshot in rivals.values()]
-            batch, mark = client.batch(), {"key": guarded, "until": now + GUARDED}
+            batch, mark = client.batch(), {"app": self.app_id, "key": guarded, "until": now + GUARDED}
             if held.exists:
                 batch.update(guard, mark, option=client.write_option(last_update_time=held.update_time))
             else:
@@ -41,7 +41,7 @@ class FirestoreContacts(FirestorePart):
             for other in superseded(stored, others, most=most, replaces=replaces):
                 found = rivals[other.id]  # refused if somebody else has registered it meanwhile
                 batch.delete(found.reference, option=client.write_option(last_update_time=found.update_time))
-            batch.set(reference, rows.device_values(stored))
+            batch.set(reference, {**rows.device_values(stored), "app_id": self.app_id})
             batch.commit(**ONCE)
             return stored
 
@@ -55,13 +55,14 @@ class FirestoreContacts(FirestorePart):
         else:
             found = [] if device.owner is None else self._matching("owner", device.owner)
             found += [] if device.installation is None else self._matching("installation", device.installation)
-        return [other for other in found if other.id != device.id]
+        return [other for other in found if other.get("id") != device.id]
 
     def _matching(self, name: str, value: str) -> list[Any]:
-        return list(self._collection(DEVICES).where(filter=field(name, "==", value)).stream(**ONCE))
+        own = self._collection(DEVICES).where(filter=field("app_id", "==", self.app_id))
+        return list(own.where(filter=field(name, "==", value)).stream(**ONCE))
 
     def _found(self, device_id: str) -> Device | None:
-        snapshot = self._collection(DEVICES).document(device_id).get(**ONCE)
+        snapshot = self._keyed(DEVICES, device_id).get(**ONCE)
         return rows.device(snapshot.to_dict()) if snapshot.exists else None
 
     def devices(self, *, owner: str | None = None, request_id: str | None = None) -> Sequence[Device]:
@@ -79,7 +80,7 @@ class FirestoreContacts(FirestorePart):
             return self._found(device_id)
 
     def forget_device(self, device_id: str) -> bool:
-        reference = self._collection(DEVICES).document(device_id)
+        reference = self._keyed(DEVICES, device_id)
         with self._calls():
             if not reference.get(**ONCE).exists:
                 return False
@@ -107,23 +108,23 @@ class FirestoreContacts(FirestorePart):
 
     def load_preferences(self, owner: str) -> Mapping[str, Any] | None:
         with self._calls():
-            snapshot = self._collection(PREFERENCES).document(rows.hashed(owner)).get(**ONCE)
+            snapshot = self._keyed(PREFERENCES, owner).get(**ONCE)
         return json.loads(snapshot.get("document")) if snapshot.exists else None
 
     def save_preferences(self, owner: str, document: Mapping[str, Any]) -> None:
         with self._calls():
-            reference = self._collection(PREFERENCES).document(rows.hashed(owner))
-            reference.set({"owner": owner, "document": json.dumps(document)}, **ONCE)
+            found = {"app": self.app_id, "owner": owner, "document": json.dumps(document)}
+            self._keyed(PREFERENCES, owner).set(found, **ONCE)
 
     # -- marks ---------------------------------------------------------------------------------------------------------
 
     def take_mark(self, key: str, span: timedelta) -> bool:
-        reference = self._collection(MARKS).document(rows.hashed(key))
+        reference = self._keyed(MARKS, key)
 
         def attempt() -> bool:
             snapshot, now = reference.get(**ONCE), self.now()
             if not snapshot.exists:
-                reference.create({"key": key, "until": now + span}, **ONCE)
+                reference.create({"app": self.app_id, "key": key, "until": now + span}, **ONCE)
                 return True
             if snapshot.get("until") > now:
                 return False
@@ -136,5 +137,4 @@ class FirestoreContacts(FirestorePart):
 
     def set_mark(self, key: str, span: timedelta) -> None:
         with self._calls():
-            reference = self._collection(MARKS).document(rows.hashed(key))
-            reference.set({"key": key, "until": self.now() + span}, **ONCE)
+            self._keyed(MARKS, key).set({"app": self.app_id, "key": key, "until": self.now() + span}, **ONCE)

@@ -11,7 +11,8 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +26,10 @@ from . import rows
 
 TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
 DEVICES, PREFERENCES, MARKS = "bgtasks_devices", "bgtasks_preferences", "bgtasks_marks"
+APPS = "bgtasks_apps"
+
+DURATIONS = "-durations"
+"""What the names of documents end in that keep a task name's averages, among those of :data:`NAMES`."""
 
 PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
 PIECES_PER_COMMIT = 4
@@ -43,8 +48,11 @@ dice = random.SystemRandom()
 class FirestorePart(Store):
     """Holds the client; the parts are put together in :class:`~flask_bgtasks.stores.firestore.FirestoreStore`."""
 
-    def __init__(self, firestore: Firestore, *, clock: Clock | None, max_events: int) -> None:
+    def __init__(self, firestore: Firestore, *, app_id: str = "", clock: Clock | None, max_events: int) -> None:
         super().__init__()
+        self.app_id = app_id
+        self._opening = threading.Lock()  # held while this process introduces its app
+        self._opened = False
         self._firestore = firestore
         self._clock = clock
         self._max_events = max_events
@@ -81,10 +89,31 @@ class FirestorePart(Store):
     def _reference(self, request_id: str) -> Any:
         return self._collection(TASKS).document(request_id)
 
+    def _own(self, name: str) -> Any:
+        """This app's documents of a collection."""
+        return self._collection(name).where(filter=field("app", "==", self.app_id))
+
+    def _keyed(self, name: str, key: str) -> Any:
+        """The document that this app has once for a key."""
+        return self._collection(name).document(rows.key_of(self.app_id, key))
+
+    @abstractmethod
+    def _move_in(self) -> None:
+        """This app's process uses the database for the first time."""
+
+    def _open(self) -> None:
+        if self._opened or not self.app_id:
+            return
+        with self._opening:
+            if not self._opened:
+                self._move_in()
+                self._opened = True
+
     @contextmanager
     def _calls(self) -> Iterator[None]:
         """Around calls: what they raise becomes :class:`StoreUnavailable`."""
         try:
+            self._open()
             yield
         except Exception as error:
             if not is_error(error):
@@ -95,9 +124,10 @@ class FirestorePart(Store):
         """The task's snapshot and the task. :raises TaskNotFound: there is none."""
         snapshot = self._reference(request_id).get(**ONCE)
         self._tell_time(snapshot)
-        if not snapshot.exists:
+        task = rows.task(snapshot.to_dict()) if snapshot.exists else None
+        if task is None or task.app != self.app_id:
             raise TaskNotFound(request_id)
-        return snapshot, rows.task(snapshot.to_dict())
+        return snapshot, task
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -170,7 +200,8 @@ class FirestorePart(Store):
     def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
         reference = self._reference(outcome.task.request_id)
         for event in outcome.events:
-            batch.set(reference.collection("events").document(rows.event_id(event.seq)), rows.event_values(event))
+            document = reference.collection("events").document(rows.event_id(event.seq))
+            batch.set(document, {**rows.event_values(event), "app": self.app_id})
         if outcome.owed is not None:
             for owed in owed_by(outcome, deliveries):
                 self._add_delivery(batch, owed, outcome.task.request_id, outcome.owed.seq)
@@ -181,6 +212,7 @@ class FirestorePart(Store):
             self._collection(DELIVERIES).document(str(number)),
             {
                 "id": number,
+                "app": self.app_id,
                 "sink": owed.sink,
                 "kind": owed.kind,
                 "request_id": request_id,
@@ -213,7 +245,7 @@ class FirestorePart(Store):
         """A body beside its task: in the commit itself where it is small, else in pieces that are there before it."""
         document = reference.collection("parts").document(part)
         if len(body) <= PIECE_BYTES:
-            batch.set(document, {"head": head, "body": body, "pieces": 0})
+            batch.set(document, {"head": head, "body": body, "pieces": 0, "app": self.app_id})
             return
         name = uuid.uuid4().hex  # of this try: another one's pieces are not mixed with them
         pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
@@ -223,19 +255,20 @@ class FirestorePart(Store):
                 piece = reference.collection("pieces").document(f"{name}-{number:05d}")
                 chunk.set(piece, {"body": pieces[number]})
             chunk.commit(retry=None, timeout=ONCE["timeout"] * 5)
-        batch.set(document, {"head": head, "body": None, "pieces": len(pieces), "name": name})
+        batch.set(document, {"head": head, "body": None, "pieces": len(pieces), "name": name, "app": self.app_id})
 
     def _parts(self, reference: Any) -> list[Any]:
         """The snapshots of a task's parts, without their bodies."""
         return list(reference.collection("parts").select(["head"]).stream(**ONCE))
 
     def _load_part(self, request_id: str, part: str) -> tuple[str, bytes] | None:
-        """The head and the body of a part."""
+        """The head and the body of a part. :raises TaskNotFound: of another app's task."""
         reference = self._reference(request_id)
         snapshot = reference.collection("parts").document(part).get(**ONCE)
         if not snapshot.exists:
             return None
         found = snapshot.to_dict()
+        self._check_app(request_id, found)
         if not found["pieces"]:
             return found["head"], found["body"]
         collection = reference.collection("pieces")
@@ -244,6 +277,14 @@ class FirestorePart(Store):
             for number in range(found["pieces"])
         )
         return found["head"], body
+
+    def _check_app(self, request_id: str, found: Mapping[str, Any]) -> None:
+        """Of what lies below a task: it is this app's, or it was another's when it was written, and the task tells.
+
+        :raises TaskNotFound: it is another app's.
+        """
+        if found.get("app") != self.app_id:
+            self._read(request_id)
 
     # -- erasing -------------------------------------------------------------------------------------------------------
 
@@ -272,3 +313,8 @@ class FirestorePart(Store):
         rest = [reference.collection(name).select([]) for name in ("events", "parts", "pieces")]
         for query in (*rest, *others):
             self._erase([snapshot.reference for snapshot in query.stream(**ONCE)])
+
+
+def count(query: Any) -> int:
+    """How many documents a query has."""
+    return int(query.count().get(**ONCE)[0][0].value)

@@ -30,7 +30,7 @@ class FirestoreOutbox(FirestorePart):
 
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
         due = (
-            self._collection(DELIVERIES)
+            self._own(DELIVERIES)
             .where(filter=field("sink", "==", sink))
             .where(filter=field("dead", "==", False))
             .order_by("due_at")
@@ -122,7 +122,7 @@ class FirestoreOutbox(FirestorePart):
         batch.commit(**ONCE)
 
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
-        dead = self._collection(DELIVERIES).where(filter=field("dead", "==", True))
+        dead = self._own(DELIVERIES).where(filter=field("dead", "==", True))
         if sink is not None:
             dead = dead.where(filter=field("sink", "==", sink))
         with self._calls():
@@ -143,7 +143,8 @@ class FirestoreOutbox(FirestorePart):
             collection = self._collection(DELIVERIES)
             references = [collection.document(str(number)) for number in ids]
             for snapshot in self._firestore.client.get_all(references, **ONCE) if references else ():
-                if snapshot.exists and snapshot.get("dead"):
+                found = (snapshot.to_dict() or {}) if snapshot.exists else {}
+                if found.get("dead") and found.get("app", "") == self.app_id:
                     snapshot.reference.update(fresh, **ONCE)
                     replayed += 1
         return replayed

@@ -70,7 +70,7 @@ _TIMES = (
 
 def task(found: Mapping[str, Any]) -> Task:
     """A task's document."""
-    fields = {name: value for name, value in found.items() if name not in _OURS}
+    fields = {"app": "", **{name: value for name, value in found.items() if name not in _OURS}}
     for name in _TIMES:
         fields[name] = moment(fields.get(name))
     fields["kind"] = Kind(fields["kind"])
@@ -182,6 +182,11 @@ def device(found: Mapping[str, Any]) -> Device:
     fields = {name: found[name] for name in DEVICE_FIELDS}
     fields |= {name: moment(found[name]) for name in ("created_at", "seen_at")}
     return Device(**fields, details=json.loads(found["details"]))
+
+
+def key_of(app_id: str, key: str) -> str:
+    """The name of the document that an app has once for a key. No app's id holds a line break."""
+    return hashed(f"{app_id}\n{key}" if app_id else key)
 
 
 def hashed(text: str) -> str:

@@ -16,6 +16,7 @@ from ...errors import (
     OwnerQueueFull,
     QueueFull,
     StoreUnavailable,
+    TaskNotFound,
     TransitionRefused,
 )
 from ...firestore.client import ONCE, field
@@ -37,8 +38,9 @@ from ..base import (
     parted,
 )
 from . import rows
+from .apps import FirestoreApps
 from .contacts import FirestoreContacts
-from .database import DELIVERIES, NAMES, SCOPES, TASKS
+from .database import DELIVERIES, DURATIONS, NAMES, SCOPES, TASKS, count
 from .outbox import FirestoreOutbox
 
 SCANNED = 500
@@ -47,10 +49,11 @@ SCANNED = 500
 GET_AT_ONCE = 100
 
 
-class FirestoreStore(FirestoreOutbox, FirestoreContacts):
+class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
     """``BGTASKS_STORE = "firestore://project"`` or ``"firestore://project/database"``.
 
     :param firestore: the way to the database.
+    :param app_id: the app whose tasks these are.
     :param clock: the store's time, for tests; None for Firestore's own.
     :param max_events: rows of history kept per task.
     """
@@ -77,7 +80,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
             if found is not None:
                 return found
             turn = 0 if limits is None else self._check_limits(task.owner, limits)
-            outcome = accepted(task, now, turn=turn, reserved=reserved)
+            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
             ours = {"order": self._next_id(), PRIVATE: private is not None}
             batch.create(reference, {**rows.task_values(outcome.task), **ours})
             if private is not None:
@@ -97,7 +100,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         """The task that has this task's idempotency scope; where none has it, the batch takes it."""
         if task.idempotency_scope is None:
             return None
-        reference = self._collection(SCOPES).document(rows.hashed(task.idempotency_scope))
+        reference = self._keyed(SCOPES, task.idempotency_scope)
         snapshot = reference.get(**ONCE)
         if not snapshot.exists:
             batch.create(reference, {"request_id": task.request_id})
@@ -116,13 +119,13 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
 
     def _check_limits(self, owner: str | None, limits: Limits) -> int:
         """How many of the owner wait. :raises LimitReached: too many do."""
-        waiting = self._collection(TASKS).where(filter=field("status", "==", Status.STARTED.value))
-        if _count(waiting.limit(limits.max_queued)) >= limits.max_queued:
+        waiting = self._own(TASKS).where(filter=field("status", "==", Status.STARTED.value))
+        if count(waiting.limit(limits.max_queued)) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
         if owner is None:
             return 0
         most = limits.max_queued_per_owner
-        of_owner = _count(waiting.where(filter=field("owner", "==", owner)).limit(most))
+        of_owner = count(waiting.where(filter=field("owner", "==", owner)).limit(most))
         if of_owner >= most:
             raise OwnerQueueFull(most)
         return of_owner
@@ -147,7 +150,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
             limit = most_running.get(before.name)
             if limit is None or before.done:
                 return
-            turn = self._collection(NAMES).document(rows.hashed(before.name))
+            turn = self._keyed(NAMES, before.name)
             snapshot = turn.get(**ONCE)  # before the count: of two that count at once, one is refused its commit
             running = [one for one in self._running(before.name) if one.request_id != request_id]
             if len(running) >= limit:
@@ -163,7 +166,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
 
     def _running(self, name: str) -> list[Task]:
         now = self.now()
-        query = self._collection(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
+        query = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
         found = [rows.task(one.to_dict()) for one in query.where(filter=field("name", "==", name)).stream(**ONCE)]
         return [task for task in found if task.held and task.lease_until is not None and task.lease_until > now]
 
@@ -188,7 +191,10 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         with self._calls():
             made = {}
             for part in self._parts(self._reference(request_id)):
-                found = self._load_part(request_id, part.id) if part.id.startswith(CHECKPOINT) else None
+                try:
+                    found = self._load_part(request_id, part.id) if part.id.startswith(CHECKPOINT) else None
+                except TaskNotFound:
+                    return {}
                 if found is not None:
                     stored = rows.checkpoint(part.id, *found)
                     made[stored.key] = stored
@@ -197,10 +203,9 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._calls():
             history = self._reference(request_id).collection("events").where(filter=field("seq", ">", after))
-            found = [rows.event(one.to_dict()) for one in history.order_by("seq").limit(limit).stream(**ONCE)]
-            if not found:
-                self._read(request_id)
-            return found
+            found = [one.to_dict() for one in history.order_by("seq").limit(limit).stream(**ONCE)]
+            self._check_app(request_id, found[-1] if found else {})
+            return [rows.event(one) for one in found]
 
     # -- many tasks ----------------------------------------------------------------------------------------------------
 
@@ -221,11 +226,13 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         if query.ids is not None:
             references = [self._reference(request_id) for request_id in query.ids]
             found = self._firestore.client.get_all(references, **ONCE) if references else ()
-            tasks = [rows.task(one.to_dict()) for one in found if one.exists]
+            tasks = [
+                task for task in (rows.task(one.to_dict()) for one in found if one.exists) if task.app == self.app_id
+            ]
             tasks.sort(key=_place, reverse=True)
             yield from (task for task in tasks if after is None or _place(task) < after)
             return
-        asked = self._collection(TASKS)
+        asked = self._own(TASKS)
         if query.idempotency_scope is not None:
             asked = asked.where(filter=field("idempotency_scope", "==", query.idempotency_scope))
         elif query.owner is not None:
@@ -241,9 +248,10 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         with self._calls():
             for begin in range(0, len(ids), GET_AT_ONCE):
                 references = [self._reference(request_id) for request_id in ids[begin : begin + GET_AT_ONCE]]
-                for snapshot in self._firestore.client.get_all(references, field_paths=["seq"], **ONCE):
-                    if snapshot.exists:
-                        found[snapshot.id] = snapshot.get("seq")
+                for snapshot in self._firestore.client.get_all(references, field_paths=["seq", "app"], **ONCE):
+                    versioned = (snapshot.to_dict() or {}) if snapshot.exists else {}
+                    if versioned.get("app", "") == self.app_id and versioned:
+                        found[snapshot.id] = versioned["seq"]
         return found
 
     def change_token(self) -> Hashable | None:
@@ -273,7 +281,8 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
     def _forget(self, task: Task) -> None:
         self._erase_task(task.request_id)
         if task.idempotency_scope is not None:
-            self._erase([self._collection(SCOPES).document(rows.hashed(task.idempotency_scope))])
+            scope = rows.key_of(task.app, task.idempotency_scope)  # of any app: what is over is purged by all
+            self._erase([self._collection(SCOPES).document(scope)])
 
     # -- who runs what -------------------------------------------------------------------------------------------------
 
@@ -285,7 +294,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         queues: Collection[str] | None = None,
         most_running: Mapping[str, int] = {},
     ) -> list[Task]:
-        tasks = self._collection(TASKS)
+        tasks = self._own(TASKS)
         with self._calls():
             full = {name for name, most in most_running.items() if len(self._running(name)) >= most}
             begun = tasks.where(filter=field("status", "==", Status.PROCESSING.value))
@@ -311,10 +320,10 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
     def workers(self) -> list[str]:
         with self._calls():
             now, names = self.now(), set()
-            held = self._collection(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
+            held = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
             for snapshot in held.where(filter=field("lease_until", ">", now)).stream(**ONCE):
                 names.add(snapshot.get("worker"))
-            leased = self._collection(DELIVERIES).where(filter=field("worker", ">", ""))
+            leased = self._own(DELIVERIES).where(filter=field("worker", ">", ""))
             for snapshot in leased.select(["worker"]).stream(**ONCE):
                 names.add(snapshot.get("worker"))
         return sorted(name for name in names if name is not None)
@@ -323,42 +332,42 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
         expired = 0
         with self._calls():
             now = self.now()
-            held = self._collection(TASKS).where(filter=field("worker", "==", worker))
+            held = self._own(TASKS).where(filter=field("worker", "==", worker))
             for snapshot in held.stream(**ONCE):
                 task = rows.task(snapshot.to_dict())
                 if task.held and task.lease_until is not None and task.lease_until > now:
                     option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
                     snapshot.reference.update({"lease_until": now}, option=option, **ONCE)
                     expired += 1
-            for snapshot in self._collection(DELIVERIES).where(filter=field("worker", "==", worker)).stream(**ONCE):
+            for snapshot in self._own(DELIVERIES).where(filter=field("worker", "==", worker)).stream(**ONCE):
                 self._update_if_there(snapshot.reference, {"worker": None, "leased_until": None})
         return expired
 
     def count_failed(self, name: str, *, since: datetime) -> int:
-        recent = self._collection(TASKS).where(filter=field("name", "==", name))
+        recent = self._own(TASKS).where(filter=field("name", "==", name))
         recent = recent.where(filter=field("completed_at", ">=", since))
         with self._calls():
-            failed = _count(recent.where(filter=field("status", "==", Status.FAILED.value)))
-            return failed - _count(recent.where(filter=field("rejected", "==", True))) if failed else 0
+            failed = count(recent.where(filter=field("status", "==", Status.FAILED.value)))
+            return failed - count(recent.where(filter=field("rejected", "==", True))) if failed else 0
 
     def stats(self) -> Stats:
         with self._calls():
-            tasks, letters = self._collection(TASKS), self._collection(DELIVERIES)
+            tasks, letters = self._own(TASKS), self._own(DELIVERIES)
             by_status = {}
             for status in Status:
-                count = _count(tasks.where(filter=field("status", "==", status.value)))
-                if count:
-                    by_status[status.value] = count
+                counted = count(tasks.where(filter=field("status", "==", status.value)))
+                if counted:
+                    by_status[status.value] = counted
             waiting = tasks.where(filter=field("status", "==", Status.STARTED.value))
             oldest = [one.get("created_at") for one in waiting.order_by("created_at").limit(1).stream(**ONCE)]
             sighted = tasks.where(filter=field("seen", "==", True))
-            seen = _count(sighted)
+            seen = count(sighted)
             return Stats(
                 by_status=by_status,
-                rejected=_count(tasks.where(filter=field("rejected", "==", True))),
+                rejected=count(tasks.where(filter=field("rejected", "==", True))),
                 oldest_waiting=rows.moment(oldest[0]) if oldest else None,
-                deliveries_owed=_count(letters.where(filter=field("dead", "==", False))),
-                deliveries_dead=_count(letters.where(filter=field("dead", "==", True))),
+                deliveries_owed=count(letters.where(filter=field("dead", "==", False))),
+                deliveries_dead=count(letters.where(filter=field("dead", "==", True))),
                 seen=seen,
                 mean_seconds_to_seen=_mean(sighted, "seconds_to_seen") if seen else None,
             )
@@ -366,7 +375,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
     # -- durations -----------------------------------------------------------------------------------------------------
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
-        reference = self._collection(NAMES).document(f"{rows.hashed(name)}-durations")
+        reference = self._durations_of(name)
 
         def attempt() -> None:
             snapshot = reference.get(**ONCE)
@@ -378,13 +387,16 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
                 option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
                 reference.update({"steps": text}, option=option, **ONCE)
             else:
-                reference.create({"steps": text}, **ONCE)
+                reference.create({"app": self.app_id, "name": name, "steps": text}, **ONCE)
 
         self._attempted(attempt)
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._calls():
-            return _durations(self._collection(NAMES).document(f"{rows.hashed(name)}-durations").get(**ONCE))
+            return _durations(self._durations_of(name).get(**ONCE))
+
+    def _durations_of(self, name: str) -> Any:
+        return self._collection(NAMES).document(rows.key_of(self.app_id, name) + DURATIONS)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -401,10 +413,6 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts):
 
 def _mean(query: Any, name: str) -> float:
     return float(query.avg(name).get(**ONCE)[0][0].value)
-
-
-def _count(query: Any) -> int:
-    return int(query.count().get(**ONCE)[0][0].value)
 
 
 def _durations(snapshot: Any) -> dict[str, StepHistory]:

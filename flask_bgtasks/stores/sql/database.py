@@ -54,6 +54,9 @@ class Database(ABC):
 
     dialect: Dialect
 
+    on_open: Operation[Any] = staticmethod(lambda connection: None)
+    """Run in the transaction that makes the tables: before anything else, once in each process."""
+
     passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen, MarkTold, Expire)
     """Changes that only have to survive a killed process: the next one says the same again, or better."""
 

@@ -38,7 +38,7 @@ class SqlLeases(SqlPart):
             for build in (_begun, _waiting):
                 if len(found) < limit:
                     sql, values = self._sql.known(build, *given)
-                    most = {"most": limit - len(found), "now": now}
+                    most = {"most": limit - len(found), "now": now, "app": self.app_id}
                     found += [rows.task(row) for row in connection.execute(sql, {**values, **most}).fetchall()]
             return found
 
@@ -49,19 +49,20 @@ class SqlLeases(SqlPart):
         if not most_running:
             return set()
         sql, values = self._sql.known(_running_by_name, _sorted(most_running))
-        running = connection.execute(sql, {**values, "now": now}).fetchall()
+        running = connection.execute(sql, {**values, "now": now, "app": self.app_id}).fetchall()
         return {name for name, count in running if count >= most_running[name]}
 
     def _running(self, connection: Connection, name: str, now: datetime, *, besides: str) -> int:
         """How many tasks of a name run. No two processes count at once."""
-        connection.lock(f"bgtasks:{name}")
-        values = {"name": name, "now": rows.micros(now), "besides": besides}
+        connection.lock(f"bgtasks:{self.app_id}:{name}")
+        values = {"app": self.app_id, "name": name, "now": rows.micros(now), "besides": besides}
         count: int = connection.execute(self._sql.count_running, values).fetchone()[0]
         return count
 
     def workers(self) -> list[str]:
         def operation(connection: Connection) -> list[str]:
-            found = connection.execute(self._sql.select_workers, {"now": rows.micros(connection.now())}).fetchall()
+            query = {"app": self.app_id, "now": rows.micros(connection.now())}
+            found = connection.execute(self._sql.select_workers, query).fetchall()
             return [row[0] for row in found]
 
         return self._database.read(operation)
@@ -69,8 +70,8 @@ class SqlLeases(SqlPart):
     def expire_leases(self, worker: str) -> int:
         def operation(connection: Connection) -> int:
             now = rows.micros(connection.now())
-            connection.write(self._sql.free_deliveries, {"who": worker})
-            return connection.write(self._sql.expire_leases, {"who": worker, "until": now})
+            connection.write(self._sql.free_deliveries, {"app": self.app_id, "who": worker})
+            return connection.write(self._sql.expire_leases, {"app": self.app_id, "who": worker, "until": now})
 
         # What a power cut takes back is found once more.
         return self._database.write(operation, durable=False)
@@ -85,8 +86,11 @@ def _given(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, None, sa.BigInteger)
 
 
+_OWN = tasks.c.app == sa.bindparam("app", None, sa.Text)
+
+
 def _begun(names: Names | None, queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
-    statement = sa.select(tasks).where(tasks.c.status == PROCESSING, tasks.c.lease_until <= _given("now"))
+    statement = sa.select(tasks).where(tasks.c.status == PROCESSING, _OWN, tasks.c.lease_until <= _given("now"))
     if names is not None:
         statement = statement.where(sa.or_(tasks.c.name.in_(names), tasks.c.kind == TRACKED))
     return _limited(statement, queues, full).order_by(tasks.c.lease_until)
@@ -94,7 +98,7 @@ def _begun(names: Names | None, queues: Names | None, full: Names) -> sa.Select[
 
 def _waiting(names: Names | None, queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
     free = sa.or_(tasks.c.lease_until.is_(None), tasks.c.lease_until <= _given("now"))
-    statement = sa.select(tasks).where(tasks.c.status == STARTED, tasks.c.kind != TRACKED, free)
+    statement = sa.select(tasks).where(tasks.c.status == STARTED, _OWN, tasks.c.kind != TRACKED, free)
     if names is not None:
         statement = statement.where(tasks.c.name.in_(names))
     return _limited(statement, queues, full).order_by(tasks.c.place)
@@ -111,6 +115,7 @@ def _limited(statement: sa.Select[tuple[object]], queues: Names | None, full: Na
 def _running_by_name(names: Names) -> sa.Select[tuple[object]]:
     held = (
         tasks.c.status == PROCESSING,
+        _OWN,
         tasks.c.lease_until > _given("now"),
         tasks.c.worker.is_not(None),
         tasks.c.name.in_(names),

@@ -26,12 +26,12 @@ class SqlOutbox(SqlPart):
 
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
         def look(connection: Connection) -> bool:
-            query = {"sink": sink, "now": rows.micros(connection.now()), "most": 1}
+            query = {"app": self.app_id, "sink": sink, "now": rows.micros(connection.now()), "most": 1}
             return connection.execute(self._sql.select_due, query).fetchone() is not None
 
         def take(connection: Connection) -> list[Delivery]:
             now = connection.now()
-            query = {"sink": sink, "now": rows.micros(now), "most": limit}
+            query = {"app": self.app_id, "sink": sink, "now": rows.micros(now), "most": limit}
             found = connection.execute(self._sql.select_due, query).fetchall()
             until = rows.micros(now + lease)
             if found:
@@ -76,10 +76,8 @@ class SqlOutbox(SqlPart):
 
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
         columns = [deliveries.c[name] for name in rows.DELIVERY_FIELDS]
-        statement = (
-            sa.select(*columns).where(deliveries.c.dead == sa.literal_column("1")).order_by(deliveries.c.id.desc())
-        )
-
+        dead = (deliveries.c.dead == sa.literal_column("1"), deliveries.c.app == self.app_id)
+        statement = sa.select(*columns).where(*dead).order_by(deliveries.c.id.desc())
         if sink is not None:
             statement = statement.where(deliveries.c.sink == sink)
 
@@ -92,7 +90,8 @@ class SqlOutbox(SqlPart):
     def replay_deliveries(self, ids: Collection[int]) -> int:
         def operation(connection: Connection) -> int:
             now = rows.micros(connection.now())
-            statement = deliveries.update().where(deliveries.c.id.in_(list(ids)), deliveries.c.dead == 1)
+            own = (deliveries.c.id.in_(list(ids)), deliveries.c.app == self.app_id)
+            statement = deliveries.update().where(*own, deliveries.c.dead == 1)
             fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None, "worker": None, "leased_until": None}
             return connection.write(*self._sql.cold(statement.values(fresh)))
 

@@ -22,14 +22,14 @@ class SqlPart(Store):
 
     def _select(self, connection: Connection, request_id: str) -> Task:
         """The task. :raises TaskNotFound: there is none."""
-        row = connection.execute(self._sql.select_task, {"id": request_id}).fetchone()
+        row = connection.execute(self._sql.select_task, {"id": request_id, "app": self.app_id}).fetchone()
         if row is None:
             raise TaskNotFound(request_id)
         return rows.task(row)
 
     def _select_to_change(self, connection: Connection, request_id: str) -> tuple[int, Task]:
         """The task's number and the task, its row locked. :raises TaskNotFound: there is none."""
-        row = connection.execute(self._sql.select_task_to_change, {"id": request_id}).fetchone()
+        row = connection.execute(self._sql.select_task_to_change, {"id": request_id, "app": self.app_id}).fetchone()
         if row is None:
             raise TaskNotFound(request_id)
         return row[rows.NUMBER], rows.task(row)
@@ -40,6 +40,7 @@ class SqlPart(Store):
         at = rows.micros(now)
         values: list[dict[str, Any]] = [
             {
+                "app": self.app_id,
                 "sink": one.sink,
                 "kind": one.kind,
                 "request_id": request_id,

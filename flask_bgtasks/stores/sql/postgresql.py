@@ -124,6 +124,7 @@ class PostgresDatabase(Database):
         with self._engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
             create_schema(_DriverSql(connection), self.dialect)
+            self.on_open(PostgresConnection(connection.connection))
         self._ready = True
 
     def change_token(self) -> Hashable | None:

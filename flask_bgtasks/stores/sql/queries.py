@@ -13,20 +13,20 @@ from ...errors import TransitionRefused
 from ...model import Task
 from ..base import Owed, Page, Stats, TaskQuery
 from . import rows
+from .apps import SqlApps
 from .database import Connection
-from .part import SqlPart
 from .schema import deliveries as letters
 from .schema import devices, events, payloads, tasks
-from .statements import FAILED, NO_REFUSAL, STARTED, parameter
+from .statements import FAILED, NO_REFUSAL, OWN, STARTED, parameter
 
 
-class SqlQueries(SqlPart):
+class SqlQueries(SqlApps):
     """The reads over many tasks, and their removal."""
 
     def find(self, query: TaskQuery) -> Page:
         statement = (
             sa.select(tasks)
-            .where(*_conditions(query))
+            .where(tasks.c.app == self.app_id, *_conditions(query))
             .order_by(tasks.c.created_at.desc(), tasks.c.request_id.desc())
             .limit(query.limit + 1)
         )
@@ -43,7 +43,8 @@ class SqlQueries(SqlPart):
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
         if not request_ids:
             return {}
-        statement = sa.select(tasks.c.request_id, tasks.c.seq).where(tasks.c.request_id.in_(list(request_ids)))
+        asked = (tasks.c.app == self.app_id, tasks.c.request_id.in_(list(request_ids)))
+        statement = sa.select(tasks.c.request_id, tasks.c.seq).where(*asked)
 
         def operation(connection: Connection) -> dict[str, int]:
             return {row[0]: row[1] for row in connection.execute(*self._sql.cold(statement)).fetchall()}
@@ -67,13 +68,15 @@ class SqlQueries(SqlPart):
             return [(row[0], row[1]) for row in connection.execute(self._sql.select_over, values).fetchall()]
 
         def erase(connection: Connection) -> int:
+            self._adopt(connection, "")
             over = find(connection)
             if over:
                 self._erase(connection, over)
             return len(over)
 
         # A look costs no write: most find nothing.
-        return self._database.write(erase, durable=False) if self._database.read(find) else 0
+        worth = self._database.read(lambda connection: find(connection) or self._has_strays(connection))
+        return self._database.write(erase, durable=False) if worth else 0
 
     def _erase(self, connection: Connection, found: list[tuple[int, str]]) -> None:
         numbers, ids = [number for number, _ in found], [request_id for _, request_id in found]
@@ -87,12 +90,15 @@ class SqlQueries(SqlPart):
             connection.write(*self._sql.cold(statement))
 
     def stats(self) -> Stats:
-        by_status = sa.select(tasks.c.status, sa.func.count()).group_by(tasks.c.status)
-        refused = sa.select(sa.func.count()).where(tasks.c.status == FAILED, sa.not_(NO_REFUSAL))
-        oldest = sa.select(sa.func.min(tasks.c.created_at)).where(tasks.c.status == STARTED)
+        own = tasks.c.app == self.app_id
+        by_status = sa.select(tasks.c.status, sa.func.count()).where(own).group_by(tasks.c.status)
+        refused = sa.select(sa.func.count()).where(own, tasks.c.status == FAILED, sa.not_(NO_REFUSAL))
+        oldest = sa.select(sa.func.min(tasks.c.created_at)).where(own, tasks.c.status == STARTED)
         taken = sa.func.avg(tasks.c.seen_at - tasks.c.completed_at)
-        sightings = sa.select(sa.func.count(), taken).where(tasks.c.seen_at.is_not(None))
-        outcomes = sa.select(letters.c.dead, sa.func.count()).group_by(letters.c.dead)
+        sightings = sa.select(sa.func.count(), taken).where(own, tasks.c.seen_at.is_not(None))
+        outcomes = (
+            sa.select(letters.c.dead, sa.func.count()).where(letters.c.app == self.app_id).group_by(letters.c.dead)
+        )
 
         def operation(connection: Connection) -> Stats:
             counted = dict(tuple(row) for row in connection.execute(*self._sql.cold(by_status)).fetchall())
@@ -115,7 +121,7 @@ class SqlQueries(SqlPart):
     def count_failed(self, name: str, *, since: datetime) -> int:
         def operation(connection: Connection) -> int:
             sql, values = self._sql.known(_failed_since)
-            query = {**values, "name": name, "since": rows.micros(since)}
+            query = {**values, "app": self.app_id, "name": name, "since": rows.micros(since)}
             count: int = connection.execute(sql, query).fetchone()[0]
             return count
 
@@ -123,8 +129,8 @@ class SqlQueries(SqlPart):
 
 
 def _failed_since() -> sa.Select[Any]:
-    failed = (tasks.c.status == FAILED, tasks.c.name == parameter("name"), tasks.c.completed_at >= parameter("since"))
-    return sa.select(sa.func.count()).where(*failed, NO_REFUSAL)
+    failed = (tasks.c.status == FAILED, OWN, tasks.c.name == parameter("name"))
+    return sa.select(sa.func.count()).where(*failed, tasks.c.completed_at >= parameter("since"), NO_REFUSAL)
 
 
 def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:

@@ -203,7 +203,7 @@ def delivery(row: Row) -> Delivery:
     )
 
 
-DEVICE_FIELDS = tuple(column.name for column in schema.devices.columns if column.name != "installation")
+DEVICE_FIELDS = tuple(column.name for column in schema.devices.columns if column.name not in ("installation", "app_id"))
 
 
 def device(row: Row) -> Device:

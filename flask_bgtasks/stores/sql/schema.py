@@ -10,8 +10,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 4
+VERSION = 5
 """Of this layout. A file of a newer one is refused with a clear error, not half understood."""
+
+
+def _with_app(table: str, app: str, columns: tuple[str, ...], key: str) -> tuple[str, ...]:
+    """Statements that make a table of these columns anew, with the app in its primary key: no ALTER TABLE can."""
+    names = ", ".join(column.split()[0] for column in columns)
+    return (
+        f"ALTER TABLE {table} RENAME TO {table}_before",
+        f"CREATE TABLE {table} ({app} TEXT NOT NULL DEFAULT '', {', '.join(columns)}, PRIMARY KEY ({app}, {key}))",
+        f"INSERT INTO {table} ({names}) SELECT {names} FROM {table}_before",
+        f"DROP TABLE {table}_before",
+    )
+
 
 UPGRADES: dict[int, tuple[str, ...]] = {
     2: (
@@ -32,8 +44,61 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         "DROP INDEX bgtasks_deliveries_task",
     ),
     4: ("ALTER TABLE bgtasks_tasks ADD COLUMN token_note TEXT",),
+    5: (
+        "ALTER TABLE bgtasks_tasks ADD COLUMN app TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE bgtasks_deliveries ADD COLUMN app TEXT NOT NULL DEFAULT ''",
+        *(
+            f"DROP INDEX IF EXISTS bgtasks_{name}"
+            for name in (
+                "tasks_waiting",
+                "tasks_queue",
+                "tasks_leases",
+                "tasks_scope",
+                "tasks_failed",
+                "tasks_newest",
+                "deliveries_owed",
+                "deliveries_dead",
+                "deliveries_leased",
+            )
+        ),
+        *_with_app(
+            "bgtasks_durations",
+            "app",
+            (
+                "name TEXT NOT NULL",
+                "step TEXT NOT NULL",
+                "position INTEGER NOT NULL",
+                "runs INTEGER NOT NULL",
+                "seconds FLOAT NOT NULL",
+            ),
+            "name, step",
+        ),
+        *_with_app(
+            "bgtasks_devices",
+            "app_id",
+            (
+                "id VARCHAR(32) NOT NULL",
+                "kind TEXT NOT NULL",
+                "value TEXT NOT NULL",
+                "owner TEXT",
+                "platform TEXT",
+                "app TEXT",
+                "lang TEXT",
+                "request_id VARCHAR(36)",
+                "details TEXT NOT NULL",
+                "created_at BIGINT NOT NULL",
+                "seen_at BIGINT NOT NULL",
+                "installation TEXT",
+            ),
+            "id",
+        ),
+        *_with_app("bgtasks_preferences", "app", ("owner TEXT NOT NULL", "document TEXT NOT NULL"), "owner"),
+        *_with_app("bgtasks_marks", "app", ("key TEXT NOT NULL", "until BIGINT NOT NULL"), "key"),
+    ),
 }
-"""What makes the layout before into this one. The order of a table's columns is never relied on."""
+"""What makes the layout before into this one. The order of a table's columns is never relied on.
+
+Rows from before layout 5 have no app: the first that opens the database adopts them (:mod:`.apps`)."""
 
 metadata = sa.MetaData()
 
@@ -52,6 +117,7 @@ tasks = sa.Table(
     sa.Column("created_at", Micros, nullable=False),
     sa.Column("updated_at", Micros, nullable=False),
     sa.Column("expires_after", Micros, nullable=False),
+    sa.Column("app", sa.Text, nullable=False, server_default=""),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("owner", sa.Text),
     sa.Column("attempt", sa.Integer, nullable=False),
@@ -102,14 +168,15 @@ def _index(
 
 
 # With the status in it, though it is always the same: else SQLite's planner takes `newest` to count an owner's.
-_index("tasks_waiting", tasks.c.status, tasks.c.owner, where=_waiting)
+_index("tasks_waiting", tasks.c.status, tasks.c.app, tasks.c.owner, where=_waiting)
 # With what is asked of it: the queue is read without looking at a row that is not taken.
-_index("tasks_queue", tasks.c.status, tasks.c.place, tasks.c.name, tasks.c.queue, where=_waiting)
-_index("tasks_leases", tasks.c.lease_until, tasks.c.name, tasks.c.worker, where=_running)
-_index("tasks_scope", tasks.c.idempotency_scope, where=_scoped, unique=True)
+_index("tasks_queue", tasks.c.status, tasks.c.app, tasks.c.place, tasks.c.name, tasks.c.queue, where=_waiting)
+_index("tasks_leases", tasks.c.app, tasks.c.lease_until, tasks.c.name, tasks.c.worker, where=_running)
+_index("tasks_scope", tasks.c.app, tasks.c.idempotency_scope, where=_scoped, unique=True)
 _index("tasks_over", tasks.c.expire_at + tasks.c.expires_after, where=_ended)
-_index("tasks_failed", tasks.c.name, tasks.c.completed_at, where=_failed)
-_index("tasks_newest", tasks.c.owner, tasks.c.created_at, tasks.c.request_id, where=_owned)
+_index("tasks_failed", tasks.c.app, tasks.c.name, tasks.c.completed_at, where=_failed)
+_index("tasks_newest", tasks.c.app, tasks.c.owner, tasks.c.created_at, tasks.c.request_id, where=_owned)
+_index("tasks_appless", tasks.c.number, where=sa.text("app = ''"))
 
 payloads = sa.Table(
     "bgtasks_payloads",
@@ -151,18 +218,21 @@ deliveries = sa.Table(
     sa.Column("worker", sa.Text),
     sa.Column("leased_until", Micros),
     sa.Column("channel", sa.Text, nullable=False, server_default=""),
+    sa.Column("app", sa.Text, nullable=False, server_default=""),
 )
 
 _owed = sa.text("dead = 0")
 # By when they are due: thousands that are held over a night cost a look nothing.
-_index("deliveries_owed", deliveries.c.sink, deliveries.c.due_at, deliveries.c.id, where=_owed)
+_index("deliveries_owed", deliveries.c.app, deliveries.c.sink, deliveries.c.due_at, deliveries.c.id, where=_owed)
 _index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.channel, deliveries.c.id)
-_index("deliveries_dead", deliveries.c.id, where=sa.text("dead = 1"))
-_index("deliveries_leased", deliveries.c.worker, where=sa.text("worker IS NOT NULL"))
+_index("deliveries_dead", deliveries.c.app, deliveries.c.id, where=sa.text("dead = 1"))
+_index("deliveries_leased", deliveries.c.app, deliveries.c.worker, where=sa.text("worker IS NOT NULL"))
+_index("deliveries_appless", deliveries.c.id, where=sa.text("app = ''"))
 
 durations = sa.Table(
     "bgtasks_durations",
     metadata,
+    sa.Column("app", sa.Text, primary_key=True, server_default=""),
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("step", sa.Text, primary_key=True),
     sa.Column("position", sa.Integer, nullable=False),
@@ -173,6 +243,7 @@ durations = sa.Table(
 devices = sa.Table(
     "bgtasks_devices",
     metadata,
+    sa.Column("app_id", sa.Text, primary_key=True, server_default=""),  # `app` is the one on the device
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("value", sa.Text, nullable=False),
@@ -187,7 +258,7 @@ devices = sa.Table(
     sa.Column("installation", sa.Text),
 )
 
-_index("devices_owner", devices.c.owner, devices.c.seen_at, where=sa.text("request_id IS NULL"))
+_index("devices_owner", devices.c.app_id, devices.c.owner, devices.c.seen_at, where=sa.text("request_id IS NULL"))
 _index("devices_task", devices.c.request_id, where=sa.text("request_id IS NOT NULL"))
 _index("devices_installation", devices.c.installation, where=sa.text("installation IS NOT NULL"))
 _index("devices_seen", devices.c.seen_at)
@@ -195,6 +266,7 @@ _index("devices_seen", devices.c.seen_at)
 preferences = sa.Table(
     "bgtasks_preferences",
     metadata,
+    sa.Column("app", sa.Text, primary_key=True, server_default=""),
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("document", sa.Text, nullable=False),
 )
@@ -202,6 +274,7 @@ preferences = sa.Table(
 marks = sa.Table(
     "bgtasks_marks",
     metadata,
+    sa.Column("app", sa.Text, primary_key=True, server_default=""),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("until", Micros, nullable=False),
 )

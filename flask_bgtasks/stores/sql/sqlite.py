@@ -305,6 +305,7 @@ class SqliteDatabase(Database):
             _use_wal(raw)
             raw.execute("BEGIN IMMEDIATE")
             create_schema(raw, self.dialect)
+            self.on_open(SqliteConnection(raw, self._clock))
             raw.execute("COMMIT")
         except sqlite3.DatabaseError:
             if raw.in_transaction:

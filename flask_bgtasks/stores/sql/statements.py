@@ -38,11 +38,13 @@ NO_REFUSAL = sa.or_(
 )
 """That a failed task is not :attr:`~flask_bgtasks.Task.rejected`."""
 NOT_DEAD = deliveries.c.dead == ZERO
+OWN = tasks.c.app == parameter("app")
+OWN_DELIVERY = deliveries.c.app == parameter("app")
 
 
 def _number_of(name: str) -> sa.ScalarSelect[int]:
-    """The number of the task whose id is in that parameter."""
-    return sa.select(tasks.c.number).where(tasks.c.request_id == parameter(name)).scalar_subquery()
+    """The number of the app's task whose id is in that parameter."""
+    return sa.select(tasks.c.number).where(tasks.c.request_id == parameter(name), OWN).scalar_subquery()
 
 
 def _checkpoint_parts() -> tuple[sa.ColumnElement[bool], ...]:
@@ -52,7 +54,7 @@ def _checkpoint_parts() -> tuple[sa.ColumnElement[bool], ...]:
 
 
 class Statements:
-    """The compiled statements of one dialect, each a text."""
+    """The compiled statements of one dialect, each a text. What finds rows takes the app as the parameter ``app``."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -84,15 +86,15 @@ class Statements:
 
     @functools.cached_property
     def select_task(self) -> str:
-        return self.text(sa.select(tasks).where(tasks.c.request_id == parameter("id")))
+        return self.text(sa.select(tasks).where(tasks.c.request_id == parameter("id"), OWN))
 
     @functools.cached_property
     def select_task_to_change(self) -> str:
-        return self.text(sa.select(tasks).where(tasks.c.request_id == parameter("id")).with_for_update())
+        return self.text(sa.select(tasks).where(tasks.c.request_id == parameter("id"), OWN).with_for_update())
 
     @functools.cached_property
     def select_by_scope(self) -> str:
-        return self.text(sa.select(tasks).where(tasks.c.idempotency_scope == parameter("scope")))
+        return self.text(sa.select(tasks).where(tasks.c.idempotency_scope == parameter("scope"), OWN))
 
     def update_task(self, columns: tuple[str, ...]) -> str:
         """Set these columns; compiled once for each set that occurs."""
@@ -106,7 +108,7 @@ class Statements:
     @functools.cached_property
     def count_waiting(self) -> str:
         """How many wait, counted no further than ``most``."""
-        waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED)
+        waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN)
         return self.text(
             sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
         )
@@ -114,7 +116,7 @@ class Statements:
     @functools.cached_property
     def count_waiting_of_owner(self) -> str:
         waiting = (
-            sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, tasks.c.owner == parameter("owner"))
+            sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN, tasks.c.owner == parameter("owner"))
         )
         return self.text(
             sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
@@ -191,7 +193,7 @@ class Statements:
 
     @functools.cached_property
     def select_over(self) -> str:
-        """Tasks that expired as long ago as they were kept before."""
+        """Tasks of all apps that expired as long ago as they were kept before."""
         over = tasks.c.expire_at + tasks.c.expires_after
         return self.text(
             sa.select(tasks.c.number, tasks.c.request_id)
@@ -203,7 +205,19 @@ class Statements:
 
     @functools.cached_property
     def insert_delivery(self) -> str:
-        names = ("sink", "kind", "request_id", "seq", "payload", "tries", "created_at", "due_at", "dead", "channel")
+        names = (
+            "app",
+            "sink",
+            "kind",
+            "request_id",
+            "seq",
+            "payload",
+            "tries",
+            "created_at",
+            "due_at",
+            "dead",
+            "channel",
+        )
         return self.text(deliveries.insert().inline().values({name: parameter(name) for name in names}))
 
     @functools.cached_property
@@ -223,7 +237,12 @@ class Statements:
         return self.text(
             sa.select(*(deliveries.c[name] for name in DELIVERY_FIELDS))
             .where(
-                deliveries.c.sink == parameter("sink"), NOT_DEAD, deliveries.c.due_at <= parameter("now"), free, ~waits
+                OWN_DELIVERY,
+                deliveries.c.sink == parameter("sink"),
+                NOT_DEAD,
+                deliveries.c.due_at <= parameter("now"),
+                free,
+                ~waits,
             )
             .order_by(deliveries.c.due_at, deliveries.c.id)
             .limit(parameter("most"))
@@ -269,6 +288,7 @@ class Statements:
             .select_from(tasks)
             .where(
                 tasks.c.status == PROCESSING,
+                OWN,
                 tasks.c.lease_until > parameter("now"),
                 tasks.c.name == parameter("name"),
                 tasks.c.worker.is_not(None),
@@ -279,9 +299,9 @@ class Statements:
     @functools.cached_property
     def select_workers(self) -> str:
         running = sa.select(tasks.c.worker).where(
-            tasks.c.status == PROCESSING, tasks.c.lease_until > parameter("now"), tasks.c.worker.is_not(None)
+            tasks.c.status == PROCESSING, OWN, tasks.c.lease_until > parameter("now"), tasks.c.worker.is_not(None)
         )
-        delivering = sa.select(deliveries.c.worker).where(deliveries.c.worker.is_not(None))
+        delivering = sa.select(deliveries.c.worker).where(OWN_DELIVERY, deliveries.c.worker.is_not(None))
         return self.text(sa.union(running, delivering))
 
     @functools.cached_property
@@ -290,6 +310,7 @@ class Statements:
             tasks.update()
             .where(
                 tasks.c.status == PROCESSING,
+                OWN,
                 tasks.c.lease_until > parameter("until"),
                 tasks.c.worker == parameter("who"),
             )
@@ -299,13 +320,16 @@ class Statements:
     @functools.cached_property
     def free_deliveries(self) -> str:
         free = {"worker": sa.null(), "leased_until": sa.null()}
-        return self.text(deliveries.update().where(deliveries.c.worker == parameter("who")).values(free))
+        leased = (OWN_DELIVERY, deliveries.c.worker == parameter("who"))
+        return self.text(deliveries.update().where(*leased).values(free))
 
     @functools.cached_property
     def select_durations(self) -> str:
         columns = (durations.c.step, durations.c.runs, durations.c.seconds)
         return self.text(
-            sa.select(*columns).where(durations.c.name == parameter("task")).order_by(durations.c.position)
+            sa.select(*columns)
+            .where(durations.c.app == parameter("app"), durations.c.name == parameter("task"))
+            .order_by(durations.c.position)
         )
 
     @functools.cached_property
@@ -316,6 +340,10 @@ class Statements:
     def update_duration(self) -> str:
         return self.text(
             durations.update()
-            .where(durations.c.name == parameter("task"), durations.c.step == parameter("key"))
+            .where(
+                durations.c.app == parameter("owning_app"),
+                durations.c.name == parameter("task"),
+                durations.c.step == parameter("key"),
+            )
             .values(runs=parameter("count"), seconds=parameter("mean"))
         )

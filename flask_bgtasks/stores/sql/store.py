@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,6 +51,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     """Tasks in an SQL database.
 
     :param url: an SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+    :param app_id: the app whose tasks these are.
+    :param meet: called with the ids of the other apps that keep their tasks in this database, when it is opened.
     :param synchronous: SQLite: what a promised write commits with, ``FULL`` or ``NORMAL``.
     :param clock: SQLite: the store's time. PostgreSQL has its own.
     :param max_events: rows of history kept per task.
@@ -58,9 +60,18 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     """
 
     def __init__(
-        self, url: str, *, synchronous: str = "FULL", clock: Clock = system_clock, max_events: int = 10_000
+        self,
+        url: str,
+        *,
+        app_id: str = "",
+        synchronous: str = "FULL",
+        clock: Clock = system_clock,
+        max_events: int = 10_000,
+        meet: Callable[[list[str]], None] | None = None,
     ) -> None:
         super().__init__()
+        self.app_id = app_id
+        self._meet = meet
         try:
             parsed = sa.make_url(url)
         except sa.exc.ArgumentError as error:
@@ -70,6 +81,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             self._database = SqliteDatabase(parsed.database or "", synchronous=synchronous, clock=clock)
         else:
             self._database = PostgresDatabase(url)
+        self._database.on_open = self._move_in
         self._sql = Statements(self._database.dialect)
         self._max_events = max_events
         self._gauge = _QueueGauge()
@@ -97,7 +109,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             if found is not None:
                 return found
             turn = 0 if limits is None else self._check_limits(connection, task.owner, limits)
-            outcome = accepted(task, now, turn=turn, reserved=reserved)
+            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
             number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
             connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
             if private is not None:
@@ -115,7 +127,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     def _by_scope(self, connection: Connection, task: Task, now: datetime) -> Task | None:
         if task.idempotency_scope is None:
             return None
-        row = connection.execute(self._sql.select_by_scope, {"scope": task.idempotency_scope}).fetchone()
+        query = {"scope": task.idempotency_scope, "app": self.app_id}
+        row = connection.execute(self._sql.select_by_scope, query).fetchone()
         if row is None:
             return None
         found = rows.task(row)
@@ -130,14 +143,15 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     def _check_limits(self, connection: Connection, owner: str | None, limits: Limits) -> int:
         """How many of the owner wait. :raises LimitReached: too many do."""
         if self._gauge.needs_count(limits.max_queued):
-            waiting = connection.execute(self._sql.count_waiting, {"most": limits.max_queued}).fetchone()[0]
+            everyone = {"app": self.app_id, "most": limits.max_queued}
+            waiting = connection.execute(self._sql.count_waiting, everyone).fetchone()[0]
             self._gauge.counted(waiting)
             if waiting >= limits.max_queued:
                 raise QueueFull(limits.max_queued)
         if owner is None:
             return 0
         most = limits.max_queued_per_owner
-        query = {"owner": owner, "most": most}
+        query = {"app": self.app_id, "owner": owner, "most": most}
         of_owner: int = connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0]
         if of_owner >= most:
             raise OwnerQueueFull(most)
@@ -243,13 +257,17 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
         def operation(connection: Connection) -> dict[str, Checkpoint]:
-            found = connection.execute(self._sql.select_checkpoints, {"id": request_id}).fetchall()
+            found = connection.execute(self._sql.select_checkpoints, {"id": request_id, "app": self.app_id}).fetchall()
             return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
 
         return self._database.read(operation)
 
+    def _payload(self, connection: Connection, request_id: str, part: str) -> Any:
+        query = {"id": request_id, "app": self.app_id, "part": part}
+        return connection.execute(self._sql.select_payload, query).fetchone()
+
     def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
-        found = connection.execute(self._sql.select_input, {"id": request_id}).fetchall()
+        found = connection.execute(self._sql.select_input, {"id": request_id, "app": self.app_id}).fetchall()
         parts = {row[0]: json.loads(bytes(row[1])) for row in found}
         return joined(parts["input"], parts.get(PRIVATE))
 
@@ -262,7 +280,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def load_result(self, request_id: str) -> Result | None:
         def operation(connection: Connection) -> Result | None:
-            row = connection.execute(self._sql.select_payload, {"id": request_id, "part": "result"}).fetchone()
+            row = self._payload(connection, request_id, "result")
             if row is None:
                 self._select(connection, request_id)
                 return None
@@ -272,7 +290,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         def operation(connection: Connection) -> list[Event]:
-            query = {"id": request_id, "after": after, "most": limit}
+            query = {"id": request_id, "app": self.app_id, "after": after, "most": limit}
             found = connection.execute(self._sql.select_events, query).fetchall()
             if not found:
                 self._select(connection, request_id)
@@ -292,10 +310,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
                 mean = average(known.get(step), value)
                 if step in known:
                     values = {"task": name, "key": step, "count": mean.runs, "mean": mean.seconds}
+                    values["owning_app"] = self.app_id
                     connection.write(self._sql.update_duration, values)
                     known[step] = mean
                     continue
                 row = {"name": name, "step": step, "position": len(known), "runs": mean.runs, "seconds": mean.seconds}
+                row["app"] = self.app_id
                 connection.write(self._sql.insert_duration, row)
                 known[step] = mean
 
@@ -305,7 +325,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
         return self._database.read(lambda connection: self._durations(connection, name))
 
     def _durations(self, connection: Connection, name: str) -> dict[str, StepHistory]:
-        found = connection.execute(self._sql.select_durations, {"task": name}).fetchall()
+        found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
         return {step: StepHistory(runs, mean) for step, runs, mean in found}
 
     # -- life --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,110 @@
+"""Whose database it is: the apps that keep their tasks in it, and what one takes over from another.
+
+Each app has a document in a collection of its own, which its processes renew when they begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ...firestore.client import ONCE, field, refused
+from . import rows
+from .database import (
+    APPS,
+    DELIVERIES,
+    DEVICES,
+    DURATIONS,
+    MARKS,
+    NAMES,
+    PREFERENCES,
+    SCOPES,
+    TASKS,
+    FirestorePart,
+    count,
+)
+
+LAYOUT = "layout"
+"""The document beside those of the apps that says that no document is without an app any more."""
+
+RENEWED_AFTER = timedelta(days=1)
+
+KEYED: tuple[tuple[str, str, str, str], ...] = (
+    (DEVICES, "app_id", "id", ""),
+    (PREFERENCES, "app", "owner", ""),
+    (MARKS, "app", "key", ""),
+    (NAMES, "app", "name", DURATIONS),
+)
+"""The collections of what an app has once: with the fields of the app and of the key, and what a name ends in."""
+
+
+class FirestoreApps(FirestorePart):
+    """The apps of the database, as one of them sees it."""
+
+    def _move_in(self) -> None:
+        """Leave this app's id. The first app that opens a database of an older version adopts what is there."""
+        collection = self._collection(APPS)
+        own, layout = collection.document(rows.hashed(self.app_id)), collection.document(LAYOUT)
+        found = {one.id: one.to_dict() for one in self._firestore.client.get_all([own, layout], **ONCE) if one.exists}
+        if LAYOUT not in found:
+            self._adopt("")
+            layout.set({"version": 1}, **ONCE)
+        now, known = datetime.now(timezone.utc), found.get(own.id)
+        if known is None or known["opened_at"] < now - RENEWED_AFTER:
+            own.set({"app": self.app_id, "opened_at": now}, **ONCE)
+
+    def apps(self) -> dict[str, int]:
+        with self._calls():
+            found = [one.to_dict() for one in self._collection(APPS).stream(**ONCE)]
+            ids = {self.app_id, *(one["app"] for one in found if "app" in one)}
+            return {app_id: count(_of(self._collection(TASKS), "app", app_id)) for app_id in sorted(ids)}
+
+    def adopt(self, app_id: str) -> int:
+        if app_id == self.app_id:
+            return 0
+        with self._calls():
+            moved = self._adopt(app_id)
+            self._collection(APPS).document(rows.hashed(app_id)).delete(**ONCE)
+        return moved
+
+    def _adopt(self, app_id: str) -> int:
+        """Make everything of another app this app's; how many tasks it had. Where both have one, this app's stays.
+
+        With no id: what has no app. No query finds that, so every document is looked at.
+        """
+        moved = self._documents_of(TASKS, "app", app_id)
+        for one in [*moved, *self._documents_of(DELIVERIES, "app", app_id)]:
+            one.reference.update({"app": self.app_id}, **ONCE)
+        scopes = {one.to_dict().get("idempotency_scope") for one in moved} - {None}
+        for scope in scopes:
+            before = self._collection(SCOPES).document(rows.key_of(app_id, scope)).get(**ONCE)
+            if before.exists:
+                self._move(before, self._keyed(SCOPES, scope), {})
+        for collection, app, key, ending in KEYED:
+            for one in self._documents_of(collection, app, app_id):
+                found = one.to_dict()
+                if key in found:  # the averages of an older version do not say of what they are
+                    name = rows.key_of(self.app_id, found[key]) + ending
+                    self._move(one, self._collection(collection).document(name), {app: self.app_id})
+        return len(moved)
+
+    def _documents_of(self, collection: str, app: str, app_id: str) -> list[Any]:
+        """The documents of another app; or those that have none."""
+        every = self._collection(collection)
+        if app_id:
+            return list(_of(every, app, app_id).stream(**ONCE))
+        return [one for one in every.stream(**ONCE) if not one.to_dict().get(app)]
+
+    def _move(self, before: Any, after: Any, changes: Mapping[str, Any]) -> None:
+        """Give a document another name, unless there is one of that name already."""
+        try:
+            after.create({**before.to_dict(), **changes}, **ONCE)
+        except Exception as error:
+            if not refused(error):
+                raise
+        before.reference.delete(**ONCE)
+
+
+def _of(collection: Any, app: str, app_id: str) -> Any:
+    return collection.where(filter=field(app, "==", app_id))
