@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 
@@ -20,6 +20,7 @@ from .declarations import DECLARED, AppRegistry, Declarations
 from .definitions import TaskDefinition, TaskOptions, clash
 from .errors import ConfigurationError, unknown_name
 from .forks import after_fork_in_child
+from .layers import Chain
 from .marks import definition_of, mark, referred_to_by, wrapped_by
 from .model import Kind
 from .settings import PREFIX
@@ -41,6 +42,26 @@ class SetupProblem:
     message: str
 
 
+@dataclass(frozen=True)
+class Unguarded:
+    """A view of which it is not known who guards it.
+
+    :ivar sealed: the callables that could not be opened.
+    """
+
+    name: str
+    sealed: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """For the developer, with the mend."""
+        return (
+            f"view {self.name!r}: {', '.join(self.sealed)} cannot be opened, so a guard in it would judge the request "
+            "only when the view is called. Such a request is answered by its view, never with 202. Decorate with "
+            "functools.wraps, or give validate= and refuse there whom the guard refuses"
+        )
+
+
 class Completion:
     """Finishes the set-up of one app.
 
@@ -48,6 +69,7 @@ class Completion:
     :param url_prefix: where our routes are.
     :param originals: the app's own views behind the wrapped endpoints; filled here.
     :param wrap: makes the wrapper of a view.
+    :param chain: takes a view apart into its decorators.
     :raises ConfigurationError: an option is wrong.
     """
 
@@ -61,6 +83,7 @@ class Completion:
         registry: AppRegistry,
         originals: dict[str, View],
         wrap: Callable[[TaskDefinition, View], View],
+        chain: Callable[[TaskDefinition, View], Chain],
     ) -> None:
         self._app = app
         self._url_prefix = url_prefix
@@ -68,10 +91,13 @@ class Completion:
         self._registry = registry
         self._originals = originals
         self._wrapper = wrap
+        self._chain = chain
         self._definitions = {endpoint: _definition(endpoint, options) for endpoint, options in endpoints.items()}
         self.problems: tuple[SetupProblem, ...] = ()
         self.misplaced: tuple[TaskDefinition, ...] = ()
         """Views whose wrapper no rule calls, while one calls the view itself."""
+        self.unguarded: tuple[Unguarded, ...] = ()
+        """Views with a decorator that could not be opened."""
         self._seen: object = None  # of which state of things the above is true
         self._busy = False
         self._told: set[str] = set()
@@ -109,6 +135,7 @@ class Completion:
                 hidden = routes.hidden_hosts(self._app, self._url_prefix + "/health")
                 problems += [SetupProblem("shadowed routes on a host", sentence) for sentence in hidden]
                 self.problems = tuple(problems)
+                self.unguarded = tuple(self._find_unguarded())
                 self._seen = self._stamp()
             finally:
                 self._busy = False
@@ -127,6 +154,10 @@ class Completion:
             for definition in self.misplaced:
                 if definition.place not in self._told:
                     log.warning("%s", misplacement(definition))
+            for unguarded in self.unguarded:
+                if unguarded.message not in self._told:
+                    log.warning("%s", unguarded.message)
+            self._told.update(unguarded.message for unguarded in self.unguarded)
             self._told.update(problem.message for problem in self.problems)
             self._told.update(definition.place for definition in self.misplaced)
 
@@ -235,6 +266,15 @@ class Completion:
         for other in (*others, *(one for one in known if one.place != first.place)):
             raise clash(other, first)
         self._registry.call(first)
+
+    def _find_unguarded(self) -> Iterable[Unguarded]:
+        views = [(self._definitions[endpoint], view) for endpoint, view in self._originals.items()]
+        called = [one for one in self._registry.values() if one.kind is Kind.VIEW and one.function is not None]
+        views += [(one, cast(View, one.function)) for one in called]
+        for definition, view in views:
+            sealed = self._chain(definition, view).sealed
+            if sealed and definition.options.validate is None:
+                yield Unguarded(definition.name, tuple(sealed))
 
     def _find_misplaced(self, views: list[View], reached: set[int]) -> Iterable[TaskDefinition]:
         bare = {id(view) for view in views}

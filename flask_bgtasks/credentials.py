@@ -81,7 +81,7 @@ class Credentials:
             return answer
         there = {header[0].lower() for header in input["headers"]}
         dropped = [name for name in input.get("dropped", ()) if name.lower() not in there]
-        lost = LoginLost(task.request_id, status_code=code, dropped=dropped)
+        lost = LoginLost(task.request_id, code, dropped)
         log.error("task %s (%s): %s", task.request_id, task.name, lost)
         return Answer(None, str(lost), LOGIN_LOST, lost)
 

@@ -222,6 +222,8 @@ def _tasks(state: AppState) -> Iterator[Finding]:
         yield Finding(FAIL, f"setup: {problem.brief}", problem.message)
     for definition in state.completion.misplaced:
         yield Finding(WARN, f"decorators: {definition.name}", misplacement(definition))
+    for unguarded in state.completion.unguarded:
+        yield Finding(WARN, f"guards: {unguarded.name}", unguarded.message)
     for name in state.declarations.unclear(state.registry):
         mend = (
             "it was declared for several apps, and nothing says which function is this app's: see the app factory guide"

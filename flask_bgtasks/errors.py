@@ -175,17 +175,17 @@ class LoginLost(BackgroundTasksError):
     :ivar dropped: the names of the request's headers that its run did not get.
     """
 
-    def __init__(self, request_id: str, *, status_code: int, dropped: Iterable[str] = ()) -> None:
-        names = ", ".join(dropped)
-        lacks = f" (it lacks {names})" if names else ""
-        super().__init__(
-            f"the view answered {status_code} in its run, though the request was let in: the run does not find the "
-            f"request's login{lacks}. Name the headers that the view reads in BGTASKS_KEEP_HEADERS, or restore the "
-            "login in a @bgtasks.before_run function"
+    def __init__(self, request_id: str, status_code: int, dropped: Iterable[str] = ()) -> None:
+        self.request_id, self.status_code, self.dropped = request_id, status_code, tuple(dropped)
+        super().__init__(self.request_id, self.status_code, self.dropped)
+
+    def __str__(self) -> str:
+        lacks = f" (it lacks {', '.join(self.dropped)})" if self.dropped else ""
+        return (
+            f"the view answered {self.status_code} in its run, though the request was let in: the run does not find "
+            f"the request's login{lacks}. Name the headers that the view reads in BGTASKS_KEEP_HEADERS, or restore "
+            "the login in a @bgtasks.before_run function"
         )
-        self.request_id = request_id
-        self.status_code = status_code
-        self.dropped = tuple(dropped)
 
 
 class TaskWasCancelled(BackgroundTasksError):

@@ -77,16 +77,12 @@ class AppState:
     originals: dict[str, View] = field(default_factory=dict)
     """The app's own views behind the wrapped endpoints."""
 
-    chains: dict[Callable[..., Any], Chain] = field(default_factory=dict)
+    chains: dict[View, Chain] = field(default_factory=dict)
     """Views with a gate inside their decorators, by the view; made when they are needed first."""
 
     def chain(self, definition: TaskDefinition) -> Chain:
         """A backgrounded view, its decorators and the gate inside them."""
-        view = self.view_function(definition)
-        chain = self.chains.get(view)
-        if chain is None:  # two threads may both make one: they are equal
-            chain = self.chains[view] = Chain(view, getattr(definition.options, "guards", ()))
-        return chain
+        return _chain(self.chains, definition, self.view_function(definition))
 
     def call_view(self, definition: TaskDefinition, stored: Mapping[str, Any]) -> Any:
         """Call a view in the context of its run: its guards judged the request, and are passed over.
@@ -270,6 +266,7 @@ def build(
     store = _open_store(app, plugins, settings)
     registry = declarations.registry_of(app)
     originals = {} if originals is None else originals
+    chains: dict[View, Chain] = {}
     completion = Completion(
         app,
         settings.endpoints,
@@ -278,6 +275,7 @@ def build(
         registry=registry,
         originals=originals,
         wrap=wrap,
+        chain=lambda definition, view: _chain(chains, definition, view),
     )
     registry.complete = completion.complete
     deliveries = Deliveries(
@@ -344,7 +342,15 @@ def build(
         wrap=wrap,
         overrides=dict(overrides),
         originals=originals,
+        chains=chains,
     )
+
+
+def _chain(chains: dict[View, Chain], definition: TaskDefinition, view: View) -> Chain:
+    chain = chains.get(view)
+    if chain is None:  # two threads may both make one: they are equal
+        chain = chains[view] = Chain(view, definition.options.guards)
+    return chain
 
 
 def _bundled() -> Any:

@@ -178,22 +178,27 @@ def test_a_guard_that_counts_counts_a_request_once(make_app, finished, bg):
     assert counted == ["/process"]
 
 
-def test_a_decorator_that_cannot_be_opened_guards_the_request_all_the_same(make_app):
-    class Opaque:
-        __slots__ = ("call",)
-
-        def __init__(self, f):
-            self.call = lambda *args, **kwargs: abort(401) if "Authorization" not in request.headers else f()
-
-        def __call__(self, *args, **kwargs):
-            return self.call(*args, **kwargs)
-
-    app = make_app(endpoints=["process"])
-    app.add_url_rule("/process", "process", Opaque(lambda: "done"), methods=["POST"])
+@pytest.mark.parametrize("way", ["by name", "below @background"])
+def test_a_decorator_that_cannot_be_opened_guards_the_request_all_the_same(make_app, bg, way, caplog):
+    app = make_app(endpoints=["process"] if way == "by name" else [])
+    opaque = functools.lru_cache(maxsize=0)(token_required(lambda: "done"))
+    view = opaque if way == "by name" else bg.background(opaque, name="process")
+    app.add_url_rule("/process", "process", view, methods=["POST"])
     client = app.test_client()
 
     assert client.post("/process", headers=ASYNC).status_code == 401
     assert client.post("/process", headers={**LOGIN, **ASYNC}).data == b"done"
+    [warning] = [r.getMessage() for r in caplog.records if "cannot be opened" in r.getMessage()]
+    assert warning.startswith("view 'process': functools._lru_cache_wrapper cannot be opened")
+
+
+def test_doctor_names_a_view_of_which_nobody_knows_who_guards_it(make_app):
+    app = make_app(endpoints=["process"])
+    app.add_url_rule("/process", "process", functools.lru_cache(token_required(lambda: "done")), methods=["POST"])
+
+    printed = app.test_cli_runner().invoke(args=["bgtasks", "doctor"]).output
+
+    assert "guards: process" in printed
 
 
 def test_a_repeated_request_is_not_answered_with_the_login_that_its_run_lacked(make_app, bg, finished, caplog):
