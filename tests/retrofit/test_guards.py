@@ -5,6 +5,7 @@ The guards here are of apps' own; those of the extensions are in the modules of 
 
 import contextlib
 import functools
+import threading
 import types
 
 import pytest
@@ -214,7 +215,6 @@ GUARDS = {
     "wraps": with_wraps,
     "no wraps": without_wraps,
     "a check beside the view": with_a_check(knows_key),
-    "odd names": with_odd_names(knows_key),
     "fixed parameters": with_fixed_parameters,
     "class": AsClass,
     "plain class": AsPlainClass,
@@ -710,7 +710,9 @@ def test_a_guard_that_was_put_around_the_view_function_afterwards(mode, allowed_
 
 
 @pytest.mark.parametrize("mode", [Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
-def test_a_guard_of_state_of_its_own_counts_each_request_once(mode, allowed_in, refused):
+@pytest.mark.parametrize("place", ["above @background", "below @background"])
+def test_a_guard_with_a_memory_counts_each_request_once(place, mode, allowed_in, refused):
+    """Below `@background` it is named, or it would count the run too: nobody can tell that it only judges."""
     counted = types.SimpleNamespace(requests=0)
 
     def at_most_two(view):
@@ -727,10 +729,42 @@ def test_a_guard_of_state_of_its_own_counts_each_request_once(mode, allowed_in, 
 
         return decorated
 
+    def build(app, bgtasks):
+        def generate():
+            return {"done": True}
+
+        if place == "above @background":
+            made = at_most_two(bgtasks.background(generate))
+        else:
+            made = bgtasks.background(guards=[at_most_two])(at_most_two(generate))
+        app.add_url_rule("/generate", "generate", made, methods=["POST"])
+
     def check(client):
         allowed_in(mode, client.post("/generate"))
         allowed_in(mode, client.post("/generate"))
         refused(client.post("/generate"), 429)
 
-    run(build_with(at_most_two, "by name", lambda: {"done": True}), mode, check, endpoints=["generate"])
+    run(build, mode, check)
     assert counted.requests == 3
+
+
+# -- guards that cannot be found -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("place", ["by name", "below @background"])
+def test_behind_a_guard_that_cannot_be_found_the_view_is_called_in_the_request(place, mode, caplog):
+    threads = []
+
+    def generate():
+        threads.append(threading.current_thread())
+        return {"done": True}
+
+    def check(client):
+        assert client.post("/generate").first.status_code == 401
+        answer = client.post("/generate", headers={"X-Key": "right"}).first
+        assert (answer.status_code, answer.json) == (200, {"done": True})
+
+    run(build_with(with_odd_names(knows_key), place, generate), mode, check, endpoints=endpoints_of(place))
+    assert threads == [threading.current_thread()]
+    assert "with_odd_names" in caplog.text
