@@ -38,7 +38,7 @@ def make_app(request, mode, tmp_path):
         retrofitted = Retrofitted(app, mode, endpoints or request.module.ENDPOINTS)
         made.append(retrofitted)
         if mode is not Mode.UNWRAPPED and hasattr(request.module, "retrofit"):
-            request.module.retrofit(app)
+            request.module.retrofit(app, retrofitted.extension)
         app.retrofitted = retrofitted
         return app
 

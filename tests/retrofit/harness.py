@@ -60,9 +60,9 @@ class Retrofitted:
     ) -> None:
         self.app = app
         self.mode = mode
+        self.extension = extension or BackgroundTasks()
         if mode is not Mode.UNWRAPPED:
-            extension = extension or BackgroundTasks()
-            extension.init_app(app, endpoints=endpoints, store="memory://", progress_interval=0.02)
+            self.extension.init_app(app, endpoints=endpoints, store="memory://", progress_interval=0.02)
         app.test_client_class = type("Client", (Client,), {"retrofitted": self})
 
     @property

@@ -15,6 +15,7 @@ from flask_jwt_extended import (
     create_access_token,
     create_refresh_token,
     current_user,
+    get_csrf_token,
     get_current_user,
     get_jwt,
     get_jwt_identity,
@@ -119,32 +120,26 @@ def bearer(client):
     return header
 
 
-@pytest.mark.parametrize("path", ["/generate", "/delete-account", "/reindex", "/renew"])
-def test_without_a_token(client, refused, path):
-    answer = refused(client.post(path, json={"topic": "whales"}), 401)
-
-    assert answer.json == {"msg": "Missing Authorization Header"}
-
-
-@pytest.mark.parametrize(
-    ("header", "status"),
-    [("Bearer nonsense", 422), ("Basic YW5uOnB3", 401), ("Bearer a.b.c", 422), ("Bearer", 422)],
-)
-def test_with_something_that_is_no_token(client, refused, header, status):
-    refused(client.post("/generate", json={"topic": "whales"}, headers={"Authorization": header}), status)
+def test_without_a_token(client, refused):
+    for path in ("/generate", "/delete-account", "/reindex", "/renew"):
+        answer = refused(client.post(path, json={"topic": "whales"}), 401)
+        assert answer.json == {"msg": "Missing Authorization Header"}
 
 
-@pytest.mark.parametrize("kind", ["expired", "refresh"])
-def test_with_the_wrong_token(client, bearer, refused, kind):
-    status = {"expired": 401, "refresh": 422}[kind]
-    refused(client.post("/generate", json={"topic": "whales"}, headers=bearer("ann", kind)), status)
+def test_with_something_that_is_no_token(client, refused):
+    for header, status in (("Bearer nonsense", 422), ("Basic YW5uOnB3", 401), ("Bearer a.b.c", 422), ("Bearer", 422)):
+        refused(client.post("/generate", json={"topic": "whales"}, headers={"Authorization": header}), status)
 
 
-@pytest.mark.parametrize("name", ["ann", "bob"])
-def test_the_view_knows_who_asked(client, bearer, allowed, name):
-    answer = allowed(client.post("/generate", json={"topic": "whales"}, headers=bearer(name)))
+def test_with_the_wrong_token(client, bearer, refused):
+    for kind, status in (("expired", 401), ("refresh", 422)):
+        refused(client.post("/generate", json={"topic": "whales"}, headers=bearer("ann", kind)), status)
 
-    assert answer.json == {"text": "WHALES", "by": name}
+
+def test_the_view_knows_who_asked(client, bearer, allowed):
+    for name in ("ann", "bob"):
+        answer = allowed(client.post("/generate", json={"topic": "whales"}, headers=bearer(name)))
+        assert answer.json == {"text": "WHALES", "by": name}
 
 
 def test_a_login_that_is_optional(client, bearer, allowed, refused):
@@ -182,3 +177,19 @@ def test_a_token_that_was_revoked(client, bearer, allowed, refused):
     answer = refused(client.post("/generate", json={"topic": "whales"}, headers=header), 401)
 
     assert answer.json == {"msg": "Token has been revoked"}
+
+
+def test_a_token_in_a_cookie_with_its_csrf_token(make_app, allowed, refused):
+    app = make_app(JWT_TOKEN_LOCATION=["cookies"], JWT_COOKIE_SECURE=False)
+    client = app.test_client()
+    with app.test_request_context():
+        token = create_access_token("ann")
+        csrf = get_csrf_token(token)
+    refused(client.post("/generate", json={"topic": "whales"}), 401)
+
+    client.set_cookie("access_token_cookie", token)
+    refused(client.post("/generate", json={"topic": "whales"}), 401)
+    refused(client.post("/generate", json={"topic": "whales"}, headers={"X-CSRF-TOKEN": "wrong"}), 401)
+    answer = allowed(client.post("/generate", json={"topic": "whales"}, headers={"X-CSRF-TOKEN": csrf}))
+
+    assert answer.json == {"text": "WHALES", "by": "ann"}

@@ -60,7 +60,7 @@ def create_app(config):
     return app
 
 
-def retrofit(app):
+def retrofit(app, bgtasks):
     """What the documentation says to add: a client that polls has no share in the limit of all views."""
     app.extensions["the limiter"].exempt(app.blueprints["bgtasks"])
 

@@ -108,11 +108,10 @@ def test_a_header_of_the_views_own(client, allowed):
     assert answer.headers["X-Model"] == "small"
 
 
-@pytest.mark.parametrize("body", [{}, {"topic": 7}, {"topic": "w"}, {"topic": "whales", "copies": "many"}])
-def test_a_payload_that_does_not_fit_the_model(client, refused, body):
-    answer = refused(client.post("/texts/", json=body), 400)
-
-    assert answer.json["message"] == "Input payload validation failed"
+def test_a_payload_that_does_not_fit_the_model(client, refused):
+    for body in ({}, {"topic": 7}, {"topic": "w"}, {"topic": "whales", "copies": "many"}):
+        answer = refused(client.post("/texts/", json=body), 400)
+        assert answer.json["message"] == "Input payload validation failed"
 
 
 def test_a_search(client, allowed):
@@ -121,12 +120,11 @@ def test_a_search(client, allowed):
     assert answer.json == {"q": "whales", "year": 2024, "tags": ["a", "b"]}
 
 
-@pytest.mark.parametrize("query", ["", "?since=2024-05-01", "?q=x&since=tomorrow"])
-def test_a_search_for_nothing(client, query):
-    answer = client.get(f"/texts/search{query}")  # the view reads its arguments itself: its own answer
-
-    assert answer.status_code == 400
-    assert answer.json["message"] == "Input payload validation failed"
+def test_a_search_for_nothing(client):
+    for query in ("", "?since=2024-05-01", "?q=x&since=tomorrow"):
+        answer = client.get(f"/texts/search{query}")  # the view reads its arguments itself: its own answer
+        assert answer.status_code == 400
+        assert answer.json["message"] == "Input payload validation failed"
 
 
 def test_guards_of_a_resource(client, allowed, refused):

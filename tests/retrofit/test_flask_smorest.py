@@ -5,7 +5,6 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-import pytest
 from flask import Flask, request
 from flask.views import MethodView
 
@@ -16,7 +15,15 @@ needs("flask_smorest")
 import marshmallow as ma
 from flask_smorest import Api, Blueprint, abort
 
-ENDPOINTS = ["lessons.Lessons", "lessons.Lesson", "lessons.plan", "lessons.order", "lessons.secret"]
+ENDPOINTS = [
+    "lessons.Lessons",
+    "lessons.Lesson",
+    "lessons.plan",
+    "lessons.order",
+    "lessons.secret",
+    "lessons.shelf",
+    "lessons.tagged",
+]
 
 LESSON = uuid.UUID("5a7f6e0c-3a4e-4c53-9b5a-0c6a1f1f7c55")
 
@@ -117,6 +124,20 @@ def create_app(config):
     def secret(new):
         return new
 
+    @blp.route("/shelf")
+    @blp.response(200, LessonSchema(many=True))
+    @blp.paginate()
+    def shelf(pagination_parameters):
+        pagination_parameters.item_count = 30
+        first = pagination_parameters.first_item
+        return [{"topic": f"Lesson {number}"} for number in range(first, first + pagination_parameters.page_size)]
+
+    @blp.route("/tagged")
+    @blp.etag
+    @blp.response(200, LessonSchema)
+    def tagged():
+        return {"topic": "Whales"}
+
     Api(app).register_blueprint(blp)
     return app
 
@@ -131,20 +152,16 @@ def test_the_list_of_lessons(client):
     assert client.get("/lessons/").json == []
 
 
-@pytest.mark.parametrize(
-    ("query", "body", "where"),
-    [
+def test_arguments_that_are_wrong(client, refused):
+    for query, body, where in (
         ("", {}, "topic"),
         ("", {"topic": ""}, "topic"),
         ("", {"topic": "Whales", "level": "high"}, "level"),
         ("", {"topic": "Whales", "colour": "blue"}, "colour"),
         ("?lang=fr", {"topic": "Whales"}, "lang"),
-    ],
-)
-def test_arguments_that_are_wrong(client, refused, query, body, where):
-    answer = refused(client.post(f"/lessons/{query}", json=body), 422)
-
-    assert where in next(iter(answer.json["errors"].values()))
+    ):
+        answer = refused(client.post(f"/lessons/{query}", json=body), 422)
+        assert where in next(iter(answer.json["errors"].values()))
 
 
 def test_a_body_that_is_not_json(client, refused):
@@ -182,6 +199,17 @@ def test_a_guard_above_the_arguments(client, allowed, refused):
     refused(client.post("/lessons/secret", json={}, headers={"X-Key": "right"}), 422)
     answer = allowed(client.post("/lessons/secret", json={"topic": "Whales"}, headers={"X-Key": "right"}))
     assert answer.json == {"topic": "Whales", "level": 1}
+
+
+def test_a_page_of_a_list(client, allowed, refused):
+    answer = allowed(client.get("/lessons/shelf?page=2&page_size=3"))
+
+    assert [lesson["topic"] for lesson in answer.json] == ["Lesson 3", "Lesson 4", "Lesson 5"]
+    refused(client.get("/lessons/shelf?page=0"), 422)
+
+
+def test_an_answer_with_an_etag(client, allowed):
+    assert allowed(client.get("/lessons/tagged")).json["topic"] == "Whales"
 
 
 def test_the_description_of_the_api(client):
