@@ -11,6 +11,7 @@ from .definitions import TaskOptions, UnknownTask
 from .devices import Device
 from .errors import (
     AlreadyClaimed,
+    AnonymousQueueFull,
     AtCapacity,
     BackgroundTasksError,
     ConfigurationError,
@@ -20,6 +21,7 @@ from .errors import (
     LimitReached,
     LoginLost,
     NotSerializable,
+    NotStorable,
     Overloaded,
     OwnerQueueFull,
     PayloadTooLarge,
@@ -51,6 +53,7 @@ from .webhooks import WebhookTarget
 
 __all__ = [
     "AlreadyClaimed",
+    "AnonymousQueueFull",
     "AtCapacity",
     "BackgroundTasks",
     "BackgroundTasksError",
@@ -66,6 +69,7 @@ __all__ = [
     "LoginLost",
     "Message",
     "NotSerializable",
+    "NotStorable",
     "Notification",
     "Overloaded",
     "OwnerQueueFull",

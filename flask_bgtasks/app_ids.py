@@ -86,7 +86,7 @@ def forget(app: Flask) -> None:
 def warn_of_others(app_id: str, address: str, others: Collection[str]) -> None:
     """Say that other apps keep their tasks in this app's default file: that is allowed, and rarely meant."""
     log.warning(
-        "app %r keeps its tasks in %s, and so does %s; each runs its own tasks only. Give each app a file of its own "
+        "app %r keeps its tasks in %s, together with %s; each runs its own tasks only. Give each app a file of its own "
         "(BGTASKS_STORE), or name this one by an absolute path if it is meant to be shared. If it is the same app "
         "under another name, give it one name (BGTASKS_APP_ID); `flask bgtasks adopt NAME` takes over what the other "
         "name has",

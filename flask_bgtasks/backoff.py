@@ -13,6 +13,8 @@ dice = random.SystemRandom()
 """Not the module's own numbers: two children of one fork would throw the same, and a test that seeds those for itself
 would find them moved by our threads."""
 
+LONGEST_RETRY_AFTER = 30 * 86400.0  # seconds that anybody is believed; what a date can hold is more, infinity is not
+
 MOST_DOUBLINGS = 30  # beyond them any ceiling is reached
 
 
@@ -47,15 +49,25 @@ class Backoff:
 def retry_after_seconds(value: Any) -> float | None:
     """The seconds that a ``Retry-After`` asks to wait: a number of them or a date (RFC 9110, section 10.2.3).
 
+    What is longer than :data:`LONGEST_RETRY_AFTER` is cut to that.
+
     :param value: the header's text; or a number or a time, as exceptions carry it. None where it is none of these.
     """
     if isinstance(value, str):
-        if value.strip().isdigit():
-            return float(value)
-        value = parse_date(value)
+        text = value.strip()
+        if text.isascii() and text.isdigit():
+            return min(float(text), LONGEST_RETRY_AFTER)
+        value = _date(text)
     if isinstance(value, datetime):
         at = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
-        return max(0.0, (at - datetime.now(timezone.utc)).total_seconds())
+        return min(max(0.0, (at - datetime.now(timezone.utc)).total_seconds()), LONGEST_RETRY_AFTER)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(value)
+        return float(min(value, LONGEST_RETRY_AFTER))
     return None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parse_date(text)
+    except OverflowError:  # of a year with twenty digits, say
+        return None

@@ -13,12 +13,15 @@ from .changes import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
 from .model import Progress, Status, Task
 from .owners import is_id
+from .plan import as_float
 
 if TYPE_CHECKING:
     from .state import AppState
 
 
 BY_HAND = "by hand"
+
+MAX_STEPS = 10**9  # a step's number is shown, and mirrored as an integer of 64 bits
 
 LEASE = timedelta(hours=1)
 """How long code that speaks for itself may be silent before it is taken for dead; each of its calls renews it."""
@@ -71,10 +74,11 @@ def update_progress(
     state: AppState, request_id: str, step: str, step_number: int, total_steps: int, details: str | None
 ) -> Task:
     """See :meth:`flask_bgtasks.BackgroundTasks.update_progress`."""
-    if not 1 <= step_number <= total_steps:
+    numbers = as_float(step_number), as_float(total_steps)
+    if None in numbers or not 1 <= step_number <= total_steps <= MAX_STEPS:
         raise ValueError(
-            f"update_progress(step_number={step_number!r}, total_steps={total_steps!r}): "
-            "step_number counts from 1 to total_steps"
+            f"update_progress(step_number={step_number!r:.80}, total_steps={total_steps!r:.80}): "
+            f"step_number counts from 1 to total_steps, which is {MAX_STEPS} at most"
         )
     task = state.store.get(request_id)
     if task.status is Status.STARTED:
@@ -82,10 +86,10 @@ def update_progress(
     progress = Progress(
         updated_at=state.store.now(),
         attempt=task.attempt,
-        percentage=round(100 * (step_number - 1) / total_steps, 2),
+        percentage=round(100 * (int(step_number) - 1) / int(total_steps), 2),
         step=step,
-        step_number=step_number,
-        total_steps=total_steps,
+        step_number=int(step_number),
+        total_steps=int(total_steps),
         details=details,
     )
     after = state.store.save_progress(request_id, attempt=task.attempt, progress=progress)

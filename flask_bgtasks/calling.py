@@ -7,7 +7,6 @@ would in a request. Knows Flask and the pipeline's exceptions; no store.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from typing import Any, cast
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured, headers
+from . import captured, clean_json, headers
 from .blotting import blotted
+from .clean_text import MAX_TEXT, clean, text_of
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Result
 
@@ -72,13 +72,22 @@ def json_result(app: Flask, value: Any, name: str, max_bytes: int) -> Result:
     :raises NotSerializable: it is not JSON. :raises PayloadTooLarge: it is larger than ``max_bytes``.
     """
     try:
-        body = b"null" if value is None else app.json.dumps(value).encode()
-    except (TypeError, ValueError) as error:
+        body = b"null" if value is None else _json(app, value).encode()
+    except Exception as error:  # the app's encoder, or an object of the app's, may raise anything
+        why = "it is nested too deep" if isinstance(error, RecursionError) else text_of(error, 300)
         raise NotSerializable(
-            f"task {name!r}: result of type {type(value).__name__} is not JSON and not a response: {error}. "
+            f"task {name!r}: result of type {type(value).__name__} is not JSON and not a response: {why}. "
             "Return texts, numbers, lists and dicts of them"
         ) from error
     return _sized(Result(body), name, max_bytes)
+
+
+def _json(app: Flask, value: Any) -> str:
+    try:
+        text: str = app.json.dumps(value)
+    except UnicodeError:  # the app's encoder refuses half a surrogate pair
+        text = app.json.dumps(clean_json.cleaned(value))
+    return clean_json.checked(text)
 
 
 def call_view(
@@ -236,10 +245,10 @@ def head_of(response: Response, body: bytes) -> Result:
     ``Cache-Control`` where it says ``no-store`` or ``private``. What a view lets everybody cache is read by its owner
     only, once it is stored: there it is private, whatever the view said.
     """
-    kept = [(name, value) for name in headers.ANSWER for value in response.headers.getlist(name)]
+    kept = [(name, _header(value)) for name in headers.ANSWER for value in response.headers.getlist(name)]
     if response.cache_control.no_store or response.cache_control.private is not None:
-        kept += [("Cache-Control", value) for value in response.headers.getlist("Cache-Control")]
-    return Result(body, response.status_code, response.headers.get("Content-Type", ""), tuple(kept))
+        kept += [("Cache-Control", _header(value)) for value in response.headers.getlist("Cache-Control")]
+    return Result(body, response.status_code, _header(response.headers.get("Content-Type", "")), tuple(kept))
 
 
 def propagates(app: Flask) -> bool:
@@ -248,18 +257,42 @@ def propagates(app: Flask) -> bool:
     return bool(app.testing or app.debug if propagate is None else propagate)
 
 
-MESSAGE_LENGTH = 1000  # characters of an error's text that are stored and shown
+def _header(value: str) -> str:
+    """A header's value as a server can send it: WSGI has ISO 8859-1 there (PEP 3333, "Unicode Issues")."""
+    return clean(value).encode("latin-1", "replace").decode("latin-1")
+
+
+MAX_LOOKED_AT = 4 * MAX_TEXT  # characters of an error's text in which credentials are looked for
 
 
 def describe(error: BaseException) -> str:
     """One line for the user: what went wrong, without a traceback, and without what looks like a credential.
 
-    An HTTP error says its description, which the app wrote for the client. Any other says its message.
+    An HTTP error says its description, which the app wrote for the client: a text, a lazy translation, or a dict with
+    a ``message``. Any other says its message. Never fails, whatever the error is made of.
     """
+    try:
+        return _description(error) or text_of(type(error).__name__)
+    except Exception:  # a property of it raises
+        return text_of(type(error).__name__)
+
+
+def _description(error: BaseException) -> str:
     if isinstance(error, HTTPException):
-        return error.description or error.name
-    text = f"KeyError: {error}" if isinstance(error, KeyError) else str(error)  # its message is only the key
-    return blotted(text)[:MESSAGE_LENGTH] or type(error).__name__
+        given: Any = error.description
+        if isinstance(given, Mapping):
+            given = next((given[key] for key in MESSAGE_KEYS if given.get(key)), given)
+        if isinstance(given, (Mapping, list, tuple)):
+            return clean(clean_json.dumps(given).decode(), MAX_TEXT)
+        return (text_of(given) if given is not None else "") or text_of(error.name)
+    text = text_of(error, MAX_LOOKED_AT)
+    if isinstance(error, KeyError):
+        text = f"KeyError: {text}"  # its message is only the key
+    return clean(blotted(text), MAX_TEXT)
+
+
+MESSAGE_KEYS = ("message", "detail", "error", "description", "msg")
+"""Where ``abort(400, {…})`` says what is wrong, in the order of preference."""
 
 
 def _server_error(app: Flask, error: Exception) -> Response:
@@ -299,12 +332,17 @@ def json_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
     :raises NotSerializable: one of them is not JSON; the message names it.
     """
-    for label, value in (*enumerate(args), *kwargs.items()):
+
+    def copied(label: Any, value: Any) -> Any:
         try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError) as error:
+            return clean_json.snapshot(value)[0]
+        except clean_json.NotJson as error:
             raise NotSerializable(
                 f"task {name!r}: argument {label!r} is not JSON ({error}). "
                 "Give ids, texts and numbers; load objects inside the task"
             ) from None
-    return {"args": list(args), "kwargs": dict(kwargs)}
+
+    return {
+        "args": [copied(place, value) for place, value in enumerate(args)],
+        "kwargs": {key: copied(key, value) for key, value in kwargs.items()},
+    }

@@ -1,16 +1,19 @@
 """What may change about a task, into what, and what history it leaves: each change a value, applied to a task.
 
 Pure: no I/O, no Flask, no clock; a change is applied at a time that is given. Every store applies these same changes,
-so a rule stands here once. Knows the model and the errors.
+so a rule stands here once: also that no text and no number of an app's keeps a change from being stored. Knows the
+model and the errors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from .clean_text import clean, optional_text, text_of
 from .errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
 from .model import (
     Checkpoint,
@@ -179,7 +182,7 @@ class Complete:
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         _check_holder(task, self.attempt)
-        last = self.progress or task.progress or Progress(now, self.attempt)
+        last = _storable(self.progress) or task.progress or Progress(now, self.attempt)
         last = replace(last, percentage=100.0, eta_seconds=0.0, updated_at=now, attempt=self.attempt)
         done = _finish(task, now, Status.COMPLETED, self.entries, last, result=self.result, data=self.data)
         return replace(done, drop_checkpoints=True) if self.drop_checkpoints else done
@@ -228,13 +231,14 @@ class Retry:
             return _finish(task, now, Status.CANCELLED, self.entries, progress)
         failures = task.failures + 1
         until = now + self.wait
+        message = text_of(self.message)
         data = {
-            "error_message": self.message,
+            "error_message": message,
             "failures": failures,
             "retries": self.retries,
             "seconds": round(self.wait.total_seconds(), 3),
         }
-        details = f"trying again ({failures} of {self.retries}): {self.message}"
+        details = f"trying again ({failures} of {self.retries}): {message}"
         failed = task.evolve(failures=failures)
         return _let_go(failed, now, self.entries, self.progress, EventType.RETRYING, data, details, until=until)
 
@@ -401,9 +405,24 @@ def _numbered(entries: tuple[Entry, ...], seq: int, attempt: int) -> list[Event]
 
 def _never_back(new: Progress | None, old: Progress | None) -> Progress | None:
     """The new progress, its percentage lifted to what was already shown."""
+    new = _storable(new)
     if new is None or old is None or new.percentage >= old.percentage:
         return new or old
     return replace(new, percentage=old.percentage)
+
+
+def _storable(progress: Progress | None) -> Progress | None:
+    """The progress with clean, bounded texts and finite numbers, whoever has made it."""
+    if progress is None:
+        return None
+    eta = progress.eta_seconds
+    return replace(
+        progress,
+        step=optional_text(progress.step),
+        details=optional_text(progress.details),
+        percentage=progress.percentage if 0 <= progress.percentage <= 100 else 0.0,
+        eta_seconds=eta if eta is None or math.isfinite(eta) else None,
+    )
 
 
 def _let_go(
@@ -420,10 +439,13 @@ def _let_go(
     """The attempt is over and the task is not: nobody holds it, and nobody may take it before ``until``."""
     events = _numbered(entries, task.seq, task.attempt)
     last = _never_back(progress, task.progress) or Progress(now, task.attempt)
-    last = replace(last, details=details, eta_seconds=None, updated_at=now, attempt=task.attempt)
+    last = replace(last, details=text_of(details), eta_seconds=None, updated_at=now, attempt=task.attempt)
     event = Event(task.seq + len(events) + 1, type, now, task.attempt, {**data, **progress_data(last)})
     free = task.evolve(seq=event.seq, updated_at=now, progress=last, worker=None, lease_until=until)
     return Outcome(free, (*events, event), event)
+
+
+MOST_MESSAGE = 4000  # characters of an error message: an app's description of an HTTP error may be a page
 
 
 def _failed(
@@ -436,7 +458,8 @@ def _failed(
     progress: Progress | None = None,
     result: Result | None = None,
 ) -> Outcome:
-    failed = task.evolve(error_message=message, error_type=error_type)
+    message = text_of(message)
+    failed = task.evolve(error_message=message, error_type=optional_text(error_type))
     data: dict[str, Any] = {"error_message": message}
     if result is not None and is_refusal(result.status_code):
         data |= {"rejected": True, "result_status": result.status_code}
@@ -472,7 +495,7 @@ def _finish(
         worker=None,
         lease_until=None,
         result_status=result.status_code if result else None,
-        result_type=result.content_type if result else None,
+        result_type=clean(result.content_type) if result else None,
         result_size=len(result.body) if result else None,
     )
     return Outcome(finished, (*events, final), final, result, drop_private=True)

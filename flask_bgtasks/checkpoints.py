@@ -12,12 +12,14 @@ import inspect
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from . import pipeline
+from . import clean_json, pipeline
+from .clean_text import text_of
 from .errors import NotSerializable, PayloadTooLarge
 from .model import Checkpoint
 from .plan import Node
@@ -27,6 +29,8 @@ log = logging.getLogger("flask_bgtasks")
 
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+
+MAX_REMARKS = 100  # of an attempt: a pipeline that names its checkpoints after its data could make any number
 
 Save = Callable[[Running, Node, Checkpoint], None]
 """Ends a step and stores its value, in one transaction."""
@@ -140,6 +144,7 @@ class Book:
         self.used = bool(stored)  # whether there are any to erase in the end
         self._stored = dict(stored)
         self._unused = set(stored)
+        self._unused_paths = Counter(_path_of(made) for made in stored.values())  # so that no visit looks at them all
         self._save = save
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
@@ -169,7 +174,7 @@ class Book:
             head = {"path": node.path, "place": self._reached, "alone": alone}
             found = self._stored.get(key)
             if found is not None:
-                self._unused.discard(key)
+                self._use(key, found)
                 if alone:
                     self._compare_order(running, found)
             elif self._stored:
@@ -200,7 +205,10 @@ class Book:
 
     def unreached(self, running: Running) -> None:
         """The attempt is at its end: say which stored values nobody asked for."""
-        names = sorted({" > ".join(self._stored[key].head["path"]) for key in self._unused if self._is_top(key)})
+        paths = {_path_of(made) for made in self._stored.values()}
+        # Those inside one that was restored are not reached.
+        top = {path for path in +self._unused_paths if not any(path[:n] in paths for n in range(1, len(path)))}
+        names = sorted(" > ".join(path) for path in top)
         for name in names:
             self._remark(
                 running,
@@ -208,13 +216,10 @@ class Book:
                 "the pipeline has changed, or what it was called with",
             )
 
-    def _is_top(self, key: str) -> bool:
-        """Whether no stored checkpoint lies around this one: those inside one that was restored are not reached."""
-        path = self._stored[key].head["path"]
-        return not any(
-            other.head["path"] == path[: len(other.head["path"])] and len(other.head["path"]) < len(path)
-            for other in self._stored.values()
-        )
+    def _use(self, key: str, found: Checkpoint) -> None:
+        if key in self._unused:
+            self._unused.remove(key)
+            self._unused_paths[_path_of(found)] -= 1
 
     def _compare_order(self, running: Running, found: Checkpoint) -> None:
         if not found.head["alone"]:
@@ -226,14 +231,14 @@ class Book:
         self._furthest = max(self._furthest, place)
 
     def _compare_arguments(self, running: Running, node: Node) -> None:
-        path = node.path
-        if any(self._stored[key].head["path"] == path for key in self._unused):
+        if self._unused_paths[tuple(node.path)] > 0:
             self._remark(
                 running, f"checkpoint {node.name!r} has other arguments than in an earlier attempt: it runs again"
             )
 
     def _remark(self, running: Running, text: str) -> None:
-        if text not in self.remarks:
+        text = text_of(text)
+        if len(self.remarks) < MAX_REMARKS and text not in self.remarks:
             self.remarks.append(text)
             log.warning("task %s, attempt %d: %s", running.request_id, running.attempt, text)
 
@@ -280,40 +285,26 @@ def _inside_another(parent: Node) -> bool:
     return False
 
 
+def _path_of(stored: Checkpoint) -> tuple[str, ...]:
+    return tuple(stored.head["path"])
+
+
 def _json(name: str, value: Any) -> str:
     """:raises NotSerializable: the value is not JSON."""
     try:
-        return json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        place = _culprit(value)
+        return clean_json.encode(value)
+    except clean_json.NotJson as error:
         raise NotSerializable(
-            f"checkpoint {name!r}: its value is not JSON ({error}{place}). "
+            f"checkpoint {name!r}: its value is not JSON ({error}). "
             "Return texts, numbers, lists and dicts of them; store files elsewhere and return their address"
         ) from None
-
-
-def _culprit(value: Any, path: str = "value", depth: int = 0) -> str:
-    """Where in a value the first item is that is not JSON, for the error's text."""
-    if depth > 20:
-        return ""
-    children: list[tuple[str, Any]] = []
-    if isinstance(value, Mapping):
-        children = [(f"{path}[{key!r}]", item) for key, item in value.items()]
-    elif isinstance(value, (list, tuple)):
-        children = [(f"{path}[{n}]", item) for n, item in enumerate(value)]
-    for place, item in children:
-        try:
-            json.dumps(item, allow_nan=False)
-        except (TypeError, ValueError):
-            return _culprit(item, place, depth + 1) or f", at {place}"
-    return "" if depth == 0 else f", at {path}"
 
 
 def _fingerprint(arguments: Any) -> str:
     """What tells calls with other arguments apart; of one that is not JSON only its type counts."""
     try:
         text = json.dumps(arguments, sort_keys=True, default=_type_of)
-    except (TypeError, ValueError):  # keys that are no texts, or cannot be sorted; an object inside itself
+    except Exception:  # keys that are no texts, or cannot be sorted; an object inside itself; nested too deep
         args, kwargs = arguments
         text = json.dumps([[_type_of(value) for value in args], {key: _type_of(kwargs[key]) for key in sorted(kwargs)}])
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

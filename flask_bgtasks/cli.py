@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 
 from . import documents
 from .doctor import FAIL, examine
-from .errors import TaskNotFound
+from .errors import ConfigurationError, TaskNotFound
 from .firestore import rules
 from .model import Status, Task
 from .state import AppState
@@ -63,7 +63,10 @@ def register(state: AppState) -> None:
         """
         from .worker import serve
 
-        serve(state.app, workers=workers, queues=queues or None, say=click.echo)
+        try:
+            serve(state.app, workers=workers, queues=queues or None, say=click.echo)
+        except ConfigurationError as error:
+            raise click.ClickException(str(error)) from None
 
     @group.command()
     @click.option("--sink", help="Only letters to this sink.")
@@ -115,7 +118,7 @@ def register(state: AppState) -> None:
             raise click.ClickException(
                 f"{app_id!r} is not another app in this store. This is {mine!r}; others: {others}"
             )
-        click.echo(f"{state.store.adopt(app_id)} tasks of {app_id!r} are tasks of {mine!r} now")
+        click.echo(f"tasks that were of {app_id!r} and are of {mine!r} now: {state.store.adopt(app_id)}")
 
     @group.command("doctor")
     @click.option("--token", metavar="ADDRESS", help="A device's address: what a push to it would meet, without one.")

@@ -24,6 +24,7 @@ from .definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
 from .forks import after_fork_in_child
 from .marks import definition_of
 from .model import Kind, Task
+from .placement import apps_around, functions, scope
 
 REGISTRIES_KEY = "bgtasks.registries"
 """Under ``app.extensions``: the app's registry for each extension object that something was declared on for it. It
@@ -34,9 +35,6 @@ GUESSED, DECLARED, CALLED = 1, 2, 3
 """How it is known that a task is an app's, where it was not declared for every app. The app is one of several that were
 local variables where it was declared, or its views refer to it; it is the only one there, or the one in whose context
 the task was submitted; it has a rule that calls it. More is better."""
-
-_PASSED_OVER = ("flask_bgtasks", "flask", "werkzeug", "functools")
-"""Packages whose frames are not the developer's: ``MethodView.as_view`` applies decorators too."""
 
 
 class _Loose:
@@ -91,7 +89,7 @@ class Declarations:
         frame = frame or sys._getframe(1)
         with self.lock:
             if definition.in_function:
-                self._add_closure(definition, _apps_around(definition, frame))
+                self._add_closure(definition, apps_around(definition, frame))
             else:
                 self._add_shared(definition)
             self.version += 1
@@ -117,7 +115,7 @@ class Declarations:
         places = self._loose.setdefault(name, {})
         for place, loose in places.items():
             newest = loose.newest
-            if newest is not None and place != definition.place and _scope(place) == _scope(definition.place):
+            if newest is not None and place != definition.place and scope(place) == scope(definition.place):
                 raise clash(newest, definition)
         known = places.get(definition.place)
         places[definition.place] = _Loose(definition, known.count + 1 if known is not None else 1)
@@ -160,7 +158,7 @@ class Declarations:
         """
         registry = self.registry_of(app)
         with self.lock:
-            for caller in _functions(frame):
+            for caller in functions(frame):
                 for value in list(caller.f_locals.values()):
                     definition = definition_of(value)
                     if definition is not None and self._is_loose(definition):
@@ -415,39 +413,3 @@ class AppRegistry(Mapping[str, TaskDefinition]):
     def _put(self, definition: TaskDefinition, how: int) -> None:
         self._claims[definition.name] = _Claim(definition, how)
         self._declarations.settle(definition)
-
-
-# -- where it was declared ---------------------------------------------------------------------------------------------
-
-
-def _apps_around(definition: TaskDefinition, frame: FrameType) -> list[Flask]:
-    """The apps among the local variables of the functions that a declaration stands in, innermost first.
-
-    Functions further up are none of its business: one that makes two apps holds the other app, too.
-    """
-    calls = list(_functions(frame))
-    module = getattr(definition.function, "__module__", None)
-    enclosing = [part.rpartition(".")[2] for part in definition.place.split(".<locals>")[:-1]]
-    standing = [
-        call
-        for name in reversed(enclosing)
-        for call in calls
-        if call.f_code.co_name == name and call.f_globals.get("__name__") == module
-    ]
-    for call in standing or calls[:1]:
-        apps = [value for value in list(call.f_locals.values()) if issubclass(type(value), Flask)]
-        if apps:
-            return list({id(app): app for app in apps}.values())
-    return []
-
-
-def _functions(frame: FrameType | None) -> Iterator[FrameType]:
-    """The developer's functions on the stack, innermost first, as far as the module that runs or is being imported."""
-    while frame is not None and frame.f_code.co_name != "<module>":
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _PASSED_OVER:
-            yield frame
-        frame = frame.f_back
-
-
-def _scope(place: str) -> str:
-    return place.rpartition(".<locals>.")[0]

@@ -9,10 +9,11 @@ from datetime import timedelta
 from typing import Any, Literal, Protocol, Union
 
 from .backoff import Backoff
+from .clean_text import identity, text_of
 from .errors import BackgroundTasksError, ConfigurationError
 from .model import HIGHEST_PRIORITY, Kind
 from .notifications import Notify, checked
-from .plan import Expected
+from .plan import Expected, as_weight
 
 Respond = Literal["async", "prefer", "hold"]
 RESPONDS = ("async", "prefer", "hold")
@@ -155,9 +156,10 @@ class TaskOptions:
             name, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"{label}: {item!r} is no step; a name or (name, weight) is wanted")
-            if weight is not None and not (isinstance(weight, (int, float)) and weight > 0):
-                raise ConfigurationError(f"{label}: step {name!r} has weight {weight!r}; a number above 0 is wanted")
-            made.append(Expected(name, weight))
+            try:
+                made.append(Expected(text_of(name), None if weight is None else as_weight(weight)))
+            except ValueError as error:
+                raise ConfigurationError(f"{label}: step {name!r} has weight {weight!r:.80}; {error}") from None
         return tuple(made)
 
     def lifetime(self, default: timedelta) -> timedelta:
@@ -181,6 +183,9 @@ class TaskDefinition:
     options: TaskOptions
     expected: tuple[Expected, ...] = ()
     endpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", identity(self.name))  # frozen; a name that is made at run time may be any text
 
     @property
     def place(self) -> str:

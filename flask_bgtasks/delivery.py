@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from . import notifications, processes, signals
-from .backoff import Backoff
+from .backoff import Backoff, retry_after_seconds
 from .changes import Outcome
+from .clean_text import text_of
 from .devices import Device
 from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
 from .lanes import Lane, Reply
+from .log_lines import one_line
 from .model import Event, Progress, Task
 from .notifications import Message, Notification
 from .notifying import Held, Notifier, Rules
@@ -98,7 +100,11 @@ class Deliveries:
         task, event = outcome.task, outcome.owed
         if not self._notify_by or event is None or not event.type.terminal:
             return self._for_event
-        delay = self._notifier.delay(task.name, task.status)
+        try:
+            delay = self._notifier.delay(task.name, task.status)
+        except Exception:  # the end has to be stored: what is wrong with the notification shows when it comes due
+            log.exception("whether a notification is owed for task %s cannot be told", task.request_id)
+            delay = timedelta(0)
         if delay is None:
             return self._for_event
         told = (Owed(sink, NOTIFICATION, channel=NOTIFICATION, delay=delay) for sink in self._notify_by)
@@ -311,15 +317,17 @@ class Deliveries:
             log.exception("a plugin failed to take note of trouble: %s", subject)
 
     def _settlement(self, delivery: Delivery, error: Exception, longest_wait: float | None) -> Settlement:
-        what = f"{type(error).__name__}: {error}"
+        # An answer of somebody else's server: PostgreSQL, say, stores no NUL, and then it would never be settled.
+        what = one_line(f"{type(error).__name__}: {text_of(error)}")
         if isinstance(error, Undeliverable):
             log.warning("delivery %s to sink %r can never succeed: %s", delivery.id, delivery.sink, what)
             return Settlement(dead=True, error=what)
         wait = backoff(delivery.tries)
         if longest_wait is not None:
             wait = min(wait, longest_wait)
-        if isinstance(error, RetryLater) and error.after is not None:
-            wait = error.after
+        wanted = retry_after_seconds(error.after) if isinstance(error, RetryLater) else None
+        if wanted is not None:
+            wait = wanted
         due_at, tried = self._store.now() + timedelta(seconds=wait), _was_tried(error)
         if due_at >= self._give_up_at(delivery):
             log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
@@ -359,9 +367,9 @@ def _messages(returned: Sequence[Iterable[Message]]) -> list[Message] | None:
 
 def _reply(error: Exception) -> Reply:
     """What an error says about the sink."""
-    rest = max(LEAST_REST_SECONDS, error.after or 0.0) if isinstance(error, Overloaded) else 0.0
+    rest = max(LEAST_REST_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
-    return Reply(answered, rest, f"{type(error).__name__}: {error}", tried=_was_tried(error))
+    return Reply(answered, rest, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=_was_tried(error))
 
 
 def _was_tried(error: Exception) -> bool:

@@ -1,7 +1,8 @@
 """How an attempt ends: completed, failed, tried again, cancelled, given back. One transition each.
 
 The end and everything that was reported and not stored yet go into the store together; what comes after it counts for
-nothing. Knows the store, the flusher and what is owed; calls no task.
+nothing. What cannot be stored as it is ends the task as failed, with what can be said: only a store that is out of
+reach, or another attempt, keeps an end from being told. Knows the store, the flusher and what is owed; calls no task.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from .blotting import blotted
 from .calling import Answer
 from .changes import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
+from .clean_text import text_of
 from .definitions import TaskOptions
 from .delivery import Deliveries
 from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
@@ -54,7 +57,7 @@ class Endings:
             self._complete(running, answer)
             return None
         error, kind, result = answer.error, answer.error_type, answer.result
-        wait = None if options is None else wait_before_retry(options, task.failures, answer)
+        wait = None if options is None else _wait(options, task, answer)
         if options is None or wait is None:
             self._end(
                 running,
@@ -69,7 +72,10 @@ class Endings:
     def _complete(self, running: Running, answer: Answer) -> None:
         remarks, drop = [], False
         if running.book is not None:
-            running.book.unreached(running)
+            try:
+                running.book.unreached(running)
+            except Exception:  # the remarks are a bonus
+                log.exception("which checkpoints task %s left out cannot be told", running.request_id)
             remarks, drop = running.book.remarks, running.book.used
         data = {"remarks": list(remarks)} if remarks else None
         self._end(
@@ -110,8 +116,9 @@ class Endings:
             self._flusher.remove(running)
             running.stopped = RELEASED
             self._deliveries.drop_progress(running.request_id)
-            change = Release(running.attempt, *running.take())
             try:
+                self._flusher.flush_ahead(running)
+                change = Release(running.attempt, *running.take())
                 self._store.transition(running.request_id, change, deliveries=self._deliveries.owed)
             except BackgroundTasksError as error:
                 log.warning("the lease of task %s is not given back, it runs out: %s", running.request_id, error)
@@ -137,18 +144,27 @@ class Endings:
                 return None  # ended by hand, given back, or taken over: there is nothing more to say
             self._flusher.remove(running)
             self._deliveries.drop_progress(running.request_id)
-            made = change(running.take())
             try:
-                return self._patiently(
-                    lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.owed),
-                    running.request_id,
-                    patience,
-                )
+                try:
+                    self._patiently(lambda: self._flusher.flush_ahead(running), running.request_id, patience)
+                    return self._store_end(running, change(_taken(running)), patience)
+                except (LeaseLost, TaskNotFound, StoreUnavailable):
+                    raise
+                except Exception as error:
+                    log.exception("the end of task %s cannot be stored as it is", running.request_id)
+                    return self._store_end(running, _instead(running, change, error), patience)
             except (LeaseLost, TaskNotFound) as lost:
                 log.warning("the end of an attempt does not count: %s", lost)
-            except StoreUnavailable:
+            except Exception:
                 log.exception("the end of task %s is lost, its lease runs out", running.request_id)
         return None
+
+    def _store_end(self, running: Running, made: Change, patience: float) -> Outcome:
+        return self._patiently(
+            lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.owed),
+            running.request_id,
+            patience,
+        )
 
     def _patiently(self, write: Callable[[], T], request_id: str, patience: float) -> T:
         deadline, pause = time.monotonic() + patience, 0.05
@@ -161,3 +177,32 @@ class Endings:
                 log.warning("the end of task %s cannot be stored yet: %s", request_id, error)
                 time.sleep(pause)
                 pause = min(5.0, pause * 2)
+
+
+def _wait(options: TaskOptions, task: Task, answer: Answer) -> float | None:
+    """Seconds until the next attempt; None if there is none, or if what the app's exception is made of raises."""
+    try:
+        return wait_before_retry(options, task.failures, answer)
+    except Exception:
+        log.exception("whether task %s is tried again cannot be told", task.request_id)
+        return None
+
+
+def _taken(running: Running) -> Taken:
+    """What was reported and is not stored yet; nothing, if it cannot be put together."""
+    try:
+        return running.take()
+    except Exception:
+        log.exception("the last progress of task %s is lost", running.request_id)
+        return (), None
+
+
+def _instead(running: Running, change: Callable[[Taken], Change], error: Exception) -> Change:
+    """The end that can be stored where another one cannot: without what was reported last, and without a result."""
+    wanted = change(((), None))
+    if isinstance(wanted, Fail):
+        return Fail(wanted.attempt, text_of(wanted.message), wanted.error_type and text_of(wanted.error_type))
+    if isinstance(wanted, Complete):
+        why = f"the task ended, but its end cannot be stored: {type(error).__name__}: {blotted(text_of(error))}"
+        return Fail(wanted.attempt, why, type(error).__name__)
+    return wanted

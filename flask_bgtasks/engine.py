@@ -32,7 +32,7 @@ from .plan import Node, Plan
 from .retrying import wait_before_retry
 from .running import Running
 from .settings import Settings
-from .stores.base import Attempt, Store
+from .stores.base import MAX_TASK_NAMES, Attempt, Store
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -285,12 +285,15 @@ class Engine:
         definition = self._registry.find(task.name)
         options = definition.options if definition is not None and task.kind is not Kind.TRACKED else None
         wait = self._endings.finish(task, running, answer, options, can_wait=self._environment.can_wait())
-        if answer.error is None and running.plan.root.children:
+        if answer.error is None and running.plan.root.last is not None:
             self._learn(task.name, running.plan)
-        if wait is not None:
-            self._environment.run_later(task, wait)
-        if options is not None and options.max_concurrency is not None:
-            self._environment.look()
+        try:
+            if wait is not None:
+                self._environment.run_later(task, wait)
+            if options is not None and options.max_concurrency is not None:
+                self._environment.look()
+        except Exception:  # the end is stored, and whoever looks for work finds what is left to do
+            log.exception("the runner cannot be told what follows task %s", task.request_id)
         return wait is not None
 
     def _timed_out(self, task: Task) -> Answer:
@@ -374,7 +377,13 @@ class Engine:
         known = self._durations.get(name)
         if known is not None and time.monotonic() - known[0] < DURATIONS_FRESH_SECONDS:
             return known[1]
-        loaded = self._store.load_durations(name)
+        try:
+            loaded = self._store.load_durations(name)
+        except Exception:  # the task is claimed: without them its bar is the worse, and nothing else
+            log.exception("what earlier runs of task %r took cannot be read", name)
+            return {}
+        if len(self._durations) >= MAX_TASK_NAMES:
+            self._durations.clear()
         self._durations[name] = (time.monotonic(), loaded)
         return loaded
 

@@ -102,6 +102,13 @@ class StoreUnavailable(BackgroundTasksError):
     """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed."""
 
 
+class NotStorable(BackgroundTasksError):
+    """The store cannot keep a value: it is too large, or of a kind that the database lacks. Nothing was changed.
+
+    Unlike :class:`StoreUnavailable` this is no outage: another try fails as well.
+    """
+
+
 class AccessDenied(BackgroundTasksError):
     """A signed access token is wrong, too old, or for something else."""
 
@@ -123,6 +130,17 @@ class QueueFull(LimitReached):
             f"{limit} tasks are waiting already (BGTASKS_MAX_QUEUED); try again later",
             limit=limit,
             retry_after=retry_after,
+        )
+
+
+class AnonymousQueueFull(QueueFull):
+    """As many tasks without an owner wait as ``BGTASKS_MAX_QUEUED_ANONYMOUS`` allows, in an app that names owners."""
+
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        super().__init__(limit, retry_after)
+        self.args = (
+            f"{limit} tasks without an owner are waiting already (BGTASKS_MAX_QUEUED_ANONYMOUS); "
+            "log in, or try again later",
         )
 
 

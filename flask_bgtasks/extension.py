@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
+from .clean_text import identity, text_of
 from .declarations import Declarations
 from .definitions import TaskDefinition, TaskOptions
 from .errors import ConfigurationError
@@ -312,8 +313,7 @@ class BackgroundTasks:
         :param user_token: the device's address, as the client gave it.
         :param data: texts for the app; other values are turned into texts.
         """
-        texts = {str(key): str(value) for key, value in (data or {}).items()}
-        return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=texts))
+        return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=data or {}))
 
     def get(self, request_id: str) -> TaskHandle:
         """A handle on a task. Checks no owner: for server-side code.
@@ -344,6 +344,7 @@ class BackgroundTasks:
         )
 
     def _define_tracked(self, state: AppState, name: str, options: Mapping[str, Any]) -> TaskDefinition:
+        name = identity(text_of(name, None))
         known = state.registry.find(name)
         if known is not None and not options:
             return TaskDefinition(

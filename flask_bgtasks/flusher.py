@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 
-from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskCancelled, TaskNotFound
+from .errors import BackgroundTasksError, LeaseLost, NotStorable, StoreUnavailable, TaskCancelled, TaskNotFound
 from .forks import after_fork_in_child
-from .model import Checkpoint, Progress, Task
+from .model import Checkpoint, Entry, Progress, Task
 from .plan import Node
 from .running import Running
 from .stores.base import Store
@@ -174,6 +174,9 @@ class Flusher:
                 )
             except (LeaseLost, TaskNotFound):
                 raise
+            except NotStorable:  # however often it is tried: the task goes on without them
+                log.exception("%d entries of the history of task %s are lost", len(entries), running.request_id)
+                return
             except Exception:
                 running.put_back(entries)
                 raise
@@ -185,21 +188,36 @@ class Flusher:
         if progress is not None and task.progress is not None:
             self._flushed(task, task.progress)
 
+    def flush_ahead(self, running: Running) -> None:
+        """Store what is more than one write holds, so that the rest can go with something else. Under `flush_lock`.
+
+        :raises BackgroundTasksError: some of it is not stored, and can be tried again.
+        """
+        while entries := running.take_ahead():
+            try:
+                self._store.save_progress(running.request_id, attempt=running.attempt, progress=None, entries=entries)
+            except Exception:
+                running.put_back(entries)
+                raise
+
     def save_checkpoint(self, running: Running, node: Node, checkpoint: Checkpoint) -> None:
         """End a step and store its value, with everything that was reported until then, in one transaction.
 
         :raises TaskCancelled: another attempt has taken over; nothing was stored.
+        :raises NotStorable: the store cannot keep the value.
         :raises StoreUnavailable: the store was out of reach for a minute.
         """
         deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
         with running.flush_lock:
             running.close_step(node, more={"checkpoint": True})
-            entries, progress = running.take()
+            taken: tuple[tuple[Entry, ...], Progress | None] | None = None
             while True:
                 if self._running.get(running.request_id) is not running:
                     running.stop(SUPERSEDED)  # ended by hand, or given back
                     raise TaskCancelled(running.stopped)
                 try:
+                    self.flush_ahead(running)
+                    entries, progress = taken = taken or running.take()
                     task = self._store.save_checkpoint(
                         running.request_id,
                         attempt=running.attempt,
@@ -211,9 +229,12 @@ class Flusher:
                 except (LeaseLost, TaskNotFound):
                     running.stop(SUPERSEDED)
                     raise TaskCancelled(running.stopped) from None
+                except NotStorable:
+                    running.put_back(taken[0] if taken else ())
+                    raise
                 except StoreUnavailable as error:
                     if time.monotonic() + pause > deadline:
-                        running.put_back(entries)
+                        running.put_back(taken[0] if taken else ())
                         raise
                     log.warning(
                         "checkpoint %r of task %s cannot be stored yet: %s", node.name, running.request_id, error

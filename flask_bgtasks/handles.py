@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import contextvars
+import logging
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .errors import TaskFailed, TaskWasCancelled, WaitTimeout
-from .model import Progress, Result, Status, Task
+from . import pipeline
+from .clean_json import parsed
+from .errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
+from .model import Kind, Progress, Result, Status, Task
 
 if TYPE_CHECKING:
     from .state import AppState
+
+log = logging.getLogger("flask_bgtasks")
+
+STAND_IN_SECONDS = 0.25
+"""How often a task that waits for another one looks whether a thread is free, and whether it is cancelled itself."""
 
 LONGEST_WAIT_SECONDS = 3600.0  # of one wake-up; a wait without a limit just waits again
 
@@ -54,16 +63,29 @@ class TaskHandle:
         return self.result_data()
 
     def wait_until_done(self, *, timeout: float | None = None) -> Task:
-        """Wait for the end, whatever it is, and return the task. :raises WaitTimeout: not in time."""
+        """Wait for the end, whatever it is, and return the task.
+
+        Inside a task, where all threads are taken by tasks that wait as this one does, the thread that waits has
+        another one stand in for it, which runs the awaited task.
+
+        :raises WaitTimeout: not in time.
+        :raises TaskCancelled: the task that waits was cancelled.
+        """
         task = self.task
         if task.done:
             return task
         deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = pipeline.current()
+        stand_in = None if waiting is None else _StandIn(self._state, waiting[0].request_id)
         with self._state.watcher.follow([self.request_id]) as following:
             while not (task := following.task(self.request_id)).done:
                 left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise WaitTimeout(self.request_id, timeout or 0)
+                if waiting is not None and stand_in is not None:
+                    waiting[0].check()
+                    stand_in.look(task)
+                    left = min(left, STAND_IN_SECONDS)
                 following.wait(left)
         return task
 
@@ -76,7 +98,8 @@ class TaskHandle:
         result = self.result()
         if result is None:
             return None
-        return json.loads(result.body) if "json" in result.content_type else result.body
+        found = parsed(result.body) if "json" in result.content_type else None
+        return result.body if found is None else found[0]
 
     def cancel(self) -> Task:
         """Ask the task to stop; the task after that."""
@@ -88,3 +111,59 @@ class TaskHandle:
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.request_id}>"
+
+
+class _StandIn:
+    """Takes the place of a task that waits for another one while no thread here is free: or both would wait for ever.
+
+    A thread of its own, so that nothing of the waiting task (its contexts, its sessions, its event loop) is touched.
+
+    :param waiting: the id of the task that waits.
+    """
+
+    def __init__(self, state: AppState, waiting: str) -> None:
+        self._state = state
+        self._waiting = waiting
+        self._thread: threading.Thread | None = None
+        self._told = False
+
+    def look(self, task: Task) -> None:
+        """Run the awaited task, if nobody does and no thread here could."""
+        state = self._state
+        if task.held or state.runner.free > 0 or state.runner.draining:
+            return
+        if self._thread is not None and self._thread.is_alive():
+            return
+        if task.lease_until is not None and task.lease_until > state.store.now():
+            return  # it waits for its next attempt, or whoever has made it runs it
+        runs_here = task.name in state.registry and task.kind is not Kind.TRACKED
+        runs_here = runs_here and task.queue == state.store.get(self._waiting).queue
+        if self._thread is not None or not runs_here:  # it has been tried, and was refused
+            self._tell(task)
+        if runs_here:
+            state.runner.cancel(task.request_id)  # what is forgotten here stays in the store
+            self._thread = threading.Thread(
+                target=self._run, args=(task.request_id,), name="bgtasks-stand-in", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self, request_id: str) -> None:
+        try:
+            contextvars.Context().run(self._state.engine.run, request_id)
+        except BackgroundTasksError as error:
+            log.warning("task %s cannot be begun: %s", request_id, error)
+        except BaseException:  # as in the runner's threads: a task that calls sys.exit() has been told
+            log.exception("the run of task %s broke", request_id)
+
+    def _tell(self, task: Task) -> None:
+        """Say once what may be a wait without an end: it is another process's to run, or has been refused here."""
+        if not self._told:
+            self._told = True
+            log.warning(
+                "task %s waits for task %s (%r), which cannot begin here: its max_concurrency is reached, or its queue "
+                "(%r) is another one's. If it waits for a place that the waiting task holds, this never ends",
+                self._waiting,
+                task.request_id,
+                task.name,
+                task.queue,
+            )

@@ -250,6 +250,8 @@ def _inner(function: Callable[..., Any]) -> Callable[..., Any] | None:
     if inner is not None:
         return inner
     candidates = dict(_held_functions(function))
+    if _is_plain_function(function):  # a view may use functions of the factory that it stands in
+        candidates = {name: held for name, held in candidates.items() if not _stand_together(function, held)}
     if len(candidates) == 1 and (not _is_plain_function(function) or _takes_anything(function)):
         return next(iter(candidates.values()))
     named = [inner for name, inner in candidates.items() if name.strip("_") in INNER_NAMES]
@@ -264,13 +266,22 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any] | None:
     return cast(Callable[..., Any], inner) if callable(inner) and inner is not function else None
 
 
+def _stand_together(function: Any, held: Any) -> bool:
+    """Whether two functions were defined in the same function: a decorator's wrapper and its view were not."""
+    place = getattr(function.__code__, "co_qualname", function.__qualname__)  # there from Python 3.11 on
+    scope = place.rpartition(".")[0]
+    same = getattr(held, "__qualname__", "").rpartition(".")[0] == scope
+    return same and scope.endswith("<locals>") and getattr(held, "__module__", "") == _module(function)
+
+
 def _is_like_a_decorator(function: Callable[..., Any]) -> bool:
     """Whether a callable that could not be opened may hide a guard: it passes everything on to something it holds."""
     if isinstance(function, types.BuiltinFunctionType):
         return False
-    if _is_plain_function(function) and not _takes_anything(function):
-        return False
-    return any(True for _ in _held_functions(function))
+    if not _is_plain_function(function):
+        return any(True for _ in _held_functions(function))
+    held = (one for _, one in _held_functions(function) if not _stand_together(function, one))
+    return _takes_anything(function) and any(True for _ in held)
 
 
 def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
+from .clean_text import is_text, text_of
 from .errors import ConfigurationError
 from .model import Status, Task, TokenNote
 
@@ -64,6 +65,13 @@ class Notification:
     status: str | None = None
     user_token_kind: str | None = None
     user_token_lang: str | None = None
+
+    def __post_init__(self) -> None:
+        """Every text of it is clean, whoever has made it; a lazy translation is made now."""
+        for name in ("title", "body", "user_token", "link"):
+            object.__setattr__(self, name, _clean(getattr(self, name)))
+        if isinstance(self.data, Mapping):
+            object.__setattr__(self, "data", _as_texts(self.data))
 
     def in_language(self, lang: str | None) -> Notification:
         """This notification with the texts for one language: its tag's, its language's, or the first there is."""
@@ -191,7 +199,7 @@ def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None =
         user_token=task.user_token,
         owner=task.owner,
         request_id=task.request_id,
-        data={**_as_texts(wanted.data), **dict(zip(OUTCOME, outcome, strict=True))},
+        data={**wanted.data, **dict(zip(OUTCOME, outcome, strict=True))},
         link=opens,
         status=task.status.value,
         user_token_kind=note.kind,
@@ -207,7 +215,7 @@ def reshaped(shaped: Notification, before: Notification) -> Notification:
     if not _is_shaped(shaped):
         raise TypeError("texts, or texts by language, are wanted as title and body, a mapping as data, a text as link")
     ours = {key: before.data[key] for key in OUTCOME if key in before.data}
-    data = {**_as_texts(shaped.data), **ours}
+    data = {**shaped.data, **ours}
     return replace(before, title=shaped.title, body=shaped.body, data=data, link=shaped.link)
 
 
@@ -232,7 +240,14 @@ def of_document(document: Mapping[str, Any], request_id: str | None) -> Notifica
 
 
 def _as_texts(data: Mapping[Any, Any]) -> dict[str, str]:
-    return {str(key): str(value) for key, value in data.items()}
+    return {text_of(key, None): text_of(value, None) for key, value in data.items()}
+
+
+def _clean(text: Any) -> Any:
+    """A text, or texts by language, clean; of what is neither :func:`checked` says so."""
+    if isinstance(text, Mapping):
+        return {tag: _clean(one) for tag, one in text.items()}
+    return text_of(text, None) if is_text(text) else text
 
 
 def _filled(text: Text, fields: Mapping[str, Any]) -> Text:

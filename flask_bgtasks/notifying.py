@@ -6,7 +6,6 @@ switched off meanwhile counts. Knows the store and the plugins; sends nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import notifications
+from .clean_json import parsed
+from .clean_text import text_of
 from .devices import Device, of_user_token
 from .errors import TaskNotFound, Undeliverable
 from .model import Status, Task, TokenNote
@@ -167,16 +168,14 @@ class Notifier:
         try:
             return notifications.for_task(task, self._notify_of(task.name), self._result(task), link=self._rules.link)
         except Exception as error:
-            raise Undeliverable(f"notify= of task {task.name!r} failed: {type(error).__name__}: {error}") from error
+            raise Undeliverable(
+                f"notify= of task {task.name!r} failed: {type(error).__name__}: {text_of(error)}"
+            ) from error
 
     def _result(self, task: Task) -> Any:
         result = self._store.load_result(task.request_id)
-        if result is None or "json" not in result.content_type:
-            return None
-        try:
-            return json.loads(result.body)
-        except ValueError:
-            return None
+        found = parsed(result.body) if result is not None and "json" in result.content_type else None
+        return None if found is None else found[0]
 
     def _shaped(self, task: Task, notification: Notification) -> Notification | None:
         try:

@@ -14,6 +14,7 @@ from flask import Flask, request
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from . import identities
+from .clean_text import identity, text_of
 from .errors import AccessDenied, TaskExpired, TaskNotFound
 from .model import Task
 from .plugins import Plugins
@@ -167,4 +168,4 @@ def is_id(text: str) -> bool:
 
 
 def _as_text(owner: Any) -> str | None:
-    return None if owner is None else str(owner)
+    return None if owner is None else identity(text_of(owner, None))

@@ -13,8 +13,9 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Generic, TypeVar, Union
 
+from .clean_text import is_text, optional_text
 from .errors import TaskCancelled
-from .plan import Node
+from .plan import Node, as_float, as_weight
 from .running import Running
 
 T = TypeVar("T")
@@ -57,20 +58,22 @@ def move(running: Running, node: Node, *, back_from: Node | None = None) -> None
 class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Drawing")
     """A named part of the pipeline: a context manager, or a decorator. Steps nest.
 
-    :param name: shown to the user, and the key of the step's history of durations.
+    :param name: shown to the user, and the key of the step's history of durations. A lazy translation is made when the
+        step begins. Texts are cut to 1,000 characters.
     :param details: a word more about it, shown beside the name.
     :param weight: how much of the parent's work it is, relative to its siblings; without, earlier runs say.
     :raises TaskCancelled: on entering, when the task was cancelled.
     """
 
-    def __init__(self, name: str, *, details: str | None = None, weight: float | None = None) -> None:
-        if not isinstance(name, str) or not name:
+    def __init__(self, name: Any, *, details: Any = None, weight: Any = None) -> None:
+        if not is_text(name) or (isinstance(name, str) and not name):
             raise TypeError(f"step({name!r}): a name is wanted, e.g. with step('Drawing')")
-        if weight is not None and not weight > 0:
-            raise ValueError(f"step({name!r}, weight={weight!r}): a number above 0 is wanted")
         self.name = name
         self.details = details
-        self.weight = weight
+        try:
+            self.weight = None if weight is None else as_weight(weight)
+        except ValueError as error:
+            raise ValueError(f"step({name!r}, weight={type(weight).__name__}): {error}") from None
         self._entered: list[tuple[Running, Node, Node] | None] = []
 
     def _recreate_cm(self) -> step:  # as a decorator, each call is a step of its own
@@ -102,14 +105,17 @@ class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(item
     """Go through an iterable, sync or async, and advance the current step with each item.
 
     :param iterable: what to go through; its ``len`` is the number of turns.
-    :param total: the number of turns where it has no ``len``.
+    :param total: the number of turns where it has no ``len``; nothing is made of one that is not above 0.
+    :raises TypeError: ``total`` is no number.
     """
 
     def __init__(self, iterable: Iterable[T] | AsyncIterable[T], *, total: int | None = None) -> None:
         self._iterable = iterable
         if total is None and isinstance(iterable, Sized):
             total = len(iterable)
-        self._total = total
+        if total is not None and not hasattr(total, "__float__"):
+            raise TypeError(f"track(total={type(total).__name__}): a number is wanted")
+        self._total = None if total is None else as_float(total)
 
     def __iter__(self) -> Iterator[T]:
         if not isinstance(self._iterable, Iterable):
@@ -138,17 +144,17 @@ class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(item
         if current is None:
             return lambda *, ended=False: None
         running, node = current
-        total, done, silent = self._total, -1, node.details is not None
+        total, done, silent = self._total or 0.0, -1, node.details is not None
 
         def advance(*, ended: bool = False) -> None:
             nonlocal done
             running.check()
             done += 1
-            if total:
-                node.unit = 1 / total
+            if total > 0:
+                node.unit = min(1.0, 1 / total)
                 node.fraction = min(1.0, done / total)
             if not silent and not ended:
-                node.details = f"{done + 1} of {total}" if total else f"{done + 1}"
+                node.details = f"{done + 1} of {total:.12g}" if total > 0 else f"{done + 1}"
             running.dirty = True
 
         return advance
@@ -187,10 +193,10 @@ class CurrentTask:
         current = _node.get()
         return current is not None and current[0].stopped is not None
 
-    def update(self, *, details: str | None = None, fraction: float | None = None) -> None:
+    def update(self, *, details: Any = None, fraction: Any = None) -> None:
         """Say more about the current step. Costs about a microsecond: it sets a value, which is stored later.
 
-        :param details: a word about what is being done.
+        :param details: a word about what is being done; what is no string is made into one at once.
         :param fraction: how much of the step is done, 0 to 1.
         :raises TaskCancelled: the task was cancelled.
         :raises ValueError: ``fraction`` is outside 0 to 1.
@@ -202,20 +208,22 @@ class CurrentTask:
         if running.stopped is not None:
             raise TaskCancelled(running.stopped)
         if fraction is not None:
-            if not 0 <= fraction <= 1:
-                raise ValueError(f"update(fraction={fraction!r}): a number from 0 to 1 is wanted")
-            node.fraction = fraction
+            share = as_float(fraction)
+            if share is None or not 0 <= share <= 1:
+                raise ValueError(f"update(fraction={fraction!r:.80}): a number from 0 to 1 is wanted")
+            node.fraction = share
         if details is not None:
-            node.details = details
+            node.details = optional_text(details)
         running.dirty = True
 
     def emit(self, chunk: Any) -> None:
         """Give out a chunk of partial content; clients follow it and resume it without a gap.
 
-        :param chunk: a text or another JSON value.
+        :param chunk: a text or another JSON value, as it is now: what is done to it later changes nothing.
         :raises TaskCancelled: the task was cancelled.
         :raises NotSerializable: the chunk is not JSON.
-        :raises PayloadTooLarge: the task emitted more than ``BGTASKS_MAX_RESULT_BYTES`` in all.
+        :raises PayloadTooLarge: the task emitted more than ``BGTASKS_MAX_RESULT_BYTES`` in all: the bytes of each chunk
+            as JSON, and 8 for each.
         """
         current = _node.get()
         if current is not None:

@@ -1,24 +1,38 @@
 """A running attempt as its pipeline and its engine see it: reports go in, the flusher takes them out.
 
-Knows the plan and the model; no store, no Flask, and no context variables: :mod:`.pipeline` says which attempt and
-which step a line of code is in.
+What is reported is made into clean text and plain JSON at once: what the pipeline does to its objects afterwards
+changes nothing, and a lazy translation is made in the language of the code that reports it. Knows the plan and the
+model; no store, no Flask, and no context variables: :mod:`.pipeline` says which attempt and which step a line of code
+is in.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from . import clean_json
+from .clean_text import MAX_TEXT, clean, optional_text, text_of
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .model import Entry, EventType, Progress, Result
-from .plan import Node, Plan
+from .plan import KEY_SEPARATOR, Node, Plan
+from .reports import divided
 
 if TYPE_CHECKING:
     from .checkpoints import Book
+
+MAX_WAITING_ENTRIES = 10_000
+"""Entries that wait for the store, while it is out of reach: as many as it keeps of a task's history."""
+
+CHUNK_OVERHEAD = 8  # bytes that each chunk counts besides its JSON: its place in the history is not free
+
+MAX_ENTRY_BYTES = 256 * 1024
+"""Of output in one entry, but for a chunk that is larger itself: an entry is one event of a stream, and one document of
+Firestore's."""
 
 StepListener = Callable[[EventType, str, Node], None]
 """Called with what happened to a step, in which task, and the step."""
@@ -63,8 +77,9 @@ class Running:
         self._clock = clock
         self._monotonic = monotonic
         self._on_step = on_step
-        self._entries: list[Entry] = []
+        self._entries: deque[Entry] = deque(maxlen=MAX_WAITING_ENTRIES)
         self._chunks: list[Any] | None = None  # of the last entry, while it is output
+        self._chunk_bytes = 0  # of those
         self._offset = 0
         self._left = max_output_bytes
         self._max_output_bytes = max_output_bytes
@@ -78,8 +93,9 @@ class Running:
         if self.stopped is not None:
             raise TaskCancelled(self.stopped)
 
-    def open_step(self, name: str, parent: Node, *, details: str | None, weight: float | None) -> Node:
+    def open_step(self, name: Any, parent: Node, *, details: Any, weight: float | None) -> Node:
         self.check()
+        name, details = text_of(name), optional_text(details)  # not under the lock: they may call the app's code
         with self.lock:
             node = self.plan.open(name, parent, at=self._monotonic(), weight=weight)
             node.details = details
@@ -104,35 +120,35 @@ class Running:
 
     def emit(self, chunk: Any, node: Node) -> None:
         self.check()
-        if isinstance(chunk, str):
-            size = len(chunk)
-        else:
-            try:
-                size = len(json.dumps(chunk, allow_nan=False))
-            except (TypeError, ValueError) as error:
-                raise NotSerializable(
-                    f"emit({chunk!r:.80}): {error}. Emit texts or JSON values (bytes: upload them, emit the address)"
-                ) from None
+        try:
+            kept, size = clean_json.snapshot(chunk)
+        except clean_json.NotJson as error:
+            raise NotSerializable(
+                f"emit() of {type(chunk).__name__}: {error}. "
+                "Emit texts or JSON values (bytes: upload them, emit the address)"
+            ) from None
+        size += CHUNK_OVERHEAD
         with self.lock:
-            self._left -= size
-            if self._left < 0:
+            if size > self._left:
                 raise PayloadTooLarge(
                     f"the output of task {self.request_id}",
-                    size=self._max_output_bytes - self._left,
+                    size=self._max_output_bytes - self._left + size,
                     limit=self._max_output_bytes,
                     setting="BGTASKS_MAX_RESULT_BYTES",
                     mend="Emit less, or return it as the result in a file elsewhere.",
                 )
-            if self._chunks is None:
+            self._left -= size
+            if self._chunks is None or self._chunk_bytes + size > MAX_ENTRY_BYTES:
                 chunks: list[Any] = []
                 self._add(EventType.OUTPUT, {"offset": self._offset, "chunks": chunks})
-                self._chunks = chunks
-            self._chunks.append(chunk)
+                self._chunks, self._chunk_bytes = chunks, 0
+            self._chunks.append(kept)
+            self._chunk_bytes += size
             self._offset += 1
             keeper: Node | None = node
             while keeper is not None:  # a checkpoint gives its output out again where it is not run again
                 if keeper.kept is not None:
-                    keeper.kept.append(chunk)
+                    keeper.kept.append(kept)
                 keeper = keeper.parent
 
     def _add(self, type: EventType, data: dict[str, Any]) -> None:
@@ -146,7 +162,7 @@ class Running:
             "path": node.path,
             "step_number": node.number or None,
             "total_steps": self.plan.total_steps,
-            "details": _text(node.details),
+            "details": node.details,
         }
 
     def _open_ancestor(self, node: Node) -> Node:
@@ -155,7 +171,7 @@ class Running:
             parent = parent.parent
         # With steps side by side (threads), the newest that is still open is shown.
         top = parent or self.plan.root
-        return next((child for child in reversed(top.children) if child.finished is None), top)
+        return next(reversed(top.open), top)
 
     # -- for the flusher and the engine ------------------------------------------------------------------------------
 
@@ -164,23 +180,42 @@ class Running:
         self.stopped = self.stopped or why
 
     def take(self) -> tuple[tuple[Entry, ...], Progress | None]:
-        """What is to be stored: entries since the last time, and the progress if it is worth a write."""
+        """What is to be stored: entries since the last time, and the progress if it is worth a write.
+
+        Where there is more than one write holds, the first of it: the next call gives the next, the last the progress.
+        """
         with self.lock:
+            entries = self._take_part()
+            if self._entries:
+                return entries, None
             dirty, self.dirty = self.dirty, False
-            entries, self._entries, self._chunks = tuple(self._entries), [], None
             progress = self._progress()
         # A bar that moves by time alone is worth a write for each whole percent.
         if not dirty and not entries and progress.percentage < self._shown + 1:
             return (), None
-        if not dirty and not self.plan.root.children:
+        if not dirty and self.plan.root.last is None:
             return entries, None
         self._shown = progress.percentage
         return entries, progress
 
+    def take_ahead(self) -> tuple[Entry, ...]:
+        """The first of what is more than one write holds; nothing once :meth:`take` would give all there is."""
+        with self.lock:
+            _, rest = divided(tuple(self._entries))
+            return self._take_part() if rest else ()
+
+    def _take_part(self) -> tuple[Entry, ...]:
+        """As many of the entries as one write holds. Under the lock."""
+        entries, rest = divided(tuple(self._entries))
+        self._entries.clear()
+        self._entries.extend(rest)
+        self._chunks = None
+        return entries
+
     def put_back(self, entries: tuple[Entry, ...]) -> None:
         """What could not be stored goes back, before what was reported since."""
         with self.lock:
-            self._entries[:0] = entries
+            self._entries = deque([*entries, *self._entries], maxlen=MAX_WAITING_ENTRIES)  # the oldest go first
             self.dirty = True
 
     def _progress(self) -> Progress:
@@ -189,20 +224,21 @@ class Running:
         top = node
         while top.parent is not None and top.parent.parent is not None:
             top = top.parent
-        details = _text(node.details)
+        details = node.details
         if node is not top:
-            nested = " > ".join(node.path[1:])
+            nested = KEY_SEPARATOR.join(node.path[1:])
             details = f"{nested}: {details}" if details else nested
-        elif node is self.plan.root and node.children:
-            top = node.children[-1]  # between two steps: the last one is still what is shown
-            details = _text(top.details)
+        elif node is self.plan.root and node.last is not None:
+            top = node.last  # between two steps: the last one is still what is shown
+            details = top.details
         percentage = self.plan.percentage(now)
         if self.behind is not None:
             reached, note = self.behind
             if percentage > reached:
                 self.behind = None
             else:
-                details = f"{details} ({note})" if details else note
+                room = MAX_TEXT - len(note) - 3
+                details = f"{clean(details, room)} ({note})" if details else note
         return Progress(
             updated_at=self._clock(),
             attempt=self.attempt,
@@ -210,10 +246,6 @@ class Running:
             step=top.name or None,
             step_number=top.number,
             total_steps=self.plan.total_steps,
-            details=details,
+            details=optional_text(details),
             eta_seconds=self.plan.eta_seconds(now),
         )
-
-
-def _text(details: Any) -> str | None:
-    return details if details is None or isinstance(details, str) else str(details)

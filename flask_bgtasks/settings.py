@@ -192,11 +192,22 @@ class Settings:
     )
     max_queued: int = _setting(10_000, _number(1), "Tasks that may wait, in all; then `503`.")
     max_queued_per_owner: int = _setting(100, _number(1), "Tasks of one owner that may wait; then `429`.")
+    max_queued_anonymous: int = _setting(
+        1000,
+        _number(1),
+        "Tasks without an owner that may wait, in an app that names owners; then requests without an owner get `503`.",
+    )
     max_streams: int | None = _setting(
         None,
         _optional(_number(0)),
         "Event streams and long polls per process that may be open; then `503`. "
         "Default: half of what the server's threads allow, at least 2.",
+    )
+    max_streams_per_owner: int | None = _setting(
+        None,
+        _optional(_number(1)),
+        "Of these, how many one owner may have, or one remote address without an owner; then `503`. "
+        "Default: half of them, at least 2.",
     )
     stream_seconds: float = _setting(
         300, _number(1, whole=False), "Lifetime of one event stream; the client resumes with the next."

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, cast
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app, has_request_context, request
 
-from . import app_ids, arguments, captured, serving
+from . import app_ids, arguments, captured, log_lines, serving
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
+from .clean_text import clean, identity, text_of
 from .completion import Completion
 from .credentials import Credentials
 from .declarations import AppRegistry, Declarations
@@ -149,19 +150,19 @@ class AppState:
             created_at=EPOCH,
             updated_at=EPOCH,
             expires_after=options.lifetime(self.settings.expires_after),
-            owner=owner,
+            owner=None if owner is None else identity(text_of(owner, None)),
             queue=options.queue,
             priority=options.priority,
             max_attempts=options.max_attempts,
             on_interrupt=OnInterrupt(options.on_interrupt),
-            user_token=user_token,
+            user_token=None if user_token is None else clean(text_of(user_token, None)),
             idempotency_scope=idempotency_scope,
             fingerprint=fingerprint,
         )
         note = self.addresses.note(task, hints)
         if note is not None:
             task = task.evolve(token_note=note)
-        limits = Limits(self.settings.max_queued, self.settings.max_queued_per_owner) if run else None
+        limits = self._limits() if run else None
         reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
         created = self.store.create(
             task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
@@ -169,6 +170,13 @@ class AppState:
         if run and not created.replayed:
             self.hand_over(created.task)
         return created
+
+    def _limits(self) -> Limits:
+        """What may wait. Code that serves no request, a nightly job say, is not held to the share of nobody."""
+        settings = self.settings
+        shared = has_request_context() and self.owners.known
+        anonymous = settings.max_queued_anonymous if shared else None
+        return Limits(settings.max_queued, settings.max_queued_per_owner, anonymous)
 
     def hand_over(self, task: Task) -> None:
         """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""
@@ -256,6 +264,7 @@ def build(
     :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
     """
     settings = app_ids.with_app_id(app, Settings.from_config(app.config, **overrides))
+    log_lines.install()
     plugins = Plugins()
     plugins.register(_bundled(), name="bgtasks-bundled")
     plugins.load_entry_points()

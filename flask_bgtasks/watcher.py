@@ -27,6 +27,8 @@ QUERY_LOOK_SECONDS = 0.25
 
 CLOSE_SECONDS = 2.0  # that close() waits for the thread, so that nobody asks a closed store
 
+EVENTS_PER_READ = 100  # that a follower far behind gets at once: a hundred followers do not hold all of a history
+
 KEPT_EVENTS = 512  # per followed task, in memory, for streams that are at its end
 
 
@@ -213,7 +215,7 @@ class Watcher:
                     return []
                 if topic.events and topic.events[0].seq <= after + 1:
                     return [event for event in topic.events if event.seq > after]
-        return self._store.events(request_id, after=after)
+        return self._store.events(request_id, after=after, limit=EVENTS_PER_READ)
 
 
 class Following:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..clean_text import valid
 from ..fitting import cut, fitted
 from ..notifications import Notification
 
@@ -136,7 +137,7 @@ def _named(data: Mapping[str, str]) -> dict[str, str]:
 
 def _sound(text: str) -> str:
     """A text without halves of characters (lone surrogates), which JSON may carry and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
+    return valid(text)
 
 
 def _size(title: str, body: str, data: Mapping[str, str]) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..clean_json import is_too_deep, parsed
 from ..model import Progress, Result, Status, Task
 from . import values
 
@@ -121,9 +122,5 @@ def read_result(document: Mapping[str, Any], chunks: list[bytes]) -> Any:
 
 def _parsed(result: Result) -> tuple[Any] | None:
     """The result as JSON, None if it is something else."""
-    if "json" not in result.content_type:
-        return None
-    try:
-        return (json.loads(result.body),)
-    except ValueError:
-        return None
+    found = parsed(result.body) if "json" in result.content_type else None
+    return None if found is None or is_too_deep(found[0]) else found

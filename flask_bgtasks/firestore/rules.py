@@ -57,6 +57,7 @@ STORE_INDEXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("bgtasks_tasks", ("app", "seen", "seconds_to_seen")),
     ("bgtasks_deliveries", ("app", "sink", "dead", "due_at", "id")),
     ("bgtasks_deliveries", ("app", "worker")),
+    ("bgtasks_names", ("app", "steps")),
     ("bgtasks_deliveries", ("request_id", "sink", "dead")),
     ("bgtasks_deliveries", ("app", "dead", "-id")),
     ("bgtasks_deliveries", ("app", "dead", "sink", "-id")),

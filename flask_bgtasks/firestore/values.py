@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..clean_text import valid
+
 DEEPEST = 18
 """Maps and lists within one another: 20 are allowed, of which the document and the field take their share."""
 
@@ -91,7 +93,7 @@ def text(value: str | None, most: int) -> str | None:
     """The app's own words as Firestore takes them: valid UTF-8, at most so many bytes of it."""
     if value is None:
         return None
-    encoded = value.encode("utf-8", "replace")
+    encoded = valid(value).encode()
     if len(encoded) <= most:
         return encoded.decode("utf-8")
     return encoded[: most - 3].decode("utf-8", "ignore") + "…"

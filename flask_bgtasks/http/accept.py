@@ -24,7 +24,7 @@ from ..layers import Chain
 from ..model import Status, Task
 from ..passage import Arguments, Passage
 from ..state import AppState
-from ..stores.base import Created, TaskQuery
+from ..stores.base import PRIVATE, Created, TaskQuery
 from . import boundary, idempotency, prefer, problems, rehearsal, stored, user_token
 from .parts import Parts, parts_of
 from .prefer import Prefer
@@ -162,7 +162,7 @@ class _Visit:
         here = _runs_here(definition, self._chain, wish)
         created = _repeated(state, scope, fingerprint)  # before validate: what was accepted is not judged again
         if created is not None and created.task.login_lost:
-            created, here = _reopened(state, created.task), True  # on this thread, where the login is
+            created, here = _reopened(state, created.task, input), True  # on this thread, where the login is
         if created is None:
             refusal = _refusal(definition.options.validate, called_with[1])
             if refusal is not None:
@@ -343,10 +343,10 @@ def _repeated(state: AppState, scope: str | None, fingerprint: str | None) -> Cr
     return None
 
 
-def _reopened(state: AppState, task: Task) -> Created:
+def _reopened(state: AppState, task: Task, input: Mapping[str, Any]) -> Created:
     """A task whose run lacked the login that this repeated request has: its failure is not this request's answer."""
     try:
-        return Created(state.engine.change(task, Reopen()).task, replayed=True)
+        return Created(state.engine.change(task, Reopen(input.get(PRIVATE))).task, replayed=True)
     except TransitionRefused:  # another repetition was faster
         return Created(state.store.get(task.request_id), replayed=True)
 

@@ -12,7 +12,7 @@ from werkzeug.routing import Rule
 
 from .. import routes
 from ..errors import BackgroundTasksError, ConfigurationError
-from . import browser, collection, devices, events, live_activity, preferences, problems, views
+from . import bodies, browser, collection, devices, events, live_activity, preferences, problems, views
 from .problems import Problem
 
 NAME = routes.BLUEPRINT
@@ -69,6 +69,7 @@ def make(url_prefix: str, domains: Sequence[Mapping[str, str]] = ({},)) -> Bluep
                     path, endpoint, view, methods=answered, provide_automatic_options=False, **options
                 )
     blueprint.url_value_preprocessor(_forget_domain)
+    blueprint.before_request(_bound_body)
     blueprint.register_error_handler(Problem, lambda problem: problem.response())
     blueprint.register_error_handler(BackgroundTasksError, _library_error)
     blueprint.register_error_handler(HTTPException, problems.of_http_exception)
@@ -127,6 +128,10 @@ def _forget_domain(endpoint: str | None, values: dict[str, Any] | None) -> None:
     if values and rule is not None:
         for name in set(values) - _variables(rule.rule):
             del values[name]
+
+
+def _bound_body() -> None:
+    bodies.bound(request)
 
 
 def _library_error(error: BackgroundTasksError) -> Response:

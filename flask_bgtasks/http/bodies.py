@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from flask import Request
+from werkzeug.wsgi import LimitedStream
 
 from .problems import Problem
 
@@ -20,6 +21,48 @@ LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # RFC 5646, section
 LONGEST_LANGUAGE = 35  # section 4.4.1
 
 
+def bound(request: Request) -> None:
+    """Refuse a body that is too large; bound one that does not say its size (chunked) while it is read.
+
+    Before every view of the blueprint: also where a view does not read its body, and where it may be anything.
+
+    :raises Problem: it says that it is too large.
+    """
+    length = request.content_length
+    if length is not None:
+        if length > MOST_BYTES:
+            raise _too_large()
+    elif "wsgi.input_terminated" in request.environ and "stream" not in request.__dict__:
+        request.environ["wsgi.input"] = _Bounded(request.environ["wsgi.input"], MOST_BYTES + 1, is_max=True)
+
+
+class _Bounded(LimitedStream):
+    """Reads one byte more than may be, and then raises the problem; the rest stays where it is."""
+
+    def on_exhausted(self) -> None:
+        raise _too_large()
+
+
+def data(request: Request) -> bytes:
+    """A request's body, whatever is in it. :raises Problem: it is too large."""
+    found = request.get_data()
+    if len(found) > MOST_BYTES:  # the app read it before the blueprint was asked
+        raise _too_large()
+    return found
+
+
+def _too_large() -> Problem:
+    return Problem("request-too-large", f"a body of at most {MOST_BYTES} bytes is wanted here", limit=MOST_BYTES)
+
+
+def parsed(found: bytes) -> Any:
+    """A body as JSON; None, as if it were ``null``, where it is none."""
+    try:
+        return json.loads(found)
+    except (ValueError, RecursionError):  # the latter: brackets, a thousand deep
+        return None
+
+
 def json_object(request: Request, *, known: Collection[str] | None = None) -> dict[str, Any]:
     """The JSON object that a request's body is.
 
@@ -28,12 +71,7 @@ def json_object(request: Request, *, known: Collection[str] | None = None) -> di
     """
     if not request.is_json:
         raise Problem("not-json", f"Content-Type {request.content_type!r}: application/json is wanted")
-    if (request.content_length or 0) > MOST_BYTES or len(data := request.get_data()) > MOST_BYTES:
-        raise Problem("request-too-large", f"a body of at most {MOST_BYTES} bytes is wanted here", limit=MOST_BYTES)
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):  # the latter: brackets, a thousand deep
-        raise Problem("bad-body", "this is not JSON") from None
+    body = parsed(data(request))
     if not isinstance(body, dict):
         raise Problem("bad-body", "a JSON object is wanted")
     if known is not None:

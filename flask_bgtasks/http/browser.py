@@ -6,6 +6,7 @@ Plain files of the package, as they are: there is no build step. A browser asks 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from flask import Response, send_from_directory
@@ -13,6 +14,8 @@ from flask import Response, send_from_directory
 from ..errors import TaskNotFound
 
 FOLDER = Path(__file__).parents[1] / "client" / "browser"
+
+PART = re.compile(r"[A-Za-z0-9_-]{1,64}\.(js|d\.ts)")
 
 SCRIPT = "text/javascript"  # RFC 9239; for modules a browser insists on it, and the system's own list may differ
 TYPES = "text/plain"  # a declaration, for people and editors
@@ -25,7 +28,7 @@ def module() -> Response:
 
 def part(name: str) -> Response:
     """``GET /tasks/client/{name}``: what ``client.js`` imports."""
-    if not (FOLDER / "client" / name).is_file():
+    if not PART.fullmatch(name) or not (FOLDER / "client" / name).is_file():
         raise TaskNotFound("client")  # under this prefix, what is not there is a task that is not there
     return _file(f"client/{name}")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, current_app, request
@@ -13,7 +13,8 @@ from flask import Response, current_app, request
 from ..documents import rfc3339
 from ..errors import BackgroundTasksError
 from ..model import Kind, Status, Task
-from ..stores.base import TaskQuery
+from ..owners import is_id
+from ..stores.base import Page, TaskQuery
 from . import idempotency, openapi, parameters
 from .parts import Parts, parts_of
 from .problems import Problem
@@ -22,6 +23,9 @@ from .representation import dumps, with_attention
 log = logging.getLogger("flask_bgtasks")
 
 LISTED = 50  # tasks in a page where the client does not say
+
+MOST_PAGE_BYTES = 2**20
+"""Of the tasks in one page: one with more ends early, with a cursor. A hundred usual tasks are a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,12 @@ def listed() -> Response:
     asked = _Asked(
         statuses=parameters.statuses(args.get("status")),
         seen=parameters.flag("seen", args.get("seen")),
-        name=args.get("name") or None,
+        name=parameters.text("name", args.get("name")),
         key=idempotency.parse_parameter(args.get("idempotency_key")),
     )
     limit = parameters.whole("limit", args.get("limit"), default=LISTED, most=parameters.MOST_LISTED)
     if "ids" in args:
-        return _by_ids(parts, parameters.ids(args["ids"]), asked)
+        return _by_ids(parts, parameters.ids(args["ids"]), asked, args.get("cursor"))
     owner = parts.state.owners.current()
     if asked.key is not None:
         return _by_key(parts, asked, owner, asked.key)
@@ -73,7 +77,30 @@ def listed() -> Response:
         page = parts.state.store.find(query)
     except ValueError:
         raise parameters.bad("cursor", args["cursor"], "the cursor of an earlier page is wanted") from None
-    return _answer(parts, owner, _briefs(parts, parts.state.access.visible(page.tasks)), cursor=page.cursor)
+    briefs, cursor = _fitting(parts, query, page)
+    return _answer(parts, owner, briefs, cursor=cursor)
+
+
+def _fitting(parts: Parts, query: TaskQuery, page: Page) -> tuple[list[bytes], str | None]:
+    """A page's visible tasks, as many as fit into an answer, and the cursor of the rest."""
+    visible = parts.state.access.visible(page.tasks)
+    briefs = _briefs(parts, visible)
+    fit = _count_fitting(briefs)
+    if fit == len(briefs):
+        return briefs, page.cursor
+    # What is shown ends before the first that does not fit: the store says how to go on from there.
+    before = next(n for n, task in enumerate(page.tasks) if task.request_id == visible[fit].request_id)
+    return briefs[:fit], parts.state.store.find(replace(query, limit=before)).cursor
+
+
+def _count_fitting(briefs: Sequence[bytes]) -> int:
+    """How many of them fit into an answer; one always does."""
+    size = 0
+    for count, made in enumerate(briefs):
+        size += len(made)
+        if size > MOST_PAGE_BYTES and count > 0:
+            return count
+    return len(briefs)
 
 
 def stats() -> Response:
@@ -119,21 +146,31 @@ def description() -> Response:
     return _json(openapi.document(parts.state.settings, root=request.root_path))
 
 
-def _by_ids(parts: Parts, ids: list[str], asked: _Asked) -> Response:
+def _by_ids(parts: Parts, ids: list[str], asked: _Asked, cursor: str | None) -> Response:
     """What a client asks when it wakes, and then every second: from memory, as the status of one task is.
 
     Where that is asked from the store, it says who has seen what too: no event of a task, and memory does not know.
+
+    :param cursor: how many of the ids earlier pages have answered, where they were too much for one.
     """
+    begin = 0 if not cursor else parameters.whole("cursor", cursor, default=0, most=len(ids))
+    ids = ids[begin:]
     access, owner = parts.state.access, parts.state.owners.current()
     if asked.seen is None:
         entries = parts.answers.many(ids, request.root_path)
         known = {task.request_id: task for task in access.visible(entry.task for entry in entries.values())}
-        briefs = [entries[i].brief for i, task in known.items() if asked.admits(task, owner)]
+        found = [i for i, task in known.items() if asked.admits(task, owner)]
+        briefs = [entries[i].brief for i in found]
     else:
-        page = parts.state.store.find(TaskQuery(ids=ids, limit=parameters.MOST_IDS))
+        page = parts.state.store.find(TaskQuery(ids=list(filter(is_id, ids)), limit=parameters.MOST_IDS))
         known = {task.request_id: task for task in access.visible(page.tasks)}
-        briefs = _briefs(parts, [known[i] for i in ids if i in known and asked.admits(known[i], owner)])
-    return _answer(parts, owner, briefs, missing=[i for i in ids if i not in known])
+        found = [i for i in ids if i in known and asked.admits(known[i], owner)]
+        briefs = _briefs(parts, [known[i] for i in found])
+    fit = _count_fitting(briefs)
+    answered = len(ids) if fit == len(briefs) else ids.index(found[fit])
+    following = None if answered == len(ids) else str(begin + answered)
+    missing = [i for i in ids[:answered] if i not in known]
+    return _answer(parts, owner, briefs[:fit], missing=missing, cursor=following)
 
 
 def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Response:

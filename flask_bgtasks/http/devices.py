@@ -61,7 +61,7 @@ def forget(device_id: str) -> Response:
     """``DELETE /tasks/devices/{id}``."""
     parts = parts_of(current_app)
     owner = parts.owner()
-    device = parts.state.store.find_device(device_id)
+    device = parts.state.store.find_device(device_id) if DEVICE_ID.fullmatch(device_id) else None
     if device is None or device.owner != owner or device.request_id is not None:
         raise Problem("device-not-found", f"no device {device_id[:80]!r} is yours")
     parts.state.addresses.forget(device_id)

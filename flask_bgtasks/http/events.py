@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from flask import Response, current_app, request
 
 from ..changes import MarkTold
+from ..documents import event_document
 from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ..model import Event, Task
 from ..notifying import UNSEEN
 from ..state import AppState
 from . import cursors, parameters, sse
 from .parts import Parts, parts_of
-from .presence import arrives, cut_short
+from .presence import arrives, cut_short, limit_writes, takes
 from .problems import Problem
 from .representation import dumps
 from .stream import EventStream, Subscription, Teller, Told, page
@@ -22,6 +23,11 @@ from .stream import EventStream, Subscription, Teller, Told, page
 log = logging.getLogger("flask_bgtasks")
 
 PAGE_EVENTS = 1000  # most in one page, and the default
+
+MOST_PAGE_BYTES = 2**20
+"""Of the events in one page: one with more ends early, and `next` says where to go on."""
+
+EVENTS_PER_READ = 100  # from the store, so that what does not fit is not all read
 
 HEADERS = {
     # no-transform keeps compressing proxies away; they would hold events back until a block is full.
@@ -101,9 +107,30 @@ def _readable(parts: Parts, ids: list[str]) -> dict[str, Task]:
 
 def _page(parts: Parts, task: Task, after: int) -> Response:
     limit = parameters.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, most=PAGE_EVENTS)
-    events: list[Event] = parts.state.store.events(task.request_id, after=after, limit=limit)
-    document = page(task.request_id, events, after=after, task=task)
-    return Response(dumps(document), content_type="application/json", headers={"Cache-Control": "no-store"})
+    events, documents = _fitting(parts, task.request_id, after, limit)
+    document = dumps(page(task.request_id, events, after=after, task=task))
+    body = b"".join((document[:-1], b',"events":[', b",".join(documents), b"]}"))
+    return Response(body, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _fitting(parts: Parts, request_id: str, after: int, limit: int) -> tuple[list[Event], list[bytes]]:
+    """The events above ``after``, at most ``limit`` of them and as many as fit into an answer; and as JSON."""
+    events: list[Event] = []
+    documents: list[bytes] = []
+    size = 0
+    while len(events) < limit:
+        wanted = min(EVENTS_PER_READ, limit - len(events))
+        found = parts.state.store.events(request_id, after=events[-1].seq if events else after, limit=wanted)
+        for event in found:
+            made = dumps(event_document(request_id, event))
+            size += len(made)
+            if size > MOST_PAGE_BYTES and events:
+                return events, documents
+            events.append(event)
+            documents.append(made)
+        if len(found) < wanted:
+            break
+    return events, documents
 
 
 def _stream(parts: Parts, subscription: Subscription) -> Response:
@@ -111,13 +138,19 @@ def _stream(parts: Parts, subscription: Subscription) -> Response:
     if request.method != "HEAD":
         slot = parts.stream_slot()
         runner, is_cut_short = parts.state.runner, cut_short(request.environ)
+
+        def ended() -> bool:
+            return runner.draining or is_cut_short()
+
         teller = Teller(
             parts.state.watcher,
             subscription,
-            ended=lambda: runner.draining or is_cut_short(),
+            ended=ended,
             told=_told(parts.state, arrives(request.environ)),
         )
-        response.response = EventStream(teller.tell(), slot)
+        response.response = EventStream(
+            teller.tell(), slot, takes=takes(request.environ, ended), on_close=limit_writes(request.environ)
+        )
     return response
 
 

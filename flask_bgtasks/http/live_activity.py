@@ -51,7 +51,7 @@ def forget(request_id: str) -> Response:
 
 
 def _named(parts: Parts, request_id: str) -> list[str]:
-    if not request.get_data():
+    if not bodies.data(request):
         return [device.id for device in parts.state.store.devices(request_id=request_id)]
     body = bodies.json_object(request, known=("token",))
     token = bodies.text(body, "token", bodies.ADDRESS, WANTED)

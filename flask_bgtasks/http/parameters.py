@@ -9,6 +9,7 @@ from .problems import Problem
 
 MOST_IDS = 100
 MOST_LISTED = 100
+LONGEST_TEXT = 1000  # characters, of a task's name
 
 
 def bad(name: str, value: str, wanted: str) -> Problem:
@@ -37,6 +38,15 @@ def whole(name: str, text: str | None, *, default: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
         raise bad(name, text, f"a whole number from 1 to {most} is wanted")
     return int(text)
+
+
+def text(name: str, value: str | None) -> str | None:
+    """A text to compare with, None where it was not given, or is empty. :raises Problem: it can be none."""
+    if not value:
+        return None
+    if len(value) > LONGEST_TEXT or not value.isprintable():
+        raise bad(name, value, f"at most {LONGEST_TEXT} visible characters are wanted")
+    return value
 
 
 def flag(name: str, text: str | None) -> bool | None:

@@ -17,6 +17,7 @@ from ..owners import is_id
 from ..state import KEY, AppState, state_of
 from .answers import Answers
 from .capacity import streams
+from .client_address import client_network
 from .figures import Figures
 from .problems import TYPES, Problem
 from .slots import Slot, Slots
@@ -52,19 +53,35 @@ class Parts:
         return owner
 
     def take_slot(self) -> Slot | None:
-        """A place for an answer that waits, None if all are taken."""
-        return self.slots.take(lambda: streams(request.environ))
+        """A place for an answer that waits, None if all are taken, or all of this client's share."""
+        return self.slots.take(lambda: streams(request.environ), self._client())
 
     def stream_slot(self) -> Slot:
-        """A place for a stream. :raises Problem: all are taken."""
+        """A place for a stream. :raises Problem: all are taken, or all of this client's share."""
         slot = self.take_slot()
         if slot is None:
+            full = f"{self.slots.limit} streams are open in this process (BGTASKS_MAX_STREAMS)"
+            if self.slots.taken < (self.slots.limit or 0):
+                full = f"you have {self.slots.share} streams open in this process (BGTASKS_MAX_STREAMS_PER_OWNER)"
             raise Problem(
                 "streams-full",
-                f"{self.slots.limit} streams are open in this process (BGTASKS_MAX_STREAMS); poll the status instead",
+                f"{full}; poll the status instead",
                 headers={"Retry-After": str(STREAMS_RETRY_SECONDS)},
             )
         return slot
+
+    def _client(self) -> str | None:
+        """Whose share of the places a request takes from: its owner's, else that of the address that it comes from.
+
+        None where the clients of an app that names no owners all seem to come from a proxy: a share would be for all.
+        """
+        owners = self.state.owners
+        # Who reads by a token needs no login, so nobody is asked for one.
+        owner = None if "access_token" in request.args else owners.current()
+        if owner is not None:
+            return f"owner:{owner}"
+        network = client_network(request.remote_addr)
+        return f"address:{network or 'unknown'}" if network is not None or owners.known else None
 
     def readable(self, request_id: str, token: str | None = None) -> Task:
         """A task that this request may read: its owner's, or by the ``access_token`` in its address.
@@ -89,7 +106,7 @@ def parts_of(app: Flask) -> Parts:
         parts = extensions[PARTS_KEY] = Parts(
             state=state,
             answers=Answers(state.store, state.settings.url_prefix),
-            slots=Slots(state.settings.max_streams),
+            slots=Slots(state.settings.max_streams, state.settings.max_streams_per_owner),
             figures=Figures(state.store),
         )
     return parts

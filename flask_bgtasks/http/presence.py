@@ -1,5 +1,5 @@
 """Tells an answer that waits whether it still should: whether its client is there, and whether its server goes on.
-And whether what was written has reached the client's machine.
+And whether the client takes what is written, and whether that has reached its machine.
 
 Without the first a place for streams whose client has gone is found free with the next write that fails, two pings
 later; and a server that is told to stop waits for its streams as long as it waits at all: 30 s with gunicorn.
@@ -7,11 +7,13 @@ later; and a server that is told to stop waits for its streams as long as it wai
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -21,6 +23,10 @@ LOOK_SECONDS = 1.0
 ARRIVAL_SECONDS = 2.0
 """How long a machine has to acknowledge what was written: many round trips, and several times TCP's first timeout for
 sending again, which is one second (RFC 6298, section 2.1)."""
+
+SEND_SECONDS = 30.0
+"""How long a client may take nothing of what was written for it: two pings, and many times what a phone needs that
+changes from one network to another. Then its stream ends, and its place is free."""
 
 FIRST_ARRIVAL_LOOK, LAST_ARRIVAL_LOOK = 0.001, 0.05  # seconds between two looks: at first a round trip on the spot
 
@@ -91,6 +97,66 @@ def arrives(environ: Mapping[str, Any]) -> Callable[[], bool]:
         return True
 
     return wait
+
+
+def takes(environ: Mapping[str, Any], ended: Callable[[], bool]) -> Callable[[], bool]:
+    """A function that waits until the client's connection takes more, and tells whether it does.
+
+    A client that does not read fills the buffers between the two machines; then a write waits for it without an end,
+    and holds its thread. Where it takes nothing for :data:`SEND_SECONDS`, its connection is cut, so that the server's
+    last write does not wait for it either. Always True where the connection cannot be seen: with servers that do not
+    give their socket (which have timeouts of their own), and on Windows.
+
+    :param environ: the WSGI environment, from which the socket is taken: gunicorn's and Werkzeug's servers give it.
+    :param ended: tells whether to wait no longer.
+    """
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if not isinstance(connection, socket.socket) or not hasattr(select, "poll"):
+        return lambda: True
+
+    def wait() -> bool:
+        until = time.monotonic() + SEND_SECONDS
+        try:
+            looker = select.poll()
+            looker.register(connection.fileno(), select.POLLOUT)
+            while not looker.poll(LOOK_SECONDS * 1000):
+                if time.monotonic() >= until or ended():
+                    _cut(connection)
+                    return False
+        except (OSError, ValueError):  # it is closed
+            return False
+        return True
+
+    return wait
+
+
+def limit_writes(environ: Mapping[str, Any]) -> Callable[[], None]:
+    """Have the kernel end a single write that takes longer than :data:`SEND_SECONDS`; returns what undoes it.
+
+    For a write that was begun where :func:`takes` saw room for a part of it. Does nothing where the server's sockets
+    have a timeout of their own, and on Windows.
+    """
+    connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    if not isinstance(connection, socket.socket) or sys.platform == "win32" or connection.gettimeout() is not None:
+        return lambda: None
+    option = (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
+    try:
+        before = connection.getsockopt(*option, struct.calcsize("ll"))
+        connection.setsockopt(*option, struct.pack("ll", int(SEND_SECONDS), 0))
+    except OSError:  # it is closed, or knows no such option
+        return lambda: None
+
+    def undo() -> None:
+        with suppress(OSError):
+            connection.setsockopt(*option, before)  # the connection may be kept for another request
+
+    return undo
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        # Below TLS: the socket's own `shutdown` would first tell the other side, which takes nothing.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def stopping(frame: FrameType | None = None) -> Callable[[], bool]:

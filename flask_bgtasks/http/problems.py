@@ -6,7 +6,6 @@ more than its reader may know: no traceback, no token, nothing of another owner.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,11 +15,14 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response as SansResponse
 
+from ..clean_json import dumps
 from ..errors import (
     AccessDenied,
+    AnonymousQueueFull,
     BackgroundTasksError,
     IdempotencyConflict,
     LimitReached,
+    NotStorable,
     OwnerQueueFull,
     PayloadTooLarge,
     QueueFull,
@@ -164,6 +166,13 @@ TYPES: dict[str, ProblemType] = {
             "Nothing was stored. ``Retry-After`` says when to try again.",
         ),
         ProblemType(
+            "anonymous-queue-full",
+            503,
+            "Too many tasks without an owner are waiting",
+            "Requests without an owner have a share of the queue of their own. Nothing was stored. Log in, or try "
+            "again after ``Retry-After``.",
+        ),
+        ProblemType(
             "shutting-down",
             503,
             "This server is restarting",
@@ -172,7 +181,7 @@ TYPES: dict[str, ProblemType] = {
         ProblemType(
             "streams-full",
             503,
-            "All event streams of this process are taken",
+            "All event streams of this process are taken, or all that one client may have",
             "Poll the status instead, and try a stream again after ``Retry-After``.",
         ),
         ProblemType(
@@ -191,6 +200,8 @@ TYPES: dict[str, ProblemType] = {
     )
 }
 
+MOST_DETAIL = 4000  # characters; an error message of a task may be as long
+
 REFUSED_CHALLENGE = 'Bearer error="invalid_token"'  # RFC 6750, sections 2.3 and 3: a token in the query is a bearer's
 
 
@@ -204,6 +215,8 @@ class Problem(Exception):
     """
 
     def __init__(self, name: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
+        if len(detail) > MOST_DETAIL:  # it repeats what was sent
+            detail = f"{detail[:MOST_DETAIL]}…"
         super().__init__(detail)
         self.type = TYPES[name]
         self.detail = detail
@@ -235,6 +248,8 @@ def of_error(error: BackgroundTasksError) -> Problem:
         return Problem("idempotency-conflict", detail)
     if isinstance(error, PayloadTooLarge):
         return Problem("request-too-large", detail, limit=error.limit)
+    if isinstance(error, NotStorable):  # its message may repeat the value, and is the log's
+        return Problem("bad-parameter", "a value in this request is of a size or kind that the store cannot keep")
     if isinstance(error, AccessDenied):
         return Problem("access-denied", detail, headers={"WWW-Authenticate": REFUSED_CHALLENGE})
     if isinstance(error, LimitReached):
@@ -264,11 +279,13 @@ def _limit_name(error: LimitReached) -> str:
         return "owner-queue-full"
     if isinstance(error, ShuttingDown):
         return "shutting-down"
+    if isinstance(error, AnonymousQueueFull):
+        return "anonymous-queue-full"
     return "queue-full" if isinstance(error, QueueFull) else "not-ready"
 
 
 def _response(document: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:
-    response = Response(json.dumps(document), status=status, content_type=CONTENT_TYPE)
+    response = Response(dumps(document), status=status, content_type=CONTENT_TYPE)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.update(headers)
     return response

@@ -6,10 +6,11 @@ but for :func:`with_attention`, for answers whose ``ETag`` is made of all that t
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from ..clean_json import dumps as dumps  # what every answer is written with
+from ..clean_json import repeated
 from ..documents import attention_document, progress_document, rfc3339, task_document
 from ..model import Result, Status, Task
 
@@ -20,8 +21,8 @@ FASTEST_POLL_MS, SLOWEST_POLL_MS = 500, 3000
 POLLS_TO_THE_END = 20  # a task that is expected to take 40 s more is asked for every 2 s
 
 INLINE_RESULT_BYTES = 2**20
-"""The largest result that the status document repeats, as a Firestore document is at most 1 MiB. Larger ones are told
-by ``result_omitted`` and read at ``links.result``."""
+"""The largest result that the status document repeats, as a Firestore document is at most 1 MiB. Larger ones, and those
+that are nested too deep, are told by ``result_omitted`` and read at ``links.result``."""
 
 
 def links(request_id: str, base: str) -> dict[str, str]:
@@ -86,15 +87,10 @@ def with_result(brief_json: bytes, task: Task, result: Result | None) -> bytes:
     """
     data, omitted = b"null", False
     if result is not None and task.status is Status.COMPLETED and _is_json(result.content_type):
-        omitted = len(result.body) > INLINE_RESULT_BYTES
-        data = b"null" if omitted else _normal(result.body)
+        shown = None if len(result.body) > INLINE_RESULT_BYTES else _normal(result.body)
+        data, omitted = shown or b"null", shown is None
     mark = b"true" if omitted else b"false"
     return b"".join((brief_json[:-1], b',"result_data":', data, b',"result_omitted":', mark, b"}"))
-
-
-def dumps(document: Any) -> bytes:
-    """JSON without blanks."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
 
 
 def _is_json(content_type: str) -> bool:
@@ -102,8 +98,9 @@ def _is_json(content_type: str) -> bool:
     return mimetype == "application/json" or mimetype.endswith("+json")
 
 
-def _normal(body: bytes) -> bytes:
+def _normal(body: bytes) -> bytes | None:
+    """The body as part of a document, None where it can be read at links.result only."""
     try:
-        return dumps(json.loads(body))
-    except ValueError:  # not JSON whatever its type says, or NaN, which is none; links.result has it as it is
+        return repeated(body)
+    except ValueError:  # not JSON whatever its type says; links.result has it as it is
         return b"null"

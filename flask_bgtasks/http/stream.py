@@ -27,6 +27,9 @@ log = logging.getLogger("flask_bgtasks")
 RETRY_MS, RETRY_JITTER_MS = 1000, 500
 """When a client connects again: not all of them at once after a restart."""
 
+PIECE_BYTES = 16 * 1024
+"""What is given to the server at once: less than the room of a connection that takes more at all."""
+
 Told = Callable[[str, int], None]
 """Takes note that the client was told how a task ended, by the event of that number."""
 
@@ -55,26 +58,46 @@ class Subscription:
 
 
 class EventStream:
-    """The iterable that the server sends. Until it is iterated it holds its slot and nothing else.
+    """The iterable that the server sends, in small pieces. Until it is iterated it holds its slot and nothing else.
 
     :param chunks: what :meth:`Teller.tell` gives.
     :param slot: given back by :meth:`close`, which every server calls (PEP 3333), or with the last reference.
+    :param takes: waits until the client takes more, and tells whether it does: asked before each piece.
+    :param on_close: called by :meth:`close`, each time.
     """
 
-    def __init__(self, chunks: Generator[bytes, None, None], slot: Slot) -> None:
+    def __init__(
+        self,
+        chunks: Generator[bytes, None, None],
+        slot: Slot,
+        *,
+        takes: Callable[[], bool] = lambda: True,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         self._chunks = chunks
         self._slot = slot
+        self._takes = takes
+        self._on_close = on_close
+        self._rest = memoryview(b"")  # of the chunk of which a part was given
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._chunks)
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks))
+        if not self._takes():
+            log.info("an event stream ends: its client takes nothing of it")
+            self.close()
+            raise StopIteration
+        piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        return bytes(piece)
 
     def close(self) -> None:
         """End the stream, whether it was ever iterated or not. Can be called twice."""
         self._chunks.close()
         self._slot.release()
+        self._on_close()
 
 
 class Teller:
@@ -127,12 +150,15 @@ class Teller:
         now = time.monotonic()
         end, silent_until = now + self._asked.seconds, now + sse.PING_SECONDS
         while True:
-            chunk = self._news(following)
-            now = time.monotonic()
-            if not chunk and now >= silent_until:
-                chunk = sse.PING
-            if chunk:
+            for chunk in self._news(following):
                 yield chunk
+                now = time.monotonic()
+                silent_until = now + sse.PING_SECONDS
+                if now >= end or self._ended():  # a client that reads slowly comes back for the rest
+                    break
+            now = time.monotonic()
+            if now >= silent_until:
+                yield sse.PING
                 silent_until = now + sse.PING_SECONDS
             while self._ends:  # whoever closes the stream at that yield, because the write failed, does not come here
                 end_of, seq = self._ends.pop(0)
@@ -142,15 +168,21 @@ class Teller:
                 return
             following.wait(max(0.0, min(LOOK_SECONDS, end - now, silent_until - now)))
 
-    def _news(self, following: Following) -> bytes:
-        """What the client does not have yet, of all its tasks."""
-        chunks: list[bytes] = []
+    def _news(self, following: Following) -> Iterator[bytes]:
+        """What the client does not have yet, of all its tasks: small events together, so that they are one write."""
+        waiting, size = list[bytes](), 0
         for request_id in list(self._open):
             try:
-                chunks.extend(self._news_of(request_id, following))
+                for event in self._news_of(request_id, following):
+                    waiting.append(event)
+                    size += len(event)
+                    if size >= PIECE_BYTES:
+                        yield b"".join(waiting)
+                        waiting, size = [], 0
             except TaskNotFound:  # deleted: there is no more to come
                 self._open.remove(request_id)
-        return b"".join(chunks)
+        if waiting:
+            yield b"".join(waiting)
 
     def _news_of(self, request_id: str, following: Following) -> Iterator[bytes]:
         task = following.task(request_id)
@@ -189,14 +221,13 @@ class Teller:
 
 
 def page(request_id: str, events: list[Event], *, after: int, task: Task) -> dict[str, Any]:
-    """The same events as JSON: what is above ``after``, and where to go on.
+    """A page of the same events as JSON, which are put into it: what is above ``after``, and where to go on.
 
     ``trimmed`` says that events between ``after`` and the first one are no longer kept.
     """
     first = events[0].seq if events else task.seq + 1
     return {
         "request_id": request_id,
-        "events": [documents.event_document(request_id, event) for event in events],
         "after": after,
         "next": events[-1].seq if events else min(after, task.seq),
         "trimmed": first > after + 1,

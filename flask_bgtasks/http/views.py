@@ -12,7 +12,7 @@ from .. import documents
 from ..changes import MarkSeen, Mute
 from ..errors import TaskExpired
 from ..model import Task
-from . import parameters, prefer, stored
+from . import bodies, parameters, prefer, stored
 from .accept import accepted
 from .answers import Entry
 from .parts import Parts, parts_of
@@ -202,9 +202,9 @@ def _done(task: Task) -> bool:
 
 def _seen_via() -> str:
     """Where the client saw it. Sent by ``navigator.sendBeacon`` too, hence whatever the content type says."""
-    if not request.get_data():
+    if not bodies.data(request):
         return "poll"
-    body = request.get_json(force=True, silent=True)
+    body = bodies.parsed(bodies.data(request))
     via = body.get("via") if isinstance(body, dict) else None
     if via not in SEEN_VIA:
         raise Problem("bad-body", f'{{"via": …}} with one of {", ".join(SEEN_VIA)} is wanted')

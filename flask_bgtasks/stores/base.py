@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..changes import Change, Outcome, Renew, Report
+from ..errors import AnonymousQueueFull, OwnerQueueFull
 from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 from .contacts import Contacts
 
@@ -21,6 +22,12 @@ log = logging.getLogger("flask_bgtasks")
 
 Clock = Callable[[], datetime]
 CommitListener = Callable[[Task, "tuple[Event, ...]"], None]
+
+MAX_STEP_NAMES = 200
+"""Whose durations are kept for a task: what names its steps after its data has new ones in every run."""
+
+MAX_TASK_NAMES = 500
+"""That durations are kept for: ``track_request`` takes any name."""
 
 CHECKPOINT = "checkpoint:"
 """What the name of a checkpoint's part begins with, where a store keeps a task's parts by name."""
@@ -50,10 +57,24 @@ def system_clock() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many tasks may wait (status ``started``): in all, and for one owner."""
+    """How many tasks may wait (status ``started``): in all, for one owner, and without an owner.
+
+    :ivar max_queued_anonymous: the share of those without an owner; None where they have none of their own.
+    """
 
     max_queued: int = 10_000
     max_queued_per_owner: int = 100
+    max_queued_anonymous: int | None = None
+
+    def share(self, owner: str | None) -> int | None:
+        """How many tasks of this owner, or of nobody, may wait; None where only :attr:`max_queued` counts."""
+        return self.max_queued_anonymous if owner is None else self.max_queued_per_owner
+
+    def check_share(self, owner: str | None, waiting: int) -> None:
+        """:raises LimitReached: as many tasks of this owner, or of nobody, wait as may."""
+        most = self.share(owner)
+        if most is not None and waiting >= most:
+            raise AnonymousQueueFull(most) if owner is None else OwnerQueueFull(most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +240,7 @@ class Store(Contacts, ABC):
         :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
         :raises QueueFull: as many tasks wait as the limit allows.
         :raises OwnerQueueFull: the owner has as many tasks waiting as the limit allows.
+        :raises AnonymousQueueFull: as many tasks without an owner wait as their share allows.
         """
 
     @abstractmethod
@@ -429,7 +451,11 @@ class Store(Contacts, ABC):
 
     @abstractmethod
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
-        """Take the durations of a completed run's steps into the averages of that task name. Keys are step paths."""
+        """Take the durations of a completed run's steps into the averages of that task name. Keys are step paths.
+
+        Bounded as a table: what is over :data:`MAX_STEP_NAMES` and :data:`MAX_TASK_NAMES` is forgotten, what was met in
+        the fewest runs first.
+        """
 
     @abstractmethod
     def load_durations(self, name: str) -> dict[str, StepHistory]:
@@ -473,6 +499,28 @@ def average(old: StepHistory | None, seconds: float) -> StepHistory:
         return StepHistory(1, seconds)
     weight = max(NEWEST_RUN_WEIGHT, 1 / (old.runs + 1))
     return StepHistory(old.runs + 1, old.seconds + weight * (seconds - old.seconds))
+
+
+def superfluous_steps(known: Mapping[str, StepHistory], current: Collection[str]) -> list[str]:
+    """The steps of a task whose durations are to be forgotten: those met in the fewest runs, and of these the oldest.
+
+    :param known: in the order in which they were first met. :param current: the newest run's, which stay.
+    """
+    others = [step for step in known if step not in current]
+    others.sort(key=lambda step: known[step].runs)
+    return others[: max(0, len(known) - MAX_STEP_NAMES)]
+
+
+def superfluous_names(most_runs: Mapping[str, int]) -> list[str]:
+    """The tasks whose durations are to be forgotten before another one's are kept: a tenth of them, once there are
+    too many, so that not every new name has to count.
+
+    :param most_runs: of any step of each task that there is.
+    """
+    if len(most_runs) < MAX_TASK_NAMES:
+        return []
+    over = len(most_runs) - MAX_TASK_NAMES + MAX_TASK_NAMES // 10
+    return sorted(most_runs, key=lambda name: most_runs[name])[:over]
 
 
 NEWEST_RUN_WEIGHT = 0.2  # beyond five runs the newest counts a fifth

@@ -5,7 +5,6 @@ One lock around everything; what goes in is copied through JSON, so that a calle
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -14,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..changes import Change, Claim, Outcome, accepted
-from ..errors import AtCapacity, IdempotencyConflict, OwnerQueueFull, QueueFull, TaskNotFound, TransitionRefused
+from ..errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
 from ..model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from .base import (
     Attempt,
@@ -31,8 +30,11 @@ from .base import (
     joined,
     owed_by,
     parted,
+    superfluous_names,
+    superfluous_steps,
     system_clock,
 )
+from .keys import read_cursor, write_cursor
 from .memory_contacts import MemoryContacts
 from .memory_outbox import MemoryOutbox
 
@@ -113,9 +115,8 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         waiting = [task.owner for task in self._tasks.values() if task.status is Status.STARTED]
         if len(waiting) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
-        of_owner = waiting.count(owner) if owner is not None else 0
-        if of_owner >= limits.max_queued_per_owner:
-            raise OwnerQueueFull(limits.max_queued_per_owner)
+        of_owner = waiting.count(owner) if limits.share(owner) is not None else 0
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:
@@ -203,14 +204,14 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             return [event for event in self._events[request_id] if event.seq > after][:limit]
 
     def find(self, query: TaskQuery) -> Page:
-        before = _read_cursor(query.cursor)
+        before = None if query.cursor is None else read_cursor(query.cursor)
         with self._lock:
             found = [task for task in self._tasks.values() if _fits(task, query)]
         found.sort(key=_place, reverse=True)
         if before is not None:
             found = [task for task in found if _place(task) < before]
         page = found[: query.limit]
-        return Page(page, _write_cursor(page[-1]) if len(found) > len(page) and page else None)
+        return Page(page, write_cursor(*_place(page[-1])) if len(found) > len(page) and page else None)
 
     def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
         with self._lock:
@@ -339,9 +340,15 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
         with self._lock:
+            if name not in self._durations:
+                runs = {one: max((h.runs for h in steps.values()), default=0) for one, steps in self._durations.items()}
+                for other in superfluous_names(runs):
+                    del self._durations[other]
             known = self._durations.setdefault(name, {})
             for key, value in seconds.items():
                 known[key] = average(known.get(key), value)
+            for key in superfluous_steps(known, seconds):
+                del known[key]
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._lock:
@@ -372,20 +379,5 @@ def _fits(task: Task, query: TaskQuery) -> bool:
     )
 
 
-def _place(task: Task) -> tuple[str, str]:
-    return task.created_at.isoformat(timespec="microseconds"), task.request_id
-
-
-def _write_cursor(task: Task) -> str:
-    return base64.urlsafe_b64encode("|".join(_place(task)).encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[str, str] | None:
-    if cursor is None:
-        return None
-    try:
-        at, _, request_id = base64.urlsafe_b64decode(cursor).decode().partition("|")
-        datetime.fromisoformat(at)
-    except ValueError as error:
-        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error
-    return at, request_id
+def _place(task: Task) -> tuple[datetime, str]:
+    return task.created_at, task.request_id

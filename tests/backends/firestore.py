@@ -89,12 +89,25 @@ def firestore_emulator():
     emulator = Emulator(folder)
     try:
         emulator.start()
+        _warm_up(emulator)
         yield emulator
     finally:
         if emulator.process is not None:
             emulator.thaw()
             emulator.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _warm_up(emulator):
+    """Make its first calls, which take seconds on a busy machine: more than the library waits for one."""
+    from google.cloud import firestore
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIRESTORE_EMULATOR_HOST", emulator.host)
+        client = firestore.Client(project="demo-warm-up")
+    client.document("warm/up").set({"warm": True}, timeout=START_SECONDS)
+    list(client.collection("warm").limit(1).stream(timeout=START_SECONDS))
+    client.close()
 
 
 _numbers = itertools.count(1)

@@ -8,6 +8,7 @@ import pytest
 
 from flask_bgtasks import (
     AlreadyClaimed,
+    AnonymousQueueFull,
     IdempotencyConflict,
     LeaseLost,
     OwnerQueueFull,
@@ -164,6 +165,38 @@ def test_one_owner_cannot_fill_the_queue(bench, store):
         bench.create(owner="ada", limits=limits)
     bench.create(owner="eve", limits=limits)
     bench.create(limits=limits)
+
+
+def test_nobodys_tasks_have_a_share_of_their_own_where_there_are_owners(bench, store):
+    limits = Limits(max_queued_anonymous=2)
+    first, _ = bench.create(limits=limits), bench.create(limits=limits)
+
+    with pytest.raises(AnonymousQueueFull) as refused:
+        bench.create(limits=limits)
+    bench.create(owner="ada", limits=limits)
+    assert isinstance(refused.value, QueueFull)
+    assert (refused.value.limit, refused.value.retry_after) == (2, 5)
+    assert store.stats().by_status == {"started": 3}
+
+    bench.claim(first.request_id)
+    bench.create(limits=limits)  # what runs waits no more
+
+
+def test_users_do_not_count_among_nobodys_tasks(bench, store):
+    limits = Limits(max_queued_anonymous=1)
+    for owner in ("ada", "eve", ""):
+        bench.create(owner=owner, limits=limits)
+
+    bench.create(limits=limits)
+
+
+def test_nobodys_second_task_stands_behind_a_users_first(bench, store):
+    limits = Limits(max_queued_anonymous=9)
+    first, second = bench.create(limits=limits), bench.create(limits=limits)
+    ada = bench.create(owner="ada", limits=limits)
+
+    order = [task.request_id for task in store.runnable(limit=9)]
+    assert order == [first.request_id, ada.request_id, second.request_id]
 
 
 def test_a_large_limit_is_kept_too(bench, store):

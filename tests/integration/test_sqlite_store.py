@@ -431,6 +431,22 @@ def test_the_hot_statements_use_their_indexes(plan):
         assert "TEMP B-TREE" not in steps, steps
 
 
+def test_no_statement_is_planned_anew_because_a_value_might_be_that_of_a_partial_index(plan):
+    store = plan.store
+    query = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '% WHERE %'"
+    partial = [row[0].partition(" WHERE ")[2] for row in store._database.read(lambda c: c.execute(query).fetchall())]
+    compared = {column for text in partial for column in re.findall(r"(\w+) = '?\w*'?", text)}
+    statements = [
+        getattr(store._sql, name) for name, kind in vars(type(store._sql)).items() if hasattr(kind, "attrname")
+    ]
+
+    assert {"status", "dead"} <= compared
+    assert len(statements) > 20
+    for text in statements:
+        asked = set(re.findall(r"(\w+) = :", text.partition("WHERE")[2]))
+        assert not asked & compared, text
+
+
 @pytest.mark.parametrize(
     ("ask", "indexes"),
     [

@@ -4,7 +4,9 @@ import base64
 import json
 import socket
 import threading
+import time
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -14,6 +16,7 @@ from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, WebhookT
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks import outbound as outbound_module
 from flask_bgtasks import resting as resting_module
+from flask_bgtasks.log_lines import one_line
 from flask_bgtasks.notifications import Message
 from flask_bgtasks.sinks import webhook as webhook_module
 
@@ -362,3 +365,93 @@ def test_a_wrong_target_is_named_at_the_start(make, given, wanted):
 
     assert wanted in str(refused.value)
     assert "hunter2" not in str(refused.value)
+
+
+# -- receivers that answer what no server should -----------------------------------------------------------------------
+
+
+ODD_ANSWERS = {
+    "a NUL": b"HTTP/1.1 \x00 nothing\r\n\r\n",
+    "no status": b"HTTP/1.1\r\n\r\n",
+    "escape sequences": b"HTTP/1.1 \x1b[2J\x1b[31m\r\n\r\n",
+    "no HTTP": b"\x00\xff\xfe\x01" * 50,
+    "Unicode digits": "HTTP/1.1 ٢٠٠ OK\r\n\r\n".encode(),
+    "a long pause": b"HTTP/1.1 503 x\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n",
+    "a pause that is none": "HTTP/1.1 503 x\r\nRetry-After: ²\r\n\r\n".encode("latin-1"),
+    "a date that is none": b"HTTP/1.1 503 x\r\nRetry-After: Mon, 1 Jan " + b"9" * 30 + b" 00:00:00 GMT\r\n\r\n",
+    "nothing": b"",
+}
+
+
+@pytest.fixture
+def odd_receiver():
+    """Takes one request at a time, and answers with some bytes; its address, and a function that says with which."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    answers = [b""]
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answers[0])
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/hook", lambda answer: answers.__setitem__(0, answer)
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join(5)
+
+
+@pytest.mark.parametrize("store", ["memory", "postgresql"])
+@pytest.mark.parametrize("answer", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_a_delivery_is_settled_whatever_is_answered(make, odd_receiver, store, answer, request):
+    url, answer_with = odd_receiver
+    answer_with(answer)
+    address = "memory://" if store == "memory" else request.getfixturevalue("new_postgresql_database")()
+
+    with make({"url": url, "secret": SECRET}, store=address) as app:
+        run(app)
+        state = app.extensions["bgtasks"]
+
+        def settled():
+            state.deliveries.wake()
+            made = state.store.dead_deliveries()
+            return made or _tried(state.store)
+
+        letter = wait_for(settled)
+
+    assert letter[0].error
+    assert letter[0].error == one_line(letter[0].error)
+
+
+def _tried(store):
+    """Deliveries that were tried and put off, whose error is written down."""
+    later = datetime.now(timezone.utc) + timedelta(days=3650)
+    return [one for one in _all_deliveries(store) if one.tries and one.error and one.due_at < later]
+
+
+def _all_deliveries(store):
+    if hasattr(store, "_deliveries"):
+        return [delivery for delivery, _ in store._deliveries.values()]
+
+    def read(connection):
+        from flask_bgtasks.stores.sql import rows
+
+        names = ", ".join(rows.DELIVERY_FIELDS)
+        found = connection.execute(f"SELECT {names} FROM bgtasks_deliveries").fetchall()
+        return [rows.delivery(row) for row in found]
+
+    return store._database.read(read)
+
+
+def wait_for(found):
+    deadline, pause = time.monotonic() + 15, threading.Event()
+    while not (made := found()):
+        assert time.monotonic() < deadline, "it is never settled"
+        pause.wait(0.02)
+    return made

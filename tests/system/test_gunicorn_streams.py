@@ -38,6 +38,13 @@ def wait():
         released.wait(60)
     return {{}}
 
+@app.post("/flood")
+@bgtasks.background
+def flood():
+    for _ in range(60):
+        current_task.emit("x" * 200_000)
+    return {{}}
+
 @app.post("/release")
 def release():
     released.set()
@@ -64,9 +71,11 @@ bgtasks.init_app(app, shutdown_grace=1)
 def serve(tmp_path):
     """Starts gunicorn with 8 threads, which stand in a Python file: neither argv nor the environment shows them."""
 
-    def start(*, processes=1):
+    def start(*, processes=1, more=""):
         (tmp_path / "conf.py").write_text(f"workers, threads = {processes}, {THREADS}\n")
-        return gunicorn(tmp_path, APP.format(folder=str(tmp_path / "instance")), "--config", str(tmp_path / "conf.py"))
+        return gunicorn(
+            tmp_path, more + APP.format(folder=str(tmp_path / "instance")), "--config", str(tmp_path / "conf.py")
+        )
 
     return start
 
@@ -167,3 +176,21 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(serve):
             server.process.wait(15)  # gunicorn itself would wait for 30
 
         assert poll.result().status_code == 200  # an answer, if not the one that was waited for
+
+
+def test_a_client_that_does_not_read_loses_its_place(serve):
+    patience = "from flask_bgtasks.http import presence\npresence.SEND_SECONDS = 1\n"
+    with serve(more=patience) as server:
+        path = httpx.post(server.url + "/flood", timeout=PATIENCE).headers["Location"]
+        wait_until(lambda: get(server, path).json()["done"])
+        with contextlib.ExitStack() as stack:
+            for _ in range(THREADS // 2):
+                client = stack.enter_context(socket.socket())
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", server.port))
+                client.sendall(f"GET {path}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            wait_until(lambda: streams(server)["open"] == THREADS // 2)
+
+            wait_until(lambda: streams(server)["open"] == 0, seconds=20)  # with all of them connected still
+
+        assert "Traceback" not in server.log

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from flask_bgtasks.http import presence
-from flask_bgtasks.http.presence import arrives
+from flask_bgtasks.http.presence import arrives, takes
 
 PATIENCE = 20.0
 MUCH = b"x" * 200_000  # more than a small receive buffer takes, less than the send buffer of a loopback connection
@@ -122,3 +122,96 @@ def test_where_the_system_does_not_tell_what_was_written_counts(monkeypatch):
         monkeypatch.setattr(presence.sys, "platform", "darwin")
 
         assert arrives({"gunicorn.socket": server})()
+
+
+def read_to_the_end(client):
+    while client.recv(2**20):
+        pass
+
+
+def fill(server):
+    """Write until the connection takes no more."""
+    server.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.send(MUCH)
+    server.setblocking(True)
+
+
+@pytest.mark.parametrize("connection", [tcp, unix])
+def test_a_client_that_reads_takes_more_at_once(connection):
+    with connection() as (server, client):
+        look = takes({"gunicorn.socket": server}, lambda: False)
+        server.sendall(b"x" * 1000)
+
+        assert look()
+        assert client.recv(5) == b"xxxxx"
+
+
+@pytest.mark.parametrize("connection", [tcp, unix])
+def test_a_client_that_takes_nothing_is_cut_off(monkeypatch, connection):
+    monkeypatch.setattr(presence, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
+    with connection() as (server, _):
+        fill(server)
+
+        assert not takes({"werkzeug.socket": server}, lambda: False)()
+        with pytest.raises(OSError, match=r"[Bb]roken pipe"):
+            server.sendall(b"the server's last words")
+
+
+@pytest.mark.parametrize("connection", [tcp, unix])
+def test_a_client_that_goes_on_reading_is_waited_for(monkeypatch, connection):
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
+    with connection() as (server, client):
+        fill(server)
+        reader = threading.Thread(target=read_to_the_end, args=(client,))
+        asked = []
+
+        def start_reading():
+            if not asked:
+                reader.start()
+            asked.append(1)
+            return False
+
+        assert takes({"gunicorn.socket": server}, start_reading)()
+        server.shutdown(socket.SHUT_WR)
+        reader.join(PATIENCE)
+
+
+def test_a_server_that_stops_waits_for_nobody(monkeypatch):
+    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.01)
+    with tcp() as (server, _):
+        fill(server)
+        began = time.monotonic()
+
+        assert not takes({"gunicorn.socket": server}, lambda: True)()
+        assert time.monotonic() - began < presence.SEND_SECONDS / 2
+
+
+@linux
+def test_a_write_that_takes_too_long_is_ended_by_the_kernel(monkeypatch):
+    monkeypatch.setattr(presence, "SEND_SECONDS", 1)
+    with tcp() as (server, _):
+        server.settimeout(None)
+        undo = presence.limit_writes({"gunicorn.socket": server})
+        with pytest.raises(BlockingIOError):
+            while True:
+                server.sendall(MUCH)
+
+        undo()
+        assert server.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16) == b"\0" * 16
+
+
+@pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": None}, {"werkzeug.socket": object()}])
+def test_where_the_connection_is_not_shown_the_client_takes_everything(environ):
+    assert takes(environ, lambda: False)()
+    presence.limit_writes(environ)()
+
+
+def test_a_closed_connection_takes_nothing():
+    with tcp() as (server, _):
+        look = takes({"gunicorn.socket": server}, lambda: False)
+        server.close()
+
+        assert not look()

@@ -214,17 +214,20 @@ def test_what_cannot_be_opened_is_named():
 
 
 def test_a_view_that_uses_functions_of_its_factory_is_no_decorator():
-    def generate():
+    def handler(*args):
         return ["made"]
 
     def process():
-        return generate()
+        return handler()
 
-    chain = Chain(process)
+    def process_anything(*args, **kwargs):
+        return handler(*args)
 
-    assert (chain.layers, chain.sealed) == ([], [])
-    arrived, outcome = gate_calls(chain)
-    assert (len(arrived), outcome) == (1, ["made"])
+    for one in (process, process_anything):
+        chain = Chain(one)
+        assert (chain.layers, chain.sealed) == ([], [])
+        arrived, outcome = gate_calls(chain)
+        assert (len(arrived), outcome) == (1, ["made"])
 
 
 def test_what_decorators_share_stays_shared():

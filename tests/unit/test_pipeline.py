@@ -1,7 +1,11 @@
 """What pipeline code touches, driven without an engine."""
 
 import asyncio
+import contextlib
+import gc
 import itertools
+import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
@@ -17,7 +21,7 @@ from flask_bgtasks import (
     step,
     track,
 )
-from flask_bgtasks.plan import Expected, Plan
+from flask_bgtasks.plan import Expected, Node, Plan
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -180,8 +184,8 @@ def test_a_chunk_that_is_not_json_is_refused_with_a_mend(make_running):
 
 
 def test_output_is_bounded(make_running):
-    make_running(max_output_bytes=10)
-    current_task.emit("x" * 10)
+    make_running(max_output_bytes=20)
+    current_task.emit("x" * 10)  # 12 bytes of JSON, and 8 for the chunk
 
     with pytest.raises(PayloadTooLarge, match="BGTASKS_MAX_RESULT_BYTES"):
         current_task.emit("x")
@@ -315,3 +319,123 @@ def test_a_step_is_a_decorator_too(make_running):
     assert draw(1) == "done"
     entries, _ = running.take()
     assert [e.data["path"] for e in entries if e.type.value == "step_started"] == [["Draw"], ["Draw", "Draw"]]
+
+
+def work_of(call):
+    """How many functions are called, and C functions: the same on a busy machine as on an idle one."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def one_step():
+    with step("Draw"):
+        current_task.update(details="a cat")
+
+
+def one_of_many_names():
+    with step(f"Section {next(numbers)}"):
+        pass
+
+
+def one_nested_step():
+    with step("Chapter"), step("Section"):
+        pass
+
+
+numbers = itertools.count()
+
+
+@pytest.mark.parametrize("one", [one_step, one_of_many_names, one_nested_step], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("declared", [(), ("Draw", "Chapter")], ids=["undeclared", "declared"])
+def test_the_ten_thousandth_step_costs_what_the_hundredth_did(make_running, one, declared):
+    running = make_running(*declared)
+
+    def step_and_flush():
+        one()
+        running.take()
+
+    for _ in range(100):
+        one()
+    running.take()
+    early = work_of(step_and_flush)
+    with step("Outer"):
+        for _ in range(5_000):
+            one()
+    for _ in range(5_000):
+        one()
+    running.take()
+
+    assert work_of(step_and_flush) <= early + 5
+
+
+def test_steps_that_are_over_are_not_kept(make_running):
+    running = make_running()
+    with step("Outer"):
+        for n in range(100):
+            with step(f"Section {n}"):
+                pass
+
+    gc.collect()
+    kept = [found.name for found in gc.get_objects() if isinstance(found, Node) and found.name.startswith("Section ")]
+
+    assert len(kept) < 5
+    assert running.plan.root.last.last.name == "Section 99"
+
+
+def test_what_waits_for_a_store_out_of_reach_is_bounded(make_running):
+    running = make_running()
+    for n in range(6_000):
+        with step(f"Section {n}"):
+            pass
+    entries, _ = running.take()
+    running.put_back(entries)
+    with step("Last"):
+        pass
+    entries, _ = running.take()
+
+    assert len(entries) == 10_000
+    assert kinds(entries)[-1] == ("step_finished", "Last")
+
+
+def test_names_details_and_paths_are_cut(make_running):
+    running = make_running()
+    with contextlib.ExitStack() as open_steps:
+        for n in range(300):
+            open_steps.enter_context(step(f"{n} " + "x" * 5000, details="y" * 5000))
+        entries, progress = running.take()
+
+    assert max(len(entry.data["step"]) for entry in entries) == 1000
+    assert max(len(entry.data["path"]) for entry in entries) == 20
+    assert entries[-1].data["path"][0].startswith("0 ")
+    assert entries[-1].data["path"][-1].startswith("299 ")
+    assert (len(progress.step), len(progress.details)) == (1000, 1000)
+
+
+def test_large_output_is_more_than_one_entry(make_running):
+    running = make_running(max_output_bytes=10**6)
+    for _ in range(9):
+        current_task.emit("x" * 100_000)
+    entries, _ = running.take()
+
+    assert [entry.data["offset"] for entry in entries] == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("chunk", ["ü" * 10, {"a": "ü" * 10}, ["😀"] * 5, "", 12345])
+def test_output_is_counted_in_bytes_of_its_json_and_each_chunk_counts(make_running, chunk):
+    size = len(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode()) + 8
+    make_running(max_output_bytes=3 * size)
+    for _ in range(3):
+        current_task.emit(chunk)
+
+    with pytest.raises(PayloadTooLarge):
+        current_task.emit("")

@@ -39,6 +39,14 @@ def test_an_unknown_setting_is_named_with_the_nearest_known_one():
         ("EXPIRES_AFTER", "soon", "a number of at least 1"),
         ("EXPIRES_AFTER", 1e30, "beyond what a date can hold"),
         ("MAX_STREAMS", "many", "a whole number of at least 0"),
+        ("APP_ID", "", "1 to 100 printable characters"),
+        ("APP_ID", "   ", "1 to 100 printable characters"),
+        ("APP_ID", "a" * 101, "1 to 100 printable characters"),
+        ("APP_ID", "shop\n", "1 to 100 printable characters"),
+        ("APP_ID", "shop\x00", "1 to 100 printable characters"),
+        ("APP_ID", "half an emoji \ud83d", "1 to 100 printable characters"),
+        ("APP_ID", "turned \u202e round", "1 to 100 printable characters"),
+        ("APP_ID", 7, "1 to 100 printable characters"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_setting_and_what_is_wanted(name, value, says):

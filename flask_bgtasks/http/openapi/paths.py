@@ -13,7 +13,7 @@ Item = dict[str, Any]
 def _problems(*names: str) -> dict[str, Item]:
     """Responses for these problems, those of one status together."""
     by_status: dict[int, list[str]] = {}
-    for name in names:
+    for name in dict.fromkeys(names):
         by_status.setdefault(TYPES[name].status, []).append(name)
     made = {}
     for status, found in by_status.items():
@@ -55,7 +55,7 @@ def _body(schema: str, description: str) -> Item:
 
 
 _READ = ("access-denied", "task-not-found", "task-expired", "store-unavailable")
-_WRITE = ("task-not-found", "task-expired", "store-unavailable")
+_WRITE = ("task-not-found", "task-expired", "request-too-large", "store-unavailable")
 _BODY = ("bad-body", "not-json", "request-too-large")
 
 _STREAM: Item = {
@@ -233,7 +233,10 @@ FORGET = _call(
     "forgetDevice",
     "Send nothing to a device any more",
     ["device_id"],
-    {"204": _empty("It is forgotten."), **_problems("owner-wanted", "device-not-found", "store-unavailable")},
+    {
+        "204": _empty("It is forgotten."),
+        **_problems("owner-wanted", "device-not-found", "request-too-large", "store-unavailable"),
+    },
 )
 
 PREFERENCES = _call(

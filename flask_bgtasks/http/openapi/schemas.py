@@ -144,7 +144,7 @@ TASK = _object(
     {
         **_BRIEF,
         "result_data": {"description": "What the task answered, where that is JSON and at most 1 MiB; else null."},
-        "result_omitted": {**FLAG, "description": "The JSON result is larger: it is at `links.result`."},
+        "result_omitted": {**FLAG, "description": "The JSON result is larger, or too deep: it is at `links.result`."},
     }
 )
 
@@ -173,7 +173,10 @@ SCHEMAS: dict[str, Schema] = {
         {
             "tasks": {"type": "array", "items": ref("TaskListed"), "maxItems": MOST_IDS},
             "missing": {"type": "array", "items": TEXT, "description": "Of the ids that were asked for."},
-            "cursor": {**_nullable(TEXT), "description": "Asks for the next page; null on the last."},
+            "cursor": {
+                **_nullable(TEXT),
+                "description": "Asks for the next page, of what is beyond `limit` or 1 MiB; null on the last.",
+            },
             "anonymous": {
                 **FLAG,
                 "description": "Nobody is logged in, in an app that knows its users: a missing task may be there.",
@@ -323,7 +326,7 @@ PARAMETERS: dict[str, Schema] = {
         "The tasks that were sent with this key: one for each endpoint it was used with. `name` narrows it down.",
     ),
     "limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Tasks in a page; 50 by default."),
-    "cursor": _query("cursor", TEXT, "The `cursor` of the page before."),
+    "cursor": _query("cursor", TEXT, "The `cursor` of the page before, whose other parameters are the same."),
 }
 
 HEADERS: dict[str, Schema] = {

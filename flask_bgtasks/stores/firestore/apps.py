@@ -5,11 +5,12 @@ Each app has a document in a collection of its own, which its processes renew wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...firestore.client import ONCE, field, refused
+from ...errors import StoreUnavailable
+from ...firestore.client import ONCE, bulk_batch, field, refused
 from . import rows
 from .database import (
     APPS,
@@ -17,6 +18,7 @@ from .database import (
     DEVICES,
     DURATIONS,
     MARKS,
+    MOST_WRITES,
     NAMES,
     PREFERENCES,
     SCOPES,
@@ -27,6 +29,8 @@ from .database import (
 
 LAYOUT = "layout"
 """The document beside those of the apps that says that no document is without an app any more."""
+
+NOT_FOUND = 5  # google.rpc.Code
 
 RENEWED_AFTER = timedelta(days=1)
 
@@ -73,28 +77,43 @@ class FirestoreApps(FirestorePart):
 
         With no id: what has no app. No query finds that, so every document is looked at.
         """
-        moved = self._documents_of(TASKS, "app", app_id)
-        for one in [*moved, *self._documents_of(DELIVERIES, "app", app_id)]:
-            one.reference.update({"app": self.app_id}, **ONCE)
-        scopes = {one.to_dict().get("idempotency_scope") for one in moved} - {None}
-        for scope in scopes:
-            before = self._collection(SCOPES).document(rows.key_of(app_id, scope)).get(**ONCE)
-            if before.exists:
-                self._move(before, self._keyed(SCOPES, scope), {})
+        moved = 0
+        for page in self._pages_of(TASKS, "app", app_id):
+            self._stamp(page)
+            for scope in {one.to_dict().get("idempotency_scope") for one in page} - {None}:
+                before = self._collection(SCOPES).document(rows.key_of(app_id, scope)).get(**ONCE)
+                if before.exists:
+                    self._move(before, self._keyed(SCOPES, scope), {})
+            moved += len(page)
+        for page in self._pages_of(DELIVERIES, "app", app_id):
+            self._stamp(page)
         for collection, app, key, ending in KEYED:
-            for one in self._documents_of(collection, app, app_id):
-                found = one.to_dict()
-                if key in found:  # the averages of an older version do not say of what they are
-                    name = rows.key_of(self.app_id, found[key]) + ending
-                    self._move(one, self._collection(collection).document(name), {app: self.app_id})
-        return len(moved)
+            for page in self._pages_of(collection, app, app_id):
+                for one in page:
+                    found = one.to_dict()
+                    if key in found:  # the averages of an older version do not say of what they are
+                        name = rows.key_of(self.app_id, found[key]) + ending
+                        self._move(one, self._collection(collection).document(name), {app: self.app_id})
+        return moved
 
-    def _documents_of(self, collection: str, app: str, app_id: str) -> list[Any]:
-        """The documents of another app; or those that have none."""
-        every = self._collection(collection)
-        if app_id:
-            return list(_of(every, app, app_id).stream(**ONCE))
-        return [one for one in every.stream(**ONCE) if not one.to_dict().get(app)]
+    def _pages_of(self, collection: str, app: str, app_id: str) -> Iterator[list[Any]]:
+        """The documents of another app, or those that have none: so many at once that a call keeps its deadline."""
+        query = self._collection(collection)
+        query = (_of(query, app, app_id) if app_id else query).order_by("__name__").limit(MOST_WRITES)
+        page = list(query.stream(**ONCE))
+        while page:
+            yield [one for one in page if app_id or not one.to_dict().get(app)]
+            page = list(query.start_after(page[-1]).stream(**ONCE)) if len(page) == MOST_WRITES else []
+
+    def _stamp(self, page: Sequence[Any]) -> None:
+        """Make documents this app's where they are. One that was erased meanwhile needs no app."""
+        batch = bulk_batch(self._firestore.client)
+        for one in page:
+            batch.update(one.reference, {"app": self.app_id})
+        if page:
+            codes = {status.code for status in batch.commit(**ONCE).status}
+            if codes - {0, NOT_FOUND}:
+                raise StoreUnavailable("the task store cannot be used right now: some tasks could not be adopted")
 
     def _move(self, before: Any, after: Any, changes: Mapping[str, Any]) -> None:
         """Give a document another name, unless there is one of that name already."""

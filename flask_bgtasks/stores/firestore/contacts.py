@@ -10,6 +10,7 @@ from typing import Any
 from ...devices import Device
 from ...firestore.client import ONCE, field
 from ..contacts import superseded
+from ..keys import can_exist
 from . import rows
 from .database import DEVICES, MARKS, PREFERENCES, FirestorePart
 
@@ -76,10 +77,14 @@ class FirestoreContacts(FirestorePart):
         return sorted(found, key=lambda device: device.seen_at or rows.EPOCH, reverse=True)
 
     def find_device(self, device_id: str) -> Device | None:
+        if not can_exist(device_id):
+            return None
         with self._calls():
             return self._found(device_id)
 
     def forget_device(self, device_id: str) -> bool:
+        if not can_exist(device_id):
+            return False
         reference = self._keyed(DEVICES, device_id)
         with self._calls():
             if not reference.get(**ONCE).exists:

@@ -18,10 +18,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...changes import Change, Outcome
-from ...errors import StoreUnavailable, TaskNotFound
+from ...errors import NotStorable, StoreUnavailable, TaskNotFound
 from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
-from ...model import Task
+from ...model import Event, Task
 from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
+from ..keys import can_exist
 from . import rows
 
 TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
@@ -33,12 +34,17 @@ DURATIONS = "-durations"
 
 PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
 PIECES_PER_COMMIT = 4
+HEAD_BYTES = 100_000  # of what is kept beside a body, in the document that names its pieces
 
 TRIES = 40
 """Of a change that others get in the way of; each waits a little longer than the one before."""
 
 TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
+
+NO_OUTAGE = frozenset({"InvalidArgument", "OutOfRange"})
+"""Errors by which Firestore says that a document or a value is none that it takes. What else it may answer can be
+mended outside, by a right that is granted say, and then the same call succeeds."""
 
 MOST_WRITES = 400  # in one commit; 500 are allowed
 
@@ -87,6 +93,9 @@ class FirestorePart(Store):
         return self._firestore.client.collection(name)
 
     def _reference(self, request_id: str) -> Any:
+        """A task's document. :raises TaskNotFound: this is the id of none."""
+        if not can_exist(request_id):
+            raise TaskNotFound(request_id)
         return self._collection(TASKS).document(request_id)
 
     def _own(self, name: str) -> Any:
@@ -111,13 +120,15 @@ class FirestorePart(Store):
 
     @contextmanager
     def _calls(self) -> Iterator[None]:
-        """Around calls: what they raise becomes :class:`StoreUnavailable`."""
+        """Around calls: what they raise becomes :class:`StoreUnavailable`; what is no outage :class:`NotStorable`."""
         try:
             self._open()
             yield
         except Exception as error:
             if not is_error(error):
                 raise
+            if type(error).__name__ in NO_OUTAGE:
+                raise NotStorable(f"the task store does not take this: {told(error)}") from error
             raise StoreUnavailable(f"the task store cannot be used right now: {told(error)}") from error
 
     def _read(self, request_id: str) -> tuple[Any, Task]:
@@ -200,8 +211,12 @@ class FirestorePart(Store):
     def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
         reference = self._reference(outcome.task.request_id)
         for event in outcome.events:
-            document = reference.collection("events").document(rows.event_id(event.seq))
-            batch.set(document, {**rows.event_values(event), "app": self.app_id})
+            values, data = {**rows.event_values(event), "app": self.app_id}, rows.event_data(event)
+            if len(data) <= PIECE_BYTES:
+                values["data"] = data
+            else:
+                values["name"], values["pieces"] = self._write_pieces(reference, data.encode("ascii"))
+            batch.set(reference.collection("events").document(rows.event_id(event.seq)), values)
         if outcome.owed is not None:
             for owed in owed_by(outcome, deliveries):
                 self._add_delivery(batch, owed, outcome.task.request_id, outcome.owed.seq)
@@ -244,18 +259,34 @@ class FirestorePart(Store):
     def _add_part(self, batch: Any, reference: Any, part: str, head: str | None, body: bytes) -> None:
         """A body beside its task: in the commit itself where it is small, else in pieces that are there before it."""
         document = reference.collection("parts").document(part)
-        if len(body) <= PIECE_BYTES:
+        heading = b"" if head is None else head.encode("utf-8", "replace")
+        if len(heading) + len(body) <= PIECE_BYTES:
             batch.set(document, {"head": head, "body": body, "pieces": 0, "app": self.app_id})
             return
+        if len(heading) <= HEAD_BYTES:
+            name, count = self._write_pieces(reference, body)
+            batch.set(document, {"head": head, "body": None, "pieces": count, "name": name, "app": self.app_id})
+            return
+        name, count = self._write_pieces(reference, heading + body)
+        values = {"head": None, "head_bytes": len(heading), "body": None, "pieces": count, "name": name}
+        batch.set(document, {**values, "app": self.app_id})
+
+    def _write_pieces(self, reference: Any, body: bytes) -> tuple[str, int]:
+        """Store what is too large for a document, in several: their name, and how many there are."""
         name = uuid.uuid4().hex  # of this try: another one's pieces are not mixed with them
         pieces = [body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
         for begin in range(0, len(pieces), PIECES_PER_COMMIT):
             chunk = self._firestore.client.batch()
             for number in range(begin, min(begin + PIECES_PER_COMMIT, len(pieces))):
-                piece = reference.collection("pieces").document(f"{name}-{number:05d}")
-                chunk.set(piece, {"body": pieces[number]})
+                chunk.set(_piece(reference, name, number), {"body": pieces[number]})
             chunk.commit(retry=None, timeout=ONCE["timeout"] * 5)
-        batch.set(document, {"head": head, "body": None, "pieces": len(pieces), "name": name, "app": self.app_id})
+        return name, len(pieces)
+
+    def _read_pieces(self, reference: Any, found: Mapping[str, Any]) -> bytes:
+        """What stands in the pieces that a document names."""
+        return b"".join(
+            _piece(reference, found["name"], number).get(**ONCE).to_dict()["body"] for number in range(found["pieces"])
+        )
 
     def _parts(self, reference: Any) -> list[Any]:
         """The snapshots of a task's parts, without their bodies."""
@@ -271,12 +302,9 @@ class FirestorePart(Store):
         self._check_app(request_id, found)
         if not found["pieces"]:
             return found["head"], found["body"]
-        collection = reference.collection("pieces")
-        body = b"".join(
-            collection.document(f"{found['name']}-{number:05d}").get(**ONCE).to_dict()["body"]
-            for number in range(found["pieces"])
-        )
-        return found["head"], body
+        whole = self._read_pieces(reference, found)
+        size = found.get("head_bytes")
+        return (found["head"], whole) if size is None else (whole[:size].decode("utf-8"), whole[size:])
 
     def _check_app(self, request_id: str, found: Mapping[str, Any]) -> None:
         """Of what lies below a task: it is this app's, or it was another's when it was written, and the task tells.
@@ -286,14 +314,23 @@ class FirestorePart(Store):
         if found.get("app") != self.app_id:
             self._read(request_id)
 
+    def _event(self, reference: Any, found: Mapping[str, Any]) -> Event:
+        """An event's document, with what stands beside it."""
+        return rows.event(found, self._read_pieces(reference, found) if found.get("pieces") else found["data"])
+
     # -- erasing -------------------------------------------------------------------------------------------------------
 
     def _trim(self, before: Task, task: Task) -> None:
-        over = task.seq - self._max_events
+        over, trimmed = task.seq - self._max_events, list[Any]()
         if over <= 0 or over // TRIM_EVERY == (before.seq - self._max_events) // TRIM_EVERY:
             return
-        events = self._reference(task.request_id).collection("events").where(filter=field("seq", "<=", over))
-        self._erase([snapshot.reference for snapshot in events.select(["seq"]).stream(**ONCE)])
+        reference = self._reference(task.request_id)
+        events = reference.collection("events").where(filter=field("seq", "<=", over))
+        for snapshot in events.select(["name", "pieces"]).stream(**ONCE):
+            found = snapshot.to_dict()
+            pieces = [_piece(reference, found["name"], number) for number in range(found.get("pieces") or 0)]
+            trimmed += [snapshot.reference, *pieces]
+        self._erase(trimmed)
 
     def _erase(self, references: Sequence[Any]) -> None:
         for begin in range(0, len(references), MOST_WRITES):
@@ -318,3 +355,7 @@ class FirestorePart(Store):
 def count(query: Any) -> int:
     """How many documents a query has."""
     return int(query.count().get(**ONCE)[0][0].value)
+
+
+def _piece(reference: Any, name: str, number: int) -> Any:
+    return reference.collection("pieces").document(f"{name}-{number:05d}")

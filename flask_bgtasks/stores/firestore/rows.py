@@ -9,11 +9,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ...devices import Device
+from ...firestore.values import text
 from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, TokenNote, made_of
 from ..base import CHECKPOINT, PRIVATE, Delivery
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
+
+MOST_TEXT_BYTES = 50_000  # of one text in a task's document, which holds 1 MiB; JSON may make six bytes of one
 
 EVENT_WIDTH = 10  # digits of an event's id, which sorts as its number
 
@@ -35,8 +38,7 @@ def task_values(task: Task) -> dict[str, Any]:
     values["expires_after"] = task.expires_after // MICROSECOND
     values["progress"] = None if task.progress is None else _progress_text(task.progress)
     values["token_note"] = None if task.token_note is None else _token_note_text(task.token_note)
-    if task.error_message is not None:
-        values["error_message"] = task.error_message.encode("utf-8", "replace").decode()
+    values["error_message"] = text(task.error_message, MOST_TEXT_BYTES)
     values["rejected"] = task.rejected
     values["seen"] = task.seen_at is not None
     values["seconds_to_seen"] = _seconds_to_seen(task)
@@ -93,10 +95,10 @@ def _progress_text(progress: Progress) -> str:
             progress.updated_at.isoformat(),
             progress.attempt,
             progress.percentage,
-            progress.step,
+            text(progress.step, MOST_TEXT_BYTES),
             progress.step_number,
             progress.total_steps,
-            progress.details,
+            text(progress.details, MOST_TEXT_BYTES),
             progress.eta_seconds,
         ]
     )
@@ -113,21 +115,20 @@ def event_id(seq: int) -> str:
 
 
 def event_values(event: Event) -> dict[str, Any]:
-    """The fields of an event's document."""
-    return {
-        "seq": event.seq,
-        "type": event.type.value,
-        "at": event.at,
-        "attempt": event.attempt,
-        "data": json.dumps(event.data) if event.data else "{}",
-    }
+    """The fields of an event's document, but for its data."""
+    return {"seq": event.seq, "type": event.type.value, "at": event.at, "attempt": event.attempt}
 
 
-def event(found: Mapping[str, Any]) -> Event:
-    """An event's document."""
+def event_data(event: Event) -> str:
+    """What an event says, as ASCII."""
+    return json.dumps(event.data) if event.data else "{}"
+
+
+def event(found: Mapping[str, Any], data: str | bytes) -> Event:
+    """An event's document. :param data: as :func:`event_data` made it."""
     at = moment(found["at"])
     assert at is not None
-    return Event(found["seq"], EventType(found["type"]), at, found["attempt"], json.loads(found["data"]))
+    return Event(found["seq"], EventType(found["type"]), at, found["attempt"], json.loads(data))
 
 
 def result_head(result: Result) -> str:

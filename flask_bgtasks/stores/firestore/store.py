@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +12,6 @@ from ...errors import (
     AtCapacity,
     ConfigurationError,
     IdempotencyConflict,
-    OwnerQueueFull,
     QueueFull,
     StoreUnavailable,
     TaskNotFound,
@@ -23,6 +21,7 @@ from ...firestore.client import ONCE, field
 from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from ..base import (
     CHECKPOINT,
+    MAX_TASK_NAMES,
     PRIVATE,
     Attempt,
     Created,
@@ -36,7 +35,10 @@ from ..base import (
     joined,
     owed_by,
     parted,
+    superfluous_names,
+    superfluous_steps,
 )
+from ..keys import can_exist, read_cursor, write_cursor
 from . import rows
 from .apps import FirestoreApps
 from .contacts import FirestoreContacts
@@ -122,12 +124,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         waiting = self._own(TASKS).where(filter=field("status", "==", Status.STARTED.value))
         if count(waiting.limit(limits.max_queued)) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
-        if owner is None:
+        most = limits.share(owner)
+        if most is None:
             return 0
-        most = limits.max_queued_per_owner
         of_owner = count(waiting.where(filter=field("owner", "==", owner)).limit(most))
-        if of_owner >= most:
-            raise OwnerQueueFull(most)
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:
@@ -202,29 +203,30 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         with self._calls():
-            history = self._reference(request_id).collection("events").where(filter=field("seq", ">", after))
+            reference = self._reference(request_id)
+            history = reference.collection("events").where(filter=field("seq", ">", after))
             found = [one.to_dict() for one in history.order_by("seq").limit(limit).stream(**ONCE)]
             self._check_app(request_id, found[-1] if found else {})
-            return [rows.event(one) for one in found]
+            return [self._event(reference, values) for values in found]
 
     # -- many tasks ----------------------------------------------------------------------------------------------------
 
     def find(self, query: TaskQuery) -> Page:
-        after = _read_cursor(query.cursor)
+        after = None if query.cursor is None else read_cursor(query.cursor)
         with self._calls():
             page: list[Task] = []
             for task in self._candidates(query, after):
                 if not _fits(task, query):
                     continue
                 if len(page) == query.limit:
-                    return Page(page, _write_cursor(page[-1]) if page else None)
+                    return Page(page, write_cursor(*_place(page[-1])) if page else None)
                 page.append(task)
         return Page(page)
 
     def _candidates(self, query: TaskQuery, after: tuple[datetime, str] | None) -> Iterator[Task]:
         """Tasks, newest first, that may fit: by what there is an index for."""
         if query.ids is not None:
-            references = [self._reference(request_id) for request_id in query.ids]
+            references = [self._reference(request_id) for request_id in filter(can_exist, query.ids)]
             found = self._firestore.client.get_all(references, **ONCE) if references else ()
             tasks = [
                 task for task in (rows.task(one.to_dict()) for one in found if one.exists) if task.app == self.app_id
@@ -244,7 +246,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             yield rows.task(snapshot.to_dict())
 
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
-        ids, found = list(request_ids), {}
+        ids, found = list(filter(can_exist, request_ids)), {}
         with self._calls():
             for begin in range(0, len(ids), GET_AT_ONCE):
                 references = [self._reference(request_id) for request_id in ids[begin : begin + GET_AT_ONCE]]
@@ -382,14 +384,26 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             known = _durations(snapshot)
             for step, value in seconds.items():
                 known[step] = average(known.get(step), value)
+            for step in superfluous_steps(known, seconds):
+                del known[step]
             text = json.dumps([[step, mean.runs, mean.seconds] for step, mean in known.items()])
             if snapshot.exists:
                 option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
                 reference.update({"steps": text}, option=option, **ONCE)
             else:
+                self._forget_durations()
                 reference.create({"app": self.app_id, "name": name, "steps": text}, **ONCE)
 
         self._attempted(attempt)
+
+    def _forget_durations(self) -> None:
+        """Before another task's are kept: those of the tasks that ran least, where there are too many."""
+        learnt = self._own(NAMES).where(filter=field("steps", ">", ""))
+        if count(learnt) < MAX_TASK_NAMES:
+            return
+        found = {one.id: one for one in learnt.stream(**ONCE)}
+        most_runs = {id: max((h.runs for h in _durations(one).values()), default=0) for id, one in found.items()}
+        self._erase([found[id].reference for id in superfluous_names(most_runs)])
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
         with self._calls():
@@ -432,17 +446,3 @@ def _fits(task: Task, query: TaskQuery) -> bool:
 
 def _place(task: Task) -> tuple[datetime, str]:
     return task.created_at, task.request_id
-
-
-def _write_cursor(task: Task) -> str:
-    return base64.urlsafe_b64encode(f"{task.created_at.isoformat()}|{task.request_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        at, _, request_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode().partition("|")
-        return datetime.fromisoformat(at), request_id
-    except ValueError as error:
-        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error

@@ -15,7 +15,7 @@ from . import rows
 from .database import Connection
 from .part import SqlPart
 from .schema import deliveries, devices, durations, marks, meta, preferences, tasks
-from .statements import ONE
+from .statements import ONE, ZERO
 
 APP = "app:"
 """What the keys of apps in the meta table begin with."""
@@ -23,8 +23,11 @@ APP = "app:"
 FORGOTTEN_AFTER = timedelta(days=30)
 """An app that has no task, and has not opened the database for so long, is no user of it any more."""
 
-NOBODY: sa.ColumnClause[str] = sa.literal_column("''")
-"""The app of rows that a version before layout 5 wrote. A literal, so that their partial indexes are used."""
+
+def _is_of(column: sa.ColumnElement[str], app_id: str) -> sa.ColumnElement[bool]:
+    """Whether a row is of an app; or of none, as a version before layout 5 wrote it: then as its index has it."""
+    return column == app_id if app_id else sa.func.length(column) == ZERO
+
 
 KEYED: tuple[tuple[sa.Table, sa.Column[Any], tuple[sa.Column[Any], ...]], ...] = (
     (durations, durations.c.app, (durations.c.name, durations.c.step)),
@@ -90,7 +93,7 @@ class SqlApps(SqlPart):
     def _has_strays(self, connection: Connection) -> bool:
         """Whether a process of an older version, which a deploy has not ended yet, wrote rows that have no app."""
         for table in (tasks, deliveries):
-            stray = sa.select(ONE).select_from(table).where(table.c.app == NOBODY).limit(1)
+            stray = sa.select(ONE).select_from(table).where(_is_of(table.c.app, "")).limit(1)
             if connection.execute(*self._sql.cold(stray)).fetchone() is not None:
                 return True
         return False
@@ -99,20 +102,21 @@ class SqlApps(SqlPart):
         """Make everything of another app this app's; how many tasks it had. Where both have one, this app's stays."""
         if app_id == self.app_id:
             return 0
-        whose: Any = app_id or NOBODY
         scopes = sa.select(tasks.c.idempotency_scope).where(
             tasks.c.app == self.app_id, tasks.c.idempotency_scope.is_not(None)
         )
-        taken = tasks.update().where(tasks.c.app == whose, tasks.c.idempotency_scope.in_(scopes))
+        taken = tasks.update().where(_is_of(tasks.c.app, app_id), tasks.c.idempotency_scope.in_(scopes))
         connection.write(*self._sql.cold(taken.values(idempotency_scope=None)))
-        moved = connection.write(*self._sql.cold(tasks.update().where(tasks.c.app == whose).values(app=self.app_id)))
-        connection.write(*self._sql.cold(deliveries.update().where(deliveries.c.app == whose).values(app=self.app_id)))
+        moved = 0
+        for table in (deliveries, tasks):
+            rest = table.update().where(_is_of(table.c.app, app_id))
+            moved = connection.write(*self._sql.cold(rest.values(app=self.app_id)))
         for table, app, key in KEYED:
             own = table.alias("own")
             has = sa.exists().where(own.c[app.name] == self.app_id, *(own.c[column.name] == column for column in key))
-            rest = table.update().where(app == whose, ~has).values({app.name: self.app_id})
+            rest = table.update().where(_is_of(app, app_id), ~has).values({app.name: self.app_id})
             connection.write(*self._sql.cold(rest))
-            connection.write(*self._sql.cold(table.delete().where(app == whose)))
+            connection.write(*self._sql.cold(table.delete().where(_is_of(app, app_id))))
         if app_id:
             self._forget_app(connection, app_id)
         return moved

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from ...devices import Device
 from ..contacts import superseded
+from ..keys import can_exist
 from . import rows
 from .database import Connection
 from .part import SqlPart
@@ -68,10 +69,14 @@ class SqlContacts(SqlPart):
         return self._database.read(lambda connection: self._find(connection, _devices_of_owner, owner=owner))
 
     def find_device(self, device_id: str) -> Device | None:
+        if not can_exist(device_id):
+            return None
         found = self._database.read(lambda connection: self._find(connection, _device_by_id, id=device_id))
         return found[0] if found else None
 
     def forget_device(self, device_id: str) -> bool:
+        if not can_exist(device_id):
+            return False
         statement = devices.delete().where(self._at(device_id))
         return bool(self._database.write(lambda c: c.write(*self._sql.cold(statement)), durable=True))
 

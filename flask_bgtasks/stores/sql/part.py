@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import TaskNotFound
 from ...model import Task
 from ..base import Owed, Store
+from ..keys import can_exist
 from . import rows
 from .database import Connection, Database
 from .statements import Statements
@@ -22,14 +23,16 @@ class SqlPart(Store):
 
     def _select(self, connection: Connection, request_id: str) -> Task:
         """The task. :raises TaskNotFound: there is none."""
-        row = connection.execute(self._sql.select_task, {"id": request_id, "app": self.app_id}).fetchone()
+        query = {"id": known_form(request_id), "app": self.app_id}
+        row = connection.execute(self._sql.select_task, query).fetchone()
         if row is None:
             raise TaskNotFound(request_id)
         return rows.task(row)
 
     def _select_to_change(self, connection: Connection, request_id: str) -> tuple[int, Task]:
         """The task's number and the task, its row locked. :raises TaskNotFound: there is none."""
-        row = connection.execute(self._sql.select_task_to_change, {"id": request_id, "app": self.app_id}).fetchone()
+        query = {"id": known_form(request_id), "app": self.app_id}
+        row = connection.execute(self._sql.select_task_to_change, query).fetchone()
         if row is None:
             raise TaskNotFound(request_id)
         return row[rows.NUMBER], rows.task(row)
@@ -55,3 +58,10 @@ class SqlPart(Store):
             for one in owed
         ]
         connection.write_many(self._sql.insert_delivery, values)
+
+
+def known_form(request_id: str) -> str:
+    """The id. :raises TaskNotFound: this is the id of none."""
+    if not can_exist(request_id):
+        raise TaskNotFound(request_id)
+    return request_id

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ...errors import ConfigurationError, StoreUnavailable
+from ...errors import BackgroundTasksError, ConfigurationError, NotStorable, StoreUnavailable
 from ...forks import after_fork_in_child
 from .database import Connection, Database, Operation, Parameters
 from .rows import moment
@@ -112,7 +112,9 @@ class PostgresDatabase(Database):
             _roll_back(raw)
             if isinstance(error, driver.IntegrityError):  # type: ignore[union-attr]
                 raise sa.exc.IntegrityError(None, None, error) from error
-            if isinstance(error, driver.OperationalError):  # type: ignore[union-attr]
+            if isinstance(error, driver.OperationalError) or (  # type: ignore[union-attr]
+                isinstance(error, driver.Error) and _is_about_a_value(error)  # type: ignore[union-attr]
+            ):
                 raise _unavailable(error) from error
             raise
         finally:
@@ -145,6 +147,18 @@ class _DriverSql:
         return self._connection.exec_driver_sql(sql)
 
 
+def _is_about_a_value(error: Exception) -> bool:
+    """Whether another try fails as well: NUL, a number out of range, an unknown type, an index entry too large.
+
+    Classes 22 ("data exception") and 54 ("program limit exceeded") of PostgreSQL's error codes (appendix A of its
+    documentation); a type that psycopg has no adapter for is never sent, and has none.
+    """
+    state = getattr(error, "sqlstate", None)
+    if state is None:
+        return type(error).__name__ in ("DataError", "ProgrammingError")
+    return str(state)[:2] in ("22", "54")
+
+
 def _roll_back(raw: Any) -> None:
     try:
         raw.rollback()
@@ -152,6 +166,8 @@ def _roll_back(raw: Any) -> None:
         raw.invalidate()
 
 
-def _unavailable(error: Exception) -> StoreUnavailable:
+def _unavailable(error: Exception) -> BackgroundTasksError:
     text = str(getattr(error, "orig", None) or error).strip().splitlines()
+    if _is_about_a_value(error):
+        return NotStorable(f"the task store cannot keep a value: {text[0] if text else type(error).__name__}")
     return StoreUnavailable(f"the task store cannot be used right now: {text[0] if text else type(error).__name__}")

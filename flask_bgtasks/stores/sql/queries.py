@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,6 +11,7 @@ import sqlalchemy as sa
 from ...errors import TransitionRefused
 from ...model import Task
 from ..base import Owed, Page, Stats, TaskQuery
+from ..keys import can_exist, read_cursor, write_cursor
 from . import rows
 from .apps import SqlApps
 from .database import Connection
@@ -32,7 +32,9 @@ class SqlQueries(SqlApps):
         )
         found = self._tasks(statement)
         page = found[: query.limit]
-        return Page(page, _write_cursor(page[-1]) if len(found) > len(page) and page else None)
+        return Page(
+            page, write_cursor(page[-1].created_at, page[-1].request_id) if len(found) > len(page) and page else None
+        )
 
     def _tasks(self, statement: sa.Select[Any]) -> list[Task]:
         def operation(connection: Connection) -> list[Task]:
@@ -41,9 +43,10 @@ class SqlQueries(SqlApps):
         return self._database.read(operation)
 
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
-        if not request_ids:
+        ids = list(filter(can_exist, request_ids))
+        if not ids:
             return {}
-        asked = (tasks.c.app == self.app_id, tasks.c.request_id.in_(list(request_ids)))
+        asked = (tasks.c.app == self.app_id, tasks.c.request_id.in_(ids))
         statement = sa.select(tasks.c.request_id, tasks.c.seq).where(*asked)
 
         def operation(connection: Connection) -> dict[str, int]:
@@ -138,7 +141,7 @@ def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:
     if query.owner is not None:
         conditions.append(tasks.c.owner == query.owner)
     if query.ids is not None:
-        conditions.append(tasks.c.request_id.in_(list(query.ids)))
+        conditions.append(tasks.c.request_id.in_(list(filter(can_exist, query.ids))))
     if query.statuses is not None:
         conditions.append(tasks.c.status.in_([status.value for status in query.statuses]))
     if query.seen is not None:
@@ -148,19 +151,8 @@ def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:
     if query.name is not None:
         conditions.append(tasks.c.name == query.name)
     if query.cursor is not None:
-        at, request_id = _read_cursor(query.cursor)
+        moment, request_id = read_cursor(query.cursor)
+        at = rows.micros(moment)
         earlier = sa.and_(tasks.c.created_at == at, tasks.c.request_id < request_id)
         conditions.append(sa.or_(tasks.c.created_at < at, earlier))
     return conditions
-
-
-def _write_cursor(task: Task) -> str:
-    return base64.urlsafe_b64encode(f"{rows.micros(task.created_at)}|{task.request_id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[int, str]:
-    try:
-        at, _, request_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode().partition("|")
-        return int(at), request_id
-    except ValueError as error:
-        raise ValueError(f"cursor={cursor!r}: not one that a page gave") from error

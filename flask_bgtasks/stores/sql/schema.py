@@ -159,6 +159,9 @@ _scoped = sa.text("idempotency_scope IS NOT NULL")
 _ended = sa.text("expire_at IS NOT NULL")
 _owned = sa.text("owner IS NOT NULL")
 _failed = sa.text("status = 'failed'")
+# Not `app = ''`: SQLite would plan each statement that asks for `app = ?` anew whenever a value is bound, as the value
+# might be that of the index (sqlite.org/c3ref/prepare.html): half a millisecond each time.
+_appless = sa.text("length(app) = 0")
 
 
 def _index(
@@ -176,7 +179,7 @@ _index("tasks_scope", tasks.c.app, tasks.c.idempotency_scope, where=_scoped, uni
 _index("tasks_over", tasks.c.expire_at + tasks.c.expires_after, where=_ended)
 _index("tasks_failed", tasks.c.app, tasks.c.name, tasks.c.completed_at, where=_failed)
 _index("tasks_newest", tasks.c.app, tasks.c.owner, tasks.c.created_at, tasks.c.request_id, where=_owned)
-_index("tasks_appless", tasks.c.number, where=sa.text("app = ''"))
+_index("tasks_appless", tasks.c.number, where=_appless)
 
 payloads = sa.Table(
     "bgtasks_payloads",
@@ -227,7 +230,7 @@ _index("deliveries_owed", deliveries.c.app, deliveries.c.sink, deliveries.c.due_
 _index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.channel, deliveries.c.id)
 _index("deliveries_dead", deliveries.c.app, deliveries.c.id, where=sa.text("dead = 1"))
 _index("deliveries_leased", deliveries.c.app, deliveries.c.worker, where=sa.text("worker IS NOT NULL"))
-_index("deliveries_appless", deliveries.c.id, where=sa.text("app = ''"))
+_index("deliveries_appless", deliveries.c.id, where=_appless)
 
 durations = sa.Table(
     "bgtasks_durations",

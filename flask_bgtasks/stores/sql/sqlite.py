@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...changes import Claim
-from ...errors import BackgroundTasksError, ConfigurationError, StoreUnavailable
+from ...errors import BackgroundTasksError, ConfigurationError, NotStorable, StoreUnavailable
 from ...forks import after_fork_in_child
 from ..base import Clock
 from . import schema
@@ -162,7 +162,10 @@ class SqliteDatabase(Database):
                 self._lead()
             finally:
                 self._pass_on()
-        result = job.outcome()
+        try:
+            result = job.outcome()
+        except sqlite3.Error as error:
+            raise _unavailable(self._path, error) from error
         if durable and self._strict and job.wrote:
             try:
                 self._sync.wait()
@@ -375,6 +378,10 @@ def create_schema(raw: Any, dialect: Any) -> None:
 
 
 def _unavailable(path: str, error: sqlite3.Error) -> BackgroundTasksError:
+    # A value of a type that SQLite does not have: InterfaceError until Python 3.11, ProgrammingError from 3.12 on.
+    # DataError: "string or blob too big".
+    if isinstance(error, sqlite3.DataError) or "binding parameter" in str(error):
+        return NotStorable(f"the task store cannot keep a value: {error}")
     if any(text in str(error) for text in ("unable to open", "not a database", "readonly")):
         return ConfigurationError(
             f"BGTASKS_STORE: {path!r} cannot be opened ({error}). Name a file that is an SQLite database or not there "

@@ -115,9 +115,14 @@ class Statements:
 
     @functools.cached_property
     def count_waiting_of_owner(self) -> str:
-        waiting = (
-            sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN, tasks.c.owner == parameter("owner"))
-        )
+        return self._count_waiting(tasks.c.owner == parameter("owner"))
+
+    @functools.cached_property
+    def count_waiting_anonymous(self) -> str:
+        return self._count_waiting(tasks.c.owner.is_(None))
+
+    def _count_waiting(self, whose: sa.ColumnElement[bool]) -> str:
+        waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN, whose)
         return self.text(
             sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
         )
@@ -325,11 +330,32 @@ class Statements:
 
     @functools.cached_property
     def select_durations(self) -> str:
-        columns = (durations.c.step, durations.c.runs, durations.c.seconds)
+        columns = (durations.c.step, durations.c.runs, durations.c.seconds, durations.c.position)
         return self.text(
             sa.select(*columns)
             .where(durations.c.app == parameter("app"), durations.c.name == parameter("task"))
             .order_by(durations.c.position)
+        )
+
+    @functools.cached_property
+    def select_learnt_names(self) -> str:
+        learnt = sa.select(durations.c.name, sa.func.max(durations.c.runs))
+        return self.text(learnt.where(durations.c.app == parameter("app")).group_by(durations.c.name))
+
+    @functools.cached_property
+    def delete_duration(self) -> str:
+        return self.text(
+            durations.delete().where(
+                durations.c.app == parameter("owning_app"),
+                durations.c.name == parameter("task"),
+                durations.c.step == parameter("key"),
+            )
+        )
+
+    @functools.cached_property
+    def delete_durations(self) -> str:
+        return self.text(
+            durations.delete().where(durations.c.app == parameter("owning_app"), durations.c.name == parameter("task"))
         )
 
     @functools.cached_property

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...changes import Change, Claim, Outcome, accepted
-from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, OwnerQueueFull, QueueFull
+from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
 from ...model import Checkpoint, Event, Kind, Result, StepHistory, Task
 from ..base import (
     CHECKPOINT,
@@ -31,6 +31,8 @@ from ..base import (
     joined,
     owed_by,
     parted,
+    superfluous_names,
+    superfluous_steps,
     system_clock,
 )
 from . import rows
@@ -38,6 +40,7 @@ from .contacts import SqlContacts
 from .database import Connection, Database
 from .leases import SqlLeases
 from .outbox import SqlOutbox
+from .part import known_form
 from .postgresql import PostgresDatabase
 from .queries import SqlQueries
 from .sqlite import SqliteDatabase
@@ -148,13 +151,13 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             self._gauge.counted(waiting)
             if waiting >= limits.max_queued:
                 raise QueueFull(limits.max_queued)
-        if owner is None:
+        most = limits.share(owner)
+        if most is None:
             return 0
-        most = limits.max_queued_per_owner
-        query = {"app": self.app_id, "owner": owner, "most": most}
-        of_owner: int = connection.execute(self._sql.count_waiting_of_owner, query).fetchone()[0]
-        if of_owner >= most:
-            raise OwnerQueueFull(most)
+        query: dict[str, Any] = {"app": self.app_id, "most": most, **({} if owner is None else {"owner": owner})}
+        sql = self._sql.count_waiting_anonymous if owner is None else self._sql.count_waiting_of_owner
+        of_owner: int = connection.execute(sql, query).fetchone()[0]
+        limits.check_share(owner, of_owner)
         return of_owner
 
     def get(self, request_id: str) -> Task:
@@ -257,13 +260,14 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
         def operation(connection: Connection) -> dict[str, Checkpoint]:
-            found = connection.execute(self._sql.select_checkpoints, {"id": request_id, "app": self.app_id}).fetchall()
+            query = {"id": known_form(request_id), "app": self.app_id}
+            found = connection.execute(self._sql.select_checkpoints, query).fetchall()
             return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
 
         return self._database.read(operation)
 
     def _payload(self, connection: Connection, request_id: str, part: str) -> Any:
-        query = {"id": request_id, "app": self.app_id, "part": part}
+        query = {"id": known_form(request_id), "app": self.app_id, "part": part}
         return connection.execute(self._sql.select_payload, query).fetchone()
 
     def _input(self, connection: Connection, request_id: str) -> Mapping[str, Any]:
@@ -290,7 +294,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         def operation(connection: Connection) -> list[Event]:
-            query = {"id": request_id, "app": self.app_id, "after": after, "most": limit}
+            query = {"id": known_form(request_id), "app": self.app_id, "after": after, "most": limit}
             found = connection.execute(self._sql.select_events, query).fetchall()
             if not found:
                 self._select(connection, request_id)
@@ -305,28 +309,36 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
         def operation(connection: Connection) -> None:
-            known = self._durations(connection, name)
+            found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
+            known = {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
+            position = found[-1][3] + 1 if found else 0
+            if not found:
+                learnt = connection.execute(self._sql.select_learnt_names, {"app": self.app_id}).fetchall()
+                for other in superfluous_names(dict(learnt)):
+                    connection.write(self._sql.delete_durations, {"task": other, "owning_app": self.app_id})
             for step, value in seconds.items():
                 mean = average(known.get(step), value)
                 if step in known:
                     values = {"task": name, "key": step, "count": mean.runs, "mean": mean.seconds}
                     values["owning_app"] = self.app_id
                     connection.write(self._sql.update_duration, values)
-                    known[step] = mean
-                    continue
-                row = {"name": name, "step": step, "position": len(known), "runs": mean.runs, "seconds": mean.seconds}
-                row["app"] = self.app_id
-                connection.write(self._sql.insert_duration, row)
+                else:
+                    row = {"name": name, "step": step, "position": position, "runs": mean.runs, "seconds": mean.seconds}
+                    row["app"] = self.app_id
+                    connection.write(self._sql.insert_duration, row)
+                    position += 1
                 known[step] = mean
+            for step in superfluous_steps(known, seconds):
+                connection.write(self._sql.delete_duration, {"task": name, "key": step, "owning_app": self.app_id})
 
         self._database.write(operation, durable=False)
 
     def load_durations(self, name: str) -> dict[str, StepHistory]:
-        return self._database.read(lambda connection: self._durations(connection, name))
+        def operation(connection: Connection) -> dict[str, StepHistory]:
+            found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
+            return {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
 
-    def _durations(self, connection: Connection, name: str) -> dict[str, StepHistory]:
-        found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
-        return {step: StepHistory(runs, mean) for step, runs, mean in found}
+        return self._database.read(operation)
 
     # -- life --------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,92 @@
+"""Foreign text in log lines: escaped, so that nobody outside writes lines of their own into the log.
+
+A header, an address, the answer of another server or an exception's message may hold a line break and what looks like
+another line of the log, or a terminal's escape sequences (CWE-117, "Improper Output Neutralization for Logs"). One
+filter on the library's logger looks at every argument; records without such characters stay as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+LOGGER = "flask_bgtasks"
+
+LONGEST_TEXT = 4000  # characters of one argument
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters (C0, delete, C1), Unicode's line breaks, and halves of surrogate pairs, which no file takes."""
+
+_CONTROL_IN_TRACEBACK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def one_line(text: str, most: int = LONGEST_TEXT) -> str:
+    """A text as one line of visible characters, with control characters escaped, and ``…`` where it is truncated."""
+    if len(text) > most:
+        text = text[: most - 1] + "…"
+    return _CONTROL.sub(_escaped, text)
+
+
+class OneLine(logging.Filter):
+    """Escapes the control characters in what is logged; lets every record pass."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record's arguments where needed."""
+        arguments = record.args
+        if isinstance(arguments, Mapping):
+            record.args = {name: _shown(value) for name, value in arguments.items()}
+        elif arguments:
+            record.args = tuple(_shown(value) for value in arguments)
+        if record.exc_info and not record.exc_text and record.exc_info[1] is not None:
+            record.exc_text = _traceback(record.exc_info[1])  # which formatters take as it is
+        return True
+
+
+def install() -> None:
+    """Have the library's logger filter. Can be called again."""
+    logging.getLogger(LOGGER).addFilter(_FILTER)
+
+
+class _Escaped:
+    """An argument whose texts are escaped, whichever way it is formatted."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return one_line(str(self._value))
+
+    def __repr__(self) -> str:
+        return one_line(repr(self._value))
+
+
+def _shown(value: Any) -> Any:
+    if value is None or isinstance(value, (int, float)):
+        return value
+    try:
+        text = str(value)
+    except Exception:  # formatting it fails too, and logging says so
+        return value
+    return _Escaped(value) if len(text) > LONGEST_TEXT or _CONTROL.search(text) else value
+
+
+def _traceback(error: BaseException) -> str:
+    """A traceback in which the further lines of a message are indented: they cannot pass for lines of the log."""
+    parts = []
+    for part in traceback.TracebackException.from_exception(error).format():
+        first, *others = part.removesuffix("\n").split("\n")
+        structural = not part.strip() or part.startswith(("\n", " ", "Traceback "))
+        parts.append("\n".join([first, *(line if structural else f"    {line}" for line in others)]))
+    return _CONTROL_IN_TRACEBACK.sub(_escaped, "\n".join(parts))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+_FILTER = OneLine()
