@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
-from .clean_text import identity, text_of
+from .clean_text import identity
 from .definitions import Registry, TaskDefinition, TaskOptions
 from .errors import ConfigurationError, unknown_name
 from .handles import TaskHandle
@@ -338,7 +338,7 @@ class BackgroundTasks:
         )
 
     def _define_tracked(self, name: str, options: Mapping[str, Any]) -> TaskDefinition:
-        name = identity(text_of(name, None))
+        name = identity(name)
         known = self.registry.find(name)
         if known is not None and not options:
             return TaskDefinition(
