@@ -73,14 +73,15 @@ def is_text(value: Any) -> bool:
     return own is not object.__str__ and not isinstance(value, (bytes, bytearray, BaseException))
 
 
-def identity(text: str, max_bytes: int = MAX_IDENTITY_BYTES) -> str:
-    """The text in a form that every store can look up; different texts stay different.
+def identity(value: Any, max_bytes: int = MAX_IDENTITY_BYTES) -> str:
+    """The text of an object in a form that every store can look up; different texts stay different.
 
     What is valid and short enough stays as it is. Of anything else the readable beginning is kept, with a digest of
     the whole: two owners who differ in half an emoji must never be taken for one.
 
     :param max_bytes: of UTF-8, at least 100.
     """
+    text = str.__str__(value) if isinstance(value, str) else text_of(value, None)
     if "\x00" not in text:
         try:
             if len(text.encode()) <= max_bytes:

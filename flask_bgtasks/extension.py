@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
-from .clean_text import identity, text_of
+from .clean_text import identity
 from .declarations import Declarations
 from .definitions import TaskDefinition, TaskOptions
 from .errors import ConfigurationError
@@ -344,7 +344,7 @@ class BackgroundTasks:
         )
 
     def _define_tracked(self, state: AppState, name: str, options: Mapping[str, Any]) -> TaskDefinition:
-        name = identity(text_of(name, None))
+        name = identity(name)
         known = state.registry.find(name)
         if known is not None and not options:
             return TaskDefinition(

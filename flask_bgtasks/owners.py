@@ -14,7 +14,7 @@ from flask import Flask, request
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from . import identities
-from .clean_text import identity, text_of
+from .clean_text import identity
 from .errors import AccessDenied, TaskExpired, TaskNotFound
 from .model import Task
 from .plugins import Plugins
@@ -174,4 +174,4 @@ def is_id(text: str) -> bool:
 
 
 def _as_text(owner: Any) -> str | None:
-    return None if owner is None else identity(text_of(owner, None))
+    return None if owner is None else identity(owner)

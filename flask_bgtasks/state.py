@@ -150,7 +150,7 @@ class AppState:
             created_at=EPOCH,
             updated_at=EPOCH,
             expires_after=options.lifetime(self.settings.expires_after),
-            owner=None if owner is None else identity(text_of(owner, None)),
+            owner=None if owner is None else identity(owner),
             queue=options.queue,
             priority=options.priority,
             max_attempts=options.max_attempts,
