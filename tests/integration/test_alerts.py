@@ -179,6 +179,20 @@ def test_what_ends_otherwise_is_not_told(make, pager):
     assert pager.alerts == []
 
 
+@pytest.mark.parametrize(("code", "alerts"), [(404, 0), (422, 0), (429, 1), (500, 1)])
+def test_a_view_that_refuses_a_request_is_no_failure(make, pager, code, alerts):
+    studio = make()
+    view = studio.bgtasks.background(name="process")(lambda: ({}, code))
+    studio.app.add_url_rule("/process", view_func=view, methods=["POST"])
+
+    request_id = studio.app.test_client().post("/process").headers["Task-Id"]
+    with studio.app.app_context():
+        studio.bgtasks.get(request_id).wait_until_done(timeout=PATIENCE)
+    studio.settled()
+
+    assert len(pager.alerts) == alerts
+
+
 def test_credentials_in_an_error_are_blotted_out(make, pager):
     studio = make()
 
