@@ -2,9 +2,10 @@
 
 import time
 
+import pytest
 from flask import Blueprint, Flask, abort, current_app, g, jsonify, request, url_for
 
-ENDPOINTS = ["summarize", "reports.monthly", "reports.cover"]
+ENDPOINTS = ["summarize", "remember", "reports.monthly", "reports.cover"]
 
 
 class OutOfCredits(Exception):
@@ -43,6 +44,12 @@ def create_app(config):
         text = request.get_json()["text"]
         used.append(text)
         return {"summary": text[:10], "by": current_app.config["COMPANY"], "next": url_for("summarize")}
+
+    @app.post("/remember")
+    def remember():
+        response = jsonify(theme=request.json["theme"])
+        response.set_cookie("theme", request.json["theme"])
+        return response
 
     reports = Blueprint("reports", __name__, url_prefix="/<lang>/reports")
 
@@ -109,6 +116,15 @@ def test_a_body_that_is_not_json(client):
 
 def test_a_body_of_another_type(client):
     assert client.post("/summarize", data="text=Whales").status_code == 415
+
+
+@pytest.mark.only_in_the_request(
+    "a run's answer reaches no browser: its cookies are not kept (docs/howto/restore-user.md)"
+)
+def test_a_cookie(client, allowed):
+    allowed(client.post("/remember", json={"theme": "dark"}))
+
+    assert client.get_cookie("theme").value == "dark"
 
 
 def test_a_monthly_report(client, allowed):

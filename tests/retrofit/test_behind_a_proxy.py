@@ -105,4 +105,5 @@ def test_answers_of_every_kind(client, allowed):
     assert client.post("/answers/teapot").status_code == 418
     assert client.post("/answers/teapot").json == {"error": "short"}
     assert answer("lines").data == b"a\nb\n"
-    assert answer("latin").text == "größer"
+    assert answer("latin").data == "größer".encode("latin-1")
+    assert answer("latin").headers["Content-Type"] == "text/plain; charset=iso-8859-1"

@@ -4,7 +4,7 @@ import functools
 from datetime import timedelta
 
 import pytest
-from flask import Flask, jsonify, request
+from flask import Blueprint, Flask, jsonify, request
 
 from tests.retrofit.harness import needs
 
@@ -23,7 +23,7 @@ from flask_jwt_extended import (
     verify_jwt_in_request,
 )
 
-ENDPOINTS = ["generate", "preview", "delete_account", "reindex", "profile", "renew"]
+ENDPOINTS = ["generate", "preview", "delete_account", "reindex", "profile", "renew", "members.generate_for_member"]
 
 USERS = {"ann": {"name": "ann", "plan": "pro"}, "bob": {"name": "bob", "plan": "free"}}
 
@@ -107,6 +107,17 @@ def create_app(config):
     def renew():
         return {"renewed": get_jwt_identity()}
 
+    members = Blueprint("members", __name__, url_prefix="/members")
+
+    @members.before_request
+    def only_members():
+        verify_jwt_in_request()
+
+    @members.post("/generate")
+    def generate_for_member():
+        return {"member": get_jwt_identity()}
+
+    app.register_blueprint(members)
     return app
 
 
@@ -177,6 +188,11 @@ def test_a_token_that_was_revoked(client, bearer, allowed, refused):
     answer = refused(client.post("/generate", json={"topic": "whales"}, headers=header), 401)
 
     assert answer.json == {"msg": "Token has been revoked"}
+
+
+def test_a_blueprint_that_is_guarded_before_each_request(client, bearer, allowed, refused):
+    refused(client.post("/members/generate"), 401)
+    assert allowed(client.post("/members/generate", headers=bearer("bob"))).json == {"member": "bob"}
 
 
 def test_a_token_in_a_cookie_with_its_csrf_token(make_app, allowed, refused):

@@ -2,6 +2,7 @@
 
 import pytest
 from flask import Flask, jsonify, request
+from flask.views import MethodView
 
 from tests.retrofit.harness import needs
 
@@ -10,7 +11,7 @@ needs("flask_limiter")
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
-ENDPOINTS = ["generate", "translate", "free", "weigh", "twice"]
+ENDPOINTS = ["generate", "translate", "free", "weigh", "twice", "draw", "paint", "inside"]
 
 
 def create_app(config):
@@ -50,6 +51,26 @@ def create_app(config):
     @limiter.limit("10 per hour")
     def twice():
         return {"twice": True}
+
+    shared = limiter.shared_limit("2 per hour", scope="pictures")
+
+    @app.post("/draw")
+    @shared
+    def draw():
+        return {"drawn": True}
+
+    class Paint(MethodView):
+        decorators = (shared,)
+
+        def post(self):
+            return {"painted": True}
+
+    app.add_url_rule("/paint", view_func=Paint.as_view("paint"))
+
+    @app.post("/inside")
+    def inside():
+        with limiter.limit("1 per hour"):
+            return {"inside": True}
 
     @app.get("/runs")
     @limiter.exempt
@@ -110,6 +131,19 @@ def test_a_view_without_a_limit(post, allowed):
 def test_a_request_that_costs_more(post, allowed, refused):
     allowed(post("/twice"))
     refused(post("/twice"), 429)
+
+
+def test_a_limit_that_views_share(post, allowed, refused):
+    allowed(post("/draw"))
+    allowed(post("/paint"))
+    refused(post("/draw"), 429)
+    refused(post("/paint"), 429)
+
+
+def test_a_limit_inside_the_view(post, allowed):
+    assert allowed(post("/inside")).json == {"inside": True}
+    assert post("/inside").status_code == 429  # only the view knows: its own answer
+    assert allowed(post("/inside", "198.51.100.8")).json == {"inside": True}
 
 
 def test_what_is_left_is_said(post):

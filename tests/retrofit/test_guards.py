@@ -7,9 +7,10 @@ import contextlib
 import functools
 import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from flask import Flask, Response, abort, g, jsonify, redirect, request
+from flask import Flask, Response, abort, copy_current_request_context, g, jsonify, redirect, request
 from flask.views import MethodView, View
 
 from flask_bgtasks import BackgroundTasks
@@ -768,3 +769,82 @@ def test_behind_a_guard_that_cannot_be_found_the_view_is_called_in_the_request(p
     run(build_with(with_odd_names(knows_key), place, generate), mode, check, endpoints=endpoints_of(place))
     assert threads == [threading.current_thread()]
     assert "with_odd_names" in caplog.text
+
+
+# -- decorators that are no guards -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_decorator_that_catches_everything_does_not_swallow_the_answer(mode, allowed_in):
+    def answer_errors(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            try:
+                return view(*args, **kwargs)
+            except:  # noqa: E722 - as found in apps
+                return jsonify(error="caught"), 500
+
+        return decorated
+
+    def generate():
+        return {"done": 1 / int(request.args["by"])}
+
+    def check(client):
+        assert allowed_in(mode, client.post("/generate?by=1")).json == {"done": 1}
+        assert allowed_in(mode, client.post("/generate?by=0"), 500).json == {"error": "caught"}
+
+    run(build_with(answer_errors, "by name", generate), mode, check, endpoints=["generate"])
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_transaction_around_the_view_is_committed_once_and_rolled_back_where_it_raises(mode, allowed_in):
+    committed = []
+
+    def transaction(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            g.pending = []
+            try:
+                answer = view(*args, **kwargs)
+            except BaseException:
+                g.pending = []
+                raise
+            finally:
+                committed.extend(g.pending)
+            return jsonify(data=answer, count=len(committed)), 201
+
+        return decorated
+
+    def generate():
+        g.pending.append(request.args["id"])
+        if request.args["id"] == "bad":
+            raise NotAllowed
+        return request.args["id"]
+
+    def check(client):
+        assert allowed_in(mode, client.post("/generate?id=a"), 201).json == {"data": "a", "count": 1}
+        client.post("/generate?id=bad")
+        assert allowed_in(mode, client.post("/generate?id=b"), 201).json == {"data": "b", "count": 2}
+
+    run(build_with(transaction, "by name", generate), mode, check, endpoints=["generate"])
+    assert committed == ["a", "b"]
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_decorator_that_calls_the_view_in_another_thread_answers_as_before(mode):
+    """It is not followed there: the view runs in the request, without a task."""
+
+    def in_time(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(copy_current_request_context(view), *args, **kwargs).result(timeout=20)
+
+        return decorated
+
+    def check(client):
+        answer = client.post("/generate").first
+        assert (answer.status_code, answer.json) == (200, {"method": "POST"})
+        assert client.retrofitted.stored() == 0
+
+    run(build_with(in_time, "by name", lambda: {"method": request.method}), mode, check, endpoints=["generate"])
