@@ -204,12 +204,36 @@ def by_name(view):
 
     @functools.wraps(view)
     def decorated(*args, **kwargs):
-        if request.endpoint == "generate" and not knows_key():
+        if request.endpoint == "by endpoint" and not knows_key():
             abort(401)
         g.checked = True
         return view(*args, **kwargs)
 
     return decorated
+
+
+def role_required(role):
+    def decorator(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            if request.headers.get("X-Role") != role:
+                return jsonify(error=f"{role}s only"), 403
+            return view(*args, **kwargs)
+
+        return decorated
+
+    return decorator
+
+
+STACKS = {
+    "key, role": (lambda view: with_wraps(role_required("editor")(view)), 401),
+    "role, key": (lambda view: role_required("editor")(with_wraps(view)), 403),
+    "no wraps, role": (lambda view: without_wraps(role_required("editor")(view)), 401),
+    "role, no wraps": (lambda view: role_required("editor")(without_wraps(view)), 403),
+    "class, role, partial": (lambda view: AsPlainClass(role_required("editor")(by_partial(view))), 401),
+    "partial, class, role": (lambda view: by_partial(AsClass(role_required("editor")(view))), 401),
+    "key, key, key, role": (lambda v: with_wraps(AsClass(without_wraps(role_required("editor")(v)))), 401),
+}
 
 
 GUARDS = {
@@ -254,16 +278,20 @@ def modes_of(place):
     return [Mode.WAIT, Mode.ASYNC] if "@" in place else [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC]
 
 
-def build_with(decorate, place, view):
+def placed(bgtasks, decorate, place, view, name="generate"):
+    """The view with its guard in its place."""
+    match place:
+        case "by name":
+            return decorate(view)
+        case "above @background":
+            return decorate(bgtasks.background(name=name)(view))
+        case "below @background":
+            return bgtasks.background(name=name)(decorate(view))
+
+
+def build_with(decorate, place, view, rule="/generate"):
     def build(app, bgtasks):
-        match place:
-            case "by name":
-                made = decorate(view)
-            case "above @background":
-                made = decorate(bgtasks.background(view))
-            case "below @background":
-                made = bgtasks.background(name="generate")(decorate(view))
-        app.add_url_rule("/generate", "generate", made, methods=["POST"])
+        app.add_url_rule(rule, "generate", placed(bgtasks, decorate, place, view), methods=["POST"])
 
     return build
 
@@ -272,25 +300,47 @@ def endpoints_of(place):
     return ["generate"] if place == "by name" else []
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("name", GUARDS)
-def test_a_guard_judges_the_request(name, place, allowed_in, refused):
-    calls = []
-
+def new_view(name, calls):
     def generate():
-        calls.append(request.get_json())
+        calls.append((name, request.get_json()))
         return {"text": request.get_json()["topic"].upper()}
 
-    for mode in modes_of(place):
+    return generate
 
-        def check(client, mode=mode):
-            refused(client.post("/generate", json={"topic": "whales"}), REFUSALS.get(name, 401))
-            refused(client.post("/generate", headers={"X-Key": "wrong"}), REFUSALS.get(name, 401))
-            answer = allowed_in(mode, client.post("/generate", json={"topic": "whales"}, headers={"X-Key": "right"}))
-            assert answer.json == {"text": "WHALES"}
 
-        run(build_with(GUARDS[name], place, generate), mode, check, endpoints=endpoints_of(place))
-    assert calls == [{"topic": "whales"}] * len(modes_of(place))
+@pytest.fixture(
+    scope="module",
+    params=[(place, mode) for place in PLACES for mode in modes_of(place)],
+    ids=lambda param: f"{param[0]}, {param[1].value}",
+)
+def guarded(request):
+    """One app with a view behind each guard, in one place and mode; its client, and what the views were called with."""
+    place, mode = request.param
+    calls = []
+    bgtasks = BackgroundTasks()
+    app = Flask(__name__)
+    app.config.from_mapping(TESTING=True, SECRET_KEY="for tests")
+    app.register_error_handler(NotAllowed, lambda error: ({"error": "not allowed"}, 403))
+    decorators = {**GUARDS, **{name: decorate for name, (decorate, _) in STACKS.items()}}
+    for name, decorate in decorators.items():
+        view = placed(bgtasks, decorate, place, new_view(name, calls), name)
+        app.add_url_rule(f"/{name}", name, view, methods=["POST"])
+    retrofitted = Retrofitted(app, mode, list(decorators) if place == "by name" else [], extension=bgtasks)
+    yield app.test_client(), mode, calls
+    retrofitted.close()
+
+
+@pytest.mark.parametrize("name", GUARDS)
+def test_a_guard_judges_the_request(name, guarded, allowed_in, refused):
+    client, mode, calls = guarded
+    calls.clear()
+
+    refused(client.post(f"/{name}", json={"topic": "whales"}), REFUSALS.get(name, 401))
+    refused(client.post(f"/{name}", headers={"X-Key": "wrong"}), REFUSALS.get(name, 401))
+    answer = allowed_in(mode, client.post(f"/{name}", json={"topic": "whales"}, headers={"X-Key": "right"}))
+
+    assert answer.json == {"text": "WHALES"}
+    assert calls == [(name, {"topic": "whales"})]
 
 
 @pytest.fixture
@@ -336,44 +386,15 @@ def test_a_guard_that_changes_the_answer_too(place, keep, allowed_in, refused):
 # -- several guards --------------------------------------------------------------------------------------------------
 
 
-def role_required(role):
-    def decorator(view):
-        @functools.wraps(view)
-        def decorated(*args, **kwargs):
-            if request.headers.get("X-Role") != role:
-                return jsonify(error=f"{role}s only"), 403
-            return view(*args, **kwargs)
-
-        return decorated
-
-    return decorator
-
-
-STACKS = {
-    "key, role": (lambda view: with_wraps(role_required("editor")(view)), 401),
-    "role, key": (lambda view: role_required("editor")(with_wraps(view)), 403),
-    "no wraps, role": (lambda view: without_wraps(role_required("editor")(view)), 401),
-    "role, no wraps": (lambda view: role_required("editor")(without_wraps(view)), 403),
-    "class, role, partial": (lambda view: AsPlainClass(role_required("editor")(by_partial(view))), 401),
-    "partial, class, role": (lambda view: by_partial(AsClass(role_required("editor")(view))), 401),
-    "key, key, key, role": (lambda v: with_wraps(AsClass(without_wraps(role_required("editor")(v)))), 401),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", STACKS)
-def test_each_of_several_guards_judges_the_request(name, place, allowed_in, refused):
-    decorate, first = STACKS[name]
+def test_each_of_several_guards_judges_the_request(name, guarded, allowed_in, refused):
+    client, mode, _ = guarded
+    post = functools.partial(client.post, f"/{name}", json={"topic": "whales"})
 
-    def check(client, mode):
-        refused(client.post("/generate"), first)
-        refused(client.post("/generate", headers={"X-Key": "right"}), 403)
-        refused(client.post("/generate", headers={"X-Role": "editor"}), 401)
-        allowed_in(mode, client.post("/generate", headers={"X-Key": "right", "X-Role": "editor"}))
-
-    for mode in modes_of(place):
-        build = build_with(decorate, place, lambda: {"done": True})
-        run(build, mode, functools.partial(check, mode=mode), endpoints=endpoints_of(place))
+    refused(post(), STACKS[name][1])
+    refused(post(headers={"X-Key": "right"}), 403)
+    refused(post(headers={"X-Role": "editor"}), 401)
+    allowed_in(mode, post(headers={"X-Key": "right", "X-Role": "editor"}))
 
 
 @pytest.mark.parametrize("mode", [Mode.WAIT, Mode.ASYNC])
@@ -451,15 +472,7 @@ def test_a_user_that_a_guard_hands_over_reaches_the_run(decorate, place, allowed
     def generate(user, number):
         return {"by": user["name"], "number": number, "path": request.path}
 
-    def build(app, bgtasks):
-        match place:
-            case "by name":
-                made = decorate(generate)
-            case "above @background":
-                made = decorate(bgtasks.background(generate))
-            case "below @background":
-                made = bgtasks.background(name="generate")(decorate(generate))
-        app.add_url_rule("/generate/<int:number>", "generate", made, methods=["POST"])
+    build = build_with(decorate, place, generate, "/generate/<int:number>")
 
     def check(client, mode):
         refused(client.post("/generate/7"), 401)
