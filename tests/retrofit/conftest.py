@@ -82,3 +82,16 @@ def refused():
         return response
 
     return check
+
+
+@pytest.fixture
+def allowed_in():
+    """As `allowed`, for tests that choose their modes themselves."""
+
+    def check(mode, response, status=200):
+        assert response.status_code == status, response.get_data(as_text=True)
+        assert response.task_id is not None
+        assert response.newly_stored == 1
+        return response
+
+    return check
