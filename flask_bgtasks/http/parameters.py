@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from ..model import Status
 from .problems import Problem
@@ -10,6 +11,7 @@ from .problems import Problem
 MOST_IDS = 100
 MOST_LISTED = 100
 LONGEST_TEXT = 1000  # characters, of a task's name
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def bad(name: str, value: str, wanted: str) -> Problem:
@@ -44,8 +46,8 @@ def text(name: str, value: str | None) -> str | None:
     """A text to compare with, None where it was not given, or is empty. :raises Problem: it can be none."""
     if not value:
         return None
-    if len(value) > LONGEST_TEXT or not value.isprintable():
-        raise bad(name, value, f"at most {LONGEST_TEXT} visible characters are wanted")
+    if len(value) > LONGEST_TEXT or CONTROL.search(value):
+        raise bad(name, value, f"at most {LONGEST_TEXT} characters are wanted, without control characters")
     return value
 
 

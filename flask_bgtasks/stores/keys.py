@@ -47,4 +47,4 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
             raise ValueError("another form")
         return _EPOCH + int(match[1]) * _MICROSECOND, match[2]
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"cursor={cursor[:80]!r}: expected the cursor of an earlier page") from error
+        raise ValueError(f"cursor={cursor[:80]!r}: not one that a page gave") from error

@@ -88,6 +88,8 @@ def hold_against_its_description(studio, call, mode):
     def held_against_the_description(case):
         if call == "PUT /tasks/preferences" and mode is GenerationMode.POSITIVE:
             make_sense(case.body)
+        if call == "GET /tasks" and mode is GenerationMode.POSITIVE:
+            case.query.pop("cursor", None)  # a schema cannot say which ones pages have given
         case.call_and_validate()
 
     try:

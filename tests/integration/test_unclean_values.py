@@ -203,7 +203,11 @@ def test_a_weight_may_be_any_number(run, weight):
     assert (task.status.value, len(calls)) == ("completed", 1)
 
 
-@pytest.mark.parametrize("weight", [10**400, float("nan"), float("inf"), 0, -1, "3", Decimal("NaN"), object()], ids=str)
+@pytest.mark.parametrize(
+    "weight",
+    [10**400, float("nan"), float("inf"), 0, -1, "3", Decimal("NaN"), object()],
+    ids=lambda weight: type(weight).__name__ + str(weight)[:5].partition(" ")[0],
+)
 def test_a_weight_that_is_no_share_is_said_where_it_is_given(weight):
     with pytest.raises(ValueError, match="a number above 0"):
         step("One", weight=weight)

@@ -46,6 +46,7 @@ def _object(properties: dict[str, Schema], *, optional: tuple[str, ...] = (), op
 
 
 TEXT: Schema = {"type": "string"}
+PLAIN_TEXT: Schema = {"type": "string", "maxLength": 1000, "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$"}
 NUMBER: Schema = {"type": "number"}
 WHOLE: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
@@ -319,7 +320,7 @@ PARAMETERS: dict[str, Schema] = {
     "ids": _query("ids", {**_list_of(TEXT), "maxItems": MOST_IDS}, "These tasks, of any state.", **_COMMAS),
     "status": _query("status", {**_list_of(STATUS), "minItems": 1}, "Tasks in one of these states.", **_COMMAS),
     "seen": _query("seen", FLAG, "Tasks whose outcome a client has shown, or has not: `done` or not."),
-    "name": _query("name", TEXT, "Tasks of this name."),
+    "name": _query("name", PLAIN_TEXT, "Tasks of this name."),
     "idempotency_key": _query(
         "idempotency_key",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
