@@ -99,10 +99,6 @@ def test_a_permission_that_raises(client, log_in, allowed, refused):
     assert allowed(client.post("/publish")).json == {"published": ["ann", "editor", "writer"]}
 
 
-@pytest.mark.only_in_the_request(
-    "a run that answers 401 or 403 is taken for one that lost its login (docs/howto/restore-user.md, LoginLost)",
-    modes=["respond-async"],
-)
 def test_a_permission_inside_the_view(client, log_in, allowed):
     log_in("bob")
     assert client.post("/archive").status_code == 403  # the view's own answer: only it knows
