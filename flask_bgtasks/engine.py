@@ -302,8 +302,9 @@ class Engine:
         shown = self._settings.show_errors
         given = calling.for_clients(answer, self._app.debug or self._app.testing if shown is None else shown)
         if given.error != answer.error:
-            log.error("task %s (%s), attempt %d failed: %s: %s", task.request_id, task.name, task.attempt,
-                      answer.error_type, answer.error)  # fmt: skip
+            # A warning: error trackers make an event of every error in a log, and have the exception itself already.
+            what = (task.request_id, task.name, task.attempt, answer.error_type, answer.error)
+            log.warning("task %s (%s), attempt %d failed: %s: %s", *what)
         return given
 
     def _timed_out(self, task: Task) -> Answer:

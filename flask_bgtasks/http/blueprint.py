@@ -70,6 +70,7 @@ def make(url_prefix: str, domains: Sequence[Mapping[str, str]] = ({},)) -> Bluep
                 )
     blueprint.url_value_preprocessor(_forget_domain)
     blueprint.before_request(_bound_body)
+    blueprint.enable_openapi = False  # type: ignore[attr-defined]  # APIFlask asks it of every blueprint that has a hook
     blueprint.register_error_handler(Problem, lambda problem: problem.response())
     blueprint.register_error_handler(BackgroundTasksError, _library_error)
     blueprint.register_error_handler(HTTPException, problems.of_http_exception)
