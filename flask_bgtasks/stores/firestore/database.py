@@ -36,6 +36,11 @@ PIECE_BYTES = 900_000  # of a body; a document holds 1 MiB
 PIECES_PER_COMMIT = 4
 HEAD_BYTES = 100_000  # of what is kept beside a body, in the document that names its pieces
 
+HISTORY_BYTES = 2 * 2**20
+"""Of the events in one commit: a request holds 10 MiB, and the emulator takes 4. What is over stands in pieces."""
+
+EVENT_BYTES = 300  # of an event's document, about, besides its data
+
 TRIES = 40
 """Of a change that others get in the way of; each waits a little longer than the one before."""
 
@@ -210,11 +215,14 @@ class FirestorePart(Store):
 
     def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
         reference = self._reference(outcome.task.request_id)
+        room = HISTORY_BYTES
         for event in outcome.events:
             values, data = {**rows.event_values(event), "app": self.app_id}, rows.event_data(event)
-            if len(data) <= PIECE_BYTES:
+            room -= len(data) + EVENT_BYTES
+            if len(data) <= PIECE_BYTES and room >= 0:
                 values["data"] = data
-            else:
+            else:  # it does not fit into its document or into the commit, and is there before it
+                room += len(data)
                 values["name"], values["pieces"] = self._write_pieces(reference, data.encode("ascii"))
             batch.set(reference.collection("events").document(rows.event_id(event.seq)), values)
         if outcome.owed is not None:
