@@ -445,9 +445,6 @@ def _let_go(
     return Outcome(free, (*events, event), event)
 
 
-MOST_MESSAGE = 4000  # characters of an error message: an app's description of an HTTP error may be a page
-
-
 def _failed(
     task: Task,
     now: datetime,

@@ -3,6 +3,7 @@
 import pytest
 
 from flask_bgtasks.changes import Complete, Fail, Report
+from flask_bgtasks.clean_text import MAX_TEXT
 from flask_bgtasks.model import Checkpoint, Entry, EventType, Progress, Result
 from tests.conformance.conftest import T0
 
@@ -64,7 +65,7 @@ def test_an_error_message_is_truncated_with_an_ellipsis(bench, store):
     store.transition(task.request_id, Fail(1, "é" * MIB))
 
     message = store.get(task.request_id).error_message
-    assert (len(message), message[-1]) == (4000, "…")
+    assert (len(message), message[-1]) == (MAX_TEXT, "…")
     assert store.events(task.request_id)[-1].data["error_message"] == message
 
 
