@@ -126,7 +126,7 @@ def blotted(text: str) -> str:
     A net, not a wall: it knows the shapes of secrets that are in use, and not those of one app's own.
     """
     if len(text) > LONGEST:
-        text = text[:LONGEST].rsplit(maxsplit=1)[0] + " …"  # half a secret looks like none
+        text = "".join(text[:LONGEST].rsplit(maxsplit=1)[:1]) + " …"  # half a secret looks like none
     for pattern, replacement in _IN_TURN:
         text = pattern.sub(replacement, text)
     return text

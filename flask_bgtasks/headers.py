@@ -221,4 +221,5 @@ def is_inert(content_type: str) -> bool:
         return False
     if mimetype in INERT or (main == "application" and rest.endswith("+json")):
         return True
-    return main in ("audio", "video", "font") or (main == "image" and not rest.endswith(("+xml", "/xml")))
+    # What ends in +xml is XML whatever stands before it (WHATWG MIME Sniffing, "XML MIME type").
+    return main in ("audio", "font", "image", "video") and not rest.endswith(("+xml", "/xml"))

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterable
 
 from flask import Response, current_app, request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from ..changes import MarkTold
 from ..documents import event_document
@@ -26,6 +28,8 @@ PAGE_EVENTS = 1000  # most in one page, and the default
 
 MOST_PAGE_BYTES = 2**20
 """Of the events in one page: one with more ends early, and `next` says where to go on."""
+
+LONGEST_ACCEPT = 1000  # characters of the header that are read; a browser's have about 150
 
 EVENTS_PER_READ = 100  # from the store, so that what does not fit is not all read
 
@@ -189,8 +193,11 @@ def _wanted(offered: tuple[str, ...]) -> str:
 
     :raises Problem: it wants none of them.
     """
-    accept = request.accept_mimetypes
+    header = " ".join(request.headers.get("Accept", "").split())  # a run of blanks costs Werkzeug its length squared
+    if not 0 < len(header) <= LONGEST_ACCEPT:
+        return offered[0]
+    accept = parse_accept_header(header, MIMEAccept)
     best = accept.best_match(offered)
-    if best is None and accept.provided:
+    if best is None:
         raise Problem("not-acceptable", f"there is {' and '.join(offered)}")
-    return best or offered[0]
+    return best

@@ -77,7 +77,7 @@ class Parts:
         """
         owners = self.state.owners
         # Who reads by a token needs no login, so nobody is asked for one.
-        owner = None if "access_token" in request.args else owners.current()
+        owner = None if request.args.get("access_token") else owners.current()
         if owner is not None:
             return f"owner:{owner}"
         network = client_network(request.remote_addr)

@@ -37,7 +37,12 @@ def _fields(request: Request) -> Mapping[str, Any]:
     if not request.is_json:
         return request.form
     # The view parses the body again in its own request; here only one that speaks of a token.
-    body = request.get_json(silent=True) if b'"user_token"' in request.get_data() else None
+    if b'"user_token"' not in request.get_data():
+        return {}
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:  # brackets, a thousand deep
+        return {}
     return body if isinstance(body, dict) else {}
 
 
@@ -60,8 +65,10 @@ def _foreign_form(request: Request, allowed: Sequence[str]) -> bool:
     if origin is None:
         return site is not None
     named = {one.rstrip("/").lower() for one in allowed}
-    # The host alone: behind a proxy the scheme is often not the one that the browser sees.
-    return origin.lower() not in named and _host_of(origin) != _host_of(f"{request.scheme}://{request.host}")
+    # The host alone: behind a proxy the scheme is often not the one that the browser sees. A host that Werkzeug refuses
+    # (my_app, say) is an empty one, and no origin is of that.
+    host = _host_of(origin)
+    return origin.lower() not in named and (host is None or host != _host_of(f"{request.scheme}://{request.host}"))
 
 
 def _origin_of(address: str | None) -> str | None:

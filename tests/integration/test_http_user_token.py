@@ -159,6 +159,15 @@ def test_what_is_no_address_counts_as_none_and_refuses_nothing(client, studio, w
     assert writes == []
 
 
+@pytest.mark.parametrize("depth", [100, 50_000])
+def test_a_body_that_is_nested_without_an_end_has_no_address_and_is_not_refused(client, studio, depth):
+    body = f'{{"user_token":{"[" * depth}{"]" * depth}}}'
+    answer = client.post("/process", data=body, content_type="application/json", headers=ANN)
+
+    assert answer.status_code == 202
+    assert studio.state.store.get(answer.headers["Task-Id"]).user_token is None
+
+
 def test_what_is_known_of_the_device_stays_known(client, studio):
     register(client, platform="ios", app="lessons", lang="de")
 
@@ -348,6 +357,17 @@ def test_a_form_of_another_origin_registers_no_address(client, studio, headers, 
     client.post("/odd", **form)
 
     assert bool(devices(studio)) == kept
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [("my_app:5000", "null"), ("my_app", "about:blank"), ("[::1", "file://"), ("a b", "null"), ("", "https://")],
+)
+def test_where_the_apps_own_host_is_not_known_every_origin_is_another(client, studio, host, origin):
+    """Werkzeug knows no host with an underscore in it, and calls it an empty one."""
+    client.post("/odd", data={"user_token": "stranger"}, headers={**ANN, "Host": host, "Origin": origin})
+
+    assert devices(studio) == []
 
 
 def test_an_address_that_is_registered_is_not_told_of_its_own_task_twice(client, studio):

@@ -86,6 +86,18 @@ def test_whoever_reads_by_a_token_counts_by_the_address(studio, follow):
     assert follow(task, ANN, address=FAR).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/tasks/{}/events?access_token=", "/tasks/events?ids={}&access_token="])
+def test_a_token_that_says_nothing_makes_no_second_share(studio, follow, path):
+    task = studio.submit(headers=ANN)
+    for _ in range(3):
+        follow(task, ANN, address=FAR)
+
+    answer = studio.app.test_client().get(path.format(task), headers=ANN, environ_overrides={"REMOTE_ADDR": FAR})
+
+    assert answer.status_code == 503
+    answer.close()
+
+
 @pytest.mark.parametrize(("address", "most"), [("127.0.0.1", 4), ("10.0.0.1", 4), (FAR, 2)])
 def test_in_an_app_without_owners_a_proxy_is_not_one_client(tmp_path, address, most):
     studio = make("memory://", tmp_path, runner="external", max_streams=4)

@@ -125,3 +125,8 @@ def test_a_text_is_cut_where_no_credential_is_cut_in_half():
 
     assert len(shown) <= LONGEST + 2
     assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "\t ", "\u2003"])
+def test_a_text_of_blanks_only_is_cut_too(blank):
+    assert blotted(blank * LONGEST + "hunter2") == " …"

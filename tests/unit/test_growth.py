@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from flask import Flask, request
 
 import flask_bgtasks
 from flask_bgtasks import backoff, blotting, captured, devices
 from flask_bgtasks.client.eventstream import EventStreamParser
 from flask_bgtasks.errors import BackgroundTasksError
-from flask_bgtasks.http import bodies, cursors, idempotency, parameters, prefer, sse, views
+from flask_bgtasks.http import bodies, cursors, events, idempotency, parameters, prefer, sse, views
 from flask_bgtasks.http.problems import Problem
 from flask_bgtasks.outbound import Door
 
@@ -190,6 +191,19 @@ def feed_in_pieces(text):
         list(parser.feed(text[begin : begin + 16].encode()))
 
 
+APP = Flask(__name__)
+
+
+def read_accept(text):
+    with APP.test_request_context(headers={"Accept": re.sub(r"[\r\n]", " ", text)}), contextlib.suppress(Problem):
+        events._wanted(("text/event-stream", "application/json"))
+
+
+def read_accept_language(text):
+    with APP.test_request_context(headers={"Accept-Language": re.sub(r"[\r\n]", " ", text)}):
+        bodies.spoken(request)
+
+
 DOOR = Door()
 ID = "11111111-2222-4333-8444-555555555555"
 
@@ -200,6 +214,8 @@ PARSERS = {
     "Idempotency-Key": idempotency.parse,
     "?idempotency_key=": idempotency.parse_parameter,
     "If-None-Match": lambda text: views._matches(text, '"1"'),
+    "Accept": read_accept,
+    "Accept-Language": read_accept_language,
     "Last-Event-ID": lambda text: cursors.parse_one(text, ID),
     "Last-Event-ID of several": lambda text: cursors.parse_many(text, [ID]),
     "?wait=": lambda text: parameters.seconds("wait", text, most=60),
@@ -242,3 +258,9 @@ def test_a_hostile_prefer_header_is_read_in_no_time():
 def test_a_hostile_error_text_is_redacted_in_no_time():
     for pump in ("-eyJ", "eyJ.", "password=", "://a:", "Authorization: ", "'password': '", "a.", "\\"):
         assert timed(blotting.blotted, pump * (80_000 // len(pump))) < 1.0
+
+
+@pytest.mark.parametrize("header", ["a" + " " * 8000 + "/b", ",".join(["a" + " " * 800 + "/b"] * 100), "a\t;" * 2000])
+def test_a_hostile_accept_header_is_read_in_no_time(header):
+    """Werkzeug takes the square of a run of blanks, for each type that is offered: a second for 8 kB."""
+    assert timed(read_accept, header) < 0.1
