@@ -20,10 +20,15 @@ BIN := $(VENV)/bin
 # the demo, and the tests of the tests' own tools.
 QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soak' \
 	-k 'not postgresql and not (test_http and sqlite) and not example and not planted and not network'
+# The lower bounds of the extra `firebase`, as pyproject.toml has them, and what is tested on them.
+OLDEST := .venvs/firebase-oldest
+OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
+OLDEST_TESTS := $(addprefix tests/integration/test_,firebase_versions.py firebase_auth.py fcm_sink.py live_activity.py) \
+	tests/unit/test_fcm_messages.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test soak bench docs lint format clean suite quick backends
+.PHONY: help demo test soak bench docs lint format clean suite quick oldest backends
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,11 +38,12 @@ demo: $(VENV)/.demo ## start the example app on http://127.0.0.1:$PORT (5000)
 	exec $(BIN)/gunicorn --worker-class gthread --workers 2 --threads 8 \
 		--bind 127.0.0.1:$(PORT) "example_app:create_app()"
 
-test: ## lint, docs, the whole suite, then the quick part of it on every other Python 3.10 to 3.13 found here
+test: ## lint, docs, the whole suite; parts of it on every other Python 3.10 to 3.13 here, and on the oldest firebase-admin
 	@$(MAKE) lint
 	@$(MAKE) docs
 	@$(MAKE) suite
 	@$(MAKE) quick
+	@$(MAKE) oldest
 	@echo "make test: all passed"
 
 suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
@@ -63,6 +69,10 @@ quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Pyth
 		echo "== the quick part, Python $$version"; \
 		$$venv/bin/python -m pytest $(PYTEST_JOBS) $(QUICK) </dev/null; \
 	done
+
+oldest: $(OLDEST)/.test ## what needs firebase-admin, on the oldest version that is supported
+	@echo "== firebase-admin $$($(OLDEST)/bin/python -c 'import firebase_admin; print(firebase_admin.__version__)')"
+	$(OLDEST)/bin/python -m pytest $(PYTEST_JOBS) $(OLDEST_TESTS)
 
 soak: $(VENV)/.dev backends ## the long form of the tests that have one (marked `soak`)
 	$(BIN)/python -m pytest -m soak --timeout 0
@@ -106,6 +116,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(OLDEST)/.test: pyproject.toml | $(OLDEST)/bin/python
+	$(OLDEST)/bin/python -m pip install --quiet --editable '.[firebase]' $(OLDEST_BOUNDS) --group test-tools
 	@touch $@
 
 # A peer that does not install is named by the run as not installed, and keeps nobody else out.

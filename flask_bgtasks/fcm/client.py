@@ -8,7 +8,6 @@ parts is touched here.
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import logging
 import os
@@ -23,6 +22,7 @@ from ..backoff import Backoff, retry_after_seconds
 from ..devices import FID, masked
 from ..errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..firebase_credentials import find_credentials
+from ..firebase_features import FIDS, LIVE_ACTIVITIES
 from ..forks import after_fork_in_child
 from ..resting import Rests
 from .messages import Address, Push
@@ -86,6 +86,7 @@ class FcmClient:
         from firebase_admin import exceptions, messaging
         from google.auth.exceptions import GoogleAuthError
 
+        _possible(push)
         try:
             message = _message(push)
             str(message)  # as the SDK will write it: only now it is checked
@@ -237,14 +238,24 @@ def _message(push: Push) -> Any:
     return _addressed(push.address, make(push))
 
 
+def _possible(push: Push) -> None:
+    """:raises Undeliverable: the installed firebase-admin cannot send this."""
+    wanted = [FIDS] if push.address.kind == FID else []
+    if push.activity is not None:
+        wanted.append(LIVE_ACTIVITIES)
+    for feature in wanted:
+        if feature.lacking is not None:
+            raise Undeliverable(f"{feature.lacking}; then `flask bgtasks replay`")
+
+
 def _addressed(address: Address, fields: Mapping[str, Any]) -> Any:
-    """A message to an address of either kind: ``fid`` is known since firebase-admin 7.5, which warns of ``token``.
+    """A message to an address of either kind. The SDK that knows ``fid`` warns of ``token``.
 
     It warns of the argument only: set afterwards, nobody's warning filters, which are not for threads, need a change.
     """
     from firebase_admin import messaging
 
-    if address.kind == FID and "fid" in inspect.signature(messaging.Message.__init__).parameters:
+    if address.kind == FID:
         return messaging.Message(fid=address.value, **fields)
     message = messaging.Message(**fields)
     message.token = address.value

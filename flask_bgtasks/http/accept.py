@@ -7,7 +7,6 @@ they refuse never comes to the gate inside. What is refused is refused before an
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -364,7 +363,6 @@ def _taken_by(function: Callable[..., Any], view_args: Mapping[str, Any]) -> dic
     return {k: v for k, v in view_args.items() if names is None or k in names}
 
 
-@functools.cache
 def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
     """The names that a function takes; None for any."""
     taken = inspect.signature(function).parameters.values()

@@ -21,6 +21,7 @@ from ..devices import FCM_TOKEN, FID, Device, of_user_token
 from ..errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
+from ..firebase_features import FIDS
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..model import Progress, Task
@@ -78,6 +79,8 @@ class FcmSink:
     def from_settings(cls, app: Flask, settings: Settings) -> FcmSink:
         """Made by its name. :raises ConfigurationError: there are no credentials, or the extra is not installed."""
         client, seconds = connect(app, settings), settings.progress_push_seconds
+        if FIDS.lacking is not None:
+            log.warning("FCM: %s. Devices with a registration token are served", FIDS.lacking)
         given: dict[str, Any] = {
             "ttl": settings.expires_after,
             "dry_run": settings.fcm_dry_run,
@@ -116,6 +119,8 @@ class FcmSink:
     @hookimpl
     def bgtasks_check(self, token: str | None) -> Iterable[tuple[str, str | None]]:
         what = f"FCM, project {self._client.project}, by {self._client.source}"
+        if FIDS.lacking is not None:
+            what += f" (registration tokens only: {FIDS.lacking})"
         try:
             self._client.fetch_token()
         except BackgroundTasksError as error:

@@ -25,6 +25,7 @@ from ..devices import LIVE_ACTIVITY, Device, device_id
 from ..errors import DeviceGone, TaskNotFound
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import Activity, Address, Push, of_step
+from ..firebase_features import LIVE_ACTIVITIES
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..model import Event, Progress, Task
@@ -96,8 +97,13 @@ class LiveActivitySink:
 
     @classmethod
     def from_settings(cls, app: Flask, settings: Settings) -> LiveActivitySink:
-        """Made by its name. :raises ConfigurationError: there are no credentials, or the extra is not installed."""
-        return cls(connect(app, settings), dry_run=settings.fcm_dry_run, concurrency=settings.push_concurrency)
+        """Made by its name.
+
+        :raises ConfigurationError: there are no credentials, or the extra is not installed, or too old a version of it.
+        """
+        client = connect(app, settings)
+        LIVE_ACTIVITIES.require("the sink 'live_activity'")
+        return cls(client, dry_run=settings.fcm_dry_run, concurrency=settings.push_concurrency)
 
     @property
     def following(self) -> list[str]:

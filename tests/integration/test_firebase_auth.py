@@ -13,6 +13,8 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.firebase_auth import FirebaseOwner
+from flask_bgtasks.firebase_features import CLOCK_SKEW
+from tests.backends.firebase import needs
 
 firebase_admin = pytest.importorskip("firebase_admin")
 
@@ -130,6 +132,13 @@ def test_a_task_belongs_to_the_tokens_user_and_to_nobody_else(client, google, pr
 def test_a_request_without_a_token_is_nobodys(client):
     assert client.post("/process").status_code == 202
     assert client.post("/process", headers={"Authorization": "Basic YTpi"}).status_code == 202
+
+
+@needs(CLOCK_SKEW)
+def test_a_token_of_a_clock_that_is_a_little_ahead_is_good(client, google, project):
+    soon = int(time.time()) + 3
+
+    assert client.post("/process", headers=bearer(google.token(project, iat=soon))).status_code == 202
 
 
 BAD = {

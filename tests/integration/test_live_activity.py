@@ -12,12 +12,16 @@ from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.backoff import Backoff
 from flask_bgtasks.changes import Claim, Complete, Fail, Release
 from flask_bgtasks.devices import LIVE_ACTIVITY, make_device
+from flask_bgtasks.firebase_features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.model import Kind, Progress, Task
 from flask_bgtasks.sinks import fcm as fcm_module
 from flask_bgtasks.sinks import live_activity
 from tests.backends.fcm import error
+from tests.backends.firebase import needs
 
 pytest.importorskip("firebase_admin")
+
+pytestmark = [needs(FIDS), needs(LIVE_ACTIVITIES)]  # the phone here is known by its Installation ID
 
 PHONE = "cXyZ0123456789abcdefGH"
 ID = "11111111-1111-4111-8111-111111111111"
