@@ -13,7 +13,7 @@ import pytest
 from flask import Flask, Response, abort, copy_current_request_context, g, jsonify, redirect, request
 from flask.views import MethodView, View
 
-from flask_bgtasks import BackgroundTasks
+from flask_bgtasks import BackgroundTasks, current_task
 from flask_bgtasks.errors import NotSerializable
 from tests.retrofit.harness import Mode, Retrofitted, needs
 
@@ -472,6 +472,45 @@ def test_a_user_that_a_guard_hands_over_reaches_the_run(decorate, place, allowed
 
 
 @pytest.mark.parametrize("place", PLACES)
+def test_a_login_that_is_optional_reaches_the_run(place, allowed_in):
+    def user_if_any(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            user = found_user() or {"name": "guest"}
+            return view(*args, user=user["name"], **kwargs)
+
+        return decorated
+
+    def check(client, mode):
+        for headers, name in (({}, "guest"), ({"X-Api-Key": "key-of-ann"}, "ann")):
+            assert allowed_in(mode, client.post("/generate", headers=headers)).json == {"by": name}
+
+    for mode in modes_of(place):
+        build = build_with(user_if_any, place, lambda user: {"by": user})
+        run(build, mode, functools.partial(check, mode=mode), endpoints=endpoints_of(place))
+
+
+@pytest.mark.parametrize("place", ["by name", "below @background"])
+def test_no_run_works_as_nobody_for_a_user_that_cannot_be_stored(place):
+    def user_or_nobody(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            user = found_user()
+            return view(*args, user=User(user["name"]) if user else None, **kwargs)
+
+        return decorated
+
+    def check(client):
+        assert client.post("/generate").json == {"by": None}
+        with pytest.raises(NotSerializable, match="user"):  # TESTING; in production a 500, and this in the log
+            client.post("/generate", headers={"X-Api-Key": "key-of-ann"})
+
+    for mode in (Mode.WAIT, Mode.ASYNC):
+        build = build_with(user_or_nobody, place, lambda user: {"by": user and user.name})
+        run(build, mode, check, endpoints=endpoints_of(place))
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_user_that_cannot_be_stored_is_no_task_that_must_fail(place, refused):
     def object_required(view):
         @functools.wraps(view)
@@ -794,6 +833,60 @@ def test_a_decorator_that_catches_everything_does_not_swallow_the_answer(mode, a
         assert allowed_in(mode, client.post("/generate?by=0"), 500).json == {"error": "caught"}
 
     run(build_with(answer_errors, "by name", generate), mode, check, endpoints=["generate"])
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_decorator_that_tries_again_after_anything_has_the_view_called_once(mode, allowed_in):
+    def insistent(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            for _ in range(3):
+                try:
+                    return view(*args, **kwargs)
+                except BaseException:
+                    continue
+            return jsonify(error="three times"), 503
+
+        return decorated
+
+    called = []
+
+    def generate():
+        called.append(1)
+        return {"done": True}
+
+    def check(client):
+        assert allowed_in(mode, client.post("/generate")).json == {"done": True}
+
+    run(build_with(insistent, "by name", generate), mode, check, endpoints=["generate"])
+    assert called == [1]
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_step_of_a_view_that_is_tried_again_belongs_to_its_task(mode, allowed_in):
+    def twice(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            try:
+                return view(*args, **kwargs)
+            except ZeroDivisionError:
+                return view(*args, **kwargs)
+
+        return decorated
+
+    called = []
+
+    def generate():
+        called.append(1)
+        if len(called) == 1:
+            raise ZeroDivisionError
+        return {"task": current_task.request_id}
+
+    def check(client):
+        answer = allowed_in(mode, client.post("/generate"))
+        assert answer.json == {"task": answer.task_id}
+
+    run(build_with(twice, "by name", generate), mode, check, endpoints=["generate"])
 
 
 @pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
