@@ -8,6 +8,7 @@ decorator in between. The app's own objects stay as they are. What gate and tram
 from __future__ import annotations
 
 import copy
+import dis
 import functools
 import inspect
 import types
@@ -41,6 +42,9 @@ GUARD_PACKAGES = frozenset(
 )
 """Packages whose decorators only judge the request: they let it pass or refuse it, and are not run again in a run."""
 
+CACHE_PACKAGES = frozenset({"cachetools", "flask_cache", "flask_caching", "joblib", "diskcache", "dogpile"})
+"""Packages whose decorators have the answer where they do not call the view."""
+
 VIEW_PACKAGES = frozenset({"flask", "flask_restful", "flask_restx", "flask_smorest", "apiflask"})
 """Whose ``dispatch_request`` only looks for the method to call."""
 
@@ -66,11 +70,13 @@ class Layer:
     :ivar number: its place, outermost first; methods of a class-based view and their decorators come after the class's.
     :ivar name: the decorator, for messages.
     :ivar guard: it only judges the request.
+    :ivar cache: it may have the answer already.
     """
 
     number: tuple[int, int]
     name: str
     guard: bool
+    cache: bool = False
 
 
 class Chain:
@@ -86,7 +92,7 @@ class Chain:
         self.layers: list[Layer] = []
         self.sealed: list[str] = []
         self.bound: list[object] = []
-        self.rehearsed = False  # a run was tried, and comes to the gate
+        self.rehearsed: set[str] = set()  # arguments that a run was seen to get, though they are not stored
         self._guards = [code for guard in guards for code in _codes_inside(guard)]
         self.view = self._rebuilt(view, (0, 0))
         self.layers.sort()
@@ -102,7 +108,7 @@ class Chain:
             return self._class_view(cast(types.FunctionType, function), number) or _gate(function)
         inner = _inner(function)
         if inner is None:
-            if _is_like_a_decorator(function):
+            if _is_like_a_decorator(function, method=number[0] > 0):
                 self.sealed.append(name_of(function))
             return _gate(function)
         if _replaced(function, inner, _PROBE) is None:
@@ -116,9 +122,13 @@ class Chain:
     ) -> Callable[..., Any]:
         if isinstance(original, functools.partial) and _inner(original) is original.func:
             return cast(Callable[..., Any], rebuilt)
-        layer = Layer(number, name_of(original), self._is_guard(original))
+        layer = self._layer(number, original)
         self.layers.append(layer)
         return passage.trampoline(layer, original, rebuilt, further)
+
+    def _layer(self, number: tuple[int, int], function: Callable[..., Any]) -> Layer:
+        cache = _module(function).partition(".")[0] in CACHE_PACKAGES
+        return Layer(number, name_of(function), self._is_guard(function), cache)
 
     def _is_guard(self, function: Callable[..., Any]) -> bool:
         code = getattr(function, "__code__", None)
@@ -174,7 +184,7 @@ class Chain:
         def further(self: Any, *args: Any, **kwargs: Any) -> Any:
             return cast(Any, super(definer, self)).dispatch_request(*args, **kwargs)
 
-        layer = Layer((below, -(1 << 20)), name_of(original), self._is_guard(original))
+        layer = self._layer((below, -(1 << 20)), original)
         self.layers.append(layer)
         return {"dispatch_request": passage.trampoline(layer, original, original, further)}
 
@@ -187,11 +197,11 @@ class Chain:
     def _wrapped_decorator(self, decorator: Callable[..., Any], number: tuple[int, int]) -> Callable[..., Any]:
         def decorate(method: Callable[..., Any]) -> Callable[..., Any]:
             decorated = decorator(method)
-            layer = Layer(number, name_of(decorated), self._is_guard(decorated))
+            layer = self._layer(number, decorated)
             return passage.trampoline(layer, decorated, decorated, method)
 
         if not any(layer.number == number for layer in self.layers):
-            self.layers.append(Layer(number, name_of(decorator), self._is_guard(decorator)))
+            self.layers.append(self._layer(number, decorator))
         return decorate
 
 
@@ -245,17 +255,68 @@ def _inner(function: Callable[..., Any]) -> Callable[..., Any] | None:
     """What a decorated function decorates; None for one that decorates nothing, as far as can be seen."""
     if isinstance(function, functools.partial):
         given = [held for held in (*function.args, *function.keywords.values()) if _is_function(held)]
-        return given[0] if len(given) == 1 else function.func
+        return given[0] if len(given) == 1 and _may_decorate(function, given[0]) else function.func
     inner = _wrapped(function)
     if inner is not None:
         return inner
-    candidates = dict(_held_functions(function))
-    if _is_plain_function(function):  # a view may use functions of the factory that it stands in
-        candidates = {name: held for name, held in candidates.items() if not _stand_together(function, held)}
+    candidates = _candidates(function)
+    renamed = [held for held in candidates.values() if _has_name_of(function, held)]
+    if len(renamed) == 1:
+        return renamed[0]
     if len(candidates) == 1 and (not _is_plain_function(function) or _takes_anything(function)):
-        return next(iter(candidates.values()))
-    named = [inner for name, inner in candidates.items() if name.strip("_") in INNER_NAMES]
-    return named[0] if len(named) == 1 else None
+        named = list(candidates.values())
+    else:
+        named = [held for name, held in candidates.items() if name.strip("_") in INNER_NAMES]
+    return named[0] if len(named) == 1 and _may_decorate(function, named[0]) else None
+
+
+def _candidates(function: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """The functions that a callable holds, without those of the factory that a view stands in: it may use them."""
+    held = dict(_held_functions(function))
+    if not _is_plain_function(function):
+        return held
+    return {name: one for name, one in held.items() if not _stand_together(function, one)}
+
+
+def _has_name_of(function: Any, held: Any) -> bool:
+    """Whether a wrapper was given the name of what it holds, by hand, as Flask's endpoints want it."""
+    name = getattr(function, "__name__", None)
+    return _is_plain_function(function) and name != function.__code__.co_name and name == getattr(held, "__name__", "")
+
+
+def _may_decorate(holder: Callable[..., Any], held: Callable[..., Any]) -> bool:
+    """Whether a callable may decorate a function that it holds, rather than use it as a helper.
+
+    A decorator passes on whatever it is called with, or takes the parameters that the function takes.
+    """
+    code = _code_of_call(holder)
+    return code is None or _passes_on(code) or _count_parameters(holder, held) == _count_parameters(held)
+
+
+def _count_parameters(function: Callable[..., Any], held: object = None) -> int:
+    """How many parameters a call of it has; less ``self``, and less the one that holds ``held``."""
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return -1
+    counted = [p for place, p in enumerate(parameters) if place > 0 or p.name not in ("self", "cls")]
+    return sum(1 for parameter in counted if held is None or parameter.default is not held)
+
+
+def _code_of_call(function: Callable[..., Any]) -> types.CodeType | None:
+    """The code that a call of it runs; None where that is not Python."""
+    if isinstance(function, functools.partial):
+        return _code_of_call(function.func)
+    called = function if isinstance(function, (types.FunctionType, types.MethodType)) else type(function).__call__
+    return cast("types.CodeType | None", getattr(called, "__code__", None))
+
+
+def _passes_on(code: types.CodeType) -> bool:
+    """Whether a function takes any arguments, and calls something with such: ``f(*args, **kwargs)``."""
+    if not code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        return False
+    codes = [code, *(inside for inside in code.co_consts if isinstance(inside, types.CodeType))]
+    return any(step.opname == "CALL_FUNCTION_EX" for one in codes for step in dis.get_instructions(one))
 
 
 def _wrapped(function: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -274,14 +335,24 @@ def _stand_together(function: Any, held: Any) -> bool:
     return same and scope.endswith("<locals>") and getattr(held, "__module__", "") == _module(function)
 
 
-def _is_like_a_decorator(function: Callable[..., Any]) -> bool:
-    """Whether a callable that could not be opened may hide a guard: it passes everything on to something it holds."""
+def _is_like_a_decorator(function: Callable[..., Any], *, method: bool) -> bool:
+    """Whether a callable that could not be opened may hide a guard.
+
+    It passes everything on, to something that is not seen: an attribute, a view that is imported when it is called. Or
+    it holds a function that it may decorate.
+
+    :param method: a method of a class-based view, of which only ``super()`` is a view that it may guard.
+    """
+    code = _code_of_call(function)
     if isinstance(function, types.BuiltinFunctionType):
         return False
+    candidates = _candidates(function)
+    explained = not candidates and any(True for _ in _held_functions(function))  # it calls its factory's functions
+    if code is not None and _passes_on(code) and not explained and (not method or "super" in code.co_names):
+        return True
     if not _is_plain_function(function):
-        return any(True for _ in _held_functions(function))
-    held = (one for _, one in _held_functions(function) if not _stand_together(function, one))
-    return _takes_anything(function) and any(True for _ in held)
+        return bool(candidates)
+    return any(name.strip("_") in INNER_NAMES or _may_decorate(function, one) for name, one in candidates.items())
 
 
 def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -38,8 +38,7 @@ GATE = (1 << 30, 0)
 """The gate's number: further in than any decorator."""
 
 REFUSAL = 300
-"""A decorator that answers with this status or above, without calling further, refuses: with a redirect to a login page
-(302), say. A cache that has the answer gives it with 200."""
+"""A cache that answers with less, without calling further, has the answer."""
 
 _current: contextvars.ContextVar[Passage | None] = contextvars.ContextVar("bgtasks_passage", default=None)
 
@@ -47,7 +46,8 @@ _current: contextvars.ContextVar[Passage | None] = contextvars.ContextVar("bgtas
 class Passage:
     """A call on its way through the layers of a view. This one is in the request: every decorator runs.
 
-    :param arrive: called at the gate with its arguments; gives the context in which the function inside is called.
+    :param arrive: called at the gate with its arguments, each time; gives the context in which the function inside is
+        called.
     """
 
     def __init__(self, arrive: Callable[[Arguments], AbstractContextManager[object]]) -> None:
@@ -72,11 +72,16 @@ class Passage:
             self.boundaries.append((layer.number, layer.name, arguments))
 
     def at_gate(self, arguments: Arguments) -> AbstractContextManager[object]:
-        """The call comes to the gate, for the first time."""
+        """The call comes to the gate; again, where a decorator tries again, or a method calls another one."""
         self.reached = GATE
-        self.boundaries.append((GATE, "", arguments))
-        self.arrived = True
+        if not self.arrived:
+            self.boundaries.append((GATE, "", arguments))
+            self.arrived = True
         return self._arrive(arguments)
+
+    def handed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a decorator hands on, as the next one, or the gate, gets it."""
+        return args, kwargs
 
     def passes_over(self, layer: Layer) -> bool:
         """Whether a decorator is not called."""
@@ -111,6 +116,15 @@ class Run(Passage):
         self._name = name
         self._bound = bound
 
+    def handed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What it handed on in the request, where that was stored: a cookie that it reads here is not there."""
+        change = self._passed_on.get(_key(self.boundaries[-1][0])) if self.boundaries and not self.arrived else None
+        if change is None:
+            return args, kwargs
+        bound = args[: len(args) - len(unbound((args, kwargs), self._bound)[0])]
+        made = replaced(change, (args[len(bound) :], kwargs))
+        return (*bound, *made[0]), dict(made[1])
+
     def passes_over(self, layer: Layer) -> bool:
         return layer.guard
 
@@ -125,23 +139,50 @@ class Run(Passage):
         return (arguments[0][0], *given[0]), given[1]
 
     def instead(self, layer: Layer, arguments: Arguments, outcome: Any) -> Arguments | None:
-        if self.reached > layer.number or not (isinstance(outcome, Exception) or _status(outcome) >= REFUSAL):
+        if self.reached > layer.number or not self._is_refusal(layer, outcome):
             return None
         given = self.given(layer, arguments)
         if given is not None:
             log.info("%s refuses in a run of %r, and is passed over: it judged the request", layer.name, self._name)
         return given
 
+    def _is_refusal(self, layer: Layer, outcome: Any) -> bool:
+        """Whether a decorator that did not go on refuses. In the request it went on; some refuse with status 200."""
+        if isinstance(outcome, Exception):
+            return True
+        if inspect.isawaitable(outcome) or inspect.isgenerator(outcome) or getattr(outcome, "is_streamed", False):
+            return False  # it goes on later
+        return not layer.cache or _status(outcome) >= REFUSAL
+
 
 class Arrived(BaseException):
-    """A rehearsal came to the gate."""
+    """A rehearsal came to the gate.
+
+    :ivar alike: with arguments like those of the request.
+    """
+
+    def __init__(self, alike: bool) -> None:
+        super().__init__(alike)
+        self.alike = alike
 
 
 class Rehearsal(Run):
-    """Tries, in the request, whether a run would come to the gate."""
+    """Tries, in the request, whether a run would come to the gate.
+
+    :param expected: the arguments that came there in the request.
+    """
+
+    def __init__(
+        self, passed_on: Mapping[str, Any], *, name: str, bound: Collection[object], expected: Arguments
+    ) -> None:
+        super().__init__(passed_on, name=name, bound=bound)
+        self._expected = unbound(expected, bound)
 
     def at_gate(self, arguments: Arguments) -> AbstractContextManager[object]:
-        raise Arrived
+        args, named = unbound(arguments, self._bound)
+        known_args, known_named = self._expected
+        pairs = [*zip(known_args, args, strict=False), *((value, named.get(key)) for key, value in known_named.items())]
+        raise Arrived(len(args) == len(known_args) and all(_are_alike(one, other) for one, other in pairs))
 
 
 # -- what stands in the place of functions ---------------------------------------------------------------------------
@@ -154,8 +195,9 @@ def gate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         async def async_gate(*args: Any, **kwargs: Any) -> Any:
             passage = _current.get()
-            if passage is None or passage.arrived:
+            if passage is None:
                 return await function(*args, **kwargs)
+            args, kwargs = passage.handed(args, kwargs)
             with passage.at_gate((args, kwargs)):
                 return await function(*args, **kwargs)
 
@@ -164,8 +206,9 @@ def gate(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def sync_gate(*args: Any, **kwargs: Any) -> Any:
         passage = _current.get()
-        if passage is None or passage.arrived:
+        if passage is None:
             return function(*args, **kwargs)
+        args, kwargs = passage.handed(args, kwargs)
         with passage.at_gate((args, kwargs)):
             return function(*args, **kwargs)
 
@@ -186,6 +229,7 @@ def trampoline(
             passage = _current.get()
             if passage is None:
                 return await rebuilt(*args, **kwargs)
+            args, kwargs = passage.handed(args, kwargs)
             passage.enter(layer, (args, kwargs))
             given = passage.given(layer, (args, kwargs)) if passage.passes_over(layer) else None
             if given is None:
@@ -209,6 +253,7 @@ def trampoline(
         passage = _current.get()
         if passage is None:
             return rebuilt(*args, **kwargs)
+        args, kwargs = passage.handed(args, kwargs)
         passage.enter(layer, (args, kwargs))
         given = passage.given(layer, (args, kwargs)) if passage.passes_over(layer) else None
         if given is None:
@@ -279,6 +324,14 @@ def applied(change: Mapping[str, Any], arguments: Arguments) -> Arguments | None
         return None
 
 
+def replaced(change: Mapping[str, Any], arguments: Arguments) -> Arguments:
+    """Arguments with the values of a change of :func:`difference`, where they are as many and have the same names."""
+    if len(change["args"]) != len(arguments[0]) or change["kwargs"].keys() != arguments[1].keys():
+        return arguments  # stored by another version of the app
+    args = tuple(s.get("value", own) for s, own in zip(change["args"], arguments[0], strict=True))
+    return args, {name: change["kwargs"][name].get("value", own) for name, own in arguments[1].items()}
+
+
 def _source(value: Any, label: str, before: Arguments, lost: list[str]) -> dict[str, Any]:
     for place, known in enumerate(before[0]):
         if known is value:
@@ -313,6 +366,11 @@ def _key(number: tuple[int, int]) -> str:
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """Whether two objects may be made of one request: not a user, and nobody where the login is missing."""
+    return type(one) is type(other) and bool(getattr(one, "id", None) == getattr(other, "id", None))
 
 
 def _status(outcome: Any) -> int:

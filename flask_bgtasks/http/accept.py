@@ -77,6 +77,7 @@ class _Visit:
         self._passage = Passage(self._arrive)
         self._task: Task | None = None
         self._foreground: Foreground | None = None
+        self._settled: _Settled | None = None
         self._replayed = False
 
     def answer(self) -> Any:
@@ -86,16 +87,26 @@ class _Visit:
             if self._foreground is not None and self._definition.options.retries:
                 answer = current_app.make_response(answer)
                 self._foreground.refused(answer)
-        except _Settled as settled:
-            return self._marked(settled.answer())
+        except _Settled:
+            return self._instead()
         except Exception as error:
+            if self._settled is not None:
+                return self._instead()
             if self._foreground is not None:
                 self._foreground.raised(error)
                 self._leave()
             raise
+        if self._settled is not None:  # a decorator caught everything
+            return self._instead()
         if self._foreground is not None:
             self._leave()
         return answer
+
+    def _instead(self) -> Response:
+        """The answer that was settled at the gate, whatever the decorators made of it."""
+        settled, self._settled = self._settled, None
+        assert settled is not None
+        return self._marked(settled.answer())
 
     def _leave(self) -> None:
         """The view has ended: what becomes of it, Flask decides; what it came to is stored when it has."""
@@ -139,13 +150,21 @@ class _Visit:
 
         :raises _Settled: this request is answered by something else than its view.
         """
+        if self._settled is not None:  # a decorator tries again
+            raise self._settled
+        if self._foreground is not None:
+            return self._foreground.inside()
         try:
             return self._accepted(arguments)
+        except _Settled as settled:
+            self._settled = settled
+            raise
         except Problem as problem:
             response = problem.response()
         except BackgroundTasksError as error:
             response = problems.of_error(error).response()
-        raise _Settled(lambda: response)
+        self._settled = _Settled(lambda: response)
+        raise self._settled
 
     def _accepted(self, called_with: Arguments) -> AbstractContextManager[None]:
         state, definition = self._state, self._definition
@@ -211,15 +230,16 @@ class _Visit:
                 )
         if changes:
             input["passed_on"] = changes
-        if not lost or here or self._chain.rehearsed:
+        if not lost or here or self._chain.rehearsed.issuperset(lost):
             return
-        if not rehearsal.comes_to_the_gate(self._state, self._definition, input, owner):
+        expected = self._passage.boundaries[-1][2]
+        if not rehearsal.comes_to_the_gate(self._state, self._definition, input, owner, expected):
             raise NotSerializable(
                 f"view {name!r}: argument {lost[0]} cannot be stored as JSON, and its decorator does not make it "
                 "again in a run, where the request's credentials are missing. Name the header that it reads in "
                 "BGTASKS_KEEP_HEADERS, restore what it needs with @bgtasks.before_run, or load it inside the view"
             )
-        self._chain.rehearsed = True
+        self._chain.rehearsed.update(lost)
 
 
 def _settled(answer: Callable[[Parts, Task], Response], parts: Parts, task: Task) -> Response:

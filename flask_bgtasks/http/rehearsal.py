@@ -13,14 +13,17 @@ from typing import Any
 from .. import arguments
 from ..definitions import TaskDefinition
 from ..model import Task
-from ..passage import Arrived, Rehearsal
+from ..passage import Arguments, Arrived, Rehearsal
 from ..state import EPOCH, AppState
 
 
-def comes_to_the_gate(state: AppState, definition: TaskDefinition, input: Mapping[str, Any], owner: str | None) -> bool:
+def comes_to_the_gate(
+    state: AppState, definition: TaskDefinition, input: Mapping[str, Any], owner: str | None, expected: Arguments
+) -> bool:
     """Whether a run of this request gets its arguments.
 
     :param input: the request as it would be stored.
+    :param expected: the arguments that came to the gate in the request.
     """
     task = Task(
         request_id=str(uuid.uuid4()),
@@ -32,12 +35,12 @@ def comes_to_the_gate(state: AppState, definition: TaskDefinition, input: Mappin
         owner=owner,
     )
     chain = state.chain(definition)
-    passage = Rehearsal(input.get("passed_on", {}), name=definition.name, bound=chain.bound)
+    passage = Rehearsal(input.get("passed_on", {}), name=definition.name, bound=chain.bound, expected=expected)
     try:
         with state.engine.rehearsed(task, input) as given:
             passage.call(chain.view, arguments.restored(state.app, given))
-    except Arrived:
-        return True
+    except Arrived as arrived:
+        return arrived.alike
     except Exception:
         return False
     return False

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from flask import abort, copy_current_request_context, g, jsonify, request
 
+from flask_bgtasks import current_task
 from tests.retrofit.guards import (
     knows_key,
 )
@@ -146,3 +147,57 @@ def test_a_decorator_that_calls_the_view_in_another_thread_answers_as_before(mod
         assert client.retrofitted.stored() == 0
 
     run(build_with(in_time, "by name", lambda: {"method": request.method}), mode, check, endpoints=["generate"])
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_decorator_that_tries_again_after_anything_has_the_view_called_once(mode, allowed_in):
+    def insistent(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            for _ in range(3):
+                try:
+                    return view(*args, **kwargs)
+                except BaseException:
+                    continue
+            return jsonify(error="three times"), 503
+
+        return decorated
+
+    called = []
+
+    def generate():
+        called.append(1)
+        return {"done": True}
+
+    def check(client):
+        assert allowed_in(mode, client.post("/generate")).json == {"done": True}
+
+    run(build_with(insistent, "by name", generate), mode, check, endpoints=["generate"])
+    assert called == [1]
+
+
+@pytest.mark.parametrize("mode", [Mode.WRAPPED, Mode.WAIT, Mode.ASYNC], ids=lambda mode: mode.value)
+def test_a_step_of_a_view_that_is_tried_again_belongs_to_its_task(mode, allowed_in):
+    def twice(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            try:
+                return view(*args, **kwargs)
+            except ZeroDivisionError:
+                return view(*args, **kwargs)
+
+        return decorated
+
+    called = []
+
+    def generate():
+        called.append(1)
+        if len(called) == 1:
+            raise ZeroDivisionError
+        return {"task": current_task.request_id}
+
+    def check(client):
+        answer = allowed_in(mode, client.post("/generate"))
+        assert answer.json == {"task": answer.task_id}
+
+    run(build_with(twice, "by name", generate), mode, check, endpoints=["generate"])

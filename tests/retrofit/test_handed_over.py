@@ -102,3 +102,42 @@ def test_a_user_that_cannot_be_stored_is_no_task_that_must_fail(place, refused):
         run(build, mode, check, endpoints=endpoints_of(place))
     if place == "by name":  # without a preference the view runs in the request, with the user as it is
         run(build, Mode.WRAPPED, here, endpoints=endpoints_of(place))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_login_that_is_optional_reaches_the_run(place, allowed_in):
+    def user_if_any(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            user = found_user() or {"name": "guest"}
+            return view(*args, user=user["name"], **kwargs)
+
+        return decorated
+
+    def check(client, mode):
+        for headers, name in (({}, "guest"), ({"X-Api-Key": "key-of-ann"}, "ann")):
+            assert allowed_in(mode, client.post("/generate", headers=headers)).json == {"by": name}
+
+    for mode in modes_of(place):
+        build = build_with(user_if_any, place, lambda user: {"by": user})
+        run(build, mode, functools.partial(check, mode=mode), endpoints=endpoints_of(place))
+
+
+@pytest.mark.parametrize("place", ["by name", "below @background"])
+def test_no_run_works_as_nobody_for_a_user_that_cannot_be_stored(place):
+    def user_or_nobody(view):
+        @functools.wraps(view)
+        def decorated(*args, **kwargs):
+            user = found_user()
+            return view(*args, user=User(user["name"]) if user else None, **kwargs)
+
+        return decorated
+
+    def check(client):
+        assert client.post("/generate").json == {"by": None}
+        with pytest.raises(NotSerializable, match="user"):  # TESTING; in production a 500, and this in the log
+            client.post("/generate", headers={"X-Api-Key": "key-of-ann"})
+
+    for mode in (Mode.WAIT, Mode.ASYNC):
+        build = build_with(user_or_nobody, place, lambda user: {"by": user and user.name})
+        run(build, mode, check, endpoints=endpoints_of(place))
