@@ -78,7 +78,7 @@ def app(gate):
 
     app.config["MARKUP"] = {}
     app.config["WORK"] = work
-    extension.init_app(app, store="memory://", progress_interval=0.02, workers=4)
+    extension.init_app(app, store="memory://", progress_interval=0.02, workers=4, show_errors=True)
     yield app
     gate.set()
     app.extensions["bgtasks"].close(grace=5)

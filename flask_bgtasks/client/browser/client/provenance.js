@@ -69,7 +69,7 @@ export function isRefusal({ status, headers }, document) {
 }
 
 export function isJSON(type) {
-  return /^[^;]*[/+]json\s*(;|$)/i.test(type ?? '');
+  return /^[^;]*[+/]json\s*(;|$)/i.test(type ?? '');
 }
 
 /** The value of a JSON text, undefined where it is none. */
