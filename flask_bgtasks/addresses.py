@@ -11,8 +11,9 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
-from .devices import FID, Device, of_user_token
+from .devices import FCM_TOKEN, FID, Device, of_user_token
 from .forks import after_fork_in_child
 from .model import Task, TokenNote
 from .stores.base import Store
@@ -64,12 +65,14 @@ class Addresses:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # protects what is remembered
-        self._recent: OrderedDict[str, tuple[str | None, str | None, float]] = OrderedDict()  # owner, lang, until when
+        self._recent: OrderedDict[tuple[str, str], _Moment] = (
+            OrderedDict()
+        )  # by installation, or by address where it tells none
 
     def register(
         self, device: Device, *, replaces: str | None = None, spoken: str | None = None
     ) -> tuple[Device, bool]:
-        """Register a device for its owner, whoever's it was before. What it does not say stays as it was known.
+        """Register a device for its owner. What it does not say stays as it was known.
 
         :param replaces: the id of a device of the same owner that is forgotten with it.
         :param spoken: the language that counts where no other is known.
@@ -78,14 +81,14 @@ class Addresses:
         known = self._known(device)
         completed = _completed(device, known, lang=device.lang, spoken=spoken)
         stored = self._store.save_device(completed, most=self._most, replaces=replaces)
-        self._remember(stored.id, stored)
+        self._remember(stored, stored)
         return stored, known is not None and known.id == device.id
 
-    def forget(self, device_id: str) -> None:
+    def forget(self, device: Device) -> None:
         """Forget a device."""
         with self._lock:
-            self._recent.pop(device_id, None)
-        self._store.forget_device(device_id)
+            self._recent.pop(_place_of(device), None)
+        self._store.forget_device(device.id)
 
     def note(self, task: Task, hints: Hints = NO_HINTS) -> TokenNote | None:
         """Register the ``user_token`` of a task that is about to be stored for its owner, unless that was just done.
@@ -118,16 +121,18 @@ class Addresses:
         # An installation that is known by its Firebase Installation ID is not put back to the token before that.
         if known is not None and known.owner == given.owner and (known.id == given.id or known.kind == FID):
             device = replace(known, lang=hints.lang or known.lang or hints.spoken)
+            if known.kind == FID and given.kind == FCM_TOKEN:
+                device = device.proved_by(given.proof)
             fresh = known.seen_at is not None and known.seen_at > self._store.now() - REFRESHED
-            if fresh and device.lang == known.lang:
-                self._remember(given.id, device)
+            if fresh and device == known:
+                self._remember(given, device)
                 return
         else:
             device = _completed(given, known, lang=hints.lang, spoken=hints.spoken)
-        self._remember(given.id, self._store.save_device(device, most=self._most))
+        self._remember(given, self._store.save_device(device, most=self._most))
 
     def _known(self, device: Device) -> Device | None:
-        """What is stored of an address, or of another one of the same installation of the app."""
+        """What is stored of an address, or of its owner's other one of the same installation of the app."""
         found = self._store.find_device(device.id)
         if found is not None or device.installation is None:
             return found
@@ -135,27 +140,43 @@ class Addresses:
         return next((other for other in own if other.installation == device.installation), None)
 
     def _remembers(self, device: Device, lang: str | None) -> bool:
-        known = self._recent.get(device.id)
-        if known is None:
+        known = self._recent.get(_place_of(device))
+        if known is None or (known.device_id, known.owner) != (device.id, device.owner):
             return False
-        owner, known_lang, until = known
-        return owner == device.owner and lang in (None, known_lang) and time.monotonic() < until
+        return lang in (None, known.lang) and time.monotonic() < known.until
 
-    def _remember(self, device_id: str, device: Device) -> None:
+    def _remember(self, given: Device, stored: Device) -> None:
+        """Remember that an address was just given, and what is stored for it. One of each installation is known."""
+        place = _place_of(given)
         with self._lock:
-            self._recent[device_id] = (device.owner, device.lang, time.monotonic() + MOMENT_SECONDS)
-            self._recent.move_to_end(device_id)
+            self._recent[place] = _Moment(given.id, stored.owner, stored.lang, time.monotonic() + MOMENT_SECONDS)
+            self._recent.move_to_end(place)
             while len(self._recent) > MOST_REMEMBERED:
                 self._recent.popitem(last=False)
+
+
+class _Moment(NamedTuple):
+    """What was registered a moment ago, and until when it is taken for that."""
+
+    device_id: str
+    owner: str | None
+    lang: str | None
+    until: float
+
+
+def _place_of(device: Device) -> tuple[str, str]:
+    return ("installation", device.installation) if device.installation is not None else ("id", device.id)
 
 
 def _completed(device: Device, known: Device | None, *, lang: str | None, spoken: str | None) -> Device:
     """A device with what was known of it where it says nothing itself."""
     if known is None:
         return replace(device, lang=lang or spoken)
-    return replace(
+    completed = replace(
         device,
         platform=device.platform or known.platform,
         app=device.app or known.app,
         lang=lang or known.lang or spoken,
     )
+    # A FID without a proof: what is known of it is its owner's, who has shown it before.
+    return completed.proved_by(known.proof) if device.kind == FID and device.proof is None else completed

@@ -21,6 +21,8 @@ LIVE_ACTIVITY = "live_activity"  # the token of one Live Activity of one task
 UNSEEN_DAYS = 270
 """After so long FCM takes an Android device to be gone (firebase.google.com/docs/cloud-messaging/manage-tokens)."""
 
+PROOF = "proof"  # in the details of a Firebase Installation ID
+
 _FID = re.compile(r"[A-Za-z0-9_-]{22}")
 """22 characters of base64url: 16 bytes, of which the first four bits are fixed (firebase-js-sdk,
 packages/installations/src/helpers/generate-fid.ts)."""
@@ -30,11 +32,12 @@ packages/installations/src/helpers/generate-fid.ts)."""
 class Device:
     """One address of an owner.
 
-    :param id: names it towards clients; follows from the address, see :func:`device_id`.
+    :param id: names it towards clients; follows from the address, and from the owner of a FID: see :func:`device_id`.
     :param kind: ``fid``, ``fcm_token``, ``webpush``, ``live_activity``, or what a plugin serves.
     :param value: the address itself. Who has it may be able to write to the device: it is never logged whole.
     :param request_id: the one task that it is for, None for all of the owner's.
-    :param details: what else is needed to reach it, JSON: a subscription's ``keys``, a Live Activity's ``device``.
+    :param details: what else belongs to the address, JSON: a subscription's ``keys``, a Live Activity's ``device``, the
+        ``proof`` of a FID (:func:`proof_of` its registration token).
     :param created_at: when it was first registered; the store's time. :param seen_at: when it was last.
     """
 
@@ -62,20 +65,53 @@ class Device:
             return self.value.partition(":")[0] or None
         return None
 
+    @property
+    def proof(self) -> str | None:
+        """What shows that its client is on the installation: a FID is no secret, a registration token is one.
+
+        See :func:`proof_of`; None where there is none.
+        """
+        if self.kind == FCM_TOKEN:
+            return proof_of(self.value)
+        return self.details.get(PROOF) if self.kind == FID else None
+
+    def proved_by(self, proof: str | None) -> Device:
+        """This FID with a proof; as it is without one."""
+        return self if proof is None else replace(self, details={**self.details, PROOF: proof})
+
+    def ousts(self, other: Device) -> bool:
+        """Whether its registration ends another one: that of the same installation, by its owner or by its token."""
+        if self.installation is None or other.installation != self.installation:
+            return False
+        return other.owner == self.owner or (self.proof is not None and other.proof == self.proof)
+
     def at(self, *, created: datetime, seen: datetime) -> Device:
         """This device with its times."""
         return replace(self, created_at=created, seen_at=seen)
 
 
-def make_device(kind: str, value: str, *, request_id: str | None = None, **fields: Any) -> Device:
+def make_device(
+    kind: str, value: str, *, owner: str | None = None, request_id: str | None = None, **fields: Any
+) -> Device:
     """A device by its address; ``fields`` as :class:`Device` has them."""
-    return Device(device_id(kind, value, request_id=request_id), kind, value, request_id=request_id, **fields)
+    id = device_id(kind, value, owner=owner, request_id=request_id)
+    return Device(id, kind, value, owner=owner, request_id=request_id, **fields)
 
 
-def device_id(kind: str, value: str, *, request_id: str | None = None) -> str:
-    """The id of an address: the same whenever it is registered, and the address cannot be read from it."""
-    text = json.dumps([kind, value, request_id])  # ASCII, and of no two addresses the same
+def device_id(kind: str, value: str, *, owner: str | None = None, request_id: str | None = None) -> str:
+    """The id of an address: the same whenever it is registered, and the address cannot be read from it.
+
+    An address is one owner's, except for a Firebase Installation ID: who knows it need not have it, and everyone who
+    registers it has a device of their own.
+    """
+    told = [kind, value, request_id, owner] if kind == FID else [kind, value, request_id]
+    text = json.dumps(told)  # ASCII, and of no two addresses the same
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def proof_of(token: str) -> str:
+    """What is kept of a registration token, to know it again: its SHA-256. It is too random to be guessed from that."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def of_user_token(user_token: str, *, kind: str | None = None, **fields: Any) -> Device:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..devices import FCM_TOKEN, FID, LIVE_ACTIVITY, WEBPUSH, Device, make_device
+from ..devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, Device, make_device, proof_of
 from ..documents import device_document
 from ..state import AppState
 from . import bodies
@@ -16,7 +16,7 @@ from .parts import parts_of
 from .problems import Problem
 from .representation import dumps
 
-FIELDS = ("kind", "value", "platform", "app", "lang", "replaces")
+FIELDS = ("kind", "value", "token", "platform", "app", "lang", "replaces")
 
 PLATFORM = re.compile(r"[A-Za-z0-9._-]{1,32}")
 DEVICE_ID = re.compile(r"[0-9a-f]{32}")  # as devices.device_id makes them
@@ -45,7 +45,11 @@ def listed() -> Response:
 
 
 def register() -> Response:
-    """``POST /tasks/devices``: this device is the owner's, whoever's it was before."""
+    """``POST /tasks/devices``: this device is the owner's; whoever's it was before, if the client shows that it has it.
+
+    It does so by the address itself, which is a secret, or, since a Firebase Installation ID is none, by the
+    registration token of the installation.
+    """
     parts = parts_of(current_app)
     owner = parts.owner()
     body = bodies.json_object(request, known=FIELDS)
@@ -64,7 +68,7 @@ def forget(device_id: str) -> Response:
     device = parts.state.store.find_device(device_id) if DEVICE_ID.fullmatch(device_id) else None
     if device is None or device.owner != owner or device.request_id is not None:
         raise Problem("device-not-found", f"no device {device_id[:80]!r} is yours")
-    parts.state.addresses.forget(device_id)
+    parts.state.addresses.forget(device)
     return Response(status=204)
 
 
@@ -93,11 +97,15 @@ def _device(body: Mapping[str, Any], owner: str, known: list[str]) -> Device:
 
 
 def _address(kind: str, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The address, and what else is needed to reach it."""
+    """The address, and what else belongs to it."""
+    if kind != FID and body.get("token") is not None:
+        raise Problem("bad-body", f"token: only a device of the kind {FID} has it beside its value")
     if kind == WEBPUSH:
         return _subscription(body.get("value"))
     wanted = f"1 to {bodies.LONGEST_ADDRESS} visible ASCII characters are wanted"
-    return bodies.text(body, "value", bodies.ADDRESS, wanted), {}
+    value = bodies.text(body, "value", bodies.ADDRESS, wanted)
+    token = bodies.optional_text(body, "token", bodies.ADDRESS, wanted)
+    return value, {} if token is None else {PROOF: proof_of(token)}
 
 
 def _subscription(found: Any) -> tuple[str, Mapping[str, Any]]:

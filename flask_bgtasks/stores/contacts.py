@@ -26,9 +26,10 @@ class Contacts(ABC):
     def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
         """Register a device, or note that it was seen again; under its id, whoever's it was before.
 
-        Other devices of the same :attr:`~flask_bgtasks.devices.Device.installation` are forgotten, and of its owner's
-        those that were unseen for longest, beyond ``most`` (what is for one task does not count). A device that is for
-        one task replaces the one of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
+        Other devices of the same :attr:`~flask_bgtasks.devices.Device.installation` are forgotten where they are the
+        owner's, or have the same :attr:`~flask_bgtasks.devices.Device.proof`; and of its owner's those that were unseen
+        for longest, beyond ``most`` (what is for one task does not count). A device that is for one task replaces the
+        one of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
 
         :param replaces: the id of a device of the same owner that is forgotten with it.
         :returns: the device as it is stored: its ``created_at`` stays, its ``seen_at`` is now.
@@ -86,9 +87,8 @@ def superseded(device: Device, others: Iterable[Device], *, most: int, replaces:
             if same and other.details.get("device") == device.details.get("device"):
                 gone.append(other)
         elif other.request_id is None:
-            same = device.installation is not None and other.installation == device.installation
             own = device.owner is not None and other.owner == device.owner
-            if same or (own and other.id == replaces):
+            if device.ousts(other) or (own and other.id == replaces):
                 gone.append(other)
             elif own:
                 rivals.append(other)

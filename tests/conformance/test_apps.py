@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks.changes import Complete, Fail, MarkSeen, RequestCancel
-from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
+from flask_bgtasks.devices import FCM_TOKEN, FID, PROOF, make_device
 from flask_bgtasks.errors import AtCapacity, OwnerQueueFull, QueueFull, TaskNotFound
 from flask_bgtasks.model import Checkpoint, Progress, Result, Status
 from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery
@@ -245,7 +245,8 @@ def test_one_device_may_be_registered_with_two_apps(shop, blog):
     token = make_device(FCM_TOKEN, f"{installation}:APA91b", owner="7")
     of_shop = shop.store.save_device(token, most=1)
     of_blog = blog.store.save_device(token, most=1)
-    fid = blog.store.save_device(make_device(FID, installation, owner="8"), most=1)
+    fid = make_device(FID, installation, owner="8", details={PROOF: token.proof})
+    fid = blog.store.save_device(fid, most=1)
 
     assert shop.store.devices(owner="7") == [of_shop]
     assert blog.store.devices(owner="7") == []

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks.changes import Complete, Fail, MarkSeen, Reopen
-from flask_bgtasks.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, WEBPUSH, make_device
+from flask_bgtasks.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, make_device, proof_of
 from flask_bgtasks.model import Result
 from flask_bgtasks.stores.base import Owed, Settlement
 
 INSTALLATION = "cXyZ0123456789abcdefGH"
+TOKEN = f"{INSTALLATION}:APA91b-secret"
 MINUTE = timedelta(minutes=1)
 
 
@@ -71,15 +72,96 @@ def test_beyond_its_limit_an_owner_loses_what_was_unseen_for_longest(bench, stor
     assert values(store.devices(owner="bert")) == ["someone else's"]
 
 
+def save_fid(store, *, token=None, **fields):
+    return save(store, INSTALLATION, kind=FID, details={} if token is None else {PROOF: proof_of(token)}, **fields)
+
+
 @pytest.mark.parametrize("owner", ["anna", "bert"])
-def test_a_fid_replaces_the_token_of_its_installation_whoever_had_it(store, owner):
-    save(store, f"{INSTALLATION}:APA91b-old", owner=owner)
+def test_a_fid_with_the_token_of_its_installation_replaces_that_whoever_had_it(store, owner):
+    save(store, TOKEN, owner=owner)
     save(store, "another", owner=owner)
 
-    save(store, INSTALLATION, kind=FID, owner="anna")
+    save_fid(store, token=TOKEN, owner="anna")
 
-    left = {*values(store.devices(owner="anna")), *values(store.devices(owner="bert"))}
-    assert left == {INSTALLATION, "another"}
+    left = [*values(store.devices(owner="anna")), *values(store.devices(owner="bert"))]
+    assert sorted(left) == sorted([INSTALLATION, "another"])
+
+
+def test_a_fid_replaces_the_token_that_its_owner_had_before(store):
+    save(store, f"{INSTALLATION}:APA91b-old")
+
+    save_fid(store)
+
+    assert values(store.devices(owner="anna")) == [INSTALLATION]
+
+
+REGISTERED = {
+    "a FID": lambda store: save_fid(store),
+    "a FID with its token": lambda store: save_fid(store, token=TOKEN),
+    "a token": lambda store: save(store, TOKEN),
+}
+FROM_KNOWING_THE_FID = {
+    "the FID": lambda store: save_fid(store, owner="bert"),
+    "a made-up token": lambda store: save(store, f"{INSTALLATION}:xyz", owner="bert"),
+    "the FID with a made-up token": lambda store: save_fid(store, owner="bert", token=f"{INSTALLATION}:xyz"),
+    "the FID as a token": lambda store: save(store, INSTALLATION, owner="bert"),
+    "the FID and a colon": lambda store: save(store, f"{INSTALLATION}:", owner="bert"),
+}
+
+
+@pytest.mark.parametrize("guess", FROM_KNOWING_THE_FID)
+@pytest.mark.parametrize("registered", REGISTERED)
+def test_who_knows_somebodys_fid_does_not_disconnect_them(store, registered, guess):
+    annas = REGISTERED[registered](store)
+
+    berts = FROM_KNOWING_THE_FID[guess](store)
+
+    assert store.devices(owner="anna") == [annas]
+    assert store.devices(owner="bert") == [berts]
+    assert store.forget_device(berts.id)
+    assert store.find_device(annas.id) == annas
+
+
+WITH_ITS_TOKEN = {
+    "the FID with its token": lambda store: save_fid(store, owner="bert", token=TOKEN),
+    "the token": lambda store: save(store, TOKEN, owner="bert"),
+}
+
+
+@pytest.mark.parametrize("shown", WITH_ITS_TOKEN)
+@pytest.mark.parametrize("registered", ["a FID with its token", "a token"])
+def test_who_has_the_token_of_an_installation_takes_it_over(store, registered, shown):
+    REGISTERED[registered](store)
+
+    berts = WITH_ITS_TOKEN[shown](store)
+
+    assert store.devices(owner="anna") == []
+    assert store.devices(owner="bert") == [berts]
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_fid_that_its_owner_registers_again_is_the_same_device(store, token):
+    first, strangers = save_fid(store, token=token), save_fid(store, owner="bert")
+
+    again = save_fid(store, token=token, lang="de")
+
+    assert (again.id, again.created_at) == (first.id, first.created_at)
+    assert [device.lang for device in store.devices(owner="anna")] == ["de"]
+    assert store.devices(owner="bert") == [strangers]
+
+
+def test_fids_that_others_know_count_for_each_owner_on_their_own(bench, store):
+    if bench.clock is None:
+        pytest.skip("needs a clock that the test moves")
+    save_fid(store, token=TOKEN, most=1)
+    for number in range(3):
+        bench.clock.advance(1)
+        save(store, f"tablet-{number}", owner="bert", most=2)
+    bench.clock.advance(1)
+    save_fid(store, owner="bert", most=2)
+
+    assert values(store.devices(owner="anna")) == [INSTALLATION]
+    assert values(store.devices(owner="bert")) == [INSTALLATION, "tablet-2"]
 
 
 def test_a_new_token_replaces_the_old_one_that_it_names_and_nobody_elses(store):
@@ -111,12 +193,15 @@ def together(*calls):
 def test_an_installation_that_registers_twice_at_once_is_kept_once(store, known):
     for number in range(8):
         installation = f"{number}{INSTALLATION[1:]}"
+        token = f"{installation}:APA91b"
         if known:
             save(store, f"{installation}:APA91b-old", owner="anna")
 
         together(
-            lambda name=installation: save(store, f"{name}:APA91b", owner="anna"),
-            lambda name=installation: save(store, name, kind=FID, owner="bert"),
+            lambda token=token: save(store, token, owner="anna"),
+            lambda name=installation, token=token: save(
+                store, name, kind=FID, owner="bert", details={PROOF: proof_of(token)}
+            ),
         )
 
         left = [*store.devices(owner="anna"), *store.devices(owner="bert")]

@@ -128,13 +128,75 @@ def test_keys_may_have_their_padding(client, studio):
 
 
 def test_a_device_on_which_somebody_else_logs_in_is_theirs(client):
-    anns = register(client, platform="ios").json
+    anns = register(client, TOKEN, "fcm_token", platform="ios").json
 
-    bobs = register(client, headers=BOB)
+    bobs = register(client, TOKEN, "fcm_token", headers=BOB)
 
     assert (bobs.status_code, bobs.json["id"]) == (200, anns["id"])
     assert listed(client, ANN) == []
     assert [device["id"] for device in listed(client, BOB)] == [anns["id"]]
+
+
+@pytest.mark.parametrize("before", [{"token": TOKEN}, {"value": TOKEN, "kind": "fcm_token"}])
+def test_an_installation_on_which_somebody_else_logs_in_is_theirs_by_its_token(client, before):
+    register(client, **before)
+
+    bobs = register(client, token=TOKEN, headers=BOB)
+
+    assert bobs.status_code == 201
+    assert listed(client, ANN) == []
+    assert [device["id"] for device in listed(client, BOB)] == [bobs.json["id"]]
+
+
+@pytest.mark.parametrize(
+    "guess",
+    [
+        {},
+        {"token": FID + ":made-up"},
+        {"token": FID},
+        {"value": FID + ":made-up", "kind": "fcm_token"},
+        {"value": FID, "kind": "fcm_token"},
+    ],
+)
+def test_who_knows_an_installations_id_does_not_disconnect_its_owner(client, guess):
+    anns = register(client, token=TOKEN).json
+
+    bobs = register(client, headers=BOB, **guess).json
+
+    assert listed(client, ANN) == [anns]
+    assert listed(client, BOB) == [bobs]
+    problem(client.delete(f"/tasks/devices/{anns['id']}", headers=BOB), "device-not-found")
+    assert client.delete(f"/tasks/devices/{bobs['id']}", headers=BOB).status_code == 204
+    assert listed(client, ANN) == [anns]
+
+
+def test_a_token_that_was_once_shown_counts_until_there_is_a_newer_one(client):
+    register(client, token=TOKEN)
+    register(client, lang="de")
+
+    register(client, token=TOKEN, headers=BOB)
+    assert listed(client, ANN) == []
+    register(client, token=TOKEN + "2", headers=BOB)
+    register(client, token=TOKEN)
+
+    assert len(listed(client, BOB)) == 1
+
+
+def test_the_token_that_a_firebase_installation_id_replaces_is_remembered(client):
+    register(client, TOKEN, "fcm_token")
+    register(client)
+
+    register(client, TOKEN, "fcm_token", headers=BOB)
+
+    assert listed(client, ANN) == []
+
+
+def test_of_a_token_beside_an_installations_id_only_a_hash_is_kept(client, studio):
+    register(client, token=TOKEN)
+
+    (device,) = stored(studio).values()
+
+    assert TOKEN[len(FID) + 1 :] not in json.dumps(dict(device.details))
 
 
 def test_an_earlier_address_of_the_device_is_forgotten_where_it_is_named(client, studio):
@@ -193,6 +255,13 @@ def test_of_too_many_devices_the_one_unseen_for_longest_makes_room(client, studi
         ({"kind": "fid", "value": "x", "lang": "en" + "-abcdefgh" * 4}, "lang"),
         ({"kind": "fid", "value": "x", "lang": ["de"]}, "lang"),
         ({"kind": "fid", "value": "x", "replaces": "../x"}, "replaces"),
+        ({"kind": "fid", "value": "x", "token": "x: y"}, "token"),
+        ({"kind": "fid", "value": "x", "token": ""}, "token"),
+        ({"kind": "fid", "value": "x", "token": 7}, "token"),
+        ({"kind": "fid", "value": "x", "token": ["x:y"]}, "token"),
+        ({"kind": "fid", "value": "x", "token": "x" * 4097}, "token"),
+        ({"kind": "fcm_token", "value": "x:y", "token": "x:y"}, "token"),
+        ({"kind": "webpush", "value": SUBSCRIPTION, "token": "x:y"}, "token"),
         ({"kind": "webpush", "value": "https://push.example.net/x"}, "value"),
         ({"kind": "webpush", "value": {"endpoint": "https://push.example.net/x"}}, "value.keys"),
         ({"kind": "webpush", "value": {"keys": KEYS}}, "value.endpoint"),
@@ -218,9 +287,9 @@ def test_what_is_wrong_in_a_registration_is_named(client, studio, body, names):
 
 
 def test_every_field_that_there_is_not_is_named(client):
-    answer = register(client, token="x", user="ann")
+    answer = register(client, secret="x", user="ann")
 
-    assert "'token', 'user'" in problem(answer, "bad-body")["detail"]
+    assert "'secret', 'user'" in problem(answer, "bad-body")["detail"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 30_000, b"1" * 10_000])
@@ -353,9 +422,12 @@ def test_devices_and_preferences_are_no_tasks(client):
 
 def test_no_address_is_in_an_answer_or_a_log(client, studio, caplog):
     caplog.set_level(logging.DEBUG)
-    secrets = [FID, "secret-token", SUBSCRIPTION["endpoint"], KEYS["auth"], KEYS["p256dh"]]
+    secrets = [FID, "secret-token", TOKEN, SUBSCRIPTION["endpoint"], KEYS["auth"], KEYS["p256dh"]]
     answers = [
         register(client),
+        register(client, token=TOKEN),
+        register(client, token=TOKEN, headers=BOB),
+        register(client, TOKEN, "webpush", token=TOKEN),
         register(client, "secret-token", "fcm_token"),
         register(client, SUBSCRIPTION, "webpush"),
         register(client, "secret-token", "fcm_token", headers=BOB),

@@ -217,11 +217,23 @@ def test_a_token_is_written_once_a_day(client, studio, writes, monkeypatch):
 
 
 def test_a_device_on_which_somebody_else_logs_in_is_theirs_at_once(client, studio):
-    ask(client, headers=ANN)
-    ask(client, headers=BOB)
+    ask(client, TOKEN, headers=ANN)
+    ask(client, TOKEN, headers=BOB)
     assert (devices(studio, "ann"), len(devices(studio, "bob"))) == ([], 1)
 
-    ask(client, headers=ANN)
+    ask(client, TOKEN, headers=ANN)
+
+    assert (len(devices(studio, "ann")), devices(studio, "bob")) == (1, [])
+
+
+def test_an_installation_that_comes_back_to_its_owner_is_registered_at_once(client, studio):
+    register(client, token=TOKEN)
+    ask(client, FID)
+    register(client, token=TOKEN, headers=BOB)
+    assert devices(studio) == []
+
+    ask(client, FID)
+    register(client, token=TOKEN)
 
     assert (len(devices(studio, "ann")), devices(studio, "bob")) == (1, [])
 
@@ -231,12 +243,12 @@ def test_a_device_that_another_process_gave_to_somebody_else_comes_back_within_a
 ):
     other = with_owners(make("memory://", tmp_path / "other"))
     monkeypatch.setattr(other.state.addresses, "_store", studio.state.store)  # as two processes share one
-    ask(client, headers=ANN)
-    other.state.addresses.note(studio.state.store.get(ask(client, headers=BOB)))
+    ask(client, TOKEN, headers=ANN)
+    other.state.addresses.note(studio.state.store.get(ask(client, TOKEN, headers=BOB)))
     assert devices(studio, "ann") == []
 
     later(studio, monkeypatch)
-    ask(client, headers=ANN)
+    ask(client, TOKEN, headers=ANN)
 
     assert (len(devices(studio, "ann")), devices(studio, "bob")) == (1, [])
     other.state.close(grace=PATIENCE)
@@ -264,10 +276,35 @@ def test_an_installation_that_has_moved_to_its_id_is_not_put_back_to_its_token(c
     register(client, FID, platform="android")
     writes.clear()
 
-    ask(client, TOKEN)
+    for _ in range(3):
+        ask(client, TOKEN)
 
     assert [(device.value, device.platform) for device in devices(studio)] == [(FID, "android")]
-    assert writes == []
+    assert [device.value for device in writes] == [FID]  # once: that its client has the token
+
+
+def test_the_token_of_a_request_shows_whose_an_installation_is(client, studio):
+    register(client, FID)
+    ask(client, TOKEN)
+
+    ask(client, TOKEN, headers=BOB)
+    assert (devices(studio, "ann"), len(devices(studio, "bob"))) == ([], 1)
+    register(client, FID, headers=BOB)
+    register(client, TOKEN, "fcm_token")
+
+    assert (len(devices(studio, "ann")), devices(studio, "bob")) == (1, [])
+
+
+@pytest.mark.parametrize("guess", [FID, FID + ":made-up", FID + ":"])
+def test_a_request_with_somebodys_installation_id_does_not_disconnect_them(client, studio, guess):
+    ask(client, TOKEN)
+    ask(client, guess, headers=BOB)
+    assert [device.value for device in devices(studio)] == [TOKEN]
+    register(client, token=TOKEN)
+
+    ask(client, guess, headers=BOB)
+
+    assert [device.value for device in devices(studio)] == [FID]
 
 
 def test_what_is_remembered_of_tokens_is_bounded(client, studio, monkeypatch):
@@ -400,11 +437,26 @@ def told(studio):
 
 @pytest.mark.parametrize(("token", "taken"), [(FID, FID), (TOKEN, TOKEN), (TOKEN, FID), (FID, TOKEN)])
 def test_an_address_that_somebody_else_has_taken_over_is_not_told(client, studio, token, taken):
+    if token == FID:
+        register(client, token=TOKEN)
     start_slowly(client, studio, token)
 
-    register(client, taken, kind="fid" if taken == FID else "fcm_token", headers=BOB)
+    if taken == FID:
+        register(client, token=TOKEN, headers=BOB)
+    else:
+        register(client, TOKEN, "fcm_token", headers=BOB)
 
     assert told(studio) == ([], [None])
+
+
+@pytest.mark.parametrize("guess", [{}, {"token": FID + ":x"}, {"value": FID + ":x", "kind": "fcm_token"}])
+@pytest.mark.parametrize("token", [FID, TOKEN])
+def test_an_installation_whose_id_somebody_else_knows_is_told(client, studio, token, guess):
+    start_slowly(client, studio, token)
+
+    register(client, headers=BOB, **guess)
+
+    assert told(studio) == ([token], [token])
 
 
 def test_an_address_that_its_owner_has_signed_off_is_not_told(client, studio):
@@ -416,10 +468,11 @@ def test_an_address_that_its_owner_has_signed_off_is_not_told(client, studio):
 
 
 def test_an_address_whose_owner_came_back_is_told(client, studio):
+    register(client, token=TOKEN)
     start_slowly(client, studio)
 
-    register(client, headers=BOB)
-    register(client, headers=ANN)
+    register(client, token=TOKEN, headers=BOB)
+    register(client, token=TOKEN, headers=ANN)
 
     assert told(studio) == ([FID], [FID])
 
@@ -444,10 +497,10 @@ def test_an_address_that_could_not_be_registered_is_told_of_its_own_task(client,
 
 
 def test_an_address_that_is_kept_for_one_task_is_not_told_once_it_is_somebody_elses(client, studio):
-    form = {"data": {"user_token": FID}}
+    form = {"data": {"user_token": TOKEN}}
     start_slowly(client, studio, headers={**ANN, "Sec-Fetch-Site": "cross-site"}, **form)
 
-    register(client, headers=BOB)
+    register(client, TOKEN, "fcm_token", headers=BOB)
 
     assert told(studio) == ([], [None])
 

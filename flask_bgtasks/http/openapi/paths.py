@@ -222,7 +222,7 @@ REGISTER = _call(
     "Have the owner's notifications sent to a device",
     ["accept_language"],
     {
-        "200": _json("Device", "The address was known; it is the owner's now, whoever's it was.", "Location"),
+        "200": _json("Device", "The address was known; it is the owner's.", "Location"),
         "201": _json("Device", "It is registered.", "Location"),
         **_problems(*_BODY, "owner-wanted", "store-unavailable"),
     },

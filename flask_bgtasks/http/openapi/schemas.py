@@ -105,6 +105,13 @@ _ATTENTION: dict[str, Schema] = {
 """In lists that are read from the store only: what is answered from memory, by ``seq``, would be out of date."""
 
 _ADDRESS = _whole(bodies.ADDRESS, "The address. No answer holds it.")
+_TOKEN = _nullable(
+    _whole(
+        bodies.ADDRESS,
+        "The registration token of the installation. It shows that the installation is the client's, and ends what "
+        "others have registered for it. Its hash is kept.",
+    )
+)
 _LANGUAGE = _whole(bodies.LANGUAGE, "A language tag (BCP 47).", maxLength=bodies.LONGEST_LANGUAGE)
 
 _DEVICE: dict[str, Schema] = {
@@ -216,7 +223,11 @@ SCHEMAS: dict[str, Schema] = {
     "NewDevice": {
         "oneOf": [
             _object(
-                {"kind": {"enum": [FID, FCM_TOKEN]}, "value": _ADDRESS, **_DEVICE, "replaces": _REPLACES},
+                {"kind": {"const": FID}, "value": _ADDRESS, "token": _TOKEN, **_DEVICE, "replaces": _REPLACES},
+                optional=("token", *_DEVICE, "replaces"),
+            ),
+            _object(
+                {"kind": {"const": FCM_TOKEN}, "value": _ADDRESS, **_DEVICE, "replaces": _REPLACES},
                 optional=(*_DEVICE, "replaces"),
             ),
             _object(

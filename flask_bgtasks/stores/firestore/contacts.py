@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -34,7 +35,9 @@ class FirestoreContacts(FirestorePart):
             stored = device.at(created=created or now, seen=now)
             rivals = {snapshot.get("id"): snapshot for snapshot in self._rivals(device)}
             others = [rows.device(snapshot.to_dict()) for snapshot in rivals.values()]
-            batch, mark = client.batch(), {"app": self.app_id, "key": guarded, "until": now + GUARDED}
+            batch = client.batch()
+            # New each time: a write that changes nothing leaves the update time, by which another attempt is refused.
+            mark = {"app": self.app_id, "key": guarded, "until": now + GUARDED, "by": uuid.uuid4().hex}
             if held.exists:
                 batch.update(guard, mark, option=client.write_option(last_update_time=held.update_time))
             else:
