@@ -305,9 +305,11 @@ class Reopen:
     """An explicit retry of a failed or cancelled task: the one way out of a terminal state. Checkpoints stay.
 
     :ivar private: the private part of its input, from the request that asks for it: the first one's was erased.
+    :ivar turn: how many tasks of its owner wait already; a store that is given limits counts them.
     """
 
     private: Mapping[str, Any] | None = None
+    turn: int = 0
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is Kind.TRACKED:
@@ -322,7 +324,7 @@ class Reopen:
             status=Status.STARTED,
             seq=event.seq,
             updated_at=now,
-            place=place_in_queue(now, priority=task.priority),
+            place=place_in_queue(now, priority=task.priority, turn=self.turn),
             failures=0,
             crashes=0,
             completed_at=None,

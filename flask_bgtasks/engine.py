@@ -32,7 +32,7 @@ from .plan import Node, Plan
 from .retrying import wait_before_retry
 from .running import Running
 from .settings import Settings
-from .stores.base import MAX_TASK_NAMES, Attempt, Store
+from .stores.base import MAX_TASK_NAMES, Attempt, Limits, Store
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -324,9 +324,12 @@ class Engine:
         """Ask a task to stop: at once if nobody runs it, at its next report if someone does, here or elsewhere."""
         return self._store.transition(request_id, RequestCancel(), deliveries=self._deliveries.owed)
 
-    def change(self, task: Task, change: Change) -> Outcome:
-        """Make a change that is not the end, on behalf of someone outside the run."""
-        return self._store.transition(task.request_id, change, deliveries=self._deliveries.owed)
+    def change(self, task: Task, change: Change, *, limits: Limits | None = None) -> Outcome:
+        """Make a change that is not the end, on behalf of someone outside the run.
+
+        :param limits: of what may wait, where it has the task wait. :raises LimitReached: as many do already.
+        """
+        return self._store.transition(task.request_id, change, deliveries=self._deliveries.owed, limits=limits)
 
     def end_by_hand(self, task: Task, change: Change) -> Outcome:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""

@@ -328,7 +328,10 @@ class BackgroundTasks:
         return self.get(request_id).cancel()
 
     def retry(self, request_id: str) -> Task:
-        """Run a failed or cancelled task again. Checks no owner. :raises TransitionRefused: it is neither."""
+        """Run a failed or cancelled task again. Checks no owner.
+
+        :raises TransitionRefused: it is neither. :raises LimitReached: as many tasks wait as may.
+        """
         return self.get(request_id).retry()
 
     def access_token(self, request_id: str) -> str | None:

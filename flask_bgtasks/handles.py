@@ -106,7 +106,10 @@ class TaskHandle:
         return self._state.cancel(self.request_id).task
 
     def retry(self) -> Task:
-        """Run a failed or cancelled task again. :raises TransitionRefused: it is neither."""
+        """Run a failed or cancelled task again.
+
+        :raises TransitionRefused: it is neither. :raises LimitReached: as many tasks wait as may.
+        """
         return self._state.retry(self.request_id).task
 
     def __repr__(self) -> str:

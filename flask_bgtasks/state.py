@@ -196,10 +196,11 @@ class AppState:
 
         :param private: the login of the request that asks for it (:meth:`Credentials.of`); the first one was erased.
         :raises TransitionRefused: it is neither failed nor cancelled.
+        :raises LimitReached: as many tasks wait as may: a task that is opened again waits like a new one.
         """
         if self.runner.draining:
             raise ShuttingDown()
-        outcome = self.engine.change(self.store.get(request_id), Reopen(private))
+        outcome = self.engine.change(self.store.get(request_id), Reopen(private), limits=self._limits())
         self.hand_over(outcome.task)
         return outcome
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..changes import Change, Outcome, Renew, Report
+from ..changes import Change, Outcome, Renew, Reopen, Report
 from ..errors import AnonymousQueueFull, OwnerQueueFull
 from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 from .contacts import Contacts
@@ -75,6 +75,18 @@ class Limits:
         most = self.share(owner)
         if most is not None and waiting >= most:
             raise AnonymousQueueFull(most) if owner is None else OwnerQueueFull(most)
+
+
+def in_turn(change: Change, before: Task, now: datetime, count: Callable[[], int]) -> Change:
+    """A change that has its task wait as a new one would: behind what waits of the same owner, if there is room for it.
+
+    :param count: how many of the owner's tasks wait. :raises LimitReached: by ``count``, where as many wait as may.
+    :raises TransitionRefused: whatever waits, the task cannot be opened again.
+    """
+    if not isinstance(change, Reopen):
+        return change
+    change.apply(before, now)
+    return replace(change, turn=count())
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +260,21 @@ class Store(Contacts, ABC):
         """:raises TaskNotFound: no such task of this app."""
 
     @abstractmethod
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
+    def transition(
+        self,
+        request_id: str,
+        change: Change,
+        *,
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
+    ) -> Outcome:
         """Apply a change; store the task, its new events, its result and the deliveries owed for it together.
 
         ``deliveries`` are recorded only when the change has an event that is owed (:attr:`Outcome.owed`).
 
+        :param limits: of a task that is opened again: refuse when as many wait already, as :meth:`create` does, and
+            put it behind what of its owner waits (:func:`in_turn`); None for no limit.
+        :raises LimitReached: as many tasks wait as a limit allows.
         :raises TaskNotFound: no such task.
         :raises TransitionRefused: not in this state.
         :raises LeaseLost: the attempt does not hold the task.

@@ -27,6 +27,7 @@ from .base import (
     Store,
     TaskQuery,
     average,
+    in_turn,
     joined,
     owed_by,
     parted,
@@ -150,9 +151,19 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             for task in self._tasks.values()
         )
 
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
+    def transition(
+        self,
+        request_id: str,
+        change: Change,
+        *,
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
+    ) -> Outcome:
         with self._lock:
-            outcome = self._apply(self.get(request_id), change, deliveries)
+            before = self.get(request_id)
+            if limits is not None:
+                change = in_turn(change, before, self.now(), lambda: self._check_limits(before.owner, limits))
+            outcome = self._apply(before, change, deliveries)
         self._committed(outcome)
         return outcome
 

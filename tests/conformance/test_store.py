@@ -199,6 +199,41 @@ def test_nobodys_second_task_stands_behind_a_users_first(bench, store):
     assert order == [first.request_id, ada.request_id, second.request_id]
 
 
+@pytest.mark.parametrize(
+    ("limits", "owner", "error"),
+    [
+        (Limits(max_queued=1), "eve", QueueFull),
+        (Limits(max_queued_per_owner=1), "ada", OwnerQueueFull),
+        (Limits(max_queued_anonymous=1), None, AnonymousQueueFull),
+    ],
+)
+def test_a_task_that_is_opened_again_waits_like_a_new_one(bench, store, limits, owner, error):
+    ended = bench.create(owner=owner)
+    store.transition(ended.request_id, RequestCancel())
+    cancelled = store.get(ended.request_id)
+    waiting = bench.create(owner="ada" if owner == "eve" else owner)
+
+    with pytest.raises(error):
+        store.transition(ended.request_id, Reopen(), limits=limits)
+    assert store.get(ended.request_id) == cancelled
+    with pytest.raises(TransitionRefused):  # it waits already, which is said first
+        store.transition(waiting.request_id, Reopen(), limits=limits)
+
+    bench.claim(waiting.request_id)
+    assert store.transition(ended.request_id, Reopen(), limits=limits).task.status is Status.STARTED
+
+
+def test_a_task_that_is_opened_again_stands_behind_what_its_owner_has_waiting(bench, store):
+    again = bench.create(owner="ada")
+    store.transition(again.request_id, RequestCancel())
+    first, eves = bench.create(owner="ada"), bench.create(owner="eve")
+
+    store.transition(again.request_id, Reopen(), limits=Limits())
+
+    order = [task.request_id for task in store.runnable(limit=9)]
+    assert order == [first.request_id, eves.request_id, again.request_id]
+
+
 def test_a_large_limit_is_kept_too(bench, store):
     limits = Limits(max_queued=1003)
     for _ in range(1003):

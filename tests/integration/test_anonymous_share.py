@@ -35,6 +35,21 @@ def test_a_repeated_request_finds_its_task_in_a_full_share(studio):
     assert (again.status_code, again.headers["Task-Id"]) == (202, first.headers["Task-Id"])
 
 
+def test_who_cancels_and_opens_again_gets_no_more_than_the_share(studio):
+    client, ids = studio.app.test_client(), []
+    for _ in range(4):
+        ids.append(submit(studio).json["request_id"])
+        assert client.post(f"/tasks/{ids[-1]}/cancel").status_code == 200
+
+    answers = [client.post(f"/tasks/{request_id}/retry") for request_id in ids]
+
+    assert [answer.status_code for answer in answers] == [202, 202, 503, 503]
+    assert answers[-1].json["type"].endswith("#anonymous-queue-full")
+    assert int(answers[-1].headers["Retry-After"]) > 0
+    assert client.get(f"/tasks/{ids[-1]}").json["status"] == "cancelled"
+    assert submit(studio, **{"X-User": "ada"}).status_code == 202
+
+
 def test_an_app_without_owners_has_the_whole_queue_for_them(tmp_path):
     studio = make("memory://", tmp_path, runner="external", max_queued_anonymous=1)
 

@@ -1,12 +1,18 @@
 """The SQLite file holds what users sent: other users of the machine cannot read it, whatever the umask is."""
 
 import os
+import sqlite3
 import stat
+import uuid
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
+from flask_bgtasks.changes import RequestCancel
+from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.sql import SqlStore
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX")
@@ -88,3 +94,28 @@ def test_a_link_to_a_file_is_followed(tmp_path, opened):
     opened(tmp_path / "link")
 
     assert modes(tmp_path / "real.sqlite3")[""] == "0o600"
+
+
+def test_what_is_erased_is_overwritten_in_the_file(tmp_path, opened, monkeypatch):
+    """Also where SQLite was built without it, as python.org's is."""
+    connect = sqlite3.connect
+
+    def connect_to_such_a_build(*args, **kwargs):
+        raw = connect(*args, **kwargs)
+        raw.execute("PRAGMA secure_delete=OFF")
+        return raw
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_such_a_build)
+    path = tmp_path / "tasks.sqlite3"
+    store = opened(path)
+    secret = "hunter2-" * 2000  # longer than a page
+    kept = {"path": "/", PRIVATE: {"identity": {"flask_jwt_extended": {"claim": secret}}}}
+    now = datetime.now(timezone.utc)
+    for _ in range(3):
+        task = Task(str(uuid.uuid4()), "process", Kind.VIEW, now, now, timedelta(days=7))
+        store.create(task, input=kept)
+        store.transition(task.request_id, RequestCancel())
+
+    store.close()
+
+    assert b"hunter2" not in path.read_bytes()

@@ -168,7 +168,7 @@ RETRY = _call(
     ["request_id"],
     {
         "202": _json("TaskBrief", "It waits to be run.", "Task-Id", "Location", "Retry-After"),
-        **_problems(*_WRITE, "refused", "shutting-down"),
+        **_problems(*_WRITE, "refused", "shutting-down", "queue-full", "anonymous-queue-full", "owner-queue-full"),
     },
 )
 

@@ -164,16 +164,15 @@ class FirestorePart(Store):
         request_id: str,
         change: Change,
         deliveries: Sequence[Owed] | Owing,
-        before_commit: Callable[[Any, Task], None] | None = None,
+        before_commit: Callable[[Any, Task], Change | None] | None = None,
     ) -> Outcome:
-        """Apply a change. ``before_commit`` may add to the batch, or refuse."""
+        """Apply a change. ``before_commit`` may add to the batch, refuse, or give another change in its place."""
 
         def attempt() -> Outcome:
             snapshot, before = self._read(request_id)
             batch = self._firestore.client.batch()
-            if before_commit is not None:
-                before_commit(batch, before)
-            outcome = change.apply(before, self.now())
+            wanted = None if before_commit is None else before_commit(batch, before)
+            outcome = (wanted or change).apply(before, self.now())
             if outcome.task is before and not outcome.events and outcome.checkpoint is None:
                 return outcome
             self._write(batch, snapshot, before, outcome, deliveries)

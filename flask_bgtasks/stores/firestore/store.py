@@ -32,6 +32,7 @@ from ..base import (
     Stats,
     TaskQuery,
     average,
+    in_turn,
     joined,
     owed_by,
     parted,
@@ -135,8 +136,21 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         with self._calls():
             return self._read(request_id)[1]
 
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
-        return self._changed(request_id, change, deliveries)
+    def transition(
+        self,
+        request_id: str,
+        change: Change,
+        *,
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
+    ) -> Outcome:
+        if limits is None:
+            return self._changed(request_id, change, deliveries)
+
+        def check(batch: Any, before: Task) -> Change:
+            return in_turn(change, before, self.now(), lambda: self._check_limits(before.owner, limits))
+
+        return self._changed(request_id, change, deliveries, check)
 
     def claim(
         self,

@@ -301,6 +301,8 @@ class SqliteDatabase(Database):
             # In WAL mode NORMAL waits for the disk at checkpoints only; what must survive a power cut waits in WalSync.
             raw.execute("PRAGMA synchronous=NORMAL")
             raw.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
+            # What is erased is overwritten, also where SQLite was built to leave it in free pages (its default).
+            raw.execute("PRAGMA secure_delete=ON")
             if not self._ready:
                 self._prepare(raw)
                 self._ready = True

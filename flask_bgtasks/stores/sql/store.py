@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +29,7 @@ from ..base import (
     Owed,
     Owing,
     average,
+    in_turn,
     joined,
     owed_by,
     parted,
@@ -163,12 +165,25 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     def get(self, request_id: str) -> Task:
         return self._database.read(lambda connection: self._select(connection, request_id))
 
-    def transition(self, request_id: str, change: Change, *, deliveries: Sequence[Owed] | Owing = ()) -> Outcome:
+    def transition(
+        self,
+        request_id: str,
+        change: Change,
+        *,
+        deliveries: Sequence[Owed] | Owing = (),
+        limits: Limits | None = None,
+    ) -> Outcome:
         def operation(connection: Connection) -> Outcome:
             number, before = self._select_to_change(connection, request_id)
-            return self._change(connection, number, before, change, deliveries)
+            wanted = change
+            if limits is not None:
+                count = partial(self._check_limits, connection, before.owner, limits)
+                wanted = in_turn(change, before, connection.now(), count)
+            return self._change(connection, number, before, wanted, deliveries)
 
         outcome = self._database.write(operation, durable=self._database.must_last(change))
+        if limits is not None:
+            self._gauge.created()
         self._committed(outcome)
         return outcome
 
