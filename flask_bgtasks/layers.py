@@ -12,7 +12,7 @@ import dis
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -150,8 +150,11 @@ class Chain:
         if fresh:
             cells["view"] = types.CellType(types.SimpleNamespace(view_class=made))
         else:
-            instance = copy.copy(cells["self"].cell_contents)
-            instance.__class__ = made
+            instance: Any = object.__new__(made)
+            own = cells["self"].cell_contents
+            for name, value in _attributes(own).items():  # in slots
+                object.__setattr__(instance, name, value)
+            object.__setattr__(instance, "__dict__", vars(own))  # shared: what it counts stays one count
             cells["self"] = types.CellType(instance)
         return _copied(view, tuple(cells[name] for name in view.__code__.co_freevars))
 
@@ -171,8 +174,7 @@ class Chain:
         decorators = getattr(old, "method_decorators", None)  # Flask-RESTX, Flask-RESTful: applied in each request
         if decorators:
             methods["method_decorators"] = self._wrapped_decorators(decorators, below)
-        body = {"__module__": old.__module__, "__qualname__": old.__qualname__, "__doc__": old.__doc__, **methods}
-        return type(old)(old.__name__, (old,), body)
+        return _subclass(old, methods)
 
     def _own_dispatch(self, old: type, below: int) -> dict[str, Any]:
         """A ``dispatch_request`` of the app's own, which checks something before it calls Flask's: a decorator too."""
@@ -462,12 +464,55 @@ def _replaced_in_object(holder: Any, old: Any, again: Callable[[Any], Any]) -> A
                 found[name] = made
     if not found:
         return None
+    alike = _lookalike(holder, found)
+    if alike is not None:
+        return alike
     copied = copy.copy(holder)
     if copied is holder:  # functools.lru_cache's: written in C, and calls what nobody can replace
         return None
     for name, value in found.items():
         object.__setattr__(copied, name, value)
     return copied
+
+
+def _lookalike(holder: Any, found: Mapping[str, Any]) -> Any:
+    """An object with all attributes of another one, now and later, but for some; None where that cannot be made.
+
+    A decorator's object that is changed later, to close an endpoint say, is changed for the view too.
+    """
+
+    def attribute(name: str, old: Any, new: Any) -> property:
+        def get(self: Any) -> Any:
+            value = vars(self)[name]
+            return new if value is old else value
+
+        return property(get, lambda self, value: vars(self).update({name: value}), lambda self: vars(self).pop(name))
+
+    own = getattr(holder, "__dict__", None)
+    if type(own) is not dict or not found.keys() <= own.keys() or _attributes(holder).keys() != own.keys():
+        return None
+    try:
+        kind = _subclass(type(holder), {name: attribute(name, own[name], new) for name, new in found.items()})
+        alike: Any = object.__new__(kind)
+        object.__setattr__(alike, "__dict__", own)
+    except TypeError:  # made in C, or with a layout of its own
+        return None
+    return alike
+
+
+class _Quiet:
+    """Keeps a class from hearing of a subclass that is none of the app's: some register theirs, or make conditions."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Does not call the class's own."""
+
+
+def _subclass(kind: type, body: Mapping[str, Any]) -> type:
+    """A subclass of which neither the class nor its metaclass hears."""
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type.__new__(type(kind), kind.__name__, (_Quiet, kind), {**names, **body})
 
 
 def _copied(function: types.FunctionType, closure: tuple[types.CellType, ...]) -> types.FunctionType:

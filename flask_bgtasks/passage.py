@@ -14,6 +14,7 @@ import inspect
 import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -328,8 +329,16 @@ def replaced(change: Mapping[str, Any], arguments: Arguments) -> Arguments:
     """Arguments with the values of a change of :func:`difference`, where they are as many and have the same names."""
     if len(change["args"]) != len(arguments[0]) or change["kwargs"].keys() != arguments[1].keys():
         return arguments  # stored by another version of the app
-    args = tuple(s.get("value", own) for s, own in zip(change["args"], arguments[0], strict=True))
-    return args, {name: change["kwargs"][name].get("value", own) for name, own in arguments[1].items()}
+    args = tuple(_kept(source, own) for source, own in zip(change["args"], arguments[0], strict=True))
+    return args, {name: _kept(change["kwargs"][name], own) for name, own in arguments[1].items()}
+
+
+def _kept(source: Mapping[str, Any], own: Any) -> Any:
+    value = source.get("value", own)
+    gone = (
+        isinstance(value, str) and os.path.isabs(value) and not os.path.exists(value)
+    )  # the request's temporary folder
+    return own if gone else value
 
 
 def _source(value: Any, label: str, before: Arguments, lost: list[str]) -> dict[str, Any]:

@@ -382,6 +382,68 @@ def test_a_view_of_any_arguments_that_passes_none_on_hides_nothing():
     assert Chain(catch_all).sealed == []
 
 
+class Switch:
+    def __init__(self, f):
+        self.f = f
+        self.on = False
+        self.calls = 0
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        return ["refused"] if self.on else self.f(*args, **kwargs)
+
+
+def test_a_decorator_that_is_changed_later_is_changed_for_the_view_too():
+    switch = Switch(view)
+    chain = Chain(switch)
+
+    assert gate_calls(chain)[1] == ["view"]
+    switch.on = True
+    assert gate_calls(chain) == ([], ["refused"])
+    assert switch.calls == 2
+    switch.on, switch.f = False, lambda: ["another"]
+    assert gate_calls(chain)[1] == ["another"]
+
+
+class Registering(type):
+    known: list = []  # noqa: RUF012 - of all classes
+
+    def __new__(mcs, name, bases, body):
+        made = super().__new__(mcs, name, bases, body)
+        mcs.known.append(made)
+        return made
+
+
+class OfAPath(MethodView):
+    def __init_subclass__(cls, *, path, **kwargs):
+        super().__init_subclass__(**kwargs)
+        cls.path = path
+
+
+class Registered(MethodView, metaclass=Registering):
+    def post(self):
+        return ["registered"]
+
+
+class WithPath(OfAPath, path="/x"):
+    init_every_request = False
+    count = 0
+
+    def post(self):
+        self.count += 1
+        return [self.path, self.count]
+
+
+@pytest.mark.parametrize(("kind", "outcomes"), [(Registered, [["registered"]] * 2), (WithPath, [["/x", 1], ["/x", 2]])])
+def test_a_class_that_hears_of_its_subclasses_hears_of_none(kind, outcomes):
+    known = [*Registering.known]
+    chain = Chain(kind.as_view("process"))
+
+    with Flask(__name__).test_request_context(method="POST"):
+        assert [gate_calls(chain)[1] for _ in outcomes] == outcomes
+    assert Registering.known == known
+
+
 def test_what_decorators_share_stays_shared():
     decorated = counted(view)
     chain = Chain(decorated)
@@ -583,6 +645,17 @@ def test_in_a_run_the_view_gets_the_arguments_that_were_stored():
     way = Run({"0.0": {**stored, "lost": ["book"]}}, name="process")
     with Flask(__name__).app_context():
         assert way.call(Chain(with_user(traced(process))).view, ((), {"number": 7})) == ["traced", 7, "ann", made]
+
+
+def test_a_folder_of_the_request_that_is_gone_is_not_handed_to_the_run(tmp_path):
+    def with_folder(f):
+        return lambda *args, **kwargs: f(str(tmp_path), *args, **kwargs)
+
+    def stored(path):
+        return {"0.0": {"args": [{"value": str(path)}], "kwargs": {}}}
+
+    assert in_a_run(with_folder(lambda folder: [folder]), stored(tmp_path / "gone")) == [str(tmp_path)]
+    assert in_a_run(with_folder(lambda folder: [folder]), stored(tmp_path.parent)) == [str(tmp_path.parent)]
 
 
 @pytest.mark.parametrize("answer", [{"error": "log in"}, "<form>", ("no", "401 UNAUTHORIZED"), ("no", 302)])
