@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,6 +17,7 @@ import sentencex
 
 LONGEST_SENTENCE = 90  # words; a transcript without full stops is cut into pieces of this size
 LONGEST_HEADING = 90  # characters
+STRETCH = 2_000  # characters that are looked at together for where sentences end
 LONGEST_WORD = 80  # characters; what is longer is no word, and is broken up
 SMALL_WORDS = {
     "a",
@@ -36,10 +39,17 @@ SMALL_WORDS = {
     "with",
 }
 
-LEFTOVERS = re.compile(r"\[(?:\d{1,3}|(?:illustration|image|picture|figure)\b[^\]]*)\]", re.IGNORECASE)
-EMPHASIS = re.compile(r"(?<!\w)(\*\*|__|_|\*)(?=\S)(.+?)(?<=\S)\1(?!\w)", re.DOTALL)
+# Each is read in time that grows with the text, whatever the text is: anybody may paste anything.
+LEFTOVERS = re.compile(r"\[(?:\d{1,3}|(?:illustration|image|picture|figure)\b[^\[\]]*)\]", re.IGNORECASE)
 BLANK_LINES = re.compile(r"\n\s*\n")
+DASHES = re.compile(r"--+")
+LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
+HASHED = re.compile(r"^(#{1,6} .*)$", re.MULTILINE)
 ENDS_SENTENCE = re.compile(r"""[.!?…]["'”’)\]]*$""")
+
+EMPHASIS = ("**", "__", "_", "*")
+EMPHASIS_OPENS = re.compile(r"(?<!\w)(?=[*_])")
+EMPHASIS_CLOSES = {mark: re.compile(rf"(?<=\S)(?={re.escape(mark)}(?!\w))") for mark in EMPHASIS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +108,41 @@ def paragraphs(raw: str) -> list[str]:
     """The text's paragraphs, each on one line, without what copying left in it."""
     text = unicodedata.normalize("NFC", raw).replace("\r\n", "\n").replace("\r", "\n").replace("\u00ad", "")
     text = "".join(char if char in "\n\t" or unicodedata.category(char) != "Cc" else " " for char in text)
-    text = EMPHASIS.sub(r"\2", LEFTOVERS.sub("", text))
-    text = re.sub(r"\s*--+\s*", "—", text)
-    text = re.sub(rf"\S{{{LONGEST_WORD}}}(?=\S)", r"\g<0> ", text)
+    text = _dashes(without_emphasis(LEFTOVERS.sub("", text)))
+    text = LONG_WORD.sub(r"\g<0> ", text)
     if not BLANK_LINES.search(text.strip()) and _mean_line(text) > 120:
         text = text.replace("\n", "\n\n")  # an editor's paragraphs: one line each
-    text = re.sub(r"(?m)^(#{1,6} .*)$", r"\n\1\n", text)
+    text = HASHED.sub(r"\n\1\n", text)
     return [line for part in BLANK_LINES.split(text) if (line := " ".join(part.split()))]
+
+
+def without_emphasis(text: str) -> str:
+    """The text without the marks of ``*emphasis*``; each opening one goes with the next of its kind that closes."""
+    closing = {mark: [found.start() for found in pattern.finditer(text)] for mark, pattern in EMPHASIS_CLOSES.items()}
+    kept, done = [], 0
+    for found in EMPHASIS_OPENS.finditer(text):
+        start = found.start()
+        if start < done:
+            continue
+        for mark in EMPHASIS:
+            inner = start + len(mark)
+            if not text.startswith(mark, start) or not text[inner : inner + 1].strip():
+                continue
+            following = bisect_left(closing[mark], inner + 1)
+            if following < len(closing[mark]):
+                end = closing[mark][following]
+                kept += [text[done:start], text[inner:end]]
+                done = end + len(mark)
+                break
+    return "".join(kept) + text[done:]
+
+
+def _dashes(text: str) -> str:
+    """With typewriter dashes as dashes, close to their words."""
+    parts = DASHES.split(text)
+    parts[:-1] = [part.rstrip() for part in parts[:-1]]
+    parts[1:] = [part.lstrip() for part in parts[1:]]
+    return "—".join(parts)
 
 
 def as_heading(paragraph: str) -> str | None:
@@ -132,18 +170,33 @@ def sentence_case(shouted: str) -> str:
 def split_sentences(paragraph: str) -> list[str]:
     """The sentences of a paragraph; very long ones in pieces."""
     pieces: list[str] = []
-    for sentence in sentencex.segment("en", paragraph):
+    for sentence in _segments(paragraph):
         words = sentence.split()
-        if pieces and len(words) < 3 and not ENDS_SENTENCE.search(pieces[-1]):
+        if pieces and len(words) < 3 and not ENDS_SENTENCE.search(pieces[-1][-20:]):
             pieces[-1] += " " + " ".join(words)
             continue
-        while len(words) > LONGEST_SENTENCE:
-            cut = _pause(words)
-            pieces.append(" ".join(words[:cut]))
-            words = words[cut:]
-        if words:
-            pieces.append(" ".join(words))
+        at = 0
+        while len(words) - at > LONGEST_SENTENCE:
+            piece = words[at : at + LONGEST_SENTENCE]
+            cut = _pause(piece)
+            pieces.append(" ".join(piece[:cut]))
+            at += cut
+        if at < len(words):
+            pieces.append(" ".join(words[at:]))
     return pieces
+
+
+def _segments(paragraph: str) -> Iterator[str]:
+    """What sentencex finds, which is given a stretch at a time: its time grows with the square of what it is given."""
+    start = 0
+    while len(paragraph) - start > STRETCH:
+        space = paragraph.rfind(" ", start, start + STRETCH)
+        found = list(sentencex.segment("en", paragraph[start : space + 1 if space > start else start + STRETCH]))
+        if len(found) > 1:
+            found.pop()  # it may go on: it is the next stretch's first
+        yield from found
+        start += sum(map(len, found))
+    yield from sentencex.segment("en", paragraph[start:])
 
 
 def _pause(words: list[str]) -> int:

@@ -467,10 +467,39 @@ def test_a_failed_task_of_the_wrong_app_is_not_what_a_client_gets(factory):
     @two.post("/fail")
     @factory.bg.background
     def fail():
-        raise ValueError("two's own")
+        raise ValueError("two's own")  # whose text is the log's
 
     with two.app_context():
         accepted = two.test_client().post("/fail")
-        with pytest.raises(TaskFailed, match="two's own"):
+        with pytest.raises(TaskFailed, match="ValueError"):
             factory.bg.get(accepted.headers["Task-Id"]).wait(timeout=10)
     assert one.test_client().get(accepted.location).status_code == 404
+
+
+def test_a_validate_of_an_app_that_is_gone_is_gone_with_it(tmp_path):
+    """Where an app factory gives `validate=` a function of its own, that function leads to its app."""
+    gone = []
+
+    def factory():
+        app, bgtasks = Flask("app", instance_path=str(tmp_path)), BackgroundTasks()
+        seen = []
+
+        def check(number, app=app):
+            seen.append(number)
+
+        @app.post("/process/<int:number>")
+        @bgtasks.background(validate=check)
+        def process(number):
+            return {"number": number}
+
+        bgtasks.init_app(app, store="memory://", runner="inline")
+        assert app.test_client().post("/process/7").status_code == 202
+        assert seen == [7]
+        app.extensions["bgtasks"].close(grace=1)
+        gone.extend(weakref.ref(one) for one in (app, check))
+
+    for _ in range(3):
+        factory()
+    gc.collect()
+
+    assert [one() for one in gone if one() is not None] == []

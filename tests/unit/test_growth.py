@@ -17,6 +17,7 @@ import pytest
 from flask import Flask, request
 
 import flask_bgtasks
+from example_app import reading
 from flask_bgtasks import backoff, blotting, captured, devices
 from flask_bgtasks.client.eventstream import EventStreamParser
 from flask_bgtasks.errors import BackgroundTasksError
@@ -264,3 +265,42 @@ def test_a_hostile_error_text_is_redacted_in_no_time():
 def test_a_hostile_accept_header_is_read_in_no_time(header):
     """Werkzeug takes the square of a run of blanks, for each type that is offered: a second for 8 kB."""
     assert timed(read_accept, header) < 0.1
+
+
+# -- the demo, which takes anybody's text ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", [*_patterns_in([*vars(reading).values()])], ids=lambda pattern: pattern.pattern)
+def test_a_pattern_of_the_demo_takes_time_in_proportion_to_the_text(pattern):
+    assert worst("reading", pattern, methods=["search", "sub"]) is None
+
+
+PASTED = [
+    "*a ",
+    "_a ",
+    "**a ",
+    "[image ",
+    "[figure",
+    " ",
+    " \n",
+    "- ",
+    "--",
+    "«",
+    "“",
+    "'",
+    "。",
+    "a。",
+    "a. ",
+    "a, ",
+    "# a\n",
+]
+
+
+@pytest.mark.parametrize("pump", PASTED)
+def test_the_demo_reads_any_text_in_proportion_to_it(pump):
+    few, many = (pump * (length // len(pump)) for length in (20_000, 80_000))
+
+    for _ in range(2):  # twice, before it is believed
+        if timed(reading.read, many) < max(0.3, timed(reading.read, few) * LARGEST_RATIO):
+            return
+    pytest.fail(f"{pump!r} takes more than its share of time")
