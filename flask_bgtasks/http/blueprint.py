@@ -112,15 +112,18 @@ def _name_of_others(path: str) -> str:
     return "other_methods" + re.sub(r"\W+", "_", path)
 
 
+_VARIABLE = re.compile(r"<((?:[^<>:]*:)?)(\w+)>")
+"""A variable of a rule: its converter with a colon, if it has one, and its name."""
+
+
 def _variables(path: str) -> set[str]:
-    return set(re.findall(r"<(?:[^<>:]*:)?(\w+)>", path))
+    return {name for _, name in _VARIABLE.findall(path)}
 
 
 def _apart(domain: str, path: str) -> str:
     """A host's pattern, without the variables that the path has too: a rule may have each once."""
-    for name in _variables(domain) & _variables(path):
-        domain = re.sub(rf"(<(?:[^<>:]*:)?){name}>", rf"\g<1>bgtasks_{name}>", domain)
-    return domain
+    taken = _variables(path)
+    return _VARIABLE.sub(lambda m: f"<{m[1]}{'bgtasks_' if m[2] in taken else ''}{m[2]}>", domain)
 
 
 def _forget_domain(endpoint: str | None, values: dict[str, Any] | None) -> None:
