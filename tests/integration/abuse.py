@@ -128,7 +128,15 @@ FIELDS = {
     "POST /<request_id>/seen": {"via": "poll"},
     "POST /<request_id>/live-activity": {"token": "t", "device": {"kind": "fid", "value": "f"}},
     "DELETE /<request_id>/live-activity": {"token": "t"},
-    "POST /devices": {"kind": "fid", "value": "f", "token": "f:t", "platform": "ios", "app": "a", "lang": "en", "replaces": "0" * 32},
+    "POST /devices": {
+        "kind": "fid",
+        "value": "f",
+        "token": "f:t",
+        "platform": "ios",
+        "app": "a",
+        "lang": "en",
+        "replaces": "0" * 32,
+    },
     "PUT /preferences": {
         "kinds": ["completed"],
         "muted": ["x"],
