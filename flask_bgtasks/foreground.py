@@ -102,7 +102,6 @@ class Foreground:
         """Keep what the client is answered; called when the answer is complete, before the app changes its coding."""
         self._streams = self._is_stream(response)
         if self._streams:
-            response.direct_passthrough = False
             response.response = _Recorded(response.iter_encoded(), self, response)
             return
         response.make_sequence()  # an iterator gives its parts once, and the client is to get them too

@@ -131,6 +131,20 @@ def test_a_file_of_memory(client, allowed):
     assert answer.mimetype == "text/csv"
 
 
+def test_a_hook_still_sees_that_a_file_is_passed_through(app, client, mode):
+    seen = []
+
+    @app.after_request
+    def read_what_is_no_file(response):
+        if request.endpoint == "export":
+            seen.append(response.direct_passthrough)
+        return response
+
+    client.get("/export.csv")
+    if not mode.runs_elsewhere:
+        assert seen == [True]
+
+
 def test_a_file_of_the_disk(client, allowed):
     with allowed(client.get("/tail")) as answer:
         assert answer.data == b"the end"
