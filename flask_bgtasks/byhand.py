@@ -58,7 +58,7 @@ def update_status(
         result = calling.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
         change = Complete(task.attempt, result)
     elif wanted is Status.FAILED:
-        change = Fail(task.attempt, blotted(error_message or "the task failed"))
+        change = Fail(task.attempt, blotted(text_of(error_message)) if error_message else "the task failed")
     elif wanted is Status.CANCELLED:
         change = Cancel(task.attempt)
     else:
