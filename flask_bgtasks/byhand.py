@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import calling
 from .blotting import blotted
 from .changes import Cancel, Change, Complete, Fail
+from .clean_text import text_of
 from .errors import ConfigurationError, TransitionRefused
 from .model import Progress, Status, Task
 from .owners import is_id

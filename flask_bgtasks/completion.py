@@ -272,7 +272,7 @@ class Completion:
         called = [one for one in self._registry.values() if one.kind is Kind.VIEW and one.function is not None]
         views += [(one, cast(View, one.function)) for one in called]
         for definition, view in views:
-            sealed = self._chain(definition, view).sealed
+            sealed = self._chain(definition, view).unseen(by_name=definition.options.respond == "prefer")
             if sealed and definition.options.validate is None:
                 yield Unguarded(definition.name, tuple(sealed))
 

@@ -86,16 +86,26 @@ class Chain:
     :ivar layers: its decorators, outermost first.
     :ivar bound: the objects whose bound methods are in the chain.
     :ivar sealed: callables that look like decorators and could not be opened: what they guard, they guard unseen.
+    :ivar doubtful: functions that hold another one: views that use it, more often than decorators of it.
     """
 
     def __init__(self, view: Callable[..., Any], guards: Sequence[Callable[..., Any]] = ()) -> None:
         self.layers: list[Layer] = []
         self.sealed: list[str] = []
+        self.doubtful: list[str] = []
         self.bound: list[object] = []
         self.rehearsed: set[str] = set()  # arguments that a run was seen to get, though they are not stored
         self._guards = [code for guard in guards for code in _codes_inside(guard)]
         self.view = self._rebuilt(view, (0, 0))
         self.layers.sort()
+
+    def unseen(self, *, by_name: bool) -> list[str]:
+        """The callables in which a guard may hide.
+
+        :param by_name: the app's author has put nothing of ours at the view, and knows of no ``202``: then every doubt
+            counts.
+        """
+        return [*self.sealed, *self.doubtful] if by_name else self.sealed
 
     def _rebuilt(self, function: Callable[..., Any], number: tuple[int, int]) -> Callable[..., Any]:
         if number[1] > DEEPEST:
@@ -110,6 +120,8 @@ class Chain:
         if inner is None:
             if _is_like_a_decorator(function, method=number[0] > 0):
                 self.sealed.append(name_of(function))
+            elif _may_be_a_decorator(function):
+                self.doubtful.append(name_of(function))
             return _gate(function)
         if _replaced(function, inner, _PROBE) is None:
             self.sealed.append(name_of(function))
@@ -354,7 +366,15 @@ def _is_like_a_decorator(function: Callable[..., Any], *, method: bool) -> bool:
         return True
     if not _is_plain_function(function):
         return bool(candidates)
-    return any(name.strip("_") in INNER_NAMES or _may_decorate(function, one) for name, one in candidates.items())
+    return False
+
+
+def _may_be_a_decorator(function: Callable[..., Any]) -> bool:
+    """Whether a function that takes arguments of its own holds one that it may decorate, or just use."""
+    if not _is_plain_function(function):
+        return False
+    held = _candidates(function).items()
+    return any(name.strip("_") in INNER_NAMES or _may_decorate(function, one) for name, one in held)
 
 
 def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:

@@ -256,7 +256,7 @@ def _runs_here(definition: TaskDefinition, chain: Chain, wish: Prefer) -> bool:
     view is called in the request whatever the client prefers, unless the app has said how requests are judged.
     """
     options = definition.options
-    if options.respond == "hold" or (chain.sealed and options.validate is None):
+    if options.respond == "hold" or (options.validate is None and chain.unseen(by_name=options.respond == "prefer")):
         return True
     return options.respond == "prefer" and wish == prefer.NOTHING
 
