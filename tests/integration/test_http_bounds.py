@@ -211,8 +211,9 @@ def test_a_list_by_ids_ends_early_and_goes_on_at_its_cursor(studio, client, smal
     assert pages > 2
 
 
-def test_one_task_that_is_too_large_for_a_page_is_one_all_the_same(studio, client, small_pages):
-    ids = with_details(studio, 9000, 2)
+def test_one_task_that_is_too_large_for_a_page_is_one_all_the_same(studio, client, monkeypatch):
+    monkeypatch.setattr(collection, "MOST_PAGE_BYTES", 500)
+    ids = with_details(studio, 1000, 2)
 
     first = client.get("/tasks", headers=ANN).json
     second = client.get("/tasks", query_string={"cursor": first["cursor"]}, headers=ANN).json
