@@ -168,7 +168,9 @@ def _called(
             try:
                 response = app.make_response(app.handle_user_exception(raised))
             except Exception as not_handled:
-                error = unhandled = not_handled
+                unhandled = not_handled
+                # Where no body could be made of it (half an emoji), what the view raised says more.
+                error = raised if isinstance(not_handled, UnicodeError) else not_handled
                 response = _server_error(app, not_handled)
         for function in context._after_request_functions:
             response = app.ensure_sync(function)(response)

@@ -22,3 +22,18 @@ def fcm():
     yield stand_in
     stand_in.close()
     assert stand_in.problems == []
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """pytest-xdist sends reports as UTF-8, which halves of surrogate pairs in a captured log are not."""
+    report = (yield).get_result()
+    report.sections = [(name, _sendable(text)) for name, text in report.sections]
+    if report.longrepr is not None and not isinstance(report.longrepr, tuple):
+        text = str(report.longrepr)
+        if _sendable(text) != text:
+            report.longrepr = _sendable(text)
+
+
+def _sendable(text):
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -15,10 +15,10 @@ from flask_bgtasks.calling import describe
         (UnprocessableEntity("too short"), "too short"),
         (HTTPException(), "Unknown Error"),
         (OSError("cannot reach postgresql://ada:s3cret@db/app"), "cannot reach postgresql://***@db/app"),
-        (ValueError("Authorization: Bearer abc.def"), "Authorization: Bearer ***"),
+        (ValueError("Authorization: Bearer abc.def"), "Authorization: ***"),
         (ValueError("bad key sk-proj-1234567890abcdef"), "bad key ***"),
         (ValueError("GET /x?api_key=12345&n=1"), "GET /x?api_key=***&n=1"),
-        (ValueError("jwt eyJhbGciOi.eyJzdWIi.c2ln"), "jwt ***"),
+        (ValueError("jwt eyJhbGciOiJI.eyJzdWIi.c2ln"), "jwt ***"),
         (ValueError("the monkey = 3, task skips"), "the monkey = 3, task skips"),
     ],
 )

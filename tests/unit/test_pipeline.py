@@ -337,6 +337,16 @@ def work_of(call):
     return calls
 
 
+def drained(running):
+    """All that is to be stored, of as many writes as it takes, and the progress that goes with the last."""
+    entries = []
+    while True:
+        some, progress = running.take()
+        entries += some
+        if not running._entries:
+            return entries, progress
+
+
 def one_step():
     with step("Draw"):
         current_task.update(details="a cat")
@@ -362,18 +372,18 @@ def test_the_ten_thousandth_step_costs_what_the_hundredth_did(make_running, one,
 
     def step_and_flush():
         one()
-        running.take()
+        drained(running)
 
     for _ in range(100):
         one()
-    running.take()
+    drained(running)
     early = work_of(step_and_flush)
     with step("Outer"):
         for _ in range(5_000):
             one()
     for _ in range(5_000):
         one()
-    running.take()
+    drained(running)
 
     assert work_of(step_and_flush) <= early + 5
 
@@ -401,7 +411,7 @@ def test_what_waits_for_a_store_out_of_reach_is_bounded(make_running):
     running.put_back(entries)
     with step("Last"):
         pass
-    entries, _ = running.take()
+    entries, _ = drained(running)
 
     assert len(entries) == 10_000
     assert kinds(entries)[-1] == ("step_finished", "Last")
@@ -412,7 +422,7 @@ def test_names_details_and_paths_are_cut(make_running):
     with contextlib.ExitStack() as open_steps:
         for n in range(300):
             open_steps.enter_context(step(f"{n} " + "x" * 5000, details="y" * 5000))
-        entries, progress = running.take()
+        entries, progress = drained(running)
 
     assert max(len(entry.data["step"]) for entry in entries) == 1000
     assert max(len(entry.data["path"]) for entry in entries) == 20
