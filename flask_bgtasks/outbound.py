@@ -96,8 +96,8 @@ class Door:
         spoken.sock = connection
         try:
             spoken.request("POST", target.path, body, {**headers, "Host": target.authority, "Connection": "close"})
-            answer = spoken.getresponse()
-            return Answer(answer.status, _lower(answer.getheaders()), answer.read(MOST_ANSWER_BYTES))
+            with spoken.getresponse() as answer:  # it keeps the socket open where its body has no end
+                return Answer(answer.status, _lower(answer.getheaders()), answer.read(MOST_ANSWER_BYTES))
         finally:
             spoken.close()
 

@@ -204,6 +204,7 @@ def test_nothing_that_strangers_send_is_answered_with_500(studio):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no module resource")
+@pytest.mark.timeout(600)
 def test_one_process_stays_small_through_all_of_it():
     command = [sys.executable, "-m", "tests.integration.abuse", "memory://", "sqlite:///tasks.sqlite3"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -174,7 +174,6 @@ def _defines(statement):
         r"(?:\s*;\s*a?)*\s*$",  # what Prefer was read with
         r"\beyJ[\w-]+\.[\w-]+",  # what redaction had
         r"\s+$",
-        r"/+$",
         r"(.*?),(.*?)=",
     ],
 )
