@@ -53,6 +53,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.setdefault("LESSON_WRITER", choose_writer(os.environ))
     app.config.setdefault("LESSON_PHONE", str(Path(app.instance_path, "phone.sqlite3")))
     app.config.setdefault("BGTASKS_NOTIFICATION_LINK", "/?task={request_id}")
+    app.config.setdefault("BGTASKS_SHOW_ERRORS", True)  # a demo has no secrets: why a lesson failed is on its page
     phone = plug_in_phone(app)
 
     @app.get("/")

@@ -231,10 +231,10 @@ def test_lessons_are_listed_opened_and_removed(page, writer):
 
 
 def test_what_the_server_refuses_is_said_in_the_form_and_not_listed(page):
-    page.fill("#text", "Too short.")
+    page.fill("#text", "word " * 40_001)
     page.click("#make")
 
-    page.locator("#refused").get_by_text("2 words").wait_for()
+    page.locator("#refused").get_by_text("200,000 are the most").wait_for()
     assert page.locator("#lessons-list li").count() == 0
     assert page.evaluate("document.activeElement.id") == "text"
 
