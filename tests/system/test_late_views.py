@@ -18,7 +18,7 @@ from flask_bgtasks import BackgroundTasks
 
 def create_app(endpoints):
     app = Flask(__name__, instance_path={folder!r})
-    bgtasks = BackgroundTasks(app, endpoints=endpoints)
+    bgtasks = BackgroundTasks(app, endpoints=endpoints, app_id="lessons")
     lessons = Blueprint("lessons", __name__)
 
     @lessons.post("/lesson")
@@ -44,7 +44,7 @@ def accepted(tmp_path):
     """Tasks that a process of a web tier has accepted; their handles."""
     web = Flask("web", instance_path=str(tmp_path / "instance"))
     bgtasks = BackgroundTasks()
-    bgtasks.init_app(web, endpoints=["process"], runner="external")
+    bgtasks.init_app(web, endpoints=["process"], runner="external", app_id="lessons")
     web.add_url_rule("/process", "process", lambda: "", methods=["POST"])
     web.add_url_rule("/lesson", "lesson", bgtasks.background(name="lesson")(lambda: ""), methods=["POST"])
     state = web.extensions["bgtasks"]
@@ -102,8 +102,9 @@ def test_gunicorn_logs_a_misspelt_endpoint_and_serves(tmp_path):
                 try:
                     answer = client.post(server.url + "/process")
                     break
-                except httpx.TransportError:
-                    assert server.process.poll() is None, server.log
+                except httpx.TransportError:  # not listening yet: a moment, or until it has died
+                    with pytest.raises(subprocess.TimeoutExpired):
+                        server.process.wait(0.1)
         assert answer.json() == {"by": "the late view"}
         assert httpx.get(server.url + "/tasks/health").status_code == 503
         assert server.log.count("no view has the endpoint 'proces'") == 1
