@@ -40,6 +40,7 @@ class Nursery:
         self.process.wait(20)
 
 
+@pytest.mark.timeout(300)
 def test_whoever_is_killed_between_the_end_and_the_push_the_push_is_sent(tmp_path, fcm):
     luck, pause = random.Random(5), threading.Event()
     fcm.before = lambda message: pause.wait(ANSWER_SECONDS)
