@@ -226,7 +226,7 @@ def _public(address: Address) -> bool:
         wrapped = _wrapped(address)
         if not all(_public(inside) for inside in wrapped):
             return False
-        if wrapped and any(address in network for network in _TRANSLATED):
+        if wrapped and any(address in network for network in (*_TRANSLATED, _SIX_TO_FOUR)):
             return True  # the address inside is the one that is called
     if any(address in network for network in _SPECIAL if network.version == address.version):
         return False
@@ -259,6 +259,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 _LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 _COMPATIBLE = ipaddress.IPv6Network("::/96")  # RFC 4291, section 2.5.5.1: deprecated
 _TRANSLATED = (_NAT64, _LOCAL_NAT64, ipaddress.IPv6Network("::ffff:0:0/96"))
+_SIX_TO_FOUR = ipaddress.IPv6Network("2002::/16")  # RFC 3056; from Python 3.13 on it is private, whatever is inside
 _ISATAP = (0x00005EFE, 0x02005EFE)  # what stands before an IPv4 address in an interface's name: RFC 5214, section 6.1
 
 _SPECIAL = tuple(
