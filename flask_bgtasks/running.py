@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -185,8 +185,9 @@ class Running:
         Where there is more than one write holds, the first of it: the next call gives the next, the last the progress.
         """
         with self.lock:
-            entries = self._take_part()
-            if self._entries:
+            entries, rest = divided(tuple(self._entries))
+            self._keep(rest)
+            if rest:
                 return entries, None
             dirty, self.dirty = self.dirty, False
             progress = self._progress()
@@ -201,16 +202,17 @@ class Running:
     def take_ahead(self) -> tuple[Entry, ...]:
         """The first of what is more than one write holds; nothing once :meth:`take` would give all there is."""
         with self.lock:
-            _, rest = divided(tuple(self._entries))
-            return self._take_part() if rest else ()
+            entries, rest = divided(tuple(self._entries))
+            if not rest:
+                return ()
+            self._keep(rest)
+            return entries
 
-    def _take_part(self) -> tuple[Entry, ...]:
-        """As many of the entries as one write holds. Under the lock."""
-        entries, rest = divided(tuple(self._entries))
+    def _keep(self, rest: Sequence[Entry]) -> None:
+        """Have these alone wait for the next write. Under the lock."""
         self._entries.clear()
         self._entries.extend(rest)
         self._chunks = None
-        return entries
 
     def put_back(self, entries: tuple[Entry, ...]) -> None:
         """What could not be stored goes back, before what was reported since."""
