@@ -20,6 +20,7 @@ from flask import Blueprint, Flask
 from flask.views import MethodView, View
 
 from . import passage
+from .marks import attributes, content
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -391,7 +392,7 @@ def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callabl
 
 def _held_by_function(function: Any) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        yield name, _content(cell)
+        yield name, content(cell)
     defaults = function.__defaults__ or ()
     names = function.__code__.co_varnames[: function.__code__.co_argcount][-len(defaults) or None :]
     yield from zip(names, defaults, strict=False)
@@ -450,7 +451,7 @@ def _replaced_in_function(function: types.FunctionType, again: Callable[[Any], A
     cells = list(function.__closure__ or ())
     found = False
     for place, cell in enumerate(cells):
-        held = _content(cell)
+        held = content(cell)
         made = None if held is function else again(held)
         if made is not None:
             cells[place] = types.CellType(made)
@@ -576,17 +577,7 @@ def _attributes(holder: Any) -> dict[str, Any]:
             found[name] = object.__getattribute__(holder, name)
         except AttributeError:  # not set, or its name is mangled
             continue
-    try:
-        return {**found, **object.__getattribute__(holder, "__dict__")}
-    except AttributeError:
-        return found
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not set yet
-        return None
+    return {**found, **attributes(holder)}
 
 
 def _content_is_plain(holder: Any) -> bool:

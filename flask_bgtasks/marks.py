@@ -33,7 +33,7 @@ def mark(bearer: F, definition: TaskDefinition) -> F:
     return bearer
 
 
-def _attributes(value: object) -> dict[str, Any]:
+def attributes(value: object) -> dict[str, Any]:
     """An object's own attributes, without asking the object: a proxy would answer for something else."""
     try:
         found = object.__getattribute__(value, "__dict__")
@@ -44,7 +44,7 @@ def _attributes(value: object) -> dict[str, Any]:
 
 def mark_of(value: object) -> Mark | None:
     """The mark that a function bears, its own or that of a function which it wraps."""
-    found = _attributes(value).get(MARK)
+    found = attributes(value).get(MARK)
     return found if isinstance(found, Mark) else None
 
 
@@ -64,16 +64,16 @@ def wrapped_by(view: object) -> Iterator[object]:
             continue
         seen.add(id(value))
         yield value
-        attributes = _attributes(value)
-        found = attributes.get(MARK)
+        own = attributes(value)
+        found = own.get(MARK)
         if isinstance(found, Mark):
             todo.append(found.bearer)
         if isinstance(value, functools.partial):
             todo.append(value.func)
         if isinstance(value, MethodType):
             todo.append(value.__func__)
-        todo.append(attributes.get("__wrapped__"))
-        view_class = attributes.get("view_class")
+        todo.append(own.get("__wrapped__"))
+        view_class = own.get("view_class")
         methods = sorted(method.lower() for method in getattr(view_class, "methods", None) or ())
         todo += [getattr(view_class, name, None) for name in (*methods, "dispatch_request")]
 
@@ -91,17 +91,18 @@ def referred_to_by(functions: Iterable[object]) -> Iterator[object]:
             continue
         seen.add(id(value))
         yield value
-        attributes = _attributes(value)
+        own = attributes(value)
         if type(value) is FunctionType:
-            held = [_content(cell) for cell in value.__closure__ or ()]
+            held = [content(cell) for cell in value.__closure__ or ()]
             held += [value.__globals__.get(name) for name in value.__code__.co_names]
             todo += held[: len(value.__closure__ or ())] + [one for one in held if definition_of(one) is not None]
         elif type(value) is not ModuleType:
-            todo += [one for one in attributes.values() if type(one) is FunctionType or definition_of(one) is not None]
-        todo += [attributes["__wrapped__"]] if "__wrapped__" in attributes else []
+            todo += [one for one in own.values() if type(one) is FunctionType or definition_of(one) is not None]
+        todo += [own["__wrapped__"]] if "__wrapped__" in own else []
 
 
-def _content(cell: CellType) -> object:
+def content(cell: CellType) -> Any:
+    """What a closure's cell holds; None while it holds nothing."""
     try:
         return cell.cell_contents
     except ValueError:  # not assigned yet
