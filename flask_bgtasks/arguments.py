@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, request
 from flask.views import View
 
-from . import layers
+from . import decorated
 from .errors import NotSerializable
 from .passage import Arguments, Boundary, applied, difference, injected
 
@@ -26,7 +26,7 @@ def first(arguments: Arguments, view_args: Mapping[str, Any], view: Callable[...
     :param view: what the app's rule calls.
     """
     positional, named = arguments
-    bound = bool(positional) and isinstance(positional[0], View) and layers.find_class_view(view) is not None
+    bound = bool(positional) and isinstance(positional[0], View) and decorated.find_class_view(view) is not None
     change = difference(((), view_args), (positional[1:] if bound else positional, named))
     if not bound:
         return change
@@ -57,6 +57,6 @@ def restored(app: Flask, stored: Mapping[str, Any]) -> Arguments:
             "JSON. Put that decorator below @background"
         )
     if change.get("self"):
-        instance = layers.new_instance(app.view_functions[request.endpoint or ""])
+        instance = decorated.new_instance(app.view_functions[request.endpoint or ""])
         return (instance, *made[0]), made[1]
     return made

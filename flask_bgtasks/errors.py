@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 
 class BackgroundTasksError(Exception):
-    """The root of all errors of this library."""
+    """The root of all errors of this library.
+
+    Copied and pickled with message and fields, whatever the arguments of its class are: a broker's result back end, or
+    :mod:`concurrent.futures`, hands it on to another process.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class ConfigurationError(BackgroundTasksError):
@@ -274,6 +282,13 @@ class TaskCancelled(BaseException):
     Not an :class:`Exception`, so that ``except Exception`` in a pipeline does not swallow it, as
     :class:`asyncio.CancelledError` is not.
     """
+
+
+def _restored(kind: type[BackgroundTasksError], args: tuple[Any, ...], fields: dict[str, Any]) -> BackgroundTasksError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:

@@ -358,7 +358,7 @@ def build(
 
 def _chain(chains: dict[View, Chain], definition: TaskDefinition, view: View) -> Chain:
     chain = chains.get(view)
-    if chain is None:  # two threads may both make one: they are equal
+    if chain is None or chain.stale:  # two threads may both make one: they are equal
         chain = chains[view] = Chain(view, definition.options.guards)
     return chain
 

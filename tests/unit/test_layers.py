@@ -9,7 +9,8 @@ import wrapt
 from flask import Flask, Response
 from flask.views import MethodView, View
 
-from flask_bgtasks.layers import Chain, find_class_view, new_instance
+from flask_bgtasks.decorated import find_class_view, new_instance
+from flask_bgtasks.layers import Chain
 from flask_bgtasks.passage import Arrived, Passage, Rehearsal, Run, difference, injected, is_json
 
 
