@@ -25,7 +25,22 @@ if TYPE_CHECKING:
 DEADLINE_SECONDS = 2.0
 """Of each call. A write takes 2 ms on the emulator and some tens of them in production."""
 
-ONCE: dict[str, Any] = {"retry": None, "timeout": DEADLINE_SECONDS}
+
+class _NoRetry:
+    """What the SDK takes for a retry policy, and tries nothing again.
+
+    Its own word for that is None, but where a query's answer breaks off in the middle it asks the policy all the same
+    (``Query._retry_query_after_exception`` of google-cloud-firestore 2.34), and raises AttributeError.
+    """
+
+    def __call__(self, call: Callable[..., Any], on_error: object = None) -> Callable[..., Any]:
+        return call
+
+    def _predicate(self, error: Exception) -> bool:
+        return False
+
+
+ONCE: dict[str, Any] = {"retry": _NoRetry(), "timeout": DEADLINE_SECONDS}
 """The arguments of every call."""
 
 EMULATOR = "FIRESTORE_EMULATOR_HOST"

@@ -12,7 +12,7 @@ class Proxy:
     """Listens on a port of the loopback; `mood` is what becomes of calls.
 
     None passes them on; a :class:`grpc.StatusCode` answers with it; "hang" takes them and says nothing, as a network
-    does that drops packets.
+    does that drops packets; "break off" ends a streamed answer with an error behind its first message.
     """
 
     def __init__(self, target):
@@ -29,7 +29,7 @@ class Proxy:
         """Do what the mood says; True if the call is to be passed on."""
         mood = self.mood
         self.calls.append((method.rpartition("/")[2], mood))
-        if mood is None:
+        if mood in (None, "break off"):
             return True
         if mood == "hang":
             self._ended.wait(FOREVER)
@@ -48,7 +48,10 @@ class Proxy:
     def stream(self, method, request, context):
         if self.answer(method, context):
             try:
-                yield from self._channel.unary_stream(method)(request, metadata=_kept(context), timeout=FOREVER)
+                for message in self._channel.unary_stream(method)(request, metadata=_kept(context), timeout=FOREVER):
+                    yield message
+                    if self.mood == "break off":
+                        context.abort(grpc.StatusCode.UNAVAILABLE, "broken off by the test")
             except grpc.RpcError as error:
                 context.abort(error.code(), error.details())
 

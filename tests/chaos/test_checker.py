@@ -183,7 +183,7 @@ def test_a_zombie_is_harmless_only_because_of_the_fence(tmp_path, fenced):
     (tmp_path / "hold").touch()
     ids = place.submit(2)
     with place.worker() as zombie:
-        until(lambda: [line[2:4] for line in place.log("steps.log") if line[0] == "begin"][-1] == ["S3", "1"])
+        until(lambda: [line[2:4] for line in place.log("steps.log") if line[0] == "begin"][-1:] == [["S3", "1"]])
         zombie.send_signal(signal.SIGSTOP)
         with place.worker():
             until(place.settled)

@@ -862,7 +862,7 @@ def test_one_device_that_is_sent_too_much_keeps_no_progress_from_the_others(make
 
 
 def test_progress_waits_for_nobody_while_fcm_is_out_of_reach(make, fcm, monkeypatch):
-    monkeypatch.setattr(client_module, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(client_module, "DEADLINE_SECONDS", 1.0)
     studio = make(progress_push_seconds=60)
     for number in range(5):
         studio.register(f"{number}{TOKEN}")
@@ -875,7 +875,7 @@ def test_progress_waits_for_nobody_while_fcm_is_out_of_reach(make, fcm, monkeypa
     took = time.monotonic() - begun
     hangs.set()
 
-    assert took < 0.9  # once, not for every device and step
+    assert took < 2.9  # once, not for each of three steps or five devices
     fcm.wait_for(lambda fcm: len(fcm.messages) == 1)
 
 

@@ -3,7 +3,10 @@
 import time
 
 import pytest
+from flask import Flask
 
+from flask_bgtasks import BackgroundTasks, StoreUnavailable
+from flask_bgtasks.stores.base import TaskQuery
 from tests.integration.test_firestore_sink import db, ended, make, read, run, until  # noqa: F401 - fixtures
 
 grpc = pytest.importorskip("grpc")
@@ -103,3 +106,26 @@ def test_no_call_waits_longer_than_its_deadline(direct, proxy, make):  # noqa: F
         sink.bgtasks_task_event(handle.task, event, lambda: None)
 
     assert 1.5 < time.monotonic() - begun < 4
+
+
+def test_an_answer_that_breaks_off_in_the_middle_is_unavailability(firestore_project, proxy):
+    app = Flask("breaks-off")
+    bgtasks = BackgroundTasks(app, store=f"firestore://{firestore_project}", runner="external")
+
+    @bgtasks.task
+    def work():
+        return 1
+
+    with app.app_context():
+        handle = work.submit()
+        store = app.extensions["bgtasks"].store
+        assert len(store.events(handle.request_id)) == 1
+        proxy.mood = "break off"
+
+        with pytest.raises(StoreUnavailable, match="broken off"):
+            store.events(handle.request_id)
+        with pytest.raises(StoreUnavailable, match="broken off"):
+            store.find(TaskQuery(limit=5))
+
+        proxy.mood = None
+    app.extensions["bgtasks"].close(grace=5)

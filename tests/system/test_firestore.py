@@ -9,12 +9,12 @@ import pytest
 
 from tests.system.gunicorn_server import gunicorn
 
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300)]
 
 APP = """
-import threading
+import pathlib, threading
 from flask import Flask, request
-from flask_bgtasks import BackgroundTasks, step, track
+from flask_bgtasks import BackgroundTasks, current_task, step, track
 
 app = Flask(__name__, instance_path={folder!r})
 bgtasks = BackgroundTasks(app, sinks=["firestore"], firebase_project={project!r})
@@ -24,28 +24,36 @@ bgtasks = BackgroundTasks(app, sinks=["firestore"], firebase_project={project!r}
 def process():
     with step("Read"):
         threading.Event().wait(0.2)
+    followed = pathlib.Path({folder!r}, current_task.request_id)
     with step("Write"):
-        for _ in track(range(25)):
-            threading.Event().wait(0.2)
+        for number in track(range(10)):
+            for _ in range(600):  # a busy machine's reader takes its time to start
+                if number < 5 or followed.exists():
+                    break
+                threading.Event().wait(0.1)
     return {{"text": "x" * request.get_json()["size"]}}
 """
 
 READER = """
-import json, sys, time
+import json, pathlib, sys, time
 from google.cloud import firestore
 from flask_bgtasks.firestore.documents import read_result
 
-project, request_id = sys.argv[1:]
+project, request_id, followed = sys.argv[1:]
 db, shown = firestore.Client(project=project), []
 task, progress = (db.collection(name).document(request_id) for name in ("background_tasks", "request_progress"))
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + 90
+document = None
 while time.monotonic() < deadline:
+    ended = document and document["status"] == "completed"
     found = progress.get().to_dict()
     if found and (not shown or shown[-1] != found["progress_percentage"]):
         shown.append(found["progress_percentage"])
-    document = task.get().to_dict()
-    if document and document["status"] == "completed":
+        if found["progress_percentage"] > 0:
+            pathlib.Path(followed).touch()
+    if ended:
         break
+    document = task.get().to_dict()
     time.sleep(0.02)
 chunks = [chunk.to_dict()["data"] for chunk in task.collection("chunks").order_by("number").stream()]
 print(json.dumps({"shown": shown, "status": document["status"], "size": len(read_result(document, chunks)["text"])}))
@@ -62,14 +70,14 @@ def test_a_reader_of_firestore_alone_follows_tasks_of_two_processes(firestore_pr
         ]
         readers = [
             subprocess.Popen(
-                [sys.executable, "-c", READER, firestore_project, request_id],
+                [sys.executable, "-c", READER, firestore_project, request_id, str(tmp_path / request_id)],
                 env={**os.environ},
                 stdout=subprocess.PIPE,
                 text=True,
             )
             for request_id in ids
         ]
-        seen = [httpx.Response(200, text=reader.communicate(timeout=60)[0]).json() for reader in readers]
+        seen = [httpx.Response(200, text=reader.communicate(timeout=200)[0]).json() for reader in readers]
 
     assert [one["status"] for one in seen] == ["completed"] * 4
     assert [one["size"] for one in seen] == sizes

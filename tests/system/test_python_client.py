@@ -203,7 +203,9 @@ def test_what_ends_while_the_backend_is_away_is_learnt_from_firestore(firestore_
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_task(serve, tmp_path):
-    code = "from flask_bgtasks.client.command import main; main()"
+    # As from a terminal: a shell starts what it runs in the background with SIGINT ignored, and that is inherited.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from flask_bgtasks.client.command import main; main()"
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
     with serve() as server:
         base = [sys.executable, "-c", code, "--url", server.url, "--store", str(tmp_path / "pending.sqlite3")]
