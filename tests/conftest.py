@@ -5,12 +5,17 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.backends.routing import compile_rules_once
+
 pytest_plugins = ["tests.backends.postgresql", "tests.backends.firestore"]
 
 # A busy machine is slow, not wrong: no deadline for one example. CI has to say the same thing twice: derandomized.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=60)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+compile_rules_once()
 
 
 @pytest.fixture

@@ -31,6 +31,14 @@ def client(studio):
     return studio.app.test_client()
 
 
+@pytest.fixture(scope="module", params=["memory://", "sqlite:///tasks.sqlite3"])
+def empty_studio(request, tmp_path_factory):
+    """One for all tests that leave it empty."""
+    made = with_owners(make(request.param, tmp_path_factory.mktemp("devices")))
+    yield made
+    made.state.close(grace=PATIENCE)
+
+
 def register(client, value=FID, kind="fid", headers=ANN, **fields):
     return client.post("/tasks/devices", json={"kind": kind, "value": value, **fields}, headers=headers)
 
@@ -279,11 +287,11 @@ def test_of_too_many_devices_the_one_unseen_for_longest_makes_room(client, studi
         ({"kind": "webpush", "value": {**SUBSCRIPTION, "keys": {"auth": KEYS["auth"]}}}, "value.keys.p256dh"),
     ],
 )
-def test_what_is_wrong_in_a_registration_is_named(client, studio, body, names):
-    answer = client.post("/tasks/devices", json=body, headers=ANN)
+def test_what_is_wrong_in_a_registration_is_named(empty_studio, body, names):
+    answer = empty_studio.app.test_client().post("/tasks/devices", json=body, headers=ANN)
 
     assert names in problem(answer, "bad-body")["detail"]
-    assert stored(studio) == {}
+    assert stored(empty_studio) == {}
 
 
 def test_every_field_that_there_is_not_is_named(client):

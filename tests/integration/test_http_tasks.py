@@ -30,6 +30,14 @@ def client(studio):
     return studio.app.test_client()
 
 
+@pytest.fixture(scope="module", params=["memory://", "sqlite:///tasks.sqlite3"])
+def reader(request, tmp_path_factory):
+    """A client of an app that its tests leave as it is: one for all of them."""
+    made = make(request.param, tmp_path_factory.mktemp("reader"))
+    yield made.app.test_client()
+    made.state.close(grace=PATIENCE)
+
+
 def problem(answer, name):
     """Assert that this is that problem; its document."""
     assert answer.content_type == "application/problem+json", answer.text
@@ -488,8 +496,8 @@ CALLS = [
 @pytest.mark.parametrize(
     "request_id", [UNKNOWN, "x", "1", UNKNOWN.upper().replace("0", "A"), "..%00", "%F0%9F%99%82", "a" * 500]
 )
-def test_an_id_that_never_was_is_404(client, method, path, request_id):
-    problem(client.open(f"/tasks/{request_id}{path}", method=method), "task-not-found")
+def test_an_id_that_never_was_is_404(reader, method, path, request_id):
+    problem(reader.open(f"/tasks/{request_id}{path}", method=method), "task-not-found")
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)

@@ -140,7 +140,7 @@ def test_a_hook_still_sees_that_a_file_is_passed_through(app, client, mode):
             seen.append(response.direct_passthrough)
         return response
 
-    client.get("/export.csv")
+    client.get("/export.csv").close()
     if not mode.runs_elsewhere:
         assert seen == [True]
 
