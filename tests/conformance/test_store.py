@@ -235,7 +235,7 @@ def test_a_task_that_is_opened_again_stands_behind_what_its_owner_has_waiting(be
 
 
 def test_a_large_limit_is_kept_too(request, bench, store):
-    """Above 1,000 the SQL stores count from time to time only; Firestore counts always, and takes 0.1 s for each task."""
+    """Above 1,000 the SQL stores count from time to time only; Firestore always counts, and takes 0.1 s a task."""
     most = 103 if "firestore" in request.node.name else 1003
     limits = Limits(max_queued=most)
     for _ in range(most):
