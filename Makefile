@@ -16,10 +16,11 @@ PYTEST_JOBS = -n $(JOBS) --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
-# What may differ from one Python to the next. Not again: what a database does, the second store under the HTTP tests,
-# the demo, and the tests of the tests' own tools.
+# What may differ from one Python to the next. Not again: what a database does, the second store under the HTTP and
+# other integration tests, what takes text in proportion to its length, the demo, files for browsers, and the tests of
+# the tests' own tools.
 QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soak' \
-	-k 'not postgresql and not firestore and not (test_http and sqlite) and not example and not planted and not network'
+	-k 'not postgresql and not firestore and not (integration and sqlite) and not growth and not browser_files and not example and not planted and not network'
 # The lower bounds of the extra `firebase`, as pyproject.toml has them, and what is tested on them.
 OLDEST := .venvs/firebase-oldest
 OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
