@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -152,12 +152,9 @@ class LeaseWatch:
     :param lease: how long a lease holds.
     """
 
-    def __init__(
-        self, store: Store, *, lease: timedelta = LEASE, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: Store, *, lease: timedelta = LEASE) -> None:
         self._store = store
         self._lease = lease
-        self._monotonic = monotonic
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -172,7 +169,7 @@ class LeaseWatch:
 
         :raises StoreUnavailable: the store is out of reach.
         """
-        now, before = self._monotonic(), self._looked.get(sink)
+        now, before = time.monotonic(), self._looked.get(sink)
         if before is not None and now - before < WATCH_LOOK_SECONDS:
             return 0
         passed = 0.0 if before is None else min(now - before, MAX_WATCHED_SECONDS)

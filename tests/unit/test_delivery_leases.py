@@ -68,7 +68,7 @@ def watched(watch, clock, seconds, step=5.0):
 
 
 def test_a_lease_that_nobody_renews_ends_after_its_length_on_our_own_clock(store, clock):
-    watch = LeaseWatch(store, monotonic=clock)
+    watch = LeaseWatch(store)
     due(store, "gone")
     assert watch.look("sink") == 0
 
@@ -80,7 +80,7 @@ def test_a_lease_that_nobody_renews_ends_after_its_length_on_our_own_clock(store
 
 
 def test_a_clock_an_hour_ahead_ends_no_lease(store, clock, wall):
-    watch = LeaseWatch(store, monotonic=clock)
+    watch = LeaseWatch(store)
     due(store, "right")
     wall[0] += timedelta(hours=1)
 
@@ -89,7 +89,7 @@ def test_a_clock_an_hour_ahead_ends_no_lease(store, clock, wall):
 
 
 def test_a_lease_that_is_renewed_or_taken_again_is_watched_anew(store, clock, wall):
-    watch = LeaseWatch(store, monotonic=clock)
+    watch = LeaseWatch(store)
     [taken] = due(store, "slow")
     watch.look("sink")
     for _ in range(5):
@@ -105,7 +105,7 @@ def test_a_lease_that_is_renewed_or_taken_again_is_watched_anew(store, clock, wa
 
 
 def test_a_process_that_slept_has_watched_nothing(store, clock):
-    watch = LeaseWatch(store, monotonic=clock)
+    watch = LeaseWatch(store)
     due(store, "slept as well")
     watch.look("sink")
 
@@ -118,7 +118,7 @@ def test_a_process_that_slept_has_watched_nothing(store, clock):
 def test_the_leases_are_not_looked_at_at_each_wake(store, clock):
     asked = []
     store.delivery_leases = lambda sink: asked.append(sink) or {}
-    watch = LeaseWatch(store, monotonic=clock)
+    watch = LeaseWatch(store)
 
     watched(watch, clock, 10, step=0.5)
 
