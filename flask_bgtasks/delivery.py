@@ -63,24 +63,16 @@ class Deliveries:
 
     :param notify_of: the ``notify`` option of a task by its name.
     :param rules: when notifications are sent.
-    :param lease: how long a lease on a delivery holds without being renewed.
     """
 
     def __init__(
-        self,
-        app: Flask,
-        store: Store,
-        plugins: Plugins,
-        *,
-        notify_of: NotifyOf,
-        rules: Rules = DEFAULT_RULES,
-        lease: timedelta = LEASE,
+        self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: Rules = DEFAULT_RULES
     ) -> None:
         self._app = weakref.ref(app)
         self._store = store
-        self._lease = lease
-        self._keeper = LeaseKeeper(store, lease=lease)
-        self._watch = LeaseWatch(store, lease=lease)
+        self._lease = LEASE
+        self._keeper = LeaseKeeper(store, lease=self._lease)
+        self._watch = LeaseWatch(store, lease=self._lease)
         self._plugins = plugins
         self._notifier = Notifier(store, plugins, notify_of=notify_of, rules=rules)
         self._lanes: dict[str, Lane] = {}

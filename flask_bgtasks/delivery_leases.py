@@ -30,9 +30,9 @@ RENEW_LOOK_SECONDS = 5.0
 WATCH_LOOK_SECONDS = 5.0
 """How often, at most, a sink's leases are looked at for those whose holder is gone."""
 
-MAX_WATCHED_SECONDS = 15.0
-"""What counts at most, of the time between two looks, as time in which a lease was watched: a process that slept has
-watched nothing, and the holder may have slept with it."""
+MAX_WATCHED = 1 / 4
+"""Of a lease's length: what counts at most, of the time between two looks, as time in which it was watched. A process
+that slept has watched nothing, and the holder may have slept with it."""
 
 
 class Call:
@@ -56,9 +56,9 @@ class LeaseKeeper:
     :param lease: how long a renewed lease holds.
     """
 
-    def __init__(self, store: Store, *, lease: timedelta = LEASE) -> None:
+    def __init__(self, store: Store, *, lease: timedelta) -> None:
         self._store = store
-        self._lease = lease
+        self._lease = lease.total_seconds()
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -75,8 +75,7 @@ class LeaseKeeper:
         with self._lock:
             self._calls.add(call)
             if self._thread is None and not self._closed.is_set():
-                self._thread = threading.Thread(target=self._serve, name="bgtasks-delivery-leases", daemon=True)
-                self._thread.start()
+                self._start()
         try:
             yield call
         finally:
@@ -84,6 +83,16 @@ class LeaseKeeper:
                 self._calls.discard(call)
             with call.lock:  # a renewal that is under way is waited for
                 pass
+
+    def _start(self) -> None:
+        """Begin the thread. Under the lock."""
+        thread = threading.Thread(target=self._serve, name="bgtasks-delivery-leases", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads: the next call tries again
+            log.warning("leases on deliveries are not renewed: %s", error)
+        else:
+            self._thread = thread
 
     def close(self) -> None:
         """Have the thread end: what is still being delivered keeps its lease for as long as it was renewed last."""
@@ -105,7 +114,9 @@ class LeaseKeeper:
                 due_now = [call for call in due if call in self._calls]  # the others are settled by now
             if not due_now:
                 return
-            renewed = self._store.renew_deliveries([call.delivery for call in due_now], lease=self._lease)
+            renewed = self._store.renew_deliveries(
+                [call.delivery for call in due_now], lease=timedelta(seconds=self._lease)
+            )
             for call in due_now:
                 call.renewed, call.lost = now, call.delivery.id not in renewed
                 call.delivery = renewed.get(call.delivery.id, call.delivery)
@@ -119,11 +130,10 @@ class LeaseKeeper:
 
     def _wait(self, call: Call) -> float:
         """Seconds until a lease is renewed. It was taken some time before the call began: the first comes sooner."""
-        seconds = self._lease.total_seconds()
-        return seconds / 3 if call.renewed > call.begun else seconds / 6
+        return self._lease / 3 if call.renewed > call.begun else self._lease / 6
 
     def _warn(self, call: Call, now: float) -> None:
-        if not call.warned and now - call.begun > self._lease.total_seconds():
+        if not call.warned and now - call.begun > self._lease:
             call.warned = True
             log.warning(
                 "sink %r has not returned from delivery %s for %.0f s; later deliveries wait. Give its calls a timeout",
@@ -133,7 +143,7 @@ class LeaseKeeper:
             )
 
     def _serve(self) -> None:
-        while not self._closed.wait(min(RENEW_LOOK_SECONDS, self._lease.total_seconds() / 12)):
+        while not self._closed.wait(min(RENEW_LOOK_SECONDS, self._lease / 12)):
             with self._lock:
                 if not self._calls:
                     self._thread = None
@@ -152,9 +162,10 @@ class LeaseWatch:
     :param lease: how long a lease holds.
     """
 
-    def __init__(self, store: Store, *, lease: timedelta = LEASE) -> None:
+    def __init__(self, store: Store, *, lease: timedelta) -> None:
         self._store = store
-        self._lease = lease
+        self._lease = lease.total_seconds()
+        self._pause = min(WATCH_LOOK_SECONDS, self._lease / 12)
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -170,15 +181,15 @@ class LeaseWatch:
         :raises StoreUnavailable: the store is out of reach.
         """
         now, before = time.monotonic(), self._looked.get(sink)
-        if before is not None and now - before < WATCH_LOOK_SECONDS:
+        if before is not None and now - before < self._pause:
             return 0
-        passed = 0.0 if before is None else min(now - before, MAX_WATCHED_SECONDS)
+        passed = 0.0 if before is None else min(now - before, MAX_WATCHED * self._lease)
         known, seen = self._seen.get(sink, {}), dict[int, tuple[Hashable, float]]()
         for number, lease in self._store.delivery_leases(sink).items():
             last, watched = known.get(number, (None, 0.0))
             seen[number] = (lease, watched + passed if last == lease else 0.0)
         self._looked[sink], self._seen[sink] = now, seen
-        over = {number: lease for number, (lease, watched) in seen.items() if watched >= self._lease.total_seconds()}
+        over = {number: lease for number, (lease, watched) in seen.items() if watched >= self._lease}
         if not over:
             return 0
         ended = self._store.end_delivery_leases(sink, over)

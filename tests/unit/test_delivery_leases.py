@@ -68,7 +68,7 @@ def watched(watch, clock, seconds, step=5.0):
 
 
 def test_a_lease_that_nobody_renews_ends_after_its_length_on_our_own_clock(store, clock):
-    watch = LeaseWatch(store)
+    watch = LeaseWatch(store, lease=LEASE)
     due(store, "gone")
     assert watch.look("sink") == 0
 
@@ -80,7 +80,7 @@ def test_a_lease_that_nobody_renews_ends_after_its_length_on_our_own_clock(store
 
 
 def test_a_clock_an_hour_ahead_ends_no_lease(store, clock, wall):
-    watch = LeaseWatch(store)
+    watch = LeaseWatch(store, lease=LEASE)
     due(store, "right")
     wall[0] += timedelta(hours=1)
 
@@ -89,7 +89,7 @@ def test_a_clock_an_hour_ahead_ends_no_lease(store, clock, wall):
 
 
 def test_a_lease_that_is_renewed_or_taken_again_is_watched_anew(store, clock, wall):
-    watch = LeaseWatch(store)
+    watch = LeaseWatch(store, lease=LEASE)
     [taken] = due(store, "slow")
     watch.look("sink")
     for _ in range(5):
@@ -105,7 +105,7 @@ def test_a_lease_that_is_renewed_or_taken_again_is_watched_anew(store, clock, wa
 
 
 def test_a_process_that_slept_has_watched_nothing(store, clock):
-    watch = LeaseWatch(store)
+    watch = LeaseWatch(store, lease=LEASE)
     due(store, "slept as well")
     watch.look("sink")
 
@@ -118,7 +118,7 @@ def test_a_process_that_slept_has_watched_nothing(store, clock):
 def test_the_leases_are_not_looked_at_at_each_wake(store, clock):
     asked = []
     store.delivery_leases = lambda sink: asked.append(sink) or {}
-    watch = LeaseWatch(store)
+    watch = LeaseWatch(store, lease=LEASE)
 
     watched(watch, clock, 10, step=0.5)
 
@@ -126,7 +126,7 @@ def test_the_leases_are_not_looked_at_at_each_wake(store, clock):
 
 
 def test_a_call_that_lives_keeps_its_lease_and_what_has_ended_is_let_alone(store, clock):
-    keeper = LeaseKeeper(store)
+    keeper = LeaseKeeper(store, lease=LEASE)
     [taken] = due(store, "slow")
     with keeper.kept(taken) as call:
         seen = store.delivery_leases("sink")
@@ -150,7 +150,7 @@ def test_a_call_that_lives_keeps_its_lease_and_what_has_ended_is_let_alone(store
 
 
 def test_a_lease_that_was_lost_is_said_once_and_not_renewed(store, clock, caplog):
-    keeper = LeaseKeeper(store)
+    keeper = LeaseKeeper(store, lease=LEASE)
     [taken] = due(store, "slow")
     with keeper.kept(taken):
         store.end_delivery_leases("sink", store.delivery_leases("sink"))
@@ -167,7 +167,7 @@ def test_a_lease_that_was_lost_is_said_once_and_not_renewed(store, clock, caplog
 
 
 def test_a_call_that_does_not_return_is_said_once(store, clock, caplog):
-    keeper = LeaseKeeper(store)
+    keeper = LeaseKeeper(store, lease=LEASE)
     [taken] = due(store, "slow")
     with keeper.kept(taken):
         for _ in range(10):
@@ -182,7 +182,7 @@ def test_a_call_that_does_not_return_is_said_once(store, clock, caplog):
 def test_a_delivery_is_settled_after_the_renewal_that_is_under_way(store, clock):
     """A store whose token changes with a renewal would not know the old one."""
     renewing, go_on, settled = threading.Event(), threading.Event(), []
-    keeper = LeaseKeeper(store)
+    keeper = LeaseKeeper(store, lease=LEASE)
     [taken] = due(store, "slow")
     renew = store.renew_deliveries
 
