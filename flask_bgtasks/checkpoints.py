@@ -35,6 +35,9 @@ MAX_REMARKS = 100  # of an attempt: a pipeline that names its checkpoints after 
 Save = Callable[[Running, Node, Checkpoint], None]
 """Ends a step and stores its value, in one transaction."""
 
+Confirm = Callable[[Running], None]
+"""Makes sure that the attempt still holds its task; raises :class:`~flask_bgtasks.TaskCancelled` if it does not."""
+
 
 @overload
 def checkpoint(name: str, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> R: ...
@@ -136,16 +139,18 @@ class Book:
 
     :param stored: by key.
     :param save: ends a step and stores its value.
+    :param confirm: asked before each: a process that slept must not begin what another attempt has finished meanwhile.
     :param max_bytes: the largest value, with the output of its step.
     """
 
-    def __init__(self, stored: Mapping[str, Checkpoint], *, save: Save, max_bytes: int) -> None:
+    def __init__(self, stored: Mapping[str, Checkpoint], *, save: Save, confirm: Confirm, max_bytes: int) -> None:
         self.remarks: list[str] = []
         self.used = bool(stored)  # whether there are any to erase in the end
         self._stored = dict(stored)
         self._unused = set(stored)
         self._unused_paths = Counter(_path_of(made) for made in stored.values())  # so that no visit looks at them all
         self._save = save
+        self._confirm = confirm
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._thread = threading.get_ident()  # the attempt's own: only there is an order to be kept
@@ -158,8 +163,9 @@ class Book:
     def visit(self, running: Running, parent: Node, name: str, arguments: Any) -> _Visit:
         """Open the step of a checkpoint; where its value is there already, close it again.
 
-        :raises TaskCancelled: the task is to stop.
+        :raises TaskCancelled: the task is to stop, or another attempt has taken over.
         """
+        self._confirm(running)
         node = running.open_step(name, parent, details=None, weight=None)
         with self._lock:
             identity = json.dumps([node.path, _fingerprint(arguments)])

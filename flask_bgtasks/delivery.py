@@ -21,6 +21,7 @@ from . import notifications, processes, signals
 from .backoff import Backoff, retry_after_seconds
 from .changes import Outcome
 from .clean_text import text_of
+from .delivery_leases import LEASE, LeaseKeeper, LeaseWatch
 from .devices import Device
 from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from .notifying import NotifyOf
 
 log = logging.getLogger("flask_bgtasks")
-
-LEASE = timedelta(seconds=60)
-"""How long a lane has for what it has taken before another process may try it."""
 
 LEAST_REST_SECONDS = 1.0
 """Of a sink whose service wants a pause, also where it names none, or one that is over."""
@@ -72,6 +70,9 @@ class Deliveries:
     ) -> None:
         self._app = weakref.ref(app)
         self._store = store
+        self._lease = LEASE
+        self._keeper = LeaseKeeper(store, lease=self._lease)
+        self._watch = LeaseWatch(store, lease=self._lease)
         self._plugins = plugins
         self._notifier = Notifier(store, plugins, notify_of=notify_of, rules=rules)
         self._lanes: dict[str, Lane] = {}
@@ -149,15 +150,17 @@ class Deliveries:
             lane.stop()
         for lane in self._lanes.values():
             lane.join(grace)
+        self._keeper.close()
 
     # -- what a lane calls -------------------------------------------------------------------------------------------
 
     def due(self, sink: str, limit: int) -> list[Delivery]:
         """What this sink is owed now, at most so many."""
-        return self._store.due_deliveries(sink, worker=processes.me(), lease=LEASE, limit=limit)
+        self._watch.look(sink)
+        return self._store.due_deliveries(sink, worker=processes.me(), lease=self._lease, limit=limit)
 
     def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> Reply:
-        """Try once, and settle.
+        """Try once, and settle. The delivery's lease is renewed for as long as that takes.
 
         :param longest_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
         """
@@ -165,7 +168,7 @@ class Deliveries:
         if app is None:
             return Reply()
         reply = Reply()
-        with app.app_context():
+        with self._keeper.kept(delivery) as call, app.app_context():
             try:
                 settlement = self._made(app, delivery)
             except DeviceGone as gone:
@@ -177,7 +180,7 @@ class Deliveries:
                 settlement = self._settlement(delivery, error, longest_wait)
                 if settlement.dead:
                     self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
-        self._store.settle_delivery(delivery, settlement)
+        self._store.settle_delivery(call.delivery, settlement)
         if settlement.owes and delivery.sink in self._lanes:
             self._lanes[delivery.sink].wake()
         return reply
@@ -196,9 +199,13 @@ class Deliveries:
                 self._trouble(f"sink {sink!r} is out of reach", error or "it does not answer")
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
-        """Hand a sink the newest progress; what it raises is logged, the next value follows."""
+        """Hand a sink the newest progress; what it raises is logged, the next value follows.
+
+        Nothing, if the attempt that reported it does not hold its task any more: this process may have slept, and
+        another one may have gone on, or ended the task, meanwhile. :raises StoreUnavailable: that cannot be told.
+        """
         app = self._app()
-        if app is None:
+        if app is None or not self._is_current(task):
             return
         with app.app_context():
             try:
@@ -206,6 +213,14 @@ class Deliveries:
                 hook(task=task, progress=progress, load_devices=lambda: self._devices_of(task))
             except Exception:
                 log.exception("sink %r failed to take progress of task %s", sink, task.request_id)
+
+    def _is_current(self, task: Task) -> bool:
+        """Whether the attempt that the task was in still runs."""
+        try:
+            now = self._store.get(task.request_id)
+        except TaskNotFound:
+            return False
+        return now.held and now.attempt == task.attempt
 
     # -- one delivery ------------------------------------------------------------------------------------------------
 

@@ -141,6 +141,7 @@ class Endings:
         """Store the end and everything that was reported before it, in one transition; None if it does not count."""
         with running.flush_lock:
             if self._flusher.get(running.request_id) is not running or running.stopped in OVER:
+                self._flusher.remove(running)
                 return None  # ended by hand, given back, or taken over: there is nothing more to say
             self._flusher.remove(running)
             self._deliveries.drop_progress(running.request_id)

@@ -116,7 +116,7 @@ class Engine:
     def run(self, request_id: str) -> None:
         """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads."""
         try:
-            attempt = self._claim(request_id)
+            attempt, asked = self._claim(request_id)
         except (AlreadyClaimed, AtCapacity, TaskFinished, TaskNotFound) as refused:
             log.debug("not run here: %s", refused)
             return
@@ -124,11 +124,11 @@ class Engine:
         try:
             definition = self._registry[attempt.task.name]
         except LookupError as unknown:
-            running = self._running(attempt.task, None)
+            running = self._running(attempt, None, asked)
             self._flusher.add(running)
             self._finish(attempt.task, running, Answer(None, str(unknown), type(unknown).__name__, unknown))
             return
-        running = self._running(attempt.task, definition)
+        running = self._running(attempt, definition, asked)
         try:
             self._conclude(attempt.task, running, functools.partial(self._call, attempt, definition))
         except BaseException as error:  # SystemExit and its like end this thread, but not without a word
@@ -141,10 +141,10 @@ class Engine:
 
         :raises TransitionRefused: someone else runs it already, or has to.
         """
-        attempt = self._claim(request_id)
+        attempt, asked = self._claim(request_id)
         task = attempt.task
         definition = self._registry.find(task.name)
-        running = self._running(task, definition)
+        running = self._running(attempt, definition, asked)
         self._flusher.add(running)
         return Foreground(
             running,
@@ -159,8 +159,8 @@ class Engine:
     @contextmanager
     def tracked(self, request_id: str) -> Iterator[Running]:
         """Run the block as the task's attempt. The task ends with it, unless ``update_status`` ended it before."""
-        attempt = self._claim(request_id)
-        running = self._running(attempt.task, self._registry.find(attempt.task.name))
+        attempt, asked = self._claim(request_id)
+        running = self._running(attempt, self._registry.find(attempt.task.name), asked)
         self._flusher.add(running)
         before = pipeline.enter(running)
         try:
@@ -178,8 +178,12 @@ class Engine:
             self._flusher.remove(running)
             pipeline.leave(before)
 
-    def _claim(self, request_id: str) -> Attempt:
-        """:raises TransitionRefused: it is not to be run now."""
+    def _claim(self, request_id: str) -> tuple[Attempt, float]:
+        """An attempt, and when it was asked for, by ``time.monotonic``: from then on its lease holds at least.
+
+        :raises TransitionRefused: it is not to be run now.
+        """
+        asked = time.monotonic()
         attempt = self._store.claim(
             request_id,
             worker=processes.me(),
@@ -190,9 +194,10 @@ class Engine:
         if attempt.task.done:
             log.error("task %s is not run again: %s", request_id, attempt.task.error_message)
             raise TaskFinished(request_id, status=attempt.task.status.value, change="claim")
-        return attempt
+        return attempt, asked
 
-    def _running(self, task: Task, definition: TaskDefinition | None) -> Running:
+    def _running(self, attempt: Attempt, definition: TaskDefinition | None, asked: float) -> Running:
+        task = attempt.task
         options = definition.options if definition else None
         started = time.monotonic()
         plan = Plan(
@@ -211,13 +216,18 @@ class Engine:
             on_step=self._step_changed,
         )
         running.seq = task.seq
+        running.leased_at = asked
         if options is not None and options.timeout is not None:
             running.deadline = started + options.timeout
             running.overdue = functools.partial(self._overdue, task, running, options.timeout)
         if task.kind is not Kind.TRACKED:
             running.releasable = task.on_interrupt is not OnInterrupt.FAIL
-            stored = self._store.load_checkpoints(task.request_id) if task.attempt > 1 else {}
-            running.book = Book(stored, save=self._flusher.save_checkpoint, max_bytes=self._settings.max_result_bytes)
+            running.book = Book(
+                attempt.checkpoints,
+                save=self._flusher.save_checkpoint,
+                confirm=self._flusher.confirm,
+                max_bytes=self._settings.max_result_bytes,
+            )
         if task.attempt > 1 and task.progress is not None:
             running.behind = (task.progress.percentage, f"resumed, attempt {task.attempt}")
         if task.cancel_requested_at is not None:
@@ -247,6 +257,7 @@ class Engine:
         self._flusher.add(running)
         before = pipeline.enter(running)
         try:
+            self._flusher.confirm(running)
             running.check()
             answer = call()
         except TaskCancelled:
@@ -261,6 +272,7 @@ class Engine:
     def _stop(self, task: Task, running: Running) -> bool:
         """An attempt was told to stop, and did; whether somebody else goes on with its task."""
         if running.stopped in OVER:
+            self._flusher.remove(running)
             return True
         if running.stopped == TIMED_OUT:
             return self._finish(task, running, self._timed_out(task))
@@ -337,7 +349,7 @@ class Engine:
 
     def rehearsed(self, task: Task, input: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
         """The context that a run of a task which is not stored yet would have; gives what its view would be given."""
-        attempt = Attempt(task, input)
+        attempt = Attempt(task, input, {})
         opened = self._environment.opened(attempt)
         before = functools.partial(self._environment.before_run, attempt)
         return calling.run_context(self._app, opened, before=before)

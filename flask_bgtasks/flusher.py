@@ -79,7 +79,7 @@ class Flusher:
 
     def add(self, running: Running) -> None:
         """An attempt begins here."""
-        running.renew_at = time.monotonic() + self._lease.total_seconds() / 3
+        running.renew_at = running.leased_at + self._lease.total_seconds() / 3
         self._running[running.request_id] = running
         if not self._awake.is_set():
             self._awake.set()
@@ -145,15 +145,42 @@ class Flusher:
                     return
             self.flush(running)
             if time.monotonic() >= running.renew_at:
-                task = self._store.renew(running.request_id, attempt=running.attempt, lease=self._lease)
-                running.renew_at = time.monotonic() + self._lease.total_seconds() / 3
-                self._heed(running, task)
+                self._renew(running)
         except (LeaseLost, TaskNotFound):
-            running.stop(SUPERSEDED)
+            self.lose(running)
         except BackgroundTasksError as error:  # the store is out of reach: what was taken went back, and is tried again
             log.warning("progress of task %s is not stored yet: %s", running.request_id, error)
         except Exception:
             log.exception("storing the progress of task %s failed", running.request_id)
+
+    def _renew(self, running: Running) -> None:
+        """:raises LeaseLost: the attempt no longer holds its task."""
+        asked = time.monotonic()
+        task = self._store.renew(running.request_id, attempt=running.attempt, lease=self._lease)
+        running.leased_at, running.renew_at = asked, asked + self._lease.total_seconds() / 3
+        self._heed(running, task)
+
+    def lose(self, running: Running) -> None:
+        """Another attempt has taken over: this one writes nothing more, and nobody waits for it."""
+        running.stop(SUPERSEDED)
+        self.remove(running)
+
+    def confirm(self, running: Running) -> None:
+        """Make sure that the attempt holds its task, before it begins what is to run once.
+
+        Asks the store only if the lease was not renewed for as long as it holds: this process slept.
+
+        :raises TaskCancelled: another attempt has taken over.
+        """
+        if time.monotonic() < running.leased_at + self._lease.total_seconds():
+            return
+        try:
+            self._renew(running)
+        except (LeaseLost, TaskNotFound):
+            self.lose(running)
+            raise TaskCancelled(SUPERSEDED) from None
+        except BackgroundTasksError as error:  # the flusher asks again, and what is begun is fenced
+            log.warning("whether task %s is still held cannot be told: %s", running.request_id, error)
 
     def flush(self, running: Running) -> None:
         """Store what the attempt reported since the last time.
@@ -227,7 +254,7 @@ class Flusher:
                     )
                     break
                 except (LeaseLost, TaskNotFound):
-                    running.stop(SUPERSEDED)
+                    self.lose(running)
                     raise TaskCancelled(running.stopped) from None
                 except NotStorable:
                     running.put_back(taken[0] if taken else ())
@@ -247,6 +274,8 @@ class Flusher:
 
     def _heed(self, running: Running, task: Task) -> None:
         running.seq = task.seq
+        if task.attempt > running.attempt:
+            self.lose(running)
         if task.cancel_requested_at is not None:
             running.stop(CANCELLED)
 

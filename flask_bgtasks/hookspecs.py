@@ -38,9 +38,10 @@ def bgtasks_task_event(
 
     ``task`` is as it stands now, which may be later than ``event``; ``load_result()`` reads what it answered,
     ``load_devices()`` which devices are registered for this task alone (Live Activities). May be slow: it delays this
-    plugin only. Raise :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is retried with
-    backoff; :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once;
-    :class:`~flask_bgtasks.Overloaded` has everything wait that this plugin is owed.
+    plugin only, and no other process makes the delivery meanwhile; give every call a timeout. Raise
+    :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is retried with backoff;
+    :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once; :class:`~flask_bgtasks.Overloaded` has
+    everything wait that this plugin is owed.
 
     A plugin that has several addressees returns a :class:`~flask_bgtasks.Message` for each: they are stored in place of
     this delivery, and given to :func:`bgtasks_deliver_message` one by one, so that one that fails holds up no other.

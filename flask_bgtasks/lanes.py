@@ -154,7 +154,9 @@ class Lane:
 
     def offer(self, task: Task, progress: Progress) -> None:
         with self._lock:
-            self._progress[task.request_id] = (task, progress)
+            known = self._progress.get(task.request_id)
+            if known is None or known[0].seq <= task.seq:  # not what a thread that slept stored before it
+                self._progress[task.request_id] = (task, progress)
         self.wake()
 
     def withdraw(self, request_id: str) -> None:

@@ -67,6 +67,7 @@ class Running:
         self.dirty = False
         self.stopped: str | None = None  # why the pipeline has to stop, None while it may go on
         self.result: Result | None = None  # of a tracked attempt, where it gives one
+        self.leased_at = monotonic()  # before the lease was asked for last; it holds from then on at least
         self.renew_at = 0.0  # when the lease is due to be renewed, by time.monotonic
         self.seq = 0  # the newest event that the flusher knows of
         self.deadline: float | None = None  # by time.monotonic; the flusher stops it then

@@ -7,6 +7,7 @@ transaction. What the adapters share stands here; an adapter brings only its own
 from __future__ import annotations
 
 import logging
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,9 @@ MAX_STEP_NAMES = 200
 MAX_TASK_NAMES = 500
 """That durations are kept for: ``track_request`` takes any name."""
 
+MAX_LEASES_SEEN = 1000
+"""Leases on the deliveries of one sink that are looked at together. One process takes 128 at once (:mod:`..lanes`)."""
+
 CHECKPOINT = "checkpoint:"
 """What the name of a checkpoint's part begins with, where a store keeps a task's parts by name."""
 
@@ -48,6 +52,11 @@ def parted(input: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
 def joined(input: Mapping[str, Any], private: Any) -> Mapping[str, Any]:
     """The opposite of :func:`parted`."""
     return input if private is None else {**input, PRIVATE: private}
+
+
+def new_token() -> int:
+    """The token of a new lease: random, so that no lease is taken for another one, not even of a reused id."""
+    return secrets.randbits(62)
 
 
 def system_clock() -> datetime:
@@ -99,10 +108,14 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The right to run a task, and what to run it with."""
+    """The right to run a task, and what to run it with.
+
+    :param checkpoints: the values that earlier attempts stored, by key; read with the claim, as one.
+    """
 
     task: Task
     input: Mapping[str, Any]
+    checkpoints: Mapping[str, Checkpoint]
 
     @property
     def number(self) -> int:
@@ -135,7 +148,8 @@ Owing = Callable[[Outcome], Sequence[Owed]]
 class Delivery:
     """One event or notification owed to one sink; kept until it is done or dead.
 
-    :param lease: the store's mark of the lease under which :meth:`Store.due_deliveries` gave it out, None otherwise.
+    :param lease: the store's token of the lease under which :meth:`Store.due_deliveries` gave it out, None otherwise.
+        No two leases have the same: whatever settles the delivery is fenced by it.
     """
 
     id: int
@@ -160,7 +174,7 @@ class Settlement:
     :param error: what went wrong. Without one a delivery that is put off was not tried: that is not counted, and the
         error of the last try stays.
     :param owes: what is owed in its place, of the same task and event. Recorded in the same transaction in which it is
-        done, and only if it was still owed: who comes second, because its lease ran out, adds nothing.
+        done, and only by who holds its lease: who has lost it adds nothing.
     """
 
     due_at: datetime | None = None
@@ -296,8 +310,10 @@ class Store(Contacts, ABC):
         :param worker: which process asks, as :func:`flask_bgtasks.processes.me` names it.
         :param lease: how long the claim holds without :meth:`renew`, at least one second.
         :param most_running: how many tasks may run at once, by name; names that are not there have no limit.
-        :returns: the attempt, its number one higher than the last. Its task is ``done`` where the claim found that the
-            last process died with it, and that it is not to be run again (:class:`~flask_bgtasks.changes.Claim`).
+        :returns: the attempt, its number one higher than the last, with all that it is run with: either the claim is
+            stored and its input and checkpoints are here, or nothing was changed. Its task is ``done`` where the claim
+            found that the last process died with it, and that it is not to be run again
+            (:class:`~flask_bgtasks.changes.Claim`).
         :raises TaskNotFound: no such task.
         :raises AlreadyClaimed: someone alive holds it; ``until`` says how long.
         :raises AtCapacity: as many tasks of this name run as may.
@@ -448,15 +464,39 @@ class Store(Contacts, ABC):
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
         """Take the deliveries of this sink that are due: the oldest of each task and channel only, so that order holds.
 
-        Those returned are this worker's for ``lease``: another one does not get them before it is over.
+        Those returned are leased to this worker: nobody gets them before they are settled, or the lease is ended
+        (:meth:`end_delivery_leases`, :meth:`expire_leases`). The store ends no lease by itself: clocks differ.
+
+        :param lease: how long the worker means to hold them without :meth:`renew_deliveries`.
+        """
+
+    @abstractmethod
+    def renew_deliveries(self, deliveries: Sequence[Delivery], *, lease: timedelta) -> dict[int, Delivery]:
+        """Prolong the leases on deliveries by ``lease`` from now.
+
+        :returns: by id, with their renewed leases, those that are still held; what is missing was lost.
+        """
+
+    @abstractmethod
+    def delivery_leases(self, sink: str) -> dict[int, Hashable]:
+        """The leases on deliveries of this sink, by the delivery's id: each a value that changes when it is renewed.
+
+        At most :data:`MAX_LEASES_SEEN`, those that were to end first.
+        """
+
+    @abstractmethod
+    def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
+        """End these leases, as :meth:`delivery_leases` gave them, where they are unchanged; how many were.
+
+        Whoever held one has lost it: how its try ended does not count.
         """
 
     @abstractmethod
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
         """Record how a try ended. Done deliveries are erased, dead ones kept to be seen and replayed.
 
-        What was not done is recorded for who has the lease only: whoever has lost it, because it ran out, would take
-        the delivery from the one that tries it now.
+        Recorded for who has the lease only, whatever the outcome: whoever has lost it would take the delivery from the
+        one that tries it now.
 
         What is owed in a done one's place is recorded with it, in one transaction.
         """

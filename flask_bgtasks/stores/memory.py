@@ -141,8 +141,9 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             if limit is not None and self._running(task.name, besides=request_id) >= limit:
                 raise AtCapacity(request_id, status=task.status.value, name=task.name, limit=limit)
             outcome = self._apply(task, Claim(worker, lease), deliveries)
+            attempt = Attempt(outcome.task, self.load_input(request_id), self.load_checkpoints(request_id))
         self._committed(outcome)
-        return Attempt(outcome.task, self.load_input(request_id))
+        return attempt
 
     def _running(self, name: str, *, besides: str = "") -> int:
         now = self.now()

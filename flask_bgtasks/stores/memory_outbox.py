@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from .base import Delivery, Owed, Settlement, Store
+from .base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, Store, new_token
 
 
 class MemoryOutbox(Store):
@@ -56,25 +56,55 @@ class MemoryOutbox(Store):
                     if place in begun:
                         continue
                     begun.add(place)
-                if delivery.due_at <= now and (leased is None or leased.until <= now):
+                if delivery.due_at <= now and leased is None:
                     found.append(delivery)
             taken = sorted(found, key=lambda delivery: (delivery.due_at, delivery.id))[:limit]
-            given = _Lease(worker, now + lease)
+            given = _Lease(worker, now + lease, new_token())
             for delivery in taken:
                 self._deliveries[delivery.id] = (delivery, given)
-        return [replace(delivery, lease=given) for delivery in taken]
+        return [replace(delivery, lease=given.token) for delivery in taken]
+
+    def renew_deliveries(self, deliveries: Sequence[Delivery], *, lease: timedelta) -> dict[int, Delivery]:
+        with self._lock:
+            until, renewed = self.now() + lease, {}
+            for delivery in deliveries:
+                leased = self._lease_of(delivery)
+                if leased is not None:
+                    self._deliveries[delivery.id] = (self._deliveries[delivery.id][0], replace(leased, until=until))
+                    renewed[delivery.id] = delivery
+            return renewed
+
+    def delivery_leases(self, sink: str) -> dict[int, Hashable]:
+        with self._lock:
+            leased = [
+                (lease.until, delivery.id, lease)
+                for delivery, lease in self._deliveries.values()
+                if lease is not None and delivery.sink == sink
+            ]
+            leased.sort(key=lambda one: one[:2])
+            return {key: lease for _, key, lease in leased[:MAX_LEASES_SEEN]}
+
+    def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
+        with self._lock:
+            ended = [key for key, lease in leases.items() if self._deliveries.get(key, (None, None))[1] == lease]
+            for key in ended:
+                self._deliveries[key] = (self._deliveries[key][0], None)
+            return len(ended)
+
+    def _lease_of(self, delivery: Delivery) -> _Lease | None:
+        """The lease on a delivery, if it is the one under which it was given out."""
+        leased = self._deliveries.get(delivery.id, (None, None))[1]
+        return leased if leased is not None and leased.token == delivery.lease else None
 
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
         with self._lock:
-            if delivery.id not in self._deliveries:
+            if self._lease_of(delivery) is None:
                 return
-            kept, leased = self._deliveries[delivery.id]
+            kept, _ = self._deliveries[delivery.id]
             if settlement.due_at is None and not settlement.dead:
                 del self._deliveries[delivery.id]
                 for owed in settlement.owes:
                     self._owe(owed, delivery.request_id, delivery.seq)
-                return
-            if leased is None or leased != delivery.lease:
                 return
             tries = kept.tries + (settlement.error is not None)
             due_at, error = settlement.due_at or kept.due_at, settlement.error or kept.error
@@ -102,3 +132,4 @@ class _Lease:
 
     worker: str
     until: datetime
+    token: int

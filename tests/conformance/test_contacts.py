@@ -457,6 +457,18 @@ def test_what_is_owed_in_place_of_a_delivery_is_of_the_same_event(bench, store):
     assert store.stats().deliveries_owed == 3
 
 
+def test_what_is_owed_in_place_of_a_delivery_may_be_more_than_one_commit_holds(bench, store, monkeypatch):
+    monkeypatch.setattr("flask_bgtasks.stores.firestore.outbox.MOST_WRITES", 2)
+    owing(bench, Owed("phone", "notification"))
+    (notification,) = due(store)
+    owes = [Owed("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(5)]
+
+    store.settle_delivery(notification, Settlement(owes=owes))
+
+    assert sorted(one.payload["to"] for one in due(store)) == [0, 1, 2, 3, 4]
+    assert store.stats().deliveries_owed == 5
+
+
 def test_who_settles_second_adds_nothing(bench, store):
     owing(bench, Owed("phone", "notification"))
     (delivery,) = due(store)

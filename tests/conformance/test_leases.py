@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks import AtCapacity, LeaseLost, Status
+from flask_bgtasks import AtCapacity, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.changes import Cancel, Complete, Expire, Fail, Release, Renew, Report, RequestCancel, Retry
 from flask_bgtasks.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result
-from flask_bgtasks.stores.base import Limits, Owed, Settlement
+from flask_bgtasks.stores.base import PRIVATE, Limits, Owed, Settlement
+from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.sql import SqlStore
 
 LEASE = timedelta(seconds=60)
 NOW = timedelta(0)
@@ -255,6 +257,36 @@ def test_a_checkpoint_is_stored_with_its_event_and_given_back(bench, store):
 
     assert store.load_checkpoints(request_id) == {made.key: made for made in saved}
     assert [event.type.value for event in store.events(request_id)[2:]] == ["step_finished", "progress"] * 2
+
+
+def test_a_claim_brings_what_the_task_is_run_with(bench, store):
+    request_id = bench.create(input={"a": 1, PRIVATE: {"user": "ada"}}).request_id
+    first = bench.claim(request_id)
+    saved = [save(store, request_id, key) for key in ("a", "b")]
+    store.transition(request_id, Release(1))
+
+    second = bench.claim(request_id)
+
+    assert (first.number, dict(first.checkpoints)) == (1, {})
+    assert (second.number, dict(second.checkpoints)) == (2, {made.key: made for made in saved})
+    assert first.input == second.input == {"a": 1, PRIVATE: {"user": "ada"}}
+
+
+def test_a_claim_whose_input_cannot_be_read_is_none(bench, store, monkeypatch):
+    if isinstance(store, MemoryStore):
+        pytest.skip("nothing of it can be out of reach")
+    request_id = bench.create().request_id
+
+    def out_of_reach(*arguments):
+        raise StoreUnavailable("gone")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "_input" if isinstance(store, SqlStore) else "load_input", out_of_reach)
+        with pytest.raises(StoreUnavailable):
+            bench.claim(request_id)
+
+    assert store.get(request_id).status is Status.STARTED
+    assert bench.claim(request_id).number == 1
 
 
 def test_a_checkpoint_that_is_stored_again_takes_the_place_of_the_first(bench, store):

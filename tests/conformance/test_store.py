@@ -627,15 +627,30 @@ def test_two_workers_never_get_the_same_delivery(bench, store):
     assert len(taken) == len(set(taken)) == 40
 
 
-def test_what_a_dead_worker_took_comes_again(bench, store):
+def lose_leases(store, sink="sink"):
+    """Whoever watches finds the leases lost."""
+    return store.end_delivery_leases(sink, store.delivery_leases(sink))
+
+
+def test_a_lease_on_a_delivery_does_not_end_by_the_clock(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")
     bench.create(deliveries=[EVENT])
+    due(store, worker="right")
+    bench.clock.advance(3600)  # of another process, whose clock is an hour ahead
+
+    assert due(store, worker="ahead") == []
+
+
+def test_what_a_dead_worker_took_comes_again(bench, store):
+    bench.create(deliveries=[EVENT])
     (first,) = due(store, worker="dead")
-    bench.clock.advance(61)
+
+    assert lose_leases(store) == 1
 
     (again,) = due(store, worker="alive")
     assert again.id == first.id
+    assert store.delivery_leases("another") == {}
 
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
@@ -643,37 +658,73 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 
 @pytest.mark.parametrize(
     "settlement",
-    [Settlement(due_at=LONG_AGO, error="too late"), Settlement(dead=True, error="no")],
-    ids=["retry", "dead"],
+    [
+        Settlement(),
+        Settlement(owes=[Owed("sink", "message", {"n": 1}, channel="a")]),
+        Settlement(due_at=LONG_AGO, error="too late"),
+        Settlement(dead=True, error="no"),
+    ],
+    ids=["done", "split up", "retry", "dead"],
 )
 def test_who_has_lost_its_lease_does_not_take_a_delivery_from_who_has_it(bench, store, settlement):
-    if bench.clock is None:
-        pytest.skip("needs a clock that the test moves")
     bench.create(deliveries=[EVENT])
-    (frozen,) = due(store, worker="frozen")
-    bench.clock.advance(61)
-    (sending,) = due(store, worker="sending")
+    (frozen,) = due(store, worker="same")
+    lose_leases(store)
+    store.settle_delivery(frozen, settlement)  # nobody has it
+    (sending,) = due(store, worker="same")
 
     store.settle_delivery(frozen, settlement)
 
     assert due(store, worker="third") == []
     assert store.dead_deliveries() == []
+    assert store.stats().deliveries_owed == 1
     store.settle_delivery(sending, Settlement(due_at=LONG_AGO, error="down"))
     (again,) = due(store, worker="third")
-    assert (again.tries, again.error) == (1, "down")
+    assert (again.id, again.tries, again.error) == (frozen.id, 1, "down")
 
 
-def test_a_lease_that_nobody_else_has_taken_is_good_though_it_ran_out(bench, store):
-    if bench.clock is None:
-        pytest.skip("needs a clock that the test moves")
+def test_a_late_settlement_does_not_take_the_delivery_of_another_task(bench, store):
     bench.create(deliveries=[EVENT])
-    (late,) = due(store)
-    bench.clock.advance(61)
+    (frozen,) = due(store, worker="frozen")
+    lose_leases(store)
+    (sending,) = due(store, worker="sending")
+    store.settle_delivery(sending, Settlement())
+    newer = bench.create(deliveries=[EVENT])
+    (delivery,) = due(store, worker="frozen")
 
-    store.settle_delivery(late, Settlement(due_at=LONG_AGO, error="down"))
+    store.settle_delivery(frozen, Settlement())
 
+    assert delivery.request_id == newer.request_id
+    assert delivery.id != frozen.id
+    assert store.stats().deliveries_owed == 1
+
+
+def test_a_renewed_lease_is_another_one_to_who_watches_and_the_same_to_its_holder(bench, store):
+    bench.create(deliveries=[EVENT])
+    (taken,) = due(store)
+    seen = store.delivery_leases("sink")
+    if bench.clock is not None:
+        bench.clock.advance(20)
+
+    renewed = store.renew_deliveries([taken], lease=timedelta(seconds=60))
+
+    assert list(seen) == list(renewed) == [taken.id]
+    assert store.delivery_leases("sink") != seen
+    assert store.end_delivery_leases("sink", seen) == 0
+    assert due(store) == []
+    store.settle_delivery(renewed[taken.id], Settlement())
+    assert store.stats().deliveries_owed == 0
+    assert store.renew_deliveries([taken], lease=timedelta(seconds=60)) == {}
+
+
+def test_a_lost_lease_is_not_renewed(bench, store):
+    bench.create(deliveries=[EVENT])
+    (taken,) = due(store)
+    lose_leases(store)
     (again,) = due(store)
-    assert (again.tries, again.error) == (1, "down")
+
+    assert store.renew_deliveries([taken], lease=timedelta(seconds=60)) == {}
+    assert list(store.renew_deliveries([again], lease=timedelta(seconds=60))) == [again.id]
 
 
 def test_a_retry_waits_until_it_is_due_and_holds_the_later_ones_back(bench, store):

@@ -69,6 +69,13 @@ def finish_one(store, deliveries, result=None):
     return request_id
 
 
+def begin_one(store, deliveries):
+    """A task in its first attempt."""
+    request_id = str(uuid.uuid4())
+    store.create(Task(request_id, "t", Kind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.owed)
+    return store.claim(request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.owed).task
+
+
 def until(condition, timeout=10):
     """Wait for what no sink is told of: that a delivery was settled."""
     tick, deadline = threading.Event(), time.monotonic() + timeout
@@ -269,8 +276,7 @@ def test_progress_is_latest_wins_for_a_slow_sink(store, make):
 
     sink = Slow()
     deliveries = make(sink)
-    request_id = finish_one(store, deliveries)
-    task = store.get(request_id)
+    task = begin_one(store, deliveries)
     for percentage in range(100):
         deliveries.offer_progress(task, Progress(T0, 1, float(percentage)))
         if percentage == 0:
@@ -452,7 +458,8 @@ def test_one_delivery_that_hangs_holds_up_no_other_of_its_sink(store, make):
 def test_progress_is_told_beside_no_delivery(store, make):
     sink = Many()
     deliveries = make(sink)
-    task = accept_one(store, deliveries)
+    accepted = accept_one(store, deliveries)
+    task = store.claim(accepted.request_id, worker="w", lease=timedelta(seconds=60)).task
     sink.hangs = task.request_id
     deliveries.wake()
     assert sink.entered.wait(10)

@@ -10,13 +10,36 @@ import pytest
 from flask_bgtasks import ConfigurationError, TaskNotFound
 from flask_bgtasks.devices import FCM_TOKEN, make_device
 from flask_bgtasks.model import Kind, Task, TokenNote
-from flask_bgtasks.stores.base import Owed, TaskQuery
+from flask_bgtasks.stores.base import Owed, Settlement, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import EPOCH
 
 LEASE = timedelta(seconds=60)
 
-LAYOUT_4 = """
+LAYOUT_5 = """
+    ALTER TABLE bgtasks_deliveries DROP COLUMN lease;
+    DELETE FROM bgtasks_meta WHERE key = 'version';
+    INSERT INTO bgtasks_meta (key, value) VALUES ('version', '5');
+"""
+
+WITHOUT_AUTOINCREMENT = """
+    CREATE TABLE old_deliveries (id INTEGER NOT NULL PRIMARY KEY, sink TEXT NOT NULL, kind TEXT NOT NULL,
+        request_id VARCHAR(36), seq INTEGER NOT NULL, payload TEXT, tries INTEGER NOT NULL, created_at BIGINT NOT NULL,
+        due_at BIGINT NOT NULL, dead INTEGER NOT NULL, error TEXT, worker TEXT, leased_until BIGINT,
+        channel TEXT DEFAULT '' NOT NULL, app TEXT DEFAULT '' NOT NULL, lease BIGINT);
+    INSERT INTO old_deliveries SELECT id, sink, kind, request_id, seq, payload, tries, created_at, due_at, dead, error,
+        worker, leased_until, channel, app, lease FROM bgtasks_deliveries;
+    DROP TABLE bgtasks_deliveries;
+    ALTER TABLE old_deliveries RENAME TO bgtasks_deliveries;
+    CREATE INDEX bgtasks_deliveries_owed ON bgtasks_deliveries (app, sink, due_at, id) WHERE dead = 0;
+    CREATE INDEX bgtasks_deliveries_task ON bgtasks_deliveries (request_id, sink, channel, id);
+    CREATE INDEX bgtasks_deliveries_dead ON bgtasks_deliveries (app, id) WHERE dead = 1;
+    CREATE INDEX bgtasks_deliveries_leased ON bgtasks_deliveries (app, worker) WHERE worker IS NOT NULL;
+    CREATE INDEX bgtasks_deliveries_appless ON bgtasks_deliveries (id) WHERE length(app) = 0;
+"""
+"""The table as SQLite had it until layout 5. PostgreSQL's ids come from a sequence, and always did."""
+
+LAYOUT_4 = f"""{LAYOUT_5}
     DROP INDEX bgtasks_tasks_waiting; DROP INDEX bgtasks_tasks_queue; DROP INDEX bgtasks_tasks_leases;
     DROP INDEX bgtasks_tasks_scope; DROP INDEX bgtasks_tasks_failed; DROP INDEX bgtasks_tasks_newest;
     DROP INDEX bgtasks_tasks_appless; DROP INDEX bgtasks_deliveries_appless;
@@ -92,6 +115,10 @@ class Base:
         self._made = []
         self.execute = execute
 
+    def downgrade(self, layout):
+        """Make it one of a layout before."""
+        self.execute(layout if self.url.startswith("postgresql") else WITHOUT_AUTOINCREMENT + layout)
+
     def open(self, app_id="shop"):
         store = SqlStore(self.url, app_id=app_id)
         self._made.append(store)
@@ -125,12 +152,12 @@ def base(request, tmp_path):
     made.close()
 
 
-@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4], ids=["2", "3", "4"])
+@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4, LAYOUT_5], ids="2345")
 def test_a_database_of_a_layout_before_is_brought_up_to_date(base, layout):
     store = base.open()
     task = store.create(new(owner="ada"), input={"a": 1}, deliveries=[Owed("phone")]).task
     store.close()
-    base.execute(layout)
+    base.downgrade(layout)
 
     store = base.open()
 
@@ -155,9 +182,41 @@ def test_an_updated_database_has_the_indexes_of_a_new_one(base):
     store = base.open()
     expected = indexes(store)
     store.close()
-    base.execute(LAYOUT_4)
+    base.downgrade(LAYOUT_4)
 
     assert indexes(base.open()) == expected
+
+
+@pytest.mark.parametrize("layout", [LAYOUT_4, LAYOUT_5], ids="45")
+def test_in_an_updated_database_the_id_of_a_delivery_is_not_used_again(base, layout):
+    store = base.open()
+    store.create(new(), input={}, deliveries=[Owed("phone"), Owed("mail")])
+    store.close()
+    base.downgrade(layout)
+    store = base.open()
+    [last] = store.due_deliveries("mail", worker="w", lease=LEASE)
+    store.settle_delivery(last, Settlement())
+    store.close()
+
+    store = base.open()
+    store.create(new(), input={}, deliveries=[Owed("mail")])
+
+    [newer] = store.due_deliveries("mail", worker="w", lease=LEASE)
+    assert newer.id > last.id
+
+
+def test_what_a_process_of_the_layout_before_had_leased_is_delivered_when_it_is_gone(base):
+    store = base.open()
+    store.create(new(), input={}, deliveries=[Owed("phone")])
+    store.close()
+    base.downgrade(LAYOUT_5)
+    base.execute("UPDATE bgtasks_deliveries SET worker = 'old', leased_until = 1")
+
+    store = base.open()
+
+    assert store.due_deliveries("phone", worker="w", lease=LEASE) == []
+    assert store.end_delivery_leases("phone", store.delivery_leases("phone")) == 1
+    assert len(store.due_deliveries("phone", worker="w", lease=LEASE)) == 1
 
 
 def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(base):
@@ -168,7 +227,7 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(bas
     store.save_durations("t", {"Write": 2.0})
     store.set_mark("silence", timedelta(hours=1))
     store.close()
-    base.execute(LAYOUT_4)
+    base.downgrade(LAYOUT_4)
 
     shop, blog = base.open("shop"), base.open("blog")
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...firestore.client import ONCE, bulk_batch, field
-from ..base import Delivery, Owed, Settlement
+from ...errors import StoreUnavailable
+from ...firestore.client import ONCE, bulk_batch, field, refused
+from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement
 from . import rows
 from .database import DELIVERIES, MOST_WRITES, FirestorePart
 
 SCANNED, FEWEST_SCANNED = 1000, 40
 """Deliveries that are looked at for those that may be made, and how many at once: many may be due and have to wait for
 an older one of the same task that is not, after an outage of a sink say."""
+
+CHANGED = (5, 9)
+"""How a write is refused whose document is gone, or was written meanwhile: NOT_FOUND and FAILED_PRECONDITION
+(google.rpc.Code)."""
 
 TASKS_PER_QUERY = 30  # values that an `in` takes (firebase.google.com/docs/firestore/query-data/queries)
 
@@ -75,7 +80,46 @@ class FirestoreOutbox(FirestorePart):
                 oldest[channel] = min(found["id"], oldest.get(channel, found["id"]))
         return oldest
 
+    def renew_deliveries(self, deliveries: Sequence[Delivery], *, lease: timedelta) -> dict[int, Delivery]:
+        with self._calls():
+            until = {"leased_until": self.now() + lease}
+            written = self._write_unchanged({delivery.id: delivery.lease for delivery in deliveries}, until)
+        return {one.id: replace(one, lease=written[one.id]) for one in deliveries if one.id in written}
+
+    def delivery_leases(self, sink: str) -> dict[int, Hashable]:
+        with self._calls():
+            leased = self._own(DELIVERIES).where(filter=field("worker", ">", "")).select(["id", "sink", "leased_until"])
+            found = [(one.to_dict(), one.update_time) for one in leased.stream(**ONCE)]
+        mine = [(one["leased_until"], one["id"], at) for one, at in found if one["sink"] == sink]
+        mine.sort(key=lambda one: one[:2])
+        return {number: at for _, number, at in mine[:MAX_LEASES_SEEN]}
+
+    def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
+        with self._calls():
+            return len(self._write_unchanged(leases, {"worker": None, "leased_until": None}))
+
+    def _write_unchanged(self, seen: Mapping[int, Any], values: Mapping[str, Any]) -> dict[int, Any]:
+        """Write deliveries that nobody has written since these times; when those were written, by id.
+
+        What was written since it was leased was written by someone else: the time is the token of the lease.
+        """
+        at, collection = dict[int, Any](), self._collection(DELIVERIES)
+        for begin in range(0, len(seen), MOST_WRITES):
+            batch, some = bulk_batch(self._firestore.client), list(seen.items())[begin : begin + MOST_WRITES]
+            for number, since in some:
+                option = self._firestore.client.write_option(last_update_time=since)
+                batch.update(collection.document(str(number)), dict(values), option=option)
+            answer = batch.commit(**ONCE)
+            for (number, _), status, result in zip(some, answer.status, answer.write_results, strict=True):
+                if status.code == 0:
+                    at[number] = result.update_time
+                elif status.code not in CHANGED:
+                    raise StoreUnavailable(f"the task store cannot be used right now: {status.message}")
+        return at
+
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
+        if delivery.lease is None:
+            return
         reference = self._collection(DELIVERIES).document(str(delivery.id))
         with self._calls():
             if settlement.due_at is None and not settlement.dead:
@@ -89,36 +133,32 @@ class FirestoreOutbox(FirestorePart):
                 "worker": None,
                 "leased_until": None,
             }
-            if delivery.lease is not None:  # what was written since it was leased was written by someone else
-                self._update_if_there(reference, values, since=delivery.lease)
+            self._write_unchanged({delivery.id: delivery.lease}, values)
 
     def _replace(self, reference: Any, delivery: Delivery, owes: Sequence[Owed]) -> None:
-        """Erase a delivery, with what is owed in its place; nothing, if it is gone already."""
-        if not owes:
-            reference.delete(**ONCE)
-            return
-        for begin in range(0, len(owes), MOST_WRITES):  # more than one commit for hundreds of devices only
+        """Erase a delivery, with what is owed in its place; nothing, if it is gone, or somebody else's."""
+        since = delivery.lease
+        for begin in range(0, max(1, len(owes)), MOST_WRITES):  # more than one commit for hundreds of devices only
             batch = self._firestore.client.batch()
             last = begin + MOST_WRITES >= len(owes)
-            there = self._firestore.client.write_option(exists=True)
+            held = self._firestore.client.write_option(last_update_time=since)
             if last:
-                batch.delete(reference, option=there)
+                batch.delete(reference, option=held)
             else:
-                batch.update(reference, {"error": None}, option=there)
+                batch.update(reference, {"error": None}, option=held)
             for owed in owes[begin : begin + MOST_WRITES]:
                 self._add_delivery(batch, owed, delivery.request_id, delivery.seq)
             try:
-                batch.commit(**ONCE)
+                since = batch.commit(**ONCE)[0].update_time
             except Exception as error:
-                if type(error).__name__ != "NotFound":
+                if type(error).__name__ != "NotFound" and not refused(error):
                     raise
                 return
 
-    def _update_if_there(self, reference: Any, values: dict[str, Any], *, since: Any = None) -> None:
-        """Write a delivery, unless it is gone, or was written after ``since``; neither is an error."""
-        option = None if since is None else self._firestore.client.write_option(last_update_time=since)
+    def _free(self, reference: Any) -> None:
+        """End the lease on a delivery, unless the delivery is gone."""
         batch = bulk_batch(self._firestore.client)
-        batch.update(reference, values, option=option)
+        batch.update(reference, {"worker": None, "leased_until": None})
         batch.commit(**ONCE)
 
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
@@ -167,5 +207,4 @@ def _is_first(delivery: Delivery, oldest: Mapping[tuple[str, str], int]) -> bool
 
 
 def _is_free(found: dict[str, Any], now: datetime) -> bool:
-    leased = found["leased_until"]
-    return found["due_at"] <= now and (leased is None or leased <= now)
+    return found["due_at"] <= now and found["worker"] is None

@@ -161,7 +161,13 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         deliveries: Sequence[Owed] | Owing = (),
         most_running: Mapping[str, int] = {},
     ) -> Attempt:
+        change = Claim(worker, lease)
+        read: list[tuple[Mapping[str, Any], dict[str, Checkpoint]]] = []
+
         def check(batch: Any, before: Task) -> None:
+            # What it is run with is read before the commit, which is refused if the task has changed since: as one.
+            wanted = change.apply(before, self.now()).task
+            read[:] = [(self.load_input(request_id), self.load_checkpoints(request_id) if wanted.attempt > 1 else {})]
             limit = most_running.get(before.name)
             if limit is None or before.done:
                 return
@@ -176,8 +182,8 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             else:
                 batch.create(turn, {"turn": 1})
 
-        outcome = self._changed(request_id, Claim(worker, lease), deliveries, check)
-        return Attempt(outcome.task, self.load_input(request_id))
+        outcome = self._changed(request_id, change, deliveries, check)
+        return Attempt(outcome.task, *read[0])
 
     def _running(self, name: str) -> list[Task]:
         now = self.now()
@@ -356,7 +362,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
                     snapshot.reference.update({"lease_until": now}, option=option, **ONCE)
                     expired += 1
             for snapshot in self._own(DELIVERIES).where(filter=field("worker", "==", worker)).stream(**ONCE):
-                self._update_if_there(snapshot.reference, {"worker": None, "leased_until": None})
+                self._free(snapshot.reference)
         return expired
 
     def count_failed(self, name: str, *, since: datetime) -> int:

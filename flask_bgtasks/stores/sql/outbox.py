@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
 import sqlalchemy as sa
 
-from ..base import Delivery, Owed, Settlement
+from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, new_token
 from . import rows
 from .database import Connection
 from .part import SqlPart
@@ -33,22 +34,52 @@ class SqlOutbox(SqlPart):
             now = connection.now()
             query = {"app": self.app_id, "sink": sink, "now": rows.micros(now), "most": limit}
             found = connection.execute(self._sql.select_due, query).fetchall()
-            until = rows.micros(now + lease)
+            token, until = new_token(), rows.micros(now + lease)
             if found:
-                connection.write_many(
-                    self._sql.lease_delivery, [{"key": row[0], "by": worker, "until": until} for row in found]
-                )
-            return [replace(rows.delivery(row), lease=(worker, until)) for row in found]
+                leased = {"by": worker, "until": until, "token": token}
+                connection.write_many(self._sql.lease_delivery, [{"key": row[0], **leased} for row in found])
+            return [replace(rows.delivery(row), lease=token) for row in found]
 
         # A look costs no write: most looks find nothing. A lease that a power cut takes back is only taken again.
         if not self._database.read(look):
             return []
         return self._database.write(take, durable=False)
 
+    def renew_deliveries(self, deliveries: Sequence[Delivery], *, lease: timedelta) -> dict[int, Delivery]:
+        def operation(connection: Connection) -> dict[int, Delivery]:
+            until, renewed = rows.micros(connection.now() + lease), {}
+            for delivery in deliveries:
+                values = {"key": delivery.id, "token": delivery.lease, "until": until}
+                if connection.write(self._sql.renew_delivery, values):
+                    renewed[delivery.id] = delivery
+            return renewed
+
+        return self._database.write(operation, durable=False)
+
+    def delivery_leases(self, sink: str) -> dict[int, Hashable]:
+        def operation(connection: Connection) -> dict[int, Hashable]:
+            query = {"app": self.app_id, "sink": sink, "most": MAX_LEASES_SEEN}
+            found = connection.execute(self._sql.select_delivery_leases, query).fetchall()
+            return {row[0]: (row[1], row[2]) for row in found}
+
+        return self._database.read(operation)
+
+    def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
+        def operation(connection: Connection) -> int:
+            ended = 0
+            for key, seen in leases.items():
+                token, until = cast("tuple[int | None, int]", seen)  # as delivery_leases gave it
+                ended += connection.write(self._sql.end_delivery_lease, {"key": key, "token": token, "until": until})
+            return ended
+
+        return self._database.write(operation, durable=False)
+
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
+        held = {"key": delivery.id, "token": delivery.lease}
+
         def operation(connection: Connection) -> None:
             if settlement.due_at is None and not settlement.dead:
-                there = connection.write(self._sql.delete_delivery, {"key": delivery.id})
+                there = connection.write(self._sql.delete_delivery, held)
                 if settlement.owes and there:
                     self._insert_deliveries(
                         connection,
@@ -59,11 +90,8 @@ class SqlOutbox(SqlPart):
                     )
                 return
             due_at = settlement.due_at or delivery.due_at
-            by, until = delivery.lease or (None, None)
             values = {
-                "key": delivery.id,
-                "by": by,
-                "until": until,
+                **held,
                 "due": rows.micros(due_at),
                 "is_dead": int(settlement.dead),
                 "why": settlement.error,
@@ -92,7 +120,7 @@ class SqlOutbox(SqlPart):
             now = rows.micros(connection.now())
             own = (deliveries.c.id.in_(list(ids)), deliveries.c.app == self.app_id)
             statement = deliveries.update().where(*own, deliveries.c.dead == 1)
-            fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None, "worker": None, "leased_until": None}
+            fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None}
             return connection.write(*self._sql.cold(statement.values(fresh)))
 
         return self._database.write(operation, durable=True)

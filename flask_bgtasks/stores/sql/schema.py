@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 5
+VERSION = 6
 """Of this layout. A file of a newer one is refused with a clear error, not half understood."""
 
 
@@ -95,10 +95,35 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         *_with_app("bgtasks_preferences", "app", ("owner TEXT NOT NULL", "document TEXT NOT NULL"), "owner"),
         *_with_app("bgtasks_marks", "app", ("key TEXT NOT NULL", "until BIGINT NOT NULL"), "key"),
     ),
+    6: ("ALTER TABLE bgtasks_deliveries ADD COLUMN lease BIGINT",),
 }
 """What makes the layout before into this one. The order of a table's columns is never relied on.
 
 Rows from before layout 5 have no app: the first that opens the database adopts them (:mod:`.apps`)."""
+
+_DELIVERIES_6 = (
+    "id, sink, kind, request_id, seq, payload, tries, created_at, due_at, dead, error, worker, leased_until, "
+    "channel, app, lease"
+)
+
+SQLITE_UPGRADES: dict[int, tuple[str, ...]] = {
+    6: (  # no ALTER TABLE can add AUTOINCREMENT
+        "ALTER TABLE bgtasks_deliveries RENAME TO bgtasks_deliveries_before",
+        "CREATE TABLE bgtasks_deliveries (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL, "
+        "kind TEXT NOT NULL, request_id VARCHAR(36), seq INTEGER NOT NULL, payload TEXT, tries INTEGER NOT NULL, "
+        "created_at BIGINT NOT NULL, due_at BIGINT NOT NULL, dead INTEGER NOT NULL, error TEXT, worker TEXT, "
+        "leased_until BIGINT, channel TEXT DEFAULT '' NOT NULL, app TEXT DEFAULT '' NOT NULL, lease BIGINT)",
+        f"INSERT INTO bgtasks_deliveries ({_DELIVERIES_6}) SELECT {_DELIVERIES_6} FROM bgtasks_deliveries_before",
+        "DROP TABLE bgtasks_deliveries_before",
+    ),
+}
+"""What SQLite needs besides, after it."""
+
+
+def upgrade(version: int, dialect: str) -> tuple[str, ...]:
+    """The statements that make the layout before into this one, in a database of that dialect."""
+    return UPGRADES[version] + (SQLITE_UPGRADES.get(version, ()) if dialect == "sqlite" else ())
+
 
 metadata = sa.MetaData()
 
@@ -222,6 +247,10 @@ deliveries = sa.Table(
     sa.Column("leased_until", Micros),
     sa.Column("channel", sa.Text, nullable=False, server_default=""),
     sa.Column("app", sa.Text, nullable=False, server_default=""),
+    sa.Column("lease", sa.BigInteger),  # the token of the lease
+    # An id that was given once is never given again, as PostgreSQL's sequences have it (sqlite.org/autoinc.html): a
+    # dead letter that an operator replays by its id, say, is not another one meanwhile.
+    sqlite_autoincrement=True,
 )
 
 _owed = sa.text("dead = 0")

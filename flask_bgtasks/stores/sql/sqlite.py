@@ -412,7 +412,7 @@ def create_schema(raw: Any, dialect: Any) -> None:
         )
     else:
         for version in range(int(found[0]) + 1, schema.VERSION + 1):
-            for statement in schema.UPGRADES[version]:
+            for statement in schema.upgrade(version, dialect.name):
                 raw.execute(statement)
             raw.execute(f"UPDATE bgtasks_meta SET value = '{version}' WHERE key = 'version'")
     for table in schema.metadata.sorted_tables:

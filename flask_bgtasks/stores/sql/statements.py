@@ -40,6 +40,12 @@ NO_REFUSAL = sa.or_(
 NOT_DEAD = deliveries.c.dead == ZERO
 OWN = tasks.c.app == parameter("app")
 OWN_DELIVERY = deliveries.c.app == parameter("app")
+_NOT_LEASED: dict[str, Any] = {"worker": sa.null(), "leased_until": sa.null(), "lease": sa.null()}
+
+
+def _held_delivery() -> tuple[sa.ColumnElement[bool], ...]:
+    """The delivery of that id, if it is leased under that token."""
+    return deliveries.c.id == parameter("key"), deliveries.c.lease == parameter("token")
 
 
 def _number_of(name: str) -> sa.ScalarSelect[int]:
@@ -238,7 +244,6 @@ class Statements:
             older.c.dead == ZERO,
             older.c.id < deliveries.c.id,
         )
-        free = sa.or_(deliveries.c.leased_until.is_(None), deliveries.c.leased_until <= parameter("now"))
         return self.text(
             sa.select(*(deliveries.c[name] for name in DELIVERY_FIELDS))
             .where(
@@ -246,7 +251,7 @@ class Statements:
                 deliveries.c.sink == parameter("sink"),
                 NOT_DEAD,
                 deliveries.c.due_at <= parameter("now"),
-                free,
+                deliveries.c.worker.is_(None),
                 ~waits,
             )
             .order_by(deliveries.c.due_at, deliveries.c.id)
@@ -260,29 +265,50 @@ class Statements:
         return self.text(
             deliveries.update()
             .where(deliveries.c.id == parameter("key"))
-            .values(worker=parameter("by"), leased_until=parameter("until"))
+            .values(worker=parameter("by"), leased_until=parameter("until"), lease=parameter("token"))
         )
 
     @functools.cached_property
+    def renew_delivery(self) -> str:
+        return self.text(deliveries.update().where(*_held_delivery()).values(leased_until=parameter("until")))
+
+    @functools.cached_property
+    def select_delivery_leases(self) -> str:
+        leased = (OWN_DELIVERY, deliveries.c.worker.is_not(None), deliveries.c.sink == parameter("sink"))
+        return self.text(
+            sa.select(deliveries.c.id, deliveries.c.lease, deliveries.c.leased_until)
+            .where(*leased)
+            .order_by(deliveries.c.leased_until)
+            .limit(parameter("most"))
+            .offset(ZERO)
+        )
+
+    @functools.cached_property
+    def end_delivery_lease(self) -> str:
+        """End a lease that is as it was seen. A process of layout 5 leaves none of our tokens."""
+        seen = (
+            deliveries.c.id == parameter("key"),
+            deliveries.c.worker.is_not(None),
+            deliveries.c.lease.is_not_distinct_from(parameter("token")),
+            deliveries.c.leased_until == parameter("until"),
+        )
+        return self.text(deliveries.update().where(*seen).values(_NOT_LEASED))
+
+    @functools.cached_property
     def delete_delivery(self) -> str:
-        return self.text(deliveries.delete().where(deliveries.c.id == parameter("key")))
+        return self.text(deliveries.delete().where(*_held_delivery()))
 
     @functools.cached_property
     def retry_delivery(self) -> str:
         return self.text(
             deliveries.update()
-            .where(
-                deliveries.c.id == parameter("key"),
-                deliveries.c.worker == parameter("by"),
-                deliveries.c.leased_until == parameter("until"),
-            )
+            .where(*_held_delivery())
             .values(
                 tries=deliveries.c.tries + parameter("tried"),
                 due_at=parameter("due"),
                 dead=parameter("is_dead"),
                 error=sa.func.coalesce(parameter("why"), deliveries.c.error),
-                worker=sa.null(),
-                leased_until=sa.null(),
+                **_NOT_LEASED,
             )
         )
 
@@ -324,9 +350,8 @@ class Statements:
 
     @functools.cached_property
     def free_deliveries(self) -> str:
-        free = {"worker": sa.null(), "leased_until": sa.null()}
         leased = (OWN_DELIVERY, deliveries.c.worker == parameter("who"))
-        return self.text(deliveries.update().where(*leased).values(free))
+        return self.text(deliveries.update().where(*leased).values(_NOT_LEASED))
 
     @functools.cached_property
     def select_durations(self) -> str:

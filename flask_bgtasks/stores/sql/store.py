@@ -198,7 +198,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     ) -> Attempt:
         change = Claim(worker, lease)
 
-        def operation(connection: Connection) -> tuple[Outcome, Mapping[str, Any]]:
+        def operation(connection: Connection) -> tuple[Outcome, Attempt]:
             number, before = self._select_to_change(connection, request_id)
             limit = most_running.get(before.name)
             if limit is not None and not before.done:
@@ -206,11 +206,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
                 if running >= limit:
                     raise AtCapacity(request_id, status=before.status.value, name=before.name, limit=limit)
             outcome = self._change(connection, number, before, change, deliveries)
-            return outcome, self._input(connection, request_id)
+            stored = self._checkpoints(connection, request_id) if outcome.task.attempt > 1 else {}
+            return outcome, Attempt(outcome.task, self._input(connection, request_id), stored)
 
-        outcome, input = self._database.write(operation, durable=self._database.must_last(change))
+        outcome, attempt = self._database.write(operation, durable=self._database.must_last(change))
         self._committed(outcome)
-        return Attempt(outcome.task, input)
+        return attempt
 
     def _change(
         self,
@@ -274,12 +275,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
             connection.write(self._sql.insert_payload, row)
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
-        def operation(connection: Connection) -> dict[str, Checkpoint]:
-            query = {"id": known_form(request_id), "app": self.app_id}
-            found = connection.execute(self._sql.select_checkpoints, query).fetchall()
-            return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
+        return self._database.read(lambda connection: self._checkpoints(connection, request_id))
 
-        return self._database.read(operation)
+    def _checkpoints(self, connection: Connection, request_id: str) -> dict[str, Checkpoint]:
+        query = {"id": known_form(request_id), "app": self.app_id}
+        found = connection.execute(self._sql.select_checkpoints, query).fetchall()
+        return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
 
     def _payload(self, connection: Connection, request_id: str, part: str) -> Any:
         query = {"id": known_form(request_id), "app": self.app_id, "part": part}

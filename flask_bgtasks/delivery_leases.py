@@ -1,0 +1,198 @@
+"""The leases on deliveries: renewed while a sink's call lives, and ended when their holder is gone.
+
+A lease is judged by this process's own monotonic clock, never by comparing the clocks of two processes: one whose clock
+is an hour ahead would take what another one is delivering, and tell it out of order. Knows the store's protocol; calls
+no sink.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from .errors import BackgroundTasksError
+from .forks import after_fork_in_child
+from .stores.base import Delivery, Store
+
+log = logging.getLogger("flask_bgtasks")
+
+LEASE = timedelta(seconds=60)
+"""How long a lease on a delivery holds without being renewed. Renewed at a third of it, as a task's."""
+
+RENEW_LOOK_SECONDS = 5.0
+"""How often it is looked for calls whose lease is due to be renewed: a call begins with half of its lease at least
+(:data:`.lanes.LONGEST_SECONDS`)."""
+
+WATCH_LOOK_SECONDS = 5.0
+"""How often, at most, a sink's leases are looked at for those whose holder is gone."""
+
+MAX_WATCHED = 1 / 4
+"""Of a lease's length: what counts at most, of the time between two looks, as time in which it was watched. A process
+that slept has watched nothing, and the holder may have slept with it."""
+
+
+class Call:
+    """A delivery that is being made, and its lease."""
+
+    def __init__(self, delivery: Delivery, now: float) -> None:
+        self.delivery = delivery
+        self.begun = now
+        self.renewed = float("-inf")  # when it was last asked to be renewed
+        self.lost = False
+        self.warned = False
+        # Held while the lease is renewed: the delivery is not settled in between, under a lease that is just replaced.
+        self.lock = threading.Lock()
+
+
+class LeaseKeeper:
+    """Renews the leases of the deliveries that are being made in this process, for as long as the calls live.
+
+    One thread, made when a call begins, which ends when there are none.
+
+    :param lease: how long a renewed lease holds.
+    """
+
+    def __init__(self, store: Store, *, lease: timedelta) -> None:
+        self._store = store
+        self._lease = lease.total_seconds()
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()  # protects _calls and _thread
+        self._calls: set[Call] = set()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    @contextmanager
+    def kept(self, delivery: Delivery) -> Iterator[Call]:
+        """Keep the lease while the block runs; :attr:`Call.delivery` is then as it is to be settled."""
+        call = Call(delivery, time.monotonic())
+        with self._lock:
+            self._calls.add(call)
+            if self._thread is None and not self._closed.is_set():
+                self._start()
+        try:
+            yield call
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+            with call.lock:  # a renewal that is under way is waited for
+                pass
+
+    def _start(self) -> None:
+        """Begin the thread. Under the lock."""
+        thread = threading.Thread(target=self._serve, name="bgtasks-delivery-leases", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives no more threads: the next call tries again
+            log.warning("leases on deliveries are not renewed: %s", error)
+        else:
+            self._thread = thread
+
+    def close(self) -> None:
+        """Have the thread end: what is still being delivered keeps its lease for as long as it was renewed last."""
+        self._closed.set()
+
+    def renew(self) -> None:
+        """Renew what is due. :raises StoreUnavailable: the store is out of reach, and may be asked again."""
+        now, due = time.monotonic(), list[Call]()
+        with self._lock:
+            calls = list(self._calls)
+        for call in calls:
+            self._warn(call, now)
+            if not call.lost and now - max(call.begun, call.renewed) >= self._wait(call):
+                due.append(call)
+        for call in due:
+            call.lock.acquire()
+        try:
+            with self._lock:
+                due_now = [call for call in due if call in self._calls]  # the others are settled by now
+            if not due_now:
+                return
+            renewed = self._store.renew_deliveries(
+                [call.delivery for call in due_now], lease=timedelta(seconds=self._lease)
+            )
+            for call in due_now:
+                call.renewed, call.lost = now, call.delivery.id not in renewed
+                call.delivery = renewed.get(call.delivery.id, call.delivery)
+        finally:
+            for call in due:
+                call.lock.release()
+        for call in due_now:
+            if call.lost:
+                delivery = call.delivery
+                log.warning("delivery %s to sink %r: its lease was lost while it was made", delivery.id, delivery.sink)
+
+    def _wait(self, call: Call) -> float:
+        """Seconds until a lease is renewed. It was taken some time before the call began: the first comes sooner."""
+        return self._lease / 3 if call.renewed > call.begun else self._lease / 6
+
+    def _warn(self, call: Call, now: float) -> None:
+        if not call.warned and now - call.begun > self._lease:
+            call.warned = True
+            log.warning(
+                "sink %r has not returned from delivery %s for %.0f s; later deliveries wait. Give its calls a timeout",
+                call.delivery.sink,
+                call.delivery.id,
+                now - call.begun,
+            )
+
+    def _serve(self) -> None:
+        while not self._closed.wait(min(RENEW_LOOK_SECONDS, self._lease / 12)):
+            with self._lock:
+                if not self._calls:
+                    self._thread = None
+                    return
+            try:
+                self.renew()
+            except BackgroundTasksError as error:
+                log.warning("leases on deliveries cannot be renewed yet: %s", error)
+            except Exception:
+                log.exception("renewing leases on deliveries failed")
+
+
+class LeaseWatch:
+    """Ends the leases that nobody renews: seen unchanged for as long as one holds, by a clock that does not jump.
+
+    :param lease: how long a lease holds.
+    """
+
+    def __init__(self, store: Store, *, lease: timedelta) -> None:
+        self._store = store
+        self._lease = lease.total_seconds()
+        self._pause = min(WATCH_LOOK_SECONDS, self._lease / 12)
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        # By sink, and of each its lane's thread alone: no lock. When it was looked last, and for how long each lease
+        # has been seen as it is.
+        self._looked: dict[str, float] = {}
+        self._seen: dict[str, dict[int, tuple[Hashable, float]]] = {}
+
+    def look(self, sink: str) -> int:
+        """Look at the leases on this sink's deliveries, if it is time to, and end those that are over; how many.
+
+        :raises StoreUnavailable: the store is out of reach.
+        """
+        now, before = time.monotonic(), self._looked.get(sink)
+        if before is not None and now - before < self._pause:
+            return 0
+        passed = 0.0 if before is None else min(now - before, MAX_WATCHED * self._lease)
+        known, seen = self._seen.get(sink, {}), dict[int, tuple[Hashable, float]]()
+        for number, lease in self._store.delivery_leases(sink).items():
+            last, watched = known.get(number, (None, 0.0))
+            seen[number] = (lease, watched + passed if last == lease else 0.0)
+        self._looked[sink], self._seen[sink] = now, seen
+        over = {number: lease for number, (lease, watched) in seen.items() if watched >= self._lease}
+        if not over:
+            return 0
+        ended = self._store.end_delivery_leases(sink, over)
+        if ended:
+            log.warning("%d deliveries to sink %r were left by a process that is gone; they are made here", ended, sink)
+        return ended
