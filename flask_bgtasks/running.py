@@ -186,11 +186,12 @@ class Running:
         """
         with self.lock:
             entries, rest = divided(tuple(self._entries))
-            self._keep(rest)
             if rest:
+                self._keep(rest)
                 return entries, None
-            dirty, self.dirty = self.dirty, False
             progress = self._progress()
+            self._keep(rest)
+            dirty, self.dirty = self.dirty, False
         # A bar that moves by time alone is worth a write for each whole percent.
         if not dirty and not entries and progress.percentage < self._shown + 1:
             return (), None

@@ -137,6 +137,8 @@ def health() -> Response:
     except BackgroundTasksError as error:  # its message may name a host or a file: that is the log's
         log.warning("the store is not ready: %s", error)
         checks["store"] = "unavailable"
+    missing = parts.state.lifecycle.mend()  # said once: what could be begun again is there for the next look
+    checks["threads"] = "missing (" + ", ".join(missing) + ")" if missing else "ok"
     problems = parts.state.completion.problems
     if problems:
         checks["setup"] = "wrong (" + ", ".join(problem.brief for problem in problems) + ")"

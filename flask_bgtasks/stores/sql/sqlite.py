@@ -136,6 +136,7 @@ class SqliteDatabase(Database):
         self._queue_lock = threading.Lock()  # protects _queue and _led; held for microseconds
         self._queue: deque[_Job[Any]] = deque()
         self._led = False  # whether a thread leads
+        self._committed = False  # of the transaction that failed last: whether that was after its commit. The leader's
         self._writer_lock = threading.Lock()  # protects _writer: the leader against close()
         self._writer: SqliteConnection | None = None
         self._sync = WalSync(self._path)
@@ -164,7 +165,7 @@ class SqliteDatabase(Database):
             self._wait(job, job.woken)
         if not job.done:
             try:
-                self._lead()
+                self._lead(job)
             finally:
                 self._pass_on()
         try:
@@ -191,7 +192,7 @@ class SqliteDatabase(Database):
                 self._pass_on()
             raise
 
-    def _lead(self) -> None:
+    def _lead(self, mine: _Job[Any]) -> None:
         """Run what is queued, this thread's operation first, as one transaction."""
         with self._queue_lock:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_COMMIT))]
@@ -201,13 +202,22 @@ class SqliteDatabase(Database):
                     for job in batch:  # one of them failed half-way: each on its own
                         job.result = job.error = None
                         self._run_together([job])
+                        job.done = True
         except sqlite3.Error as error:
             refusal = _unavailable(self._path, error)
             for job in batch:
                 job.error = job.error or refusal
         except BaseException as error:
-            for job in batch:
-                job.error = job.error or error
+            if isinstance(error, Exception):
+                for job in batch:
+                    job.error = job.error or error
+            elif not self._committed:  # this thread alone is being ended: another one leads the rest
+                others = [job for job in batch if job is not mine and not job.done]
+                batch = [job for job in batch if job not in others]
+                for job in others:
+                    job.result = job.error = None
+                with self._queue_lock:
+                    self._queue.extendleft(reversed(others))
             raise
         finally:
             for job in batch:
@@ -226,10 +236,12 @@ class SqliteDatabase(Database):
 
     def _run_together(self, batch: list[_Job[Any]]) -> bool:
         """Run the jobs in one transaction. False, with nothing changed, if one failed after it had written."""
+        self._committed = begun = False
         writer = self._writer or self._open_writer()
         raw = writer.raw
-        raw.execute("BEGIN IMMEDIATE")
         try:
+            raw.execute("BEGIN IMMEDIATE")
+            begun = True
             for job in batch:
                 writer.begin_operation()
                 try:
@@ -243,6 +255,7 @@ class SqliteDatabase(Database):
                         raise
             raw.execute("COMMIT")
         except BaseException as error:  # a signal's SystemExit too: the next transaction must not find this one open
+            self._committed = begun and not raw.in_transaction
             if raw.in_transaction:  # some errors end it by themselves (sqlite.org/lang_transaction.html, "automatic")
                 raw.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError) or not isinstance(error, Exception):
