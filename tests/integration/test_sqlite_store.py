@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -524,8 +525,8 @@ def test_a_report_of_nothing_still_checks_the_holder(make):
         store.transition(task.request_id, Report(2))
 
 
-def test_a_leader_that_is_ended_takes_none_of_those_with_it_who_share_its_transaction(tmp_path):
-    database = SqliteDatabase(str(tmp_path / "tasks.sqlite3"), synchronous="NORMAL", clock=lambda: T0)
+def test_a_leader_that_is_ended_takes_none_of_those_with_it_who_share_its_transaction(path):
+    database = sqlite.SqliteDatabase(str(path), synchronous="NORMAL", clock=lambda: EPOCH)
     entered, go_on, errors, results = threading.Event(), threading.Event(), [], []
 
     def blocker(connection):

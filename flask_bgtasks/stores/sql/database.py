@@ -76,6 +76,12 @@ class Database(ABC):
     def read(self, operation: Operation[T]) -> T:
         """Run an operation that only reads. :raises StoreUnavailable: out of reach."""
 
+    def check(self) -> None:  # noqa: B027 - PostgreSQL's own outages show in every read
+        """Look whether it can be written too, as far as that costs next to nothing.
+
+        :raises StoreUnavailable: it cannot.
+        """
+
     @abstractmethod
     def change_token(self) -> Hashable | None:
         """See :meth:`flask_bgtasks.stores.base.Store.change_token`."""
