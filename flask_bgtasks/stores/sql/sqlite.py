@@ -317,6 +317,9 @@ class SqliteDatabase(Database):
         except sqlite3.Error as error:
             raise _unavailable(self._path, error) from error
 
+    def now(self) -> datetime:
+        return self._clock()  # of this machine, as that of every process that has the file: nothing has to be asked
+
     # -- whether it is well ------------------------------------------------------------------------------------------
 
     def check(self) -> None:

@@ -92,7 +92,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
         self._gauge = _QueueGauge()
 
     def now(self) -> datetime:
-        return self._database.read(lambda connection: connection.now())
+        return self._database.now()
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
