@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import sys
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from . import notifications, processes, signals
+from .background_thread import BackgroundThread, may_end_process
 from .backoff import Backoff, retry_after_seconds
 from .changes import Outcome
 from .clean_text import text_of
@@ -103,7 +105,9 @@ class Deliveries:
             return self._for_event
         try:
             delay = self._notifier.delay(task.name, task.status)
-        except Exception:  # the end has to be stored: what is wrong with the notification shows when it comes due
+        except BaseException as error:  # the end has to be stored: what is wrong shows when the notification comes due
+            if may_end_process(error):
+                raise
             log.exception("whether a notification is owed for task %s cannot be told", task.request_id)
             delay = timedelta(0)
         if delay is None:
@@ -144,6 +148,11 @@ class Deliveries:
         for name in self._progress_to:
             self._lanes[name].withdraw(request_id)
 
+    @property
+    def threads(self) -> list[BackgroundThread]:
+        """The lanes' threads."""
+        return [lane.thread for lane in list(self._lanes.values())]
+
     def stop(self, grace: float) -> None:
         """Let the lanes deliver what is due, for ``grace`` seconds; what stays owed is the next process's."""
         for lane in self._lanes.values():
@@ -168,14 +177,14 @@ class Deliveries:
         if app is None:
             return Reply()
         reply = Reply()
-        with self._keeper.kept(delivery) as call, app.app_context():
+        with self._keeper.kept(delivery) as call, _context_of(app):
             try:
                 settlement = self._made(app, delivery)
             except DeviceGone as gone:
                 log.info("sink %r: a device is gone and is forgotten: %s", delivery.sink, gone)
                 self._store.forget_device(gone.device_id)
                 settlement = Settlement()
-            except Exception as error:
+            except BaseException as error:  # SystemExit too: a sink that raises it has failed, like any other
                 reply = _reply(error)
                 settlement = self._settlement(delivery, error, longest_wait)
                 if settlement.dead:
@@ -195,7 +204,7 @@ class Deliveries:
         """Tell whoever watches over the app."""
         app = self._app()
         if app is not None:
-            with app.app_context():
+            with _context_of(app):
                 self._trouble(f"sink {sink!r} is out of reach", error or "it does not answer")
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
@@ -207,11 +216,11 @@ class Deliveries:
         app = self._app()
         if app is None or not self._is_current(task):
             return
-        with app.app_context():
+        with _context_of(app):
             try:
                 hook = self._plugins.only(sink, "bgtasks_task_progress")
                 hook(task=task, progress=progress, load_devices=lambda: self._devices_of(task))
-            except Exception:
+            except BaseException:
                 log.exception("sink %r failed to take progress of task %s", sink, task.request_id)
 
     def _is_current(self, task: Task) -> bool:
@@ -317,7 +326,7 @@ class Deliveries:
         about = {"notification": notification, "sink": sink, "message": message}
         try:
             yield sent
-        except Exception as error:
+        except BaseException as error:
             if _was_tried(error):
                 final = isinstance(error, Undeliverable)
                 signals.send(signals.notification_failed, app, error=error, final=final, **about)
@@ -328,10 +337,10 @@ class Deliveries:
     def _trouble(self, subject: str, text: str) -> None:
         try:
             self._plugins.hook.bgtasks_trouble(subject=subject, text=text)
-        except Exception:
+        except BaseException:
             log.exception("a plugin failed to take note of trouble: %s", subject)
 
-    def _settlement(self, delivery: Delivery, error: Exception, longest_wait: float | None) -> Settlement:
+    def _settlement(self, delivery: Delivery, error: BaseException, longest_wait: float | None) -> Settlement:
         # An answer of somebody else's server: PostgreSQL, say, stores no NUL, and then it would never be settled.
         what = one_line(f"{type(error).__name__}: {text_of(error)}")
         if isinstance(error, Undeliverable):
@@ -375,18 +384,32 @@ class _Sent:
         self.counts = False
 
 
+@contextmanager
+def _context_of(app: Flask) -> Iterator[None]:
+    """The app's context, around a call of a plugin. What a teardown function raises is logged: the call was made."""
+    context = app.app_context()
+    context.push()
+    try:
+        yield
+    finally:
+        try:
+            context.pop(sys.exc_info()[1])
+        except BaseException:
+            log.exception("a teardown function failed after a call of a sink")
+
+
 def _messages(returned: Sequence[Iterable[Message]]) -> list[Message] | None:
     """What a plugin's hook returned: its messages, None where it has done everything itself."""
     return list(returned[0]) if returned else None
 
 
-def _reply(error: Exception) -> Reply:
+def _reply(error: BaseException) -> Reply:
     """What an error says about the sink."""
     rest = max(LEAST_REST_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
     return Reply(answered, rest, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=_was_tried(error))
 
 
-def _was_tried(error: Exception) -> bool:
+def _was_tried(error: BaseException) -> bool:
     """Whether a sink has tried at all, and did not only say that an addressee is left alone."""
     return not isinstance(error, RetryLater) or error.tried

@@ -18,6 +18,7 @@ from blinker import Signal
 from flask import Flask
 
 from . import calling, pipeline, processes, signals
+from .background_thread import BackgroundThread
 from .calling import Answer
 from .changes import Change, Outcome, RequestCancel
 from .checkpoints import Book
@@ -363,8 +364,13 @@ class Engine:
         """Give back the leases of what still runs here; how many."""
         return self._endings.release()
 
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        """The threads that write reports and renew leases."""
+        return self._flusher.threads
+
     def close(self) -> None:
-        """Have the flusher's thread end."""
+        """Have the flusher's threads end."""
         self._flusher.close()
 
     # -- what others are told ----------------------------------------------------------------------------------------

@@ -107,7 +107,24 @@ class IdempotencyConflict(BackgroundTasksError):
 
 
 class StoreUnavailable(BackgroundTasksError):
-    """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed."""
+    """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed.
+
+    :ivar brief: what is wrong, in a few words that name no host and no file; None where there is no more to say.
+    """
+
+    def __init__(self, message: str = "the task store cannot be used right now", brief: str | None = None) -> None:
+        super().__init__(message, brief)
+        self.brief = brief
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class StoreUnusable(StoreUnavailable, ConfigurationError):
+    """The store cannot be used until somebody mends it: its file is gone, damaged, read-only, or of a newer version.
+
+    An outage like any other to who waits for the store: once it is mended, everything goes on.
+    """
 
 
 class NotStorable(BackgroundTasksError):

@@ -1,7 +1,7 @@
-"""Writes what running attempts report into the store, and keeps their leases alive: one thread per process.
+"""Writes what running attempts report into the store: one thread per process.
 
 Reads the attempts' values (:class:`~flask_bgtasks.pipeline.Running`), knows the store's protocol. The thread is made on
-first need, and sleeps while nothing runs here.
+first need, and sleeps while nothing runs here. Their leases are renewed by another one (:mod:`.heartbeat`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
+from .background_thread import BackgroundThread
 from .errors import BackgroundTasksError, LeaseLost, NotStorable, StoreUnavailable, TaskCancelled, TaskNotFound
 from .forks import after_fork_in_child
+from .heartbeat import Heartbeat
+from .log_lines import Recurring
 from .model import Checkpoint, Entry, Progress, Task
 from .plan import Node
 from .running import Running
@@ -46,7 +49,7 @@ FOREIGN_LOOK_SECONDS = 1.0
 class Flusher:
     """Stores the newest progress of each running attempt at most every ``interval`` seconds.
 
-    :param lease: how long a renewed claim holds; renewed at a third of it.
+    :param lease: how long a renewed claim holds.
     :param offer: called with the task and its progress after each write, before the task can end: must be quick.
     :param flushed: called likewise, but the task may have ended meanwhile.
     """
@@ -65,31 +68,32 @@ class Flusher:
         self._lease = lease
         self._offer = offer
         self._flushed = flushed
+        self._heartbeat = Heartbeat(
+            store,
+            lease=lease,
+            running=lambda: [running for running in self.all() if running.stopped not in OVER],
+            heed=self._heed,
+            lost=self.lose,
+        )
         self._reset()
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # protects _thread's creation
-        self._thread: threading.Thread | None = None
+        self._heartbeat.reset()
+        self._thread = BackgroundThread("bgtasks-flusher", self._serve)
         self._awake = threading.Event()
-        self._closed = threading.Event()  # of the thread that runs; set when it has to end
+        self._outage = Recurring(log)
         self._running: dict[str, Running] = {}  # by id; each step on it is one, so it needs no lock
         self._token: Hashable | None = None
         self._looked = 0.0
 
     def add(self, running: Running) -> None:
         """An attempt begins here."""
-        running.renew_at = running.leased_at + self._lease.total_seconds() / 3
         self._running[running.request_id] = running
+        self._heartbeat.add(running)
         if not self._awake.is_set():
             self._awake.set()
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._serve, args=(self._closed,), name="bgtasks-flusher", daemon=True
-                    )
-                    self._thread.start()
+        self._thread.start()
 
     def remove(self, running: Running) -> None:
         """An attempt ended; nothing of it is written after this."""
@@ -110,15 +114,15 @@ class Flusher:
         if running is not None:
             running.stop(why)
 
+    @property
+    def threads(self) -> Sequence[BackgroundThread]:
+        """This one's, and the one that renews leases."""
+        return (self._thread, self._heartbeat.thread)
+
     def close(self) -> None:
-        """Have the thread end; the next attempt starts another."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-            self._closed.set()
-            self._closed = threading.Event()
-        self._awake.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_SECONDS)
+        """Have the threads end; the next attempt starts others."""
+        self._heartbeat.close()
+        self._thread.close(wake=self._awake.set, timeout=CLOSE_SECONDS)
 
     def _serve(self, closed: threading.Event) -> None:
         while not closed.is_set():
@@ -143,22 +147,14 @@ class Flusher:
                 if late and running.stopped == TIMED_OUT and running.overdue is not None:
                     running.overdue()
                     return
-            self.flush(running)
-            if time.monotonic() >= running.renew_at:
-                self._renew(running)
+            if self.flush(running):
+                self._outage.over("progress is stored again")
         except (LeaseLost, TaskNotFound):
             self.lose(running)
         except BackgroundTasksError as error:  # the store is out of reach: what was taken went back, and is tried again
-            log.warning("progress of task %s is not stored yet: %s", running.request_id, error)
-        except Exception:
+            self._outage.note("progress of task %s is not stored yet: %s", running.request_id, error)
+        except BaseException:  # whatever it is, the others' reports are stored
             log.exception("storing the progress of task %s failed", running.request_id)
-
-    def _renew(self, running: Running) -> None:
-        """:raises LeaseLost: the attempt no longer holds its task."""
-        asked = time.monotonic()
-        task = self._store.renew(running.request_id, attempt=running.attempt, lease=self._lease)
-        running.leased_at, running.renew_at = asked, asked + self._lease.total_seconds() / 3
-        self._heed(running, task)
 
     def lose(self, running: Running) -> None:
         """Another attempt has taken over: this one writes nothing more, and nobody waits for it."""
@@ -175,38 +171,39 @@ class Flusher:
         if time.monotonic() < running.leased_at + self._lease.total_seconds():
             return
         try:
-            self._renew(running)
+            self._heartbeat.renew(running)
         except (LeaseLost, TaskNotFound):
             self.lose(running)
             raise TaskCancelled(SUPERSEDED) from None
         except BackgroundTasksError as error:  # the flusher asks again, and what is begun is fenced
             log.warning("whether task %s is still held cannot be told: %s", running.request_id, error)
 
-    def flush(self, running: Running) -> None:
-        """Store what the attempt reported since the last time.
+    def flush(self, running: Running) -> bool:
+        """Store what the attempt reported since the last time; whether there was anything.
 
         :raises LeaseLost: the attempt no longer holds its task.
         """
         if not running.flush_lock.acquire(blocking=False):
-            return  # its end, or a checkpoint, is on its way, which may take a minute: the others do not wait for it
+            return False  # its end, or a checkpoint, is on its way, which may take a minute: others do not wait for it
         try:
             if self._running.get(running.request_id) is not running:
-                return  # it ended while we were on the way here
+                return False  # it ended while we were on the way here
             entries, progress = running.take()
             if not entries and progress is None:
-                return
+                return False
             try:
                 task = self._store.save_progress(
                     running.request_id, attempt=running.attempt, progress=progress, entries=entries
                 )
             except (LeaseLost, TaskNotFound):
                 raise
-            except NotStorable:  # however often it is tried: the task goes on without them
-                log.exception("%d entries of the history of task %s are lost", len(entries), running.request_id)
-                return
-            except Exception:
-                running.put_back(entries)
-                raise
+            except BackgroundTasksError as error:
+                if not isinstance(error, NotStorable):
+                    running.put_back(entries)
+                    raise
+                task = self._save_apart(running, entries, progress)
+            except Exception:  # of the driver, or of a value that turned up where it was taken for clean
+                task = self._save_apart(running, entries, progress)
             if progress is not None and task.progress is not None:
                 self._offer(task, task.progress)
         finally:
@@ -214,6 +211,29 @@ class Flusher:
         self._heed(running, task)
         if progress is not None and task.progress is not None:
             self._flushed(task, task.progress)
+        return True
+
+    def _save_apart(self, running: Running, entries: Sequence[Entry], progress: Progress | None) -> Task:
+        """Store one by one what cannot be stored together: what is refused is lost, and nothing beside it."""
+        refused: Exception | None = None
+        task, lost = None, 0
+        parts: list[tuple[Sequence[Entry], Progress | None]] = [((entry,), None) for entry in entries]
+        for number, (one, newest) in enumerate([*parts, ((), progress)]):
+            try:
+                task = self._store.save_progress(
+                    running.request_id, attempt=running.attempt, progress=newest, entries=one
+                )
+            except (LeaseLost, TaskNotFound):
+                raise
+            except StoreUnavailable:
+                running.put_back(tuple(entries[number:]))
+                raise
+            except Exception as error:  # however often it is tried: the task goes on without it
+                refused, lost = error, lost + 1
+        log.error(
+            "task %s: %d of its reports cannot be stored and are lost", running.request_id, lost, exc_info=refused
+        )
+        return task or self._store.get(running.request_id)
 
     def flush_ahead(self, running: Running) -> None:
         """Store what is more than one write holds, so that the rest can go with something else. Under `flush_lock`.
@@ -281,17 +301,17 @@ class Flusher:
 
     def _look_for_cancellations(self) -> None:
         """Another process may have cancelled a task that runs here: its history is longer than we know."""
-        token = self._store.change_token()
-        if token is None:
-            if time.monotonic() - self._looked < FOREIGN_LOOK_SECONDS:
-                return
-        elif token == self._token:
-            return
-        self._token, self._looked = token, time.monotonic()
         try:
+            token = self._store.change_token()
+            if token is None:
+                if time.monotonic() - self._looked < FOREIGN_LOOK_SECONDS:
+                    return
+            elif token == self._token:
+                return
             for request_id, seq in self._store.versions(list(self._running)).items():
                 running = self._running.get(request_id)
                 if running is not None and seq > running.seq:
                     self._heed(running, self._store.get(request_id))
+            self._token, self._looked = token, time.monotonic()
         except BackgroundTasksError as error:
-            log.warning("cannot look for cancelled tasks: %s", error)
+            self._outage.note("cannot look for cancelled tasks: %s", error)

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .background_thread import BackgroundThread
 from .backoff import Backoff, dice
+from .clean_text import text_of
 from .errors import BackgroundTasksError
+from .log_lines import Recurring
 from .model import Progress, Task
 from .stores.base import Delivery
 
@@ -130,7 +133,7 @@ class Lane:
         self._deliveries = deliveries
         self._sink = sink
         self._concurrency = concurrency
-        # _lock protects _progress, _thread, _stopped and, while several threads deliver, _outage, _left and _helpers;
+        # _lock protects _progress, _stopped and, while several threads deliver, _outage, _left and _helpers;
         # never held during a delivery. _woken wakes the thread while it has nothing to do, _went_on while it waits for
         # its helpers.
         self._lock = threading.Lock()
@@ -141,16 +144,14 @@ class Lane:
         self._progress: dict[str, tuple[Task, Progress]] = {}
         self._share = FEWEST  # how much is taken at once
         self._outage = Outage()
-        self._thread: threading.Thread | None = None
+        self.thread = BackgroundThread(f"bgtasks-sink-{sink}", lambda closed: self._serve())
         self._stopped = False
+        self._no_outbox = Recurring(log)
 
     def wake(self) -> None:
         self._woken.set()
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._stopped:
-                    self._thread = threading.Thread(target=self._serve, name=f"bgtasks-sink-{self._sink}", daemon=True)
-                    self._thread.start()
+        if not self._stopped:
+            self.thread.start()
 
     def offer(self, task: Task, progress: Progress) -> None:
         with self._lock:
@@ -169,8 +170,7 @@ class Lane:
         self._woken.set()
 
     def join(self, timeout: float) -> None:
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        self.thread.join(timeout)
 
     def _serve(self) -> None:
         while True:
@@ -179,10 +179,11 @@ class Lane:
             try:
                 busy = self._deliver_due()
                 busy = self._tell_progress() or busy
+                self._no_outbox.over("sink %r: the outbox is back", self._sink)
             except BackgroundTasksError as error:
-                log.warning("sink %r: the outbox is out of reach: %s", self._sink, error)
+                self._no_outbox.note("sink %r: the outbox is out of reach: %s", self._sink, error)
                 busy = False
-            except Exception:
+            except BaseException:  # of a plugin or a teardown function: SystemExit too
                 log.exception("the lane of sink %r failed", self._sink)
                 busy = False
             helpers = self._helpers
@@ -223,8 +224,14 @@ class Lane:
         """Hand everything that was taken to helpers, and wait until one of them is free for more."""
         with self._lock:
             for _ in range(min(self._concurrency - self._helpers, len(self._left))):
-                threading.Thread(target=self._help, name=f"bgtasks-sink-{self._sink}", daemon=True).start()
+                try:
+                    threading.Thread(target=self._help, name=f"bgtasks-sink-{self._sink}", daemon=True).start()
+                except RuntimeError:  # the system gives no more threads
+                    break
                 self._helpers += 1
+            alone = self._helpers == 0
+        while alone and (delivery := self._next()) is not None:
+            self._deliver(delivery)
         self._wait_for_helpers(most=self._concurrency - 1)
 
     def _wait_for_helpers(self, *, most: int) -> None:
@@ -238,11 +245,19 @@ class Lane:
             self._went_on.wait_for(free)
 
     def _help(self) -> None:
-        while (delivery := self._next(helping=True)) is not None:
-            try:
-                self._deliver(delivery)
-            except Exception:
-                log.exception("the lane of sink %r failed", self._sink)
+        signed_off = False
+        try:
+            while (delivery := self._next(helping=True)) is not None:
+                try:
+                    self._deliver(delivery)
+                except BaseException:
+                    log.exception("the lane of sink %r failed", self._sink)
+            signed_off = True  # by _next
+        finally:
+            if not signed_off:  # or the lane would wait for it for ever
+                with self._went_on:
+                    self._helpers -= 1
+                    self._went_on.notify_all()
         self._woken.set()  # what comes after a delivery of the same task may be due now
 
     def _next(self, *, helping: bool = False) -> Delivery | None:
@@ -275,9 +290,9 @@ class Lane:
             before = self._outage.down
         try:
             reply = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if before else None)
-        except Exception as error:  # the outbox itself: the delivery's lease runs out
+        except BaseException as error:  # the outbox itself: the delivery's lease runs out
             log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
-            reply = Reply(error=str(error))
+            reply = Reply(error=text_of(error))
         with self._lock:
             before = self._outage.down
             self._outage.note(reply)

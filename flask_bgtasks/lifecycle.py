@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 
 from . import serving
+from .background_thread import BackgroundThread
 from .delivery import Deliveries
 from .engine import Engine
 from .forks import after_fork_in_child
@@ -64,6 +65,7 @@ class Lifecycle:
             picker,
             complete=complete,
             wake_deliveries=deliveries.wake,
+            mend=self.mend,
             drain=self._told_to_stop,
             look_seconds=look_seconds,
         )
@@ -105,10 +107,31 @@ class Lifecycle:
         elif not self._runner.draining:
             self.recovery.start(server)
 
+    @property
+    def missing(self) -> list[str]:
+        """The names of the threads that should be there, and have died."""
+        return [thread.name for thread in self._threads() if thread.missing] + list(self._runner.missing)
+
+    def mend(self) -> list[str]:
+        """Begin the threads again that have died, whatever it was of; their names."""
+        missing = self.missing
+        if missing:
+            log.error("threads have died and are begun again: %s", ", ".join(missing))
+            for thread in self._threads():
+                if thread.missing:
+                    thread.start()
+            self._runner.mend()
+        return missing
+
+    def _threads(self) -> list[BackgroundThread]:
+        return [self.recovery.thread, self._watcher.thread, *self._engine.threads, *self._deliveries.threads]
+
     def _told_to_stop(self) -> None:
-        self.drain()
-        self._deliveries.stop(LAST_DELIVERIES_SECONDS)
-        self._sigterm.go()
+        try:
+            self.drain()
+            self._deliveries.stop(LAST_DELIVERIES_SECONDS)
+        finally:  # whatever a receiver raises meanwhile: the process was told to end
+            self._sigterm.go()
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more work, let what runs finish for ``grace`` seconds, give back the leases of what does not.

@@ -1,4 +1,4 @@
-"""Foreign text in log lines: escaped, so that nobody outside writes lines of their own into the log.
+"""What log lines hold, and how often: foreign text is escaped, and what lasts is said once a minute.
 
 A header, an address, the answer of another server or an exception's message may hold a line break and what looks like
 another line of the log, or a terminal's escape sequences (CWE-117, "Improper Output Neutralization for Logs"). One
@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 LOGGER = "flask_bgtasks"
+
+SAID_AGAIN_SECONDS = 60.0
+"""Between two lines about a trouble that lasts: a store or a mirror that is down is met several times a second."""
 
 LONGEST_TEXT = 4000  # characters of one argument
 
@@ -43,6 +47,38 @@ class OneLine(logging.Filter):
         if record.exc_info and not record.exc_text and record.exc_info[1] is not None:
             record.exc_text = _traceback(record.exc_info[1])  # which formatters take as it is
         return True
+
+
+class Recurring:
+    """Logs trouble that is met again and again: at once, then once a minute, and once more when it is over.
+
+    Used without a lock: of two threads at once both may log it.
+
+    :param seconds: between two lines about it.
+    """
+
+    def __init__(self, logger: logging.Logger, *, seconds: float = SAID_AGAIN_SECONDS) -> None:
+        self._logger = logger
+        self._seconds = seconds
+        self._said_at: float | None = None  # by time.monotonic; None while there is none
+        self._silent = 0  # how often it was met since
+
+    def note(self, message: str, *args: object, level: int = logging.WARNING, exc_info: bool = False) -> None:
+        """It was met."""
+        now = time.monotonic()
+        if self._said_at is not None and now - self._said_at < self._seconds:
+            self._silent += 1
+            return
+        self._said_at, silent, self._silent = now, self._silent, 0
+        if silent:
+            message, args = message + " (and %d times since it was said last)", (*args, silent)
+        self._logger.log(level, message, *args, exc_info=exc_info)
+
+    def over(self, message: str, *args: object) -> None:
+        """What it was in the way of has gone well."""
+        if self._said_at is not None:
+            self._said_at, self._silent = None, 0
+            self._logger.info(message, *args)
 
 
 def install() -> None:

@@ -167,7 +167,7 @@ class Notifier:
     def _made(self, task: Task) -> Notification | None:
         try:
             return notifications.for_task(task, self._notify_of(task.name), self._result(task), link=self._rules.link)
-        except Exception as error:
+        except BaseException as error:
             raise Undeliverable(
                 f"notify= of task {task.name!r} failed: {type(error).__name__}: {text_of(error)}"
             ) from error
@@ -187,6 +187,6 @@ class Notifier:
             if not isinstance(opinion, Notification):
                 raise TypeError(f"a Notification, False or None is wanted, not {type(opinion).__name__}")
             return notifications.reshaped(opinion, notification)
-        except Exception:
+        except BaseException:  # in a delivery thread, where SystemExit ends nothing but the thread
             log.exception("a plugin failed to prepare the notification of task %s", task.request_id)
             return notification

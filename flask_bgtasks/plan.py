@@ -116,6 +116,11 @@ class Node:
         """The step's name in the history of durations."""
 
     @property
+    def is_shortened(self) -> bool:
+        """Whether names are left out of its path, as it is nested deeper than :data:`MAX_PATH`."""
+        return self.parent is not None and len(self.parent._path) >= MAX_PATH
+
+    @property
     def path(self) -> list[str]:
         """The names from the top-level step down to this one."""
         return list(self._path)

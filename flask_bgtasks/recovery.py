@@ -15,10 +15,12 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from . import processes
+from .background_thread import BackgroundThread
 from .backoff import dice
 from .devices import UNSEEN_DAYS
 from .errors import BackgroundTasksError, ShuttingDown
 from .forks import after_fork_in_child
+from .log_lines import Recurring
 from .picking import Picker
 from .runners.base import Runner
 from .serving import Server
@@ -46,6 +48,7 @@ class Recovery:
 
     :param complete: finishes the app's set-up, once it is complete: some of what it can run may be found then only.
     :param wake_deliveries: another process may have left something owed.
+    :param mend: begins again what threads of the app have died.
     :param drain: called in this thread when the server, or a signal, asks to stop.
     :param look_seconds: the mean time between two looks.
     """
@@ -58,6 +61,7 @@ class Recovery:
         *,
         complete: Callable[[], None],
         wake_deliveries: Callable[[], None],
+        mend: Callable[[], object],
         drain: Callable[[], None],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -66,14 +70,18 @@ class Recovery:
         self._picker = picker
         self._complete = complete
         self._wake_deliveries = wake_deliveries
+        self._mend = mend
         self._drain = drain
         self._look_seconds = look_seconds
         self._reset()
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # protects _thread's creation
-        self._thread: threading.Thread | None = None
+        self._outage = Recurring(log)
+        self._begun = False
+        self._server: Server | None = None
+        self._draining = False  # whether it was told to drain: it ends with that, however often it has to begin again
+        self.thread = BackgroundThread("bgtasks-recovery", self._serve)
         # put() may be called in a signal handler, whatever the main thread was at (docs.python.org, SimpleQueue.put).
         self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -82,12 +90,10 @@ class Recovery:
 
         :param server: whom to wait for, until the app is complete; None to begin at once.
         """
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, args=(server,), name="bgtasks-recovery", daemon=True
-                )
-                self._thread.start()
+        if self._begun:
+            return
+        self._begun, self._server = True, server
+        self.thread.start()
 
     def stop(self) -> None:
         """Have the process drained by this thread. Safe in a signal handler."""
@@ -95,11 +101,8 @@ class Recovery:
 
     def close(self) -> None:
         """Have the thread end."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-        self._word.put("end")
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_SECONDS)
+        self._begun = False
+        self.thread.close(wake=lambda: self._word.put("end"), timeout=CLOSE_SECONDS)
 
     def look(self) -> int:
         """Look once: end the leases of processes that are dead, and begin what may begin here; how many those were.
@@ -119,14 +122,17 @@ class Recovery:
                 begun += 1
         return begun
 
-    def _serve(self, server: Server | None) -> None:
-        word = self._word
+    def _serve(self, closed: threading.Event) -> None:
+        word, server = self._word, self._server
+        if self._draining:  # it broke while it drained
+            self._drain()
+            return
         while server is not None and not server.ready():
             if _heard(word, READY_SECONDS) == "end":
                 return
         try:
             self._complete()
-        except Exception:  # a view that cannot even be looked at must not keep the others' tasks from running
+        except BaseException:  # a view that cannot even be looked at must not keep the others' tasks from running
             log.exception("the app's views cannot be examined")
         self._wake_deliveries()
         next_look, next_purge = 0.0, time.monotonic() + dice.uniform(0, PURGE_SECONDS)
@@ -134,6 +140,7 @@ class Recovery:
             now = time.monotonic()
             if now >= next_look:
                 self._guarded(self.look)
+                self._mend()
                 next_look = now + self._look_seconds * dice.uniform(0.5, 1.5)
             if now >= next_purge:
                 erased = self._guarded(self._purge)
@@ -142,6 +149,7 @@ class Recovery:
             if heard == "end":
                 return
             if heard == "drain" or (server is not None and server.stopping()):
+                self._draining = True
                 self._drain()
                 return
 
@@ -151,13 +159,15 @@ class Recovery:
 
     def _guarded(self, act: Callable[[], int]) -> int:
         try:
-            return act()
+            done = act()
+            self._outage.over("lost work can be looked for again")
+            return done
         except ShuttingDown:
             log.debug("stopping: nothing more is begun here")
         except BackgroundTasksError as error:
-            log.warning("cannot look for lost work: %s", error)
-        except Exception:
-            log.exception("looking for lost work failed")
+            self._outage.note("cannot look for lost work: %s", error)
+        except BaseException:  # a receiver's SystemExit, say
+            self._outage.note("looking for lost work failed", level=logging.ERROR, exc_info=True)
         return 0
 
 

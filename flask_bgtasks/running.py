@@ -8,6 +8,7 @@ is in.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -19,11 +20,13 @@ from . import clean_json
 from .clean_text import MAX_TEXT, clean, optional_text, text_of
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .model import Entry, EventType, Progress, Result
-from .plan import KEY_SEPARATOR, Node, Plan
+from .plan import KEY_SEPARATOR, MAX_PATH, Node, Plan
 from .reports import divided
 
 if TYPE_CHECKING:
     from .checkpoints import Book
+
+log = logging.getLogger("flask_bgtasks")
 
 MAX_WAITING_ENTRIES = 10_000
 """Entries that wait for the store, while it is out of reach: as many as it keeps of a task's history."""
@@ -84,6 +87,7 @@ class Running:
         self._offset = 0
         self._left = max_output_bytes
         self._max_output_bytes = max_output_bytes
+        self._too_deep_said = False
         self._shown = -1.0  # the percentage that was taken last
         self._node: Node = plan.root  # the step that was opened last and is open still
 
@@ -102,6 +106,11 @@ class Running:
             node.details = details
             self._node = node
             self._add(EventType.STEP_STARTED, self._step_data(node))
+            too_deep = node.is_shortened and not self._too_deep_said
+            self._too_deep_said = self._too_deep_said or too_deep
+        if too_deep:
+            what = "task %s: step %r is nested deeper than %d steps: names are left out of the paths from here on"
+            log.warning(what, self.request_id, node.name, MAX_PATH)
         if self._on_step is not None:
             self._on_step(EventType.STEP_STARTED, self.request_id, node)
         return node
@@ -187,11 +196,12 @@ class Running:
         """
         with self.lock:
             entries, rest = divided(tuple(self._entries))
-            self._keep(rest)
             if rest:
+                self._keep(rest)
                 return entries, None
-            dirty, self.dirty = self.dirty, False
             progress = self._progress()
+            self._keep(rest)
+            dirty, self.dirty = self.dirty, False
         # A bar that moves by time alone is worth a write for each whole percent.
         if not dirty and not entries and progress.percentage < self._shown + 1:
             return (), None

@@ -1,6 +1,6 @@
 """The blinker signals. The sender is the app; receivers run at once, in the process and thread where it happened.
 
-A receiver that raises is logged and contained: it cannot hurt a task.
+A receiver that raises, whatever it is, is logged and contained: it cannot hurt a task.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import logging
 from typing import Any
 
 from blinker import Namespace, Signal
+
+from .background_thread import may_end_process
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -48,5 +50,7 @@ def send(signal: Signal, app: Any, **values: Any) -> None:
     for receiver in list(signal.receivers_for(app)):
         try:
             receiver(app, **values)
-        except Exception:
+        except BaseException as error:
+            if may_end_process(error):
+                raise
             log.exception("a receiver of %s failed: %r", signal, receiver)

@@ -118,6 +118,8 @@ class AppState:
         if self.completion.first_request():
             self.owners.warn_of_unread_login()
             self.lifecycle.start()
+        elif self.lifecycle.recovery.thread.missing:  # which looks after the others
+            self.lifecycle.mend()
 
     def submit(
         self,

@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from types import TracebackType
 
+from .background_thread import BackgroundThread
 from .errors import BackgroundTasksError, TaskNotFound
 from .forks import after_fork_in_child
+from .log_lines import Recurring
 from .model import Event, Task
 from .stores.base import Store
 
@@ -72,13 +74,12 @@ class Watcher:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        # _lock protects the topics, their contents and followers, and the thread's creation. Never held over a read
-        # of the store.
+        # _lock protects the topics, their contents and followers. Never held over a read of the store.
         self._lock = threading.Lock()
         self._topics: dict[str, _Topic] = {}
-        self._thread: threading.Thread | None = None
+        self.thread = BackgroundThread("bgtasks-watcher", self._serve)
         self._wanted = threading.Event()
-        self._closed = threading.Event()  # of the thread that runs; set when it has to end
+        self._outage = Recurring(log)
         self._token: Hashable | None = None
 
     def follow(self, request_ids: Sequence[str]) -> Following:
@@ -98,11 +99,7 @@ class Watcher:
                 topic = self._topics[request_id] = _Topic()
             topic.followers.add(following)
             self._wanted.set()
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, args=(self._closed,), name="bgtasks-watcher", daemon=True
-                )
-                self._thread.start()
+        self.thread.start()
         if topic.task is not None:
             return
         # Read after the topic is known: what is committed from here on is announced to it.
@@ -167,13 +164,7 @@ class Watcher:
 
     def close(self) -> None:
         """Have the thread end; the next follower starts another."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-            self._closed.set()
-            self._closed = threading.Event()
-        self._wanted.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_SECONDS)
+        self.thread.close(wake=self._wanted.set, timeout=CLOSE_SECONDS)
 
     def _serve(self, closed: threading.Event) -> None:
         while not closed.is_set():
@@ -181,11 +172,13 @@ class Watcher:
             try:
                 self._look(closed)
             except BackgroundTasksError as error:
-                log.warning("following tasks: %s", error)
+                self._outage.note("tasks cannot be followed: %s", error)
                 closed.wait(1.0)
-            except Exception:
-                log.exception("following tasks failed")
+            except BaseException:
+                self._outage.note("following tasks failed", level=logging.ERROR, exc_info=True)
                 closed.wait(1.0)
+            else:
+                self._outage.over("tasks are followed again")
 
     def _look(self, closed: threading.Event) -> None:
         """One look at what other processes did."""

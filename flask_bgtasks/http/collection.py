@@ -136,7 +136,10 @@ def health() -> Response:
         parts.state.store.check()
     except BackgroundTasksError as error:  # its message may name a host or a file: that is the log's
         log.warning("the store is not ready: %s", error)
-        checks["store"] = "unavailable"
+        brief = getattr(error, "brief", None)
+        checks["store"] = "unavailable" if brief is None else f"unavailable ({brief})"
+    missing = parts.state.lifecycle.mend()  # said once: what could be begun again is there for the next look
+    checks["threads"] = "missing (" + ", ".join(missing) + ")" if missing else "ok"
     problems = parts.state.completion.problems
     if problems:
         checks["setup"] = "wrong (" + ", ".join(problem.brief for problem in problems) + ")"

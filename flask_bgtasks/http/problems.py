@@ -255,7 +255,9 @@ def of_error(error: BackgroundTasksError) -> Problem:
     if isinstance(error, LimitReached):
         return Problem(_limit_name(error), detail, headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, StoreUnavailable):  # its message may name a host or a file: that is the log's
-        return Problem("store-unavailable", TYPES["store-unavailable"].meaning, headers={"Retry-After": "1"})
+        meaning = TYPES["store-unavailable"].meaning
+        detail = meaning if error.brief is None else f"The store cannot be used: {error.brief}. {meaning}"
+        return Problem("store-unavailable", detail, headers={"Retry-After": "1" if error.brief is None else "30"})
     raise error
 
 

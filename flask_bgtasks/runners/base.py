@@ -70,6 +70,14 @@ class Runner(ABC):
         """A run was ended and does not return: give its place to another. Its thread may return later, or never."""
 
     @property
+    def missing(self) -> Sequence[str]:
+        """The names of its threads that should be there, and have died."""
+        return ()
+
+    def mend(self) -> None:  # noqa: B027 - most runners have no threads here
+        """Begin the missing ones again."""
+
+    @property
     def can_wait(self) -> bool:
         """Whether :meth:`submit` heeds a delay. Where it does not, what failed is tried again at once."""
         return True

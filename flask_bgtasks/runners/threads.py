@@ -14,9 +14,11 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from ..errors import BackgroundTasksError, ShuttingDown, StoreUnavailable
 from ..forks import after_fork_in_child
+from ..log_lines import Recurring
 from .base import Pick, Run, Runner
 
 log = logging.getLogger("flask_bgtasks")
@@ -58,6 +60,7 @@ class ThreadRunner(Runner):
         self._idle_threads = 0
         self._busy = 0
         self._stopped = False
+        self._outage = Recurring(log)
 
     def submit(self, request_id: str, *, delay: float = 0.0, priority: int = 0, queue: str = "default") -> None:
         with self._lock:
@@ -154,12 +157,50 @@ class ThreadRunner(Runner):
             self._start_one()
 
     def _start_one(self) -> None:
-        thread = threading.Thread(target=self._serve, name=f"bgtasks-worker-{len(self._threads) + 1}", daemon=True)
+        thread = threading.Thread(target=self._survive, name=f"bgtasks-worker-{len(self._threads) + 1}", daemon=True)
         self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # as many as the system allows; `mend` tries again
+            log.warning("thread %s cannot be started: %s", thread.name, error)
 
-    def _serve(self) -> None:
+    @property
+    def missing(self) -> Sequence[str]:
+        with self._lock:
+            return [thread.name for thread in self._threads if not thread.is_alive()]
+
+    def mend(self) -> None:
+        with self._lock:
+            for thread in [thread for thread in self._threads if not thread.is_alive()]:
+                self._forget(thread)
+                if not self._stopped:
+                    self._start_one()
+
+    def _forget(self, thread: threading.Thread) -> None:
+        """A thread has ended, or will: what it held is free."""
+        if thread not in self._threads:
+            return
+        self._threads.remove(thread)
+        for request_id, runner in list(self._running.items()):
+            if runner is thread:
+                del self._running[request_id]
+                self._mine.discard(request_id)
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def _survive(self) -> None:
+        """What a thread does: serve, and have another one in its place where it breaks."""
         me = threading.current_thread()
+        try:
+            self._serve(me)
+        except BaseException:  # whatever comes out of it: the process has as many threads as before
+            log.exception("thread %s broke; another takes its place", me.name)
+            with self._lock:
+                self._forget(me)
+                if not self._stopped:
+                    self._start_one()
+
+    def _serve(self, me: threading.Thread) -> None:
         while (request_id := self._next(me)) is not None:
             try:
                 # A fresh context each: what one task leaves in a context variable does not reach the next.
@@ -203,8 +244,10 @@ class ThreadRunner(Runner):
                     self._pick_more(self._pick)
                     continue
                 self._idle_threads += 1
-                self._work.wait(wait)
-                self._idle_threads -= 1
+                try:
+                    self._work.wait(wait)
+                finally:
+                    self._idle_threads -= 1
             return None
 
     def _pick_more(self, pick: Pick) -> None:
@@ -216,9 +259,11 @@ class ThreadRunner(Runner):
         try:
             found = [task.request_id for task in pick(limit)]
         except BackgroundTasksError as error:
-            log.warning("cannot look for work: %s", error)
-        except Exception:
-            log.exception("looking for work failed")
+            self._outage.note("cannot look for work: %s", error)
+        except BaseException:
+            self._outage.note("looking for work failed", level=logging.ERROR, exc_info=True)
+        else:
+            self._outage.over("work can be looked for again")
         finally:
             self._lock.acquire()
             self._picking = False

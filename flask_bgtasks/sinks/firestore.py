@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..background_thread import BackgroundThread
 from ..firestore import documents
 from ..firestore.client import ONCE, Firestore, bulk_batch, connect, told
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
+from ..log_lines import Recurring
 from ..model import Event, Progress, Result, Status, Task
 
 if TYPE_CHECKING:
@@ -68,8 +70,9 @@ class FirestoreSink:
     def _reset(self) -> None:
         self._lock = threading.Lock()  # protects what follows; never held during a call
         self._pages: dict[str, _Page] = {}  # by task, while it runs here
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread("bgtasks-firestore", lambda closed: self._serve())
         self._ramp = Ramp()
+        self._outage = Recurring(log)
 
     # -- what the sink is told -----------------------------------------------------------------------------------------
 
@@ -113,9 +116,7 @@ class FirestoreSink:
     def bgtasks_task_progress(self, task: Task, progress: Progress) -> None:
         with self._lock:
             self._pages.setdefault(task.request_id, _Page()).newest = (task, progress)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="bgtasks-firestore", daemon=True)
-                self._thread.start()
+            self._thread.start()
 
     @hookimpl
     def bgtasks_check(self) -> Iterable[tuple[str, str | None]]:
@@ -175,7 +176,7 @@ class FirestoreSink:
                     del self._pages[request_id]  # another process told its end
             if any(page.newest is not None for page in self._pages.values()):
                 return False
-            self._thread = None
+            self._thread.retire()
             return True
 
     def _take_due(self) -> list[_Due]:
@@ -204,9 +205,10 @@ class FirestoreSink:
                 batch.update(self._references(one.request_id)[1], _progress(one), option=option)
             answer = batch.commit(**ONCE)
         except Exception as error:
-            log.warning("the progress of %d tasks is not mirrored yet: %s", len(due), told(error))
+            self._outage.note("the progress of %d tasks is not mirrored yet: %s", len(due), told(error))
             self._put_back(due)
             return
+        self._outage.over("progress is mirrored again")
         for one, status, result in zip(bound, answer.status, answer.write_results, strict=True):
             # Refused: somebody else has written the document, an event or another process. It is read before the next.
             one.page.version = result.update_time if status.code == 0 else None

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
+from ..background_thread import BackgroundThread
 from ..devices import LIVE_ACTIVITY, Device, device_id
 from ..errors import DeviceGone, TaskNotFound
 from ..fcm.client import FcmClient, connect
@@ -87,7 +88,7 @@ class LiveActivitySink:
     def _reset(self) -> None:
         self._changed = threading.Condition()  # protects the two below; notified when there is another due
         self._followed: dict[str, _Followed] = {}
-        self._thread: threading.Thread | None = None
+        self._thread = BackgroundThread("bgtasks-live-activity", lambda closed: self._serve())
         # _showing protects the two below, and is held while they are sent: no step is to overtake a later one.
         self._showing = threading.Lock()
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
@@ -196,9 +197,7 @@ class LiveActivitySink:
         app: Flask = current_app.extensions["bgtasks"].app
         with self._changed:
             self._followed[request_id] = _Followed(weakref.ref(app), progress, time.monotonic() + UPDATE_SECONDS)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="bgtasks-live-activity", daemon=True)
-                self._thread.start()
+            self._thread.start()
 
     def _forget(self, request_id: str) -> None:
         with self._changed:
@@ -209,7 +208,7 @@ class LiveActivitySink:
         while True:
             with self._changed:
                 if not self._followed:
-                    self._thread = None
+                    self._thread.retire()
                     return
                 request_id, followed = min(self._followed.items(), key=lambda pair: pair[1].due)
                 left = followed.due - time.monotonic()
@@ -218,7 +217,7 @@ class LiveActivitySink:
                     continue
             try:
                 self._look_again(request_id, followed)
-            except Exception as error:  # the store is out of reach, say
+            except BaseException as error:  # the store is out of reach, say; or a teardown function raises
                 log.warning("the activities of task %s cannot be kept going: %s", request_id, type(error).__name__)
                 with self._changed:
                     followed.due = time.monotonic() + UPDATE_SECONDS

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from ..background_thread import may_end_process
 from ..changes import Change, Outcome, Renew, Reopen, Report
 from ..errors import AnonymousQueueFull, OwnerQueueFull
 from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
@@ -451,7 +452,9 @@ class Store(Contacts, ABC):
         for listener in self._listeners:
             try:
                 listener(outcome.task, outcome.events)
-            except Exception:  # the change is stored: a listener must not make it look refused
+            except BaseException as error:  # the change is stored: a listener must not make it look refused
+                if may_end_process(error):
+                    raise
                 log.exception("a listener failed after the commit of task %s", outcome.task.request_id)
 
     # -- outbox --------------------------------------------------------------------------------------------------

@@ -121,13 +121,13 @@ def test_a_process_that_runs_nothing_by_itself_does_not_look_out(make, runner):
 
     app.state.lifecycle.start()
 
-    assert app.state.lifecycle.recovery._thread is None
+    assert not app.state.lifecycle.recovery.thread.is_alive()
 
 
 def test_it_begins_with_the_first_request_where_the_server_is_not_known(make):
     web, other = make(runner="external"), make()
     handle = submit(web, 3)
-    assert other.state.lifecycle.recovery._thread is None
+    assert not other.state.lifecycle.recovery.thread.is_alive()
 
     other.test_client().get("/tasks/health")
 

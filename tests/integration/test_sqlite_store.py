@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -522,3 +523,48 @@ def test_a_report_of_nothing_still_checks_the_holder(make):
 
     with pytest.raises(LeaseLost):
         store.transition(task.request_id, Report(2))
+
+
+def test_a_leader_that_is_ended_takes_none_of_those_with_it_who_share_its_transaction(path):
+    database = sqlite.SqliteDatabase(str(path), synchronous="NORMAL", clock=lambda: EPOCH)
+    entered, go_on, errors, results = threading.Event(), threading.Event(), [], []
+
+    def blocker(connection):
+        entered.set()
+        assert go_on.wait(10)
+
+    def ended(connection):
+        connection.write("INSERT INTO bgtasks_meta (key, value) VALUES ('ended', '1')", {})
+        raise SystemExit
+
+    def number(n):
+        def operation(connection):
+            connection.write(f"INSERT INTO bgtasks_meta (key, value) VALUES ('n{n}', '1')", {})
+            return n
+
+        return operation
+
+    def write(operation):
+        try:
+            results.append(database.write(operation, durable=False))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(blocker,))]
+    threads[0].start()
+    assert entered.wait(10)
+    for operation in (ended, number(1), number(2)):  # they queue in this order, and the first of them leads
+        threads.append(threading.Thread(target=write, args=(operation,)))
+        waiting = len(database._queue)
+        threads[-1].start()
+        while len(database._queue) == waiting:
+            time.sleep(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+
+    kept = database.read(lambda c: c.execute("SELECT key FROM bgtasks_meta WHERE key != 'version'").fetchall())
+    database.close()
+    assert [type(error) for error in errors] == [SystemExit]
+    assert sorted(n for n in results if n) == [1, 2]
+    assert {row[0] for row in kept} == {"n1", "n2"}

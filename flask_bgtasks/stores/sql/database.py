@@ -76,6 +76,16 @@ class Database(ABC):
     def read(self, operation: Operation[T]) -> T:
         """Run an operation that only reads. :raises StoreUnavailable: out of reach."""
 
+    def now(self) -> datetime:
+        """The database's time. :raises StoreUnavailable: it has to be asked for, and the database is out of reach."""
+        return self.read(lambda connection: connection.now())
+
+    def check(self) -> None:  # noqa: B027 - PostgreSQL's own outages show in every read
+        """Look whether it can be written too, as far as that costs next to nothing.
+
+        :raises StoreUnavailable: it cannot.
+        """
+
     @abstractmethod
     def change_token(self) -> Hashable | None:
         """See :meth:`flask_bgtasks.stores.base.Store.change_token`."""

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...changes import Claim
-from ...errors import BackgroundTasksError, ConfigurationError, NotStorable, StoreUnavailable
+from ...errors import BackgroundTasksError, NotStorable, StoreUnavailable, StoreUnusable
 from ...forks import after_fork_in_child
 from ..base import Clock
 from . import schema
@@ -44,7 +44,17 @@ again and again; the longer the log, the fewer of their copies are copied."""
 
 PRIVATE = 0o600  # the mode of the file, of its log and its shared memory
 
+PROBE_SECONDS = 1.0
+"""How long a write that went well is taken for a sign that writes do: health may be asked by anybody, and often."""
+
+LEAST_FREE_BYTES = 2**20
+"""Of the disk, below which it is called full: a small write may still find room in the log, which is used again."""
+
 MOST_READERS = 16  # connections kept for reading; more are opened when needed, and closed after use
+
+_PROBE = """INSERT INTO bgtasks_meta (key, value) VALUES ('probed', :now)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+"""A write of something new: SQLite writes no page that stays as it was."""
 
 _inherited: list[sqlite3.Connection] = []
 """A parent's connections in a child of fork. Never used, and never closed: SQLite forbids to carry a connection over a
@@ -136,6 +146,7 @@ class SqliteDatabase(Database):
         self._queue_lock = threading.Lock()  # protects _queue and _led; held for microseconds
         self._queue: deque[_Job[Any]] = deque()
         self._led = False  # whether a thread leads
+        self._committed = False  # of the transaction that failed last: whether that was after its commit. The leader's
         self._writer_lock = threading.Lock()  # protects _writer: the leader against close()
         self._writer: SqliteConnection | None = None
         self._sync = WalSync(self._path)
@@ -143,6 +154,8 @@ class SqliteDatabase(Database):
         self._watch_lock = threading.Lock()  # protects _watch
         self._watch: sqlite3.Connection | None = None
         self._ready = False
+        self._identity: tuple[int, int] | None = None  # device and inode of the file that is open
+        self._probed_at = float("-inf")  # when a write went well that was made to see whether it does
 
     def _forget(self) -> None:
         _inherited.extend(c.raw for c in (*self._readers, self._writer) if c is not None)
@@ -153,6 +166,7 @@ class SqliteDatabase(Database):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, operation: Operation[T], *, durable: bool) -> T:
+        self._check_file()
         job = _Job(operation)
         with self._queue_lock:
             self._queue.append(job)
@@ -164,7 +178,7 @@ class SqliteDatabase(Database):
             self._wait(job, job.woken)
         if not job.done:
             try:
-                self._lead()
+                self._lead(job)
             finally:
                 self._pass_on()
         try:
@@ -174,8 +188,12 @@ class SqliteDatabase(Database):
         if durable and self._strict and job.wrote:
             try:
                 self._sync.wait()
+            except FileNotFoundError:
+                raise _gone(self._path + "-wal") from None
             except OSError as error:
                 raise StoreUnavailable(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
+        if job.wrote:  # the file may have gone meanwhile, and what was written with it
+            self._check_file()
         return result
 
     def _wait(self, job: _Job[Any], woken: threading.Lock) -> None:
@@ -191,7 +209,7 @@ class SqliteDatabase(Database):
                 self._pass_on()
             raise
 
-    def _lead(self) -> None:
+    def _lead(self, mine: _Job[Any]) -> None:
         """Run what is queued, this thread's operation first, as one transaction."""
         with self._queue_lock:
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_COMMIT))]
@@ -201,13 +219,22 @@ class SqliteDatabase(Database):
                     for job in batch:  # one of them failed half-way: each on its own
                         job.result = job.error = None
                         self._run_together([job])
+                        job.done = True
         except sqlite3.Error as error:
             refusal = _unavailable(self._path, error)
             for job in batch:
                 job.error = job.error or refusal
         except BaseException as error:
-            for job in batch:
-                job.error = job.error or error
+            if isinstance(error, Exception):
+                for job in batch:
+                    job.error = job.error or error
+            elif not self._committed:  # this thread alone is being ended: another one leads the rest
+                others = [job for job in batch if job is not mine and not job.done]
+                batch = [job for job in batch if job not in others]
+                for job in others:
+                    job.result = job.error = None
+                with self._queue_lock:
+                    self._queue.extendleft(reversed(others))
             raise
         finally:
             for job in batch:
@@ -226,10 +253,12 @@ class SqliteDatabase(Database):
 
     def _run_together(self, batch: list[_Job[Any]]) -> bool:
         """Run the jobs in one transaction. False, with nothing changed, if one failed after it had written."""
+        self._committed = begun = False
         writer = self._writer or self._open_writer()
         raw = writer.raw
-        raw.execute("BEGIN IMMEDIATE")
         try:
+            raw.execute("BEGIN IMMEDIATE")
+            begun = True
             for job in batch:
                 writer.begin_operation()
                 try:
@@ -243,6 +272,7 @@ class SqliteDatabase(Database):
                         raise
             raw.execute("COMMIT")
         except BaseException as error:  # a signal's SystemExit too: the next transaction must not find this one open
+            self._committed = begun and not raw.in_transaction
             if raw.in_transaction:  # some errors end it by themselves (sqlite.org/lang_transaction.html, "automatic")
                 raw.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError) or not isinstance(error, Exception):
@@ -254,6 +284,7 @@ class SqliteDatabase(Database):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, operation: Operation[T]) -> T:
+        self._check_file()
         readers = self._readers  # close() puts another in its place
         try:
             try:
@@ -276,6 +307,7 @@ class SqliteDatabase(Database):
         Comparable only on one connection, hence a connection of its own, which never writes
         (sqlite.org/pragma.html#pragma_data_version).
         """
+        self._check_file()
         try:
             with self._watch_lock:
                 if self._watch is None:
@@ -284,6 +316,44 @@ class SqliteDatabase(Database):
                 return version
         except sqlite3.Error as error:
             raise _unavailable(self._path, error) from error
+
+    def now(self) -> datetime:
+        return self._clock()  # of this machine, as that of every process that has the file: nothing has to be asked
+
+    # -- whether it is well ------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        try:
+            disk = os.statvfs(os.path.dirname(self._path) or ".")
+            if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+                raise StoreUnavailable(f"the disk of the task store {self._path!r} is full", "its disk is full")
+        except (AttributeError, OSError):  # Windows has none; what hinders it elsewhere the write will say
+            pass
+        if time.monotonic() - self._probed_at < PROBE_SECONDS:
+            return
+        self._probed_at = float("-inf")
+        self.write(lambda connection: connection.write(_PROBE, {"now": time.time()}), durable=False)
+        self._probed_at = time.monotonic()
+
+    def _check_file(self) -> None:
+        """See that the file which is open is the one that others will find: what is written elsewhere is lost.
+
+        SQLite goes on with a file that was deleted or replaced, and says nothing (sqlite.org/howtocorrupt.html, 2.4).
+        It costs a microsecond.
+
+        :raises StoreUnusable: it is not.
+        """
+        known = self._identity
+        if known is None:
+            return
+        try:
+            found = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _gone(self._path) from None
+        except OSError as error:
+            raise StoreUnavailable(f"the task store {self._path!r} cannot be looked at: {error}") from error
+        if (found.st_dev, found.st_ino) != known:
+            raise _gone(self._path)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -305,7 +375,12 @@ class SqliteDatabase(Database):
             raw.execute("PRAGMA secure_delete=ON")
             if not self._ready:
                 self._prepare(raw)
+                found = os.stat(self._path)
+                self._identity = (found.st_dev, found.st_ino)
                 self._ready = True
+        except OSError as error:  # not sqlite3.Error, which is none
+            raw.close()
+            raise StoreUnavailable(f"the task store {self._path!r} cannot be opened: {error}") from error
         except BaseException:
             raw.close()
             raise
@@ -334,6 +409,7 @@ class SqliteDatabase(Database):
                 self._watch.close()
             self._writer, self._watch = None, None
             self._sync.close()
+            self._identity, self._ready = None, False  # what is there when it is opened again is looked at afresh
 
 
 def keep_private(path: str) -> None:
@@ -398,19 +474,15 @@ def _use_wal(raw: sqlite3.Connection) -> None:
 def create_schema(raw: Any, dialect: Any) -> None:
     """Make the tables that are not there, and bring older ones up to date, in the caller's transaction.
 
-    :raises ConfigurationError: a newer version made them.
+    :raises StoreUnusable: a newer version made them.
     """
     for table in schema.metadata.sorted_tables:
         raw.execute(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
     found = raw.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()
     if found is None:
         raw.execute(f"INSERT INTO bgtasks_meta (key, value) VALUES ('version', '{schema.VERSION}')")
-    elif int(found[0]) > schema.VERSION:
-        raise ConfigurationError(
-            f"BGTASKS_STORE: these tables were made by a newer flask-bgtasks (layout {found[0]}, "
-            f"this one knows {schema.VERSION}). Upgrade this installation, or name another database"
-        )
     else:
+        _check_version(found[0])
         for version in range(int(found[0]) + 1, schema.VERSION + 1):
             for statement in schema.upgrade(version, dialect.name):
                 raw.execute(statement)
@@ -420,14 +492,62 @@ def create_schema(raw: Any, dialect: Any) -> None:
             raw.execute(str(sa.schema.CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
 
 
+def check_version(connection: Connection) -> None:
+    """See that the tables are not those of a newer version, which may have come since they were opened.
+
+    :raises StoreUnusable: they are.
+    """
+    _check_version(connection.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()[0])
+
+
+def _check_version(found: str) -> None:
+    if int(found) > schema.VERSION:
+        raise StoreUnusable(
+            f"BGTASKS_STORE: these tables were made by a newer flask-bgtasks (layout {found}, "
+            f"this one knows {schema.VERSION}). Upgrade this installation, or name another database",
+            "its tables were made by a newer version of flask-bgtasks",
+        )
+
+
+def _gone(path: str) -> StoreUnusable:
+    return StoreUnusable(
+        f"BGTASKS_STORE: {path!r} was deleted or replaced while this process had it open: what is written now would be "
+        "lost. Put the file back, or restart this process to go on with what is there",
+        "its file was deleted or replaced while it was open",
+    )
+
+
 def _unavailable(path: str, error: sqlite3.Error) -> BackgroundTasksError:
     # A value of a type that SQLite does not have: InterfaceError until Python 3.11, ProgrammingError from 3.12 on.
     # DataError: "string or blob too big".
     if isinstance(error, sqlite3.DataError) or "binding parameter" in str(error):
         return NotStorable(f"the task store cannot keep a value: {error}")
-    if any(text in str(error) for text in ("unable to open", "not a database", "readonly")):
-        return ConfigurationError(
+    text = str(error)
+    brief = next((brief for said, brief in _MENDED_BY_HAND.items() if said in text), None)
+    if brief is None and "unable to open" in text and not _may_be_opened(path):
+        brief = "its file cannot be opened"
+    if brief is not None:
+        return StoreUnusable(
             f"BGTASKS_STORE: {path!r} cannot be opened ({error}). Name a file that is an SQLite database or not there "
-            "yet. Its folder has to be there, and writable by this user"
+            "yet. Its folder has to be there, and writable by this user",
+            brief,
         )
-    return StoreUnavailable(f"the task store {path!r} cannot be used right now: {error}")
+    full = "its disk is full" if "is full" in text else None
+    return StoreUnavailable(f"the task store {path!r} cannot be used right now: {error}", full)
+
+
+_MENDED_BY_HAND = {
+    "not a database": "its file is damaged, or no database",
+    "malformed": "its file is damaged",
+    "readonly": "its file cannot be written",
+}
+"""What SQLite says where another try will not help, and what that means."""
+
+
+def _may_be_opened(path: str) -> bool:
+    """Whether "unable to open" may pass by itself, as it does where the process is out of descriptors.
+
+    SQLite says the same of a folder that is not there. It is looked at by name, since nothing can be opened.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    return os.path.isdir(folder) and not os.path.isdir(path) and os.access(folder, os.W_OK | os.X_OK)

@@ -45,7 +45,7 @@ from .outbox import SqlOutbox
 from .part import known_form
 from .postgresql import PostgresDatabase
 from .queries import SqlQueries
-from .sqlite import SqliteDatabase
+from .sqlite import SqliteDatabase, check_version
 from .statements import Statements
 
 TRIM_EVERY = 256
@@ -92,7 +92,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
         self._gauge = _QueueGauge()
 
     def now(self) -> datetime:
-        return self._database.read(lambda connection: connection.now())
+        return self._database.now()
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -359,7 +359,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
     # -- life --------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        self._database.read(lambda connection: connection.execute("SELECT 1").fetchone())
+        self._database.read(check_version)
+        self._database.check()
 
     def close(self) -> None:
         self._database.close()

@@ -29,7 +29,8 @@ class WalSync:
     def wait(self) -> None:
         """Return when everything that was committed before this call is on disk.
 
-        :raises OSError: it cannot be brought there.
+        :raises OSError: it cannot be brought there. :raises FileNotFoundError: the log was deleted, and SQLite goes on
+            with what nobody will find.
         """
         with self._turn:
             wanted = self._begun + 1  # one that runs already may have begun before our commit
@@ -44,6 +45,8 @@ class WalSync:
                     self._turn.release()
                     try:
                         os.fsync(self._descriptor())
+                        if os.fstat(self._descriptor()).st_nlink == 0:
+                            raise FileNotFoundError(self._path)
                     finally:
                         self._turn.acquire()
                     self._ended = this
