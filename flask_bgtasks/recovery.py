@@ -120,6 +120,8 @@ class Recovery:
             for task in self._picker(free):
                 self._runner.submit(task.request_id, priority=task.priority, queue=task.queue)
                 begun += 1
+            if begun == free:  # there may be more: a thread that is done looks again at once, not at the next look
+                self._runner.look()
         return begun
 
     def _serve(self, closed: threading.Event) -> None:

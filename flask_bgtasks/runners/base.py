@@ -64,7 +64,7 @@ class Runner(ABC):
         return 0
 
     def look(self) -> None:  # noqa: B027 - most runners have a queue of their own
-        """There may be work in the store that had to wait until now: pick some, where a place is free."""
+        """There may be work in the store that had to wait until now: pick some, as soon as a place is free."""
 
     def give_up(self, request_id: str) -> None:  # noqa: B027 - nothing to do where a run is a process of its own
         """A run was ended and does not return: give its place to another. Its thread may return later, or never."""

@@ -68,13 +68,13 @@ class ThreadRunner(Runner):
                 raise ShuttingDown()
             if delay > 0:
                 heapq.heappush(self._later, (time.monotonic() + delay, next(self._order), request_id))
-                self._wake_one()
+                self._wake(1)
             elif request_id in self._mine:
                 return
             elif self._free() > 0 or self._pick is None:
                 self._mine.add(request_id)
                 self._ready.append(request_id)
-                self._wake_one()
+                self._wake()
             else:
                 self._more = True
 
@@ -112,8 +112,7 @@ class ThreadRunner(Runner):
     def look(self) -> None:
         with self._lock:
             self._more = True
-            if self._idle_threads:
-                self._work.notify()
+            self._wake(1)
 
     def give_up(self, request_id: str) -> None:
         with self._lock:
@@ -150,10 +149,17 @@ class ThreadRunner(Runner):
     def _free(self) -> int:
         return self._workers - self._busy - len(self._ready) - len(self._picked)
 
-    def _wake_one(self) -> None:
-        if self._idle_threads:
-            self._work.notify()
-        elif len(self._threads) < self._workers:
+    def _wake(self, looking: int = 0) -> None:
+        """See that a thread comes for each task that is here, as far as there are threads.
+
+        A thread that was woken counts as idle until it runs, so those that are free are counted by what they are not:
+        busy. One that sleeps is woken, and where all that are free have a task to come for, one more is started.
+
+        :param looking: how many threads are to look into the store besides.
+        """
+        wanted = len(self._ready) + len(self._picked) + looking
+        self._work.notify(wanted)
+        while len(self._threads) - self._busy < wanted and len(self._threads) < self._workers and not self._stopped:
             self._start_one()
 
     def _start_one(self) -> None:
@@ -274,13 +280,15 @@ class ThreadRunner(Runner):
         self._picked.extend(new)
         self._mine.update(new)
         self._picked_at = time.monotonic()
-        for _ in new[1:]:
-            self._wake_one()
+        self._wake()
 
     def _pop(self) -> tuple[str | None, float | None]:
         now = time.monotonic()
+        fell_due = bool(self._later) and self._later[0][0] <= now
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[-1])
+        if fell_due:
+            self._wake()  # all that fell due at once, not one after the other in this thread
         if self._ready:
             return self._ready.popleft(), None
         if self._picked and now - self._picked_at > PICKED_SECONDS:

@@ -247,3 +247,35 @@ def test_what_a_request_runs_itself_is_not_taken_from_it(make, monkeypatch):
 
     assert (response.status_code, response.headers["X-Own"]) == (200, "kept")
     assert threads == [threading.current_thread()]
+
+
+def test_one_look_is_enough_for_more_tasks_than_there_are_threads(make):
+    web, other = make(runner="external"), make(workers=2)
+    handles = [submit(web, n) for n in range(20)]
+
+    other.state.lifecycle.recovery.look()
+
+    assert [handle.wait(timeout=PATIENCE) for handle in handles] == [2 * n for n in range(20)]
+
+
+def test_what_was_given_back_is_resumed_on_as_many_threads_as_there_are(make):
+    first, second = make(workers=8), make(workers=8)
+    entered, side_by_side = threading.Barrier(9), threading.Barrier(8)
+    gate = threading.Event()
+
+    @first.state.extension.task(name="long")
+    def begun():
+        entered.wait(PATIENCE)
+        assert gate.wait(PATIENCE)
+
+    second.state.extension.task(name="long")(lambda: side_by_side.wait(PATIENCE) >= 0)
+    submit(second, 0).wait(timeout=PATIENCE)  # one thread is idle
+    with first.app_context():
+        handles = [begun.submit() for _ in range(8)]
+    entered.wait(PATIENCE)
+    first.state.lifecycle.drain(0)
+
+    second.state.lifecycle.recovery.look()
+
+    assert [handle.wait(timeout=PATIENCE) for handle in handles] == [True] * 8
+    gate.set()
