@@ -16,7 +16,13 @@ from flask_bgtasks.stores.sql.rows import EPOCH
 
 LEASE = timedelta(seconds=60)
 
-LAYOUT_4 = """
+LAYOUT_6 = """
+    ALTER TABLE bgtasks_tasks DROP COLUMN suspicions;
+    DELETE FROM bgtasks_meta;
+    INSERT INTO bgtasks_meta (key, value) VALUES ('version', '6');
+"""
+
+LAYOUT_4 = f"""{LAYOUT_6}
     DROP INDEX bgtasks_tasks_waiting; DROP INDEX bgtasks_tasks_queue; DROP INDEX bgtasks_tasks_leases;
     DROP INDEX bgtasks_tasks_scope; DROP INDEX bgtasks_tasks_failed; DROP INDEX bgtasks_tasks_newest;
     DROP INDEX bgtasks_tasks_appless; DROP INDEX bgtasks_deliveries_appless;
@@ -125,7 +131,7 @@ def base(request, tmp_path):
     made.close()
 
 
-@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4], ids=["2", "3", "4"])
+@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4, LAYOUT_6], ids=["2", "3", "4", "6"])
 def test_a_database_of_a_layout_before_is_brought_up_to_date(base, layout):
     store = base.open()
     task = store.create(new(owner="ada"), input={"a": 1}, deliveries=[Owed("phone")]).task
