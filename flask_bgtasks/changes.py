@@ -75,16 +75,26 @@ def accepted(task: Task, now: datetime, *, app: str = "", turn: int = 0, reserve
     return Outcome(stored, (event,), event)
 
 
+MAX_SUSPICIONS = 10
+"""Deaths of its process beside other tasks, without a checkpoint between them, after which a task is not run again. Our
+choice: where suspects are isolated (runners.isolation) a task that ends its process is proven long before, and where
+they cannot be, somebody has to end what may go on for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Take the right to run the task: the next attempt begins.
 
     Of a task whose lease ran out this finds that its process died; a task that is not to be run again after that ends
     here, and the outcome's task is in a terminal state.
+
+    :ivar in_company: whether its process, if it died, ran other tasks when it did; the store knows. Then the death is
+        not charged to any of them: they are suspects.
     """
 
     worker: str
     lease: timedelta
+    in_company: bool = False
 
     def apply(self, task: Task, now: datetime) -> Outcome:
         if task.done:
@@ -93,7 +103,8 @@ class Claim:
             raise AlreadyClaimed(task.request_id, status=task.status.value, worker=task.worker, until=task.lease_until)
         crashed = task.held
         if crashed:
-            task = task.evolve(crashes=task.crashes + 1)
+            suspected = {"suspicions": task.suspicions + 1} if self.in_company else {"crashes": task.crashes + 1}
+            task = task.evolve(**suspected)
             if task.cancel_requested_at is not None:
                 return _finish(task, now, Status.CANCELLED, (), task.progress)
             reason = _not_again(task)
@@ -124,6 +135,11 @@ def _not_again(task: Task) -> str | None:
             f"its process died in {task.crashes} attempts of {task.max_attempts} (max_attempts): "
             "the task itself seems to end it, and is not run again"
         )
+    if task.suspicions >= MAX_SUSPICIONS:
+        return (
+            f"its process died in {task.suspicions} attempts while other tasks ran in it, and none of them came to a "
+            "checkpoint: whether this task ends it is not known, and it is not run again"
+        )
     return None
 
 
@@ -143,7 +159,8 @@ class Renew:
 class Report:
     """Store what the attempt reported since the last time: steps and output in order, then the newest progress.
 
-    With a ``checkpoint``, its value too, which a later attempt gets back.
+    With a ``checkpoint``, its value too, which a later attempt gets back: the task has come further than any attempt
+    whose process died, so that those count no more.
     """
 
     attempt: int
@@ -163,6 +180,8 @@ class Report:
             )
         seq = task.seq + len(events)
         after = task.evolve(seq=seq, updated_at=now, progress=progress)
+        if self.checkpoint is not None and (task.crashes or task.suspicions):
+            after = after.evolve(crashes=0, suspicions=0)
         return Outcome(after, tuple(events), checkpoint=self.checkpoint)
 
 
@@ -327,6 +346,7 @@ class Reopen:
             place=place_in_queue(now, priority=task.priority, turn=self.turn),
             failures=0,
             crashes=0,
+            suspicions=0,
             completed_at=None,
             expire_at=None,
             error_message=None,

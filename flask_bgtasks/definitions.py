@@ -44,7 +44,7 @@ class TaskOptions:
     :param backoff: how long the first wait may be, in seconds (the following ones double, each drawn between nothing
         and its ceiling), or a :class:`Backoff`. An exception or answer that carries ``Retry-After`` says it itself.
     :param max_attempts: how many attempts may lose their process (a crash, ``kill -9``) before the task is taken for
-        the cause, and fails.
+        the cause, and fails. Only those count in which nothing else ran in that process, since the last checkpoint.
     :param timeout: seconds that one attempt may take; then its next report raises, and it has failed.
     :param on_interrupt: ``"retry"`` has a task whose process died run again, from its last checkpoint; with ``"fail"``
         it has failed.

@@ -201,7 +201,8 @@ class Task:
     max_attempts: int = 3
     on_interrupt: OnInterrupt = OnInterrupt.RETRY
     failures: int = 0  # attempts that failed and were followed by another
-    crashes: int = 0  # attempts whose process died
+    crashes: int = 0  # attempts that are proven to have ended their process, since its last checkpoint
+    suspicions: int = 0  # attempts whose process died while others ran in it too, since its last checkpoint
     progress: Progress | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None

@@ -23,6 +23,7 @@ from .forks import after_fork_in_child
 from .log_lines import Recurring
 from .picking import Picker
 from .runners.base import Runner
+from .runners.isolation import seconds_alone
 from .serving import Server
 from .stores.base import Store
 
@@ -118,7 +119,10 @@ class Recovery:
         free = self._runner.free
         if free > 0:
             for task in self._picker(free):
-                self._runner.submit(task.request_id, priority=task.priority, queue=task.queue)
+                if seconds := seconds_alone(task):
+                    self._runner.isolate(task.request_id, seconds=seconds, priority=task.priority, queue=task.queue)
+                else:
+                    self._runner.submit(task.request_id, priority=task.priority, queue=task.queue)
                 begun += 1
             if begun == free:  # there may be more: a thread that is done looks again at once, not at the next look
                 self._runner.look()

@@ -31,6 +31,16 @@ class Runner(ABC):
         :raises ShuttingDown: this process takes no more work.
         """
 
+    def isolate(self, request_id: str, *, seconds: float, priority: int = 0, queue: str = "default") -> None:
+        """Have a task run whose process died, with nothing else beginning beside it in its process.
+
+        A runner that cannot do that runs it as any other.
+
+        :param seconds: how long it is to be alone, and at most waits for what runs (:mod:`.isolation`).
+        :raises ShuttingDown: this process takes no more work.
+        """
+        self.submit(request_id, priority=priority, queue=queue)
+
     @abstractmethod
     def cancel(self, request_id: str) -> bool:
         """Forget a task that has not begun; whether it was still here. One that runs is left alone."""

@@ -20,6 +20,7 @@ from ..errors import BackgroundTasksError, ShuttingDown, StoreUnavailable
 from ..forks import after_fork_in_child
 from ..log_lines import Recurring
 from .base import Pick, Run, Runner
+from .isolation import Isolation, seconds_alone
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -59,6 +60,7 @@ class ThreadRunner(Runner):
         self._given_up: set[threading.Thread] = set()  # those whose task was ended, and that did not notice
         self._idle_threads = 0
         self._busy = 0
+        self._isolation = Isolation()
         self._stopped = False
         self._outage = Recurring(log)
 
@@ -77,6 +79,16 @@ class ThreadRunner(Runner):
                 self._wake()
             else:
                 self._more = True
+
+    def isolate(self, request_id: str, *, seconds: float, priority: int = 0, queue: str = "default") -> None:
+        if self._pick is None:
+            super().isolate(request_id, seconds=seconds, priority=priority, queue=queue)
+            return
+        with self._lock:
+            if self._stopped:
+                raise ShuttingDown()
+            self._isolation.wanted = self._more = True  # it is picked, and what else was found after it
+            self._wake(1)
 
     def cancel(self, request_id: str) -> bool:
         with self._lock:
@@ -123,6 +135,7 @@ class ThreadRunner(Runner):
             self._given_up.add(thread)
             self._busy -= 1
             self._mine.discard(request_id)
+            self._isolation.end(request_id)
             if self._stopped:
                 self._idle.notify_all()
             elif self._ready or self._picked or self._more:
@@ -147,6 +160,8 @@ class ThreadRunner(Runner):
             return 0 if self._stopped else self._free()
 
     def _free(self) -> int:
+        if self._isolation.wanted or self._left_to_wait(time.monotonic()) > 0:
+            return 0
         return self._workers - self._busy - len(self._ready) - len(self._picked)
 
     def _wake(self, looking: int = 0) -> None:
@@ -225,6 +240,9 @@ class ThreadRunner(Runner):
                         del self._running[request_id]
                     self._busy -= 1
                     self._mine.discard(request_id)
+                    self._isolation.end(request_id)
+                    if self._more or self._ready or self._picked:  # what had to wait for this one to be alone
+                        self._wake()
                     if self._stopped:
                         self._idle.notify_all()
         with self._lock:
@@ -235,7 +253,7 @@ class ThreadRunner(Runner):
         with self._lock:
             self._mine.difference_update(self._picked)
             self._picked.clear()
-            self._more = False
+            self._more = self._isolation.wanted = False
 
     def _next(self, me: threading.Thread) -> str | None:
         """The next task to run, None when it is time to end. What still waits at a stop stays in the store."""
@@ -245,8 +263,11 @@ class ThreadRunner(Runner):
                 if request_id is not None:
                     self._busy += 1
                     self._running[request_id] = me
+                    if self._later or self._ready or self._picked:  # another thread has to come for what is left
+                        self._wake(1 if self._later else 0)
                     return request_id
-                if self._more and not self._picking and self._pick is not None:
+                asks = self._more and not self._picking and not self._isolation.closed(time.monotonic())
+                if asks and self._pick is not None:
                     self._pick_more(self._pick)
                     continue
                 self._idle_threads += 1
@@ -262,8 +283,11 @@ class ThreadRunner(Runner):
         limit = self._workers * PICKED_AHEAD
         self._lock.release()
         found: list[str] | None = None
+        suspects: dict[str, float] = {}
         try:
-            found = [task.request_id for task in pick(limit)]
+            tasks = pick(limit)
+            found = [task.request_id for task in tasks]
+            suspects = {task.request_id: seconds for task in tasks if (seconds := seconds_alone(task))}
         except BackgroundTasksError as error:
             self._outage.note("cannot look for work: %s", error)
         except BaseException:
@@ -274,7 +298,9 @@ class ThreadRunner(Runner):
             self._lock.acquire()
             self._picking = False
         if found is None:
+            self._isolation.wanted = False
             return
+        self._isolation.picked({one: suspects[one] for one in suspects if one not in self._running})
         new = [request_id for request_id in found if request_id not in self._mine]
         self._more = self._more or (len(found) >= limit and bool(new))
         self._picked.extend(new)
@@ -282,19 +308,29 @@ class ThreadRunner(Runner):
         self._picked_at = time.monotonic()
         self._wake()
 
+    def _left_to_wait(self, now: float) -> float:
+        """For how many seconds nothing may begin: a suspect runs alone, or waits for what runs to end."""
+        closed = self._isolation.closed(now)
+        if not closed and self._picked and self._picked[0] in self._isolation:
+            return self._isolation.left(self._picked[0], now, busy=self._busy)
+        return closed
+
     def _pop(self) -> tuple[str | None, float | None]:
         now = time.monotonic()
-        fell_due = bool(self._later) and self._later[0][0] <= now
-        while self._later and self._later[0][0] <= now:
-            self._ready.append(heapq.heappop(self._later)[-1])
-        if fell_due:
-            self._wake()  # all that fell due at once, not one after the other in this thread
-        if self._ready:
-            return self._ready.popleft(), None
         if self._picked and now - self._picked_at > PICKED_SECONDS:
             self._mine.difference_update(self._picked)
             self._picked.clear()
             self._more = True
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[-1])
+        left = self._left_to_wait(now)
+        if left > 0:  # what was picked is asked for again meanwhile: another process may have taken it
+            return None, min(left, PICKED_SECONDS)
+        if self._picked and self._picked[0] in self._isolation:
+            self._isolation.begin(self._picked[0], now)
+            return self._picked.popleft(), None
+        if self._ready:
+            return self._ready.popleft(), None
         if self._picked:
             return self._picked.popleft(), None
         return None, (self._later[0][0] - now if self._later else None)

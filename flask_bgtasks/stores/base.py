@@ -38,6 +38,18 @@ CHECKPOINT = "checkpoint:"
 """What the name of a checkpoint's part begins with, where a store keeps a task's parts by name."""
 
 
+DEATH_KEPT = timedelta(days=7)
+"""How long it is known of a dead process that several tasks ran in it: until all of them are claimed again."""
+
+
+def death_of(worker: str) -> str:
+    """The key of the mark that a process died while several tasks ran in it.
+
+    The first of them that is claimed again finds the others; the last finds nobody, but this.
+    """
+    return f"died:{worker}"
+
+
 PRIVATE = "private"
 """The key of a task's input whose value is kept apart, and erased when the task ends: it is of somebody's login."""
 

@@ -16,6 +16,7 @@ from ..changes import Change, Claim, Outcome, accepted
 from ..errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
 from ..model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from .base import (
+    DEATH_KEPT,
     Attempt,
     Clock,
     Created,
@@ -27,6 +28,7 @@ from .base import (
     Store,
     TaskQuery,
     average,
+    death_of,
     in_turn,
     joined,
     owed_by,
@@ -140,10 +142,21 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             limit = most_running.get(task.name)
             if limit is not None and self._running(task.name, besides=request_id) >= limit:
                 raise AtCapacity(request_id, status=task.status.value, name=task.name, limit=limit)
-            outcome = self._apply(task, Claim(worker, lease), deliveries)
+            outcome = self._apply(task, Claim(worker, lease, self._died_in_company(task)), deliveries)
             attempt = Attempt(outcome.task, self.load_input(request_id), self.load_checkpoints(request_id))
         self._committed(outcome)
         return attempt
+
+    def _died_in_company(self, task: Task) -> bool:
+        """Whether the process that held a task, and is lost, held others too."""
+        now = self.now()
+        if task.worker is None or not task.held or not _ran_out(task, now):
+            return False
+        death = death_of(task.worker)
+        held = (one for one in self._tasks.values() if one.worker == task.worker and one.held)
+        if any(one.request_id != task.request_id for one in held):
+            self._marks[death] = now + DEATH_KEPT
+        return self._marks.get(death, now) > now
 
     def _running(self, name: str, *, besides: str = "") -> int:
         now = self.now()

@@ -97,6 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.store = type(self).make_store(self.clock)
         self.oracles = {}
+        self.workers = itertools.count()  # each task runs in a process of its own
 
     ids = Bundle("ids")
 
@@ -130,7 +131,9 @@ class StoreMachine(RuleBasedStateMachine):
                 oracle.tell("started")
         self.expect(
             expected,
-            lambda: self.store.claim(id, worker="w", lease=timedelta(seconds=LEASE), deliveries=[Owed("sink")]),
+            lambda: self.store.claim(
+                id, worker=f"w{next(self.workers)}", lease=timedelta(seconds=LEASE), deliveries=[Owed("sink")]
+            ),
         )
 
     @rule(id=ids, attempt=st.integers(0, 3))
@@ -158,6 +161,7 @@ class StoreMachine(RuleBasedStateMachine):
         made = Checkpoint(key, {"n": value}, str(value).encode())
         if holds := oracle.holds(attempt):
             oracle.checkpoints[key] = made
+            oracle.crashes = 0
         self.expect(
             None if holds else LeaseLost,
             lambda: self.store.save_checkpoint(id, attempt=attempt, checkpoint=made, progress=None),
@@ -189,11 +193,8 @@ class StoreMachine(RuleBasedStateMachine):
                 oracle.lease_until = self.clock.now
             self.change(id, Expire(attempt), None if holds else LeaseLost)
         elif holds:
-            worker = self.store.get(id).worker
-            self.store.expire_leases(worker)
-            for other in self.oracles.values():  # one process has them all
-                if other.status == "processing" and other.held:
-                    other.lease_until = min(other.lease_until, self.clock.now)
+            self.store.expire_leases(self.store.get(id).worker)
+            oracle.lease_until = min(oracle.lease_until, self.clock.now)
 
     @rule(id=ids, attempt=st.integers(0, 3), how=st.sampled_from(["completed", "failed", "cancelled"]))
     def end(self, id, attempt, how):

@@ -16,7 +16,13 @@ from flask_bgtasks.stores.sql.rows import EPOCH
 
 LEASE = timedelta(seconds=60)
 
-LAYOUT_5 = """
+LAYOUT_6 = """
+    ALTER TABLE bgtasks_tasks DROP COLUMN suspicions;
+    DELETE FROM bgtasks_meta WHERE key = 'version';
+    INSERT INTO bgtasks_meta (key, value) VALUES ('version', '6');
+"""
+
+LAYOUT_5 = f"""{LAYOUT_6}
     ALTER TABLE bgtasks_deliveries DROP COLUMN lease;
     DELETE FROM bgtasks_meta WHERE key = 'version';
     INSERT INTO bgtasks_meta (key, value) VALUES ('version', '5');
@@ -152,7 +158,7 @@ def base(request, tmp_path):
     made.close()
 
 
-@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4, LAYOUT_5], ids="2345")
+@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4, LAYOUT_5, LAYOUT_6], ids="23456")
 def test_a_database_of_a_layout_before_is_brought_up_to_date(base, layout):
     store = base.open()
     task = store.create(new(owner="ada"), input={"a": 1}, deliveries=[Owed("phone")]).task

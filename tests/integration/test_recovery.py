@@ -11,6 +11,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, processes
 from flask_bgtasks import recovery as recovery_module
+from flask_bgtasks.model import EventType
 from flask_bgtasks.stores.base import Settlement
 
 PATIENCE = 10
@@ -80,7 +81,9 @@ def test_what_a_dead_process_held_is_found_at_once_though_its_lease_holds(make, 
 
     assert handle.wait(timeout=PATIENCE) == 6
     assert other.ran == [(3, 2)]
-    assert handle.task.crashes == 1
+    with web.app_context():
+        (begun,) = [e for e in web.state.store.events(handle.request_id) if e.type is EventType.STARTED and e.data]
+    assert begun.data == {"recovered": True}
     assert "died with 1 tasks; they go on" in caplog.text
 
 

@@ -21,6 +21,7 @@ from ...firestore.client import ONCE, field
 from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from ..base import (
     CHECKPOINT,
+    DEATH_KEPT,
     MAX_TASK_NAMES,
     PRIVATE,
     Attempt,
@@ -32,6 +33,7 @@ from ..base import (
     Stats,
     TaskQuery,
     average,
+    death_of,
     in_turn,
     joined,
     owed_by,
@@ -43,7 +45,7 @@ from ..keys import can_exist, read_cursor, write_cursor
 from . import rows
 from .apps import FirestoreApps
 from .contacts import FirestoreContacts
-from .database import DELIVERIES, DURATIONS, NAMES, SCOPES, TASKS, count
+from .database import DELIVERIES, DURATIONS, MARKS, NAMES, SCOPES, TASKS, count
 from .outbox import FirestoreOutbox
 
 SCANNED = 500
@@ -161,16 +163,16 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         deliveries: Sequence[Owed] | Owing = (),
         most_running: Mapping[str, int] = {},
     ) -> Attempt:
-        change = Claim(worker, lease)
         read: list[tuple[Mapping[str, Any], dict[str, Checkpoint]]] = []
 
-        def check(batch: Any, before: Task) -> None:
+        def check(batch: Any, before: Task) -> Claim:
+            change = Claim(worker, lease, self._died_in_company(batch, before))
             # What it is run with is read before the commit, which is refused if the task has changed since: as one.
             wanted = change.apply(before, self.now()).task
             read[:] = [(self.load_input(request_id), self.load_checkpoints(request_id) if wanted.attempt > 1 else {})]
             limit = most_running.get(before.name)
             if limit is None or before.done:
-                return
+                return change
             turn = self._keyed(NAMES, before.name)
             snapshot = turn.get(**ONCE)  # before the count: of two that count at once, one is refused its commit
             running = [one for one in self._running(before.name) if one.request_id != request_id]
@@ -181,9 +183,29 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
                 batch.update(turn, {"turn": (snapshot.to_dict() or {}).get("turn", 0) + 1}, option=option)
             else:
                 batch.create(turn, {"turn": 1})
+            return change
 
-        outcome = self._changed(request_id, change, deliveries, check)
+        outcome = self._changed(request_id, Claim(worker, lease), deliveries, check)
         return Attempt(outcome.task, *read[0])
+
+    def _died_in_company(self, batch: Any, task: Task) -> bool:
+        """Whether the process that held a task, and is lost, held others too. The batch remembers it for them.
+
+        The others are looked for first, the mark is read after: whoever claims one of them meanwhile is either not
+        done, and it is found, or is, and has set the mark in the same batch.
+        """
+        now = self.now()
+        if task.worker is None or not task.held or task.lease_until is None or task.lease_until > now:
+            return False
+        held = self._own(TASKS).where(filter=field("worker", "==", task.worker)).limit(2)
+        company = any(one.id != task.request_id for one in held.stream(**ONCE))
+        key = death_of(task.worker)
+        mark = self._keyed(MARKS, key)
+        if company:
+            batch.set(mark, {"app": self.app_id, "key": key, "until": now + DEATH_KEPT})
+            return True
+        snapshot = mark.get(**ONCE)
+        return bool(snapshot.exists) and snapshot.get("until") > now
 
     def _running(self, name: str) -> list[Task]:
         now = self.now()

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-VERSION = 6
+VERSION = 7
 """Of this layout. A file of a newer one is refused with a clear error, not half understood."""
 
 
@@ -96,6 +96,7 @@ UPGRADES: dict[int, tuple[str, ...]] = {
         *_with_app("bgtasks_marks", "app", ("key TEXT NOT NULL", "until BIGINT NOT NULL"), "key"),
     ),
     6: ("ALTER TABLE bgtasks_deliveries ADD COLUMN lease BIGINT",),
+    7: ("ALTER TABLE bgtasks_tasks ADD COLUMN suspicions INTEGER NOT NULL DEFAULT 0",),
 }
 """What makes the layout before into this one. The order of a table's columns is never relied on.
 
@@ -154,6 +155,7 @@ tasks = sa.Table(
     sa.Column("on_interrupt", sa.Text, nullable=False, server_default="retry"),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("crashes", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("suspicions", sa.Integer, nullable=False, server_default="0"),
     sa.Column("progress", sa.Text),
     sa.Column("started_at", Micros),
     sa.Column("completed_at", Micros),

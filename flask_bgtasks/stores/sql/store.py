@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -38,8 +39,8 @@ from ..base import (
     system_clock,
 )
 from . import rows
-from .contacts import SqlContacts
 from .database import Connection, Database
+from .deaths import SqlDeaths
 from .leases import SqlLeases
 from .outbox import SqlOutbox
 from .part import known_form
@@ -52,7 +53,7 @@ TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
 
 
-class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
+class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
     """Tasks in an SQL database.
 
     :param url: an SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
@@ -205,7 +206,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlContacts):
                 running = self._running(connection, before.name, connection.now(), besides=request_id)
                 if running >= limit:
                     raise AtCapacity(request_id, status=before.status.value, name=before.name, limit=limit)
-            outcome = self._change(connection, number, before, change, deliveries)
+            wanted = replace(change, in_company=self._died_in_company(connection, before))
+            outcome = self._change(connection, number, before, wanted, deliveries)
             stored = self._checkpoints(connection, request_id) if outcome.task.attempt > 1 else {}
             return outcome, Attempt(outcome.task, self._input(connection, request_id), stored)
 
