@@ -1,11 +1,12 @@
 """What Firestore may answer, and what becomes of what it was owed: told by a proxy before the emulator."""
 
+import threading
 import time
 
 import pytest
 from flask import Flask
 
-from flask_bgtasks import BackgroundTasks, StoreUnavailable
+from flask_bgtasks import BackgroundTasks, StoreUnavailable, current_task, step
 from flask_bgtasks.stores.base import TaskQuery
 from tests.integration.test_firestore_sink import db, ended, make, read, run, until  # noqa: F401 - fixtures
 
@@ -129,3 +130,33 @@ def test_an_answer_that_breaks_off_in_the_middle_is_unavailability(firestore_pro
 
         proxy.mood = None
     app.extensions["bgtasks"].close(grace=5)
+
+
+def test_a_mirror_that_is_down_is_said_once_and_that_it_is_back(direct, proxy, make, monkeypatch, caplog):  # noqa: F811
+    monkeypatch.setattr("flask_bgtasks.sinks.firestore.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("flask_bgtasks.sinks.firestore.PROGRESS_SECONDS", 0.05)
+    caplog.set_level("INFO", "flask_bgtasks")
+    app, go_on = make(), threading.Event()
+
+    def tries():
+        return sum(method in ("BatchWrite", "BatchGetDocuments") for method, _ in proxy.calls)
+
+    def work():
+        with step("Draw"):
+            while not go_on.is_set():
+                current_task.update(details=str(time.monotonic()))
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=run, args=(app, work))
+    thread.start()
+    try:
+        until(lambda: tries() > 1)
+        proxy.mood, before = grpc.StatusCode.UNAVAILABLE, tries()
+        until(lambda: tries() > before + 5)
+        proxy.mood = None
+        until(lambda: "progress is mirrored again" in caplog.text)
+    finally:
+        go_on.set()
+        thread.join(20)
+
+    assert sum("not mirrored yet" in record.message for record in caplog.records) == 1
