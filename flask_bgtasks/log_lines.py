@@ -52,6 +52,8 @@ class OneLine(logging.Filter):
 class Recurring:
     """Logs trouble that is met again and again: at once, then once a minute, and once more when it is over.
 
+    Each kind of it, by its message before it is formatted, on its own.
+
     Used without a lock: of two threads at once both may log it.
 
     :param seconds: between two lines about it.
@@ -60,24 +62,24 @@ class Recurring:
     def __init__(self, logger: logging.Logger, *, seconds: float = SAID_AGAIN_SECONDS) -> None:
         self._logger = logger
         self._seconds = seconds
-        self._said_at: float | None = None  # by time.monotonic; None while there is none
-        self._silent = 0  # how often it was met since
+        self._said: dict[str, tuple[float, int]] = {}  # when, by time.monotonic, and how often it was met since
 
     def note(self, message: str, *args: object, level: int = logging.WARNING, exc_info: bool = False) -> None:
         """It was met."""
         now = time.monotonic()
-        if self._said_at is not None and now - self._said_at < self._seconds:
-            self._silent += 1
+        at, silent = self._said.get(message, (None, 0))
+        if at is not None and now - at < self._seconds:
+            self._said[message] = (at, silent + 1)
             return
-        self._said_at, silent, self._silent = now, self._silent, 0
+        self._said[message] = (now, 0)
         if silent:
             message, args = message + " (and %d times since it was said last)", (*args, silent)
         self._logger.log(level, message, *args, exc_info=exc_info)
 
     def over(self, message: str, *args: object) -> None:
         """What it was in the way of has gone well."""
-        if self._said_at is not None:
-            self._said_at, self._silent = None, 0
+        if self._said:
+            self._said = {}
             self._logger.info(message, *args)
 
 

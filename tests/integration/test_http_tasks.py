@@ -899,7 +899,7 @@ def test_a_process_that_stops_is_not_ready(client, studio):
 
     answer = client.get("/tasks/health")
 
-    assert problem(answer, "not-ready")["checks"] == {"store": "ok", "runner": "draining"}
+    assert problem(answer, "not-ready")["checks"] == {"store": "ok", "runner": "draining", "threads": "ok"}
     assert "Retry-After" in answer.headers
 
 

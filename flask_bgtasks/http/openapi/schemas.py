@@ -217,7 +217,11 @@ SCHEMAS: dict[str, Schema] = {
         {"open": WHOLE, "max": {**_nullable(WHOLE), "description": "null before the first was asked for."}}
     ),
     "Health": _object(
-        {"status": {"const": "ok"}, "checks": _object({"store": TEXT, "runner": TEXT}), "streams": ref("Streams")}
+        {
+            "status": {"const": "ok"},
+            "checks": _object({"store": TEXT, "runner": TEXT, "threads": TEXT}),
+            "streams": ref("Streams"),
+        }
     ),
     "Seen": _object({"via": {"type": "string", "enum": ["poll", "stream", "push", "firestore"]}}, open=True),
     "NewDevice": {
