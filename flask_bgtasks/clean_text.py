@@ -52,7 +52,9 @@ def text_of(value: Any, limit: int | None = MAX_TEXT) -> str:
     """
     try:
         text = str.__str__(value) if isinstance(value, str) else str(value)
-    except Exception:  # its __str__ raises, or it is an int of more digits than Python converts
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its __str__ raises, or it is an int of more digits than Python converts
         text = f"<{type(value).__name__}: its text cannot be made>"
     return clean(text, limit)
 

@@ -119,7 +119,7 @@ class BackgroundTaskCompletionService:
             self._woken.clear()
             try:
                 self.check_pending_tasks()
-            except Exception:  # a full disk, say: the next check may find it better
+            except BaseException:  # a full disk, or a callback's SystemExit: the next check may find it better
                 log.exception("the pending tasks could not be checked; the next try is in %g s", self._interval)
             if not self._stopped.is_set():
                 self._woken.wait(self._interval)

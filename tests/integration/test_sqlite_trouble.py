@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
-from flask_bgtasks.stores.sql import sqlite
+from flask_bgtasks.stores.sql import sqlite, sqlite_file
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_file_that_may_only_be_read_is_a_503_with_a_sentence(make, path, tmp_p
     ],
 )
 def test_what_sqlite_says_becomes_a_sentence_without_a_path(text, says):
-    error = sqlite._unavailable("/secret/tasks.sqlite3", sqlite3.OperationalError(text))
+    error = sqlite_file.unavailable("/secret/tasks.sqlite3", sqlite3.OperationalError(text))
 
     assert isinstance(error, StoreUnavailable)
     assert says in error.brief
@@ -206,7 +206,11 @@ def test_a_disk_with_no_room_left_shows_in_health_though_the_log_has_some(make, 
     client = app.test_client()
     finished(app, client.post("/work", json={}))
     real = os.statvfs
-    monkeypatch.setattr(sqlite.os, "statvfs", lambda path: os.statvfs_result((*real(path)[:3], 0, 0, *real(path)[5:])))
+
+    def full(path):
+        return os.statvfs_result((*real(path)[:3], 0, 0, *real(path)[5:]))
+
+    monkeypatch.setattr(sqlite_file.os, "statvfs", full)
 
     assert "disk is full" in unwell(client)
 

@@ -1,4 +1,4 @@
-"""Under uWSGI: its stop gives back what runs, and what a busy worker could not give back goes on with the next start."""
+"""Under uWSGI: its stop gives back what runs; what a busy worker could not give back goes on with the next start."""
 
 import contextlib
 import json
@@ -58,9 +58,9 @@ def serve(command, tmp_path):
         port, stats = free_port(), free_port()
         path = os.pathsep.join([str(ROOT), str(tmp_path), *filter(None, sys.path)])
         with (tmp_path / "uwsgi.log").open("a") as log:
+            addresses = ["--http-socket", f"127.0.0.1:{port}", "--stats", f"127.0.0.1:{stats}"]
             process = subprocess.Popen(
-                [*command, "--http-socket", f"127.0.0.1:{port}", "--module", "served:app", "--enable-threads"]
-                + ["--stats", f"127.0.0.1:{stats}", *arguments],
+                [*command, *addresses, "--module", "served:app", "--enable-threads", *arguments],
                 cwd=tmp_path,
                 env={**os.environ, "PYTHONPATH": path},
                 stdout=log,

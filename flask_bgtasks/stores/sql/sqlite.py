@@ -8,10 +8,7 @@ lone thread is its own leader, and pays no hand-over.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
-import stat
 import threading
 import time
 from collections import deque
@@ -23,11 +20,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...changes import Claim
-from ...errors import BackgroundTasksError, NotStorable, StoreUnavailable, StoreUnusable
+from ...errors import StoreUnavailable, StoreUnusable
 from ...forks import after_fork_in_child
 from ..base import Clock
 from . import schema
 from .database import Connection, Database, Operation, Parameters
+from .sqlite_file import DatabaseFile, gone, keep_private, unavailable
 from .walsync import WalSync
 
 T = TypeVar("T")
@@ -42,13 +40,8 @@ LOG_PAGES = 4000
 """Pages in the log before they are copied into the database: 16 MiB instead of SQLite's 4. The newest pages are written
 again and again; the longer the log, the fewer of their copies are copied."""
 
-PRIVATE = 0o600  # the mode of the file, of its log and its shared memory
-
 PROBE_SECONDS = 1.0
 """How long a write that went well is taken for a sign that writes do: health may be asked by anybody, and often."""
-
-LEAST_FREE_BYTES = 2**20
-"""Of the disk, below which it is called full: a small write may still find room in the log, which is used again."""
 
 MOST_READERS = 16  # connections kept for reading; more are opened when needed, and closed after use
 
@@ -154,7 +147,7 @@ class SqliteDatabase(Database):
         self._watch_lock = threading.Lock()  # protects _watch
         self._watch: sqlite3.Connection | None = None
         self._ready = False
-        self._identity: tuple[int, int] | None = None  # device and inode of the file that is open
+        self._file = DatabaseFile(self._path)
         self._probed_at = float("-inf")  # when a write went well that was made to see whether it does
 
     def _forget(self) -> None:
@@ -166,7 +159,7 @@ class SqliteDatabase(Database):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, operation: Operation[T], *, durable: bool) -> T:
-        self._check_file()
+        self._file.check()
         job = _Job(operation)
         with self._queue_lock:
             self._queue.append(job)
@@ -184,16 +177,16 @@ class SqliteDatabase(Database):
         try:
             result = job.outcome()
         except sqlite3.Error as error:
-            raise _unavailable(self._path, error) from error
+            raise unavailable(self._path, error) from error
         if durable and self._strict and job.wrote:
             try:
                 self._sync.wait()
             except FileNotFoundError:
-                raise _gone(self._path + "-wal") from None
+                raise gone(self._path + "-wal") from None
             except OSError as error:
                 raise StoreUnavailable(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
         if job.wrote:  # the file may have gone meanwhile, and what was written with it
-            self._check_file()
+            self._file.check()
         return result
 
     def _wait(self, job: _Job[Any], woken: threading.Lock) -> None:
@@ -221,7 +214,7 @@ class SqliteDatabase(Database):
                         self._run_together([job])
                         job.done = True
         except sqlite3.Error as error:
-            refusal = _unavailable(self._path, error)
+            refusal = unavailable(self._path, error)
             for job in batch:
                 job.error = job.error or refusal
         except BaseException as error:
@@ -284,7 +277,7 @@ class SqliteDatabase(Database):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def read(self, operation: Operation[T]) -> T:
-        self._check_file()
+        self._file.check()
         readers = self._readers  # close() puts another in its place
         try:
             try:
@@ -299,7 +292,7 @@ class SqliteDatabase(Database):
                 if readers is not self._readers or len(readers) > MOST_READERS:
                     _close_all(readers, keep=0 if readers is not self._readers else MOST_READERS)
         except sqlite3.Error as error:
-            raise _unavailable(self._path, error) from error
+            raise unavailable(self._path, error) from error
 
     def change_token(self) -> Hashable | None:
         """``PRAGMA data_version``: differs when another connection, of any process, committed since the last look.
@@ -307,7 +300,7 @@ class SqliteDatabase(Database):
         Comparable only on one connection, hence a connection of its own, which never writes
         (sqlite.org/pragma.html#pragma_data_version).
         """
-        self._check_file()
+        self._file.check()
         try:
             with self._watch_lock:
                 if self._watch is None:
@@ -315,7 +308,7 @@ class SqliteDatabase(Database):
                 version: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
                 return version
         except sqlite3.Error as error:
-            raise _unavailable(self._path, error) from error
+            raise unavailable(self._path, error) from error
 
     def now(self) -> datetime:
         return self._clock()  # of this machine, as that of every process that has the file: nothing has to be asked
@@ -323,37 +316,12 @@ class SqliteDatabase(Database):
     # -- whether it is well ------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        try:
-            disk = os.statvfs(os.path.dirname(self._path) or ".")
-            if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
-                raise StoreUnavailable(f"the disk of the task store {self._path!r} is full", "its disk is full")
-        except (AttributeError, OSError):  # Windows has none; what hinders it elsewhere the write will say
-            pass
+        self._file.check_room()
         if time.monotonic() - self._probed_at < PROBE_SECONDS:
             return
         self._probed_at = float("-inf")
         self.write(lambda connection: connection.write(_PROBE, {"now": time.time()}), durable=False)
         self._probed_at = time.monotonic()
-
-    def _check_file(self) -> None:
-        """See that the file which is open is the one that others will find: what is written elsewhere is lost.
-
-        SQLite goes on with a file that was deleted or replaced, and says nothing (sqlite.org/howtocorrupt.html, 2.4).
-        It costs a microsecond.
-
-        :raises StoreUnusable: it is not.
-        """
-        known = self._identity
-        if known is None:
-            return
-        try:
-            found = os.stat(self._path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise _gone(self._path) from None
-        except OSError as error:
-            raise StoreUnavailable(f"the task store {self._path!r} cannot be looked at: {error}") from error
-        if (found.st_dev, found.st_ino) != known:
-            raise _gone(self._path)
 
     # -- opening -----------------------------------------------------------------------------------------------------
 
@@ -375,8 +343,7 @@ class SqliteDatabase(Database):
             raw.execute("PRAGMA secure_delete=ON")
             if not self._ready:
                 self._prepare(raw)
-                found = os.stat(self._path)
-                self._identity = (found.st_dev, found.st_ino)
+                self._file.opened()
                 self._ready = True
         except OSError as error:  # not sqlite3.Error, which is none
             raw.close()
@@ -409,41 +376,8 @@ class SqliteDatabase(Database):
                 self._watch.close()
             self._writer, self._watch = None, None
             self._sync.close()
-            self._identity, self._ready = None, False  # what is there when it is opened again is looked at afresh
-
-
-def keep_private(path: str) -> None:
-    """Keep the file from other users of the machine: it holds what users sent, and the addresses of their devices.
-
-    A new one is made with its mode, whatever the umask is, so that it is open to nobody for no moment. Of one that is
-    there others lose their rights, and its group too, unless it may write: that was given on purpose. SQLite gives its
-    log and its shared memory the mode of the file (sqlite.org, os_unix.c, ``findCreateFileMode``).
-    """
-    path = os.path.realpath(path)
-    _create(path)
-    for name in (path, path + "-wal", path + "-shm"):
-        with contextlib.suppress(OSError):  # not there, another user's, or a file system without modes
-            mode = stat.S_IMODE(os.stat(name).st_mode)
-            loose = 0o007 if mode & stat.S_IWGRP else 0o077
-            if mode & loose:
-                os.chmod(name, mode & ~loose)
-
-
-def _create(path: str) -> None:
-    """Make an empty file if none is there. What hinders it, SQLite will say.
-
-    Without opening it where that can be done: to close a descriptor drops the locks that other connections of this
-    process hold on the file (sqlite.org/howtocorrupt.html, 2.2).
-    """
-    if os.path.exists(path):
-        return
-    try:
-        os.mknod(path, stat.S_IFREG | PRIVATE)
-    except FileExistsError:  # another process was quicker
-        return
-    except (AttributeError, OSError):  # Windows has none, and macOS only for root
-        with contextlib.suppress(OSError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE))
+            self._file.closed()
+            self._ready = False
 
 
 def _close_all(readers: deque[SqliteConnection], *, keep: int = 0) -> None:
@@ -507,47 +441,3 @@ def _check_version(found: str) -> None:
             f"this one knows {schema.VERSION}). Upgrade this installation, or name another database",
             "its tables were made by a newer version of flask-bgtasks",
         )
-
-
-def _gone(path: str) -> StoreUnusable:
-    return StoreUnusable(
-        f"BGTASKS_STORE: {path!r} was deleted or replaced while this process had it open: what is written now would be "
-        "lost. Put the file back, or restart this process to go on with what is there",
-        "its file was deleted or replaced while it was open",
-    )
-
-
-def _unavailable(path: str, error: sqlite3.Error) -> BackgroundTasksError:
-    # A value of a type that SQLite does not have: InterfaceError until Python 3.11, ProgrammingError from 3.12 on.
-    # DataError: "string or blob too big".
-    if isinstance(error, sqlite3.DataError) or "binding parameter" in str(error):
-        return NotStorable(f"the task store cannot keep a value: {error}")
-    text = str(error)
-    brief = next((brief for said, brief in _MENDED_BY_HAND.items() if said in text), None)
-    if brief is None and "unable to open" in text and not _may_be_opened(path):
-        brief = "its file cannot be opened"
-    if brief is not None:
-        return StoreUnusable(
-            f"BGTASKS_STORE: {path!r} cannot be opened ({error}). Name a file that is an SQLite database or not there "
-            "yet. Its folder has to be there, and writable by this user",
-            brief,
-        )
-    full = "its disk is full" if "is full" in text else None
-    return StoreUnavailable(f"the task store {path!r} cannot be used right now: {error}", full)
-
-
-_MENDED_BY_HAND = {
-    "not a database": "its file is damaged, or no database",
-    "malformed": "its file is damaged",
-    "readonly": "its file cannot be written",
-}
-"""What SQLite says where another try will not help, and what that means."""
-
-
-def _may_be_opened(path: str) -> bool:
-    """Whether "unable to open" may pass by itself, as it does where the process is out of descriptors.
-
-    SQLite says the same of a folder that is not there. It is looked at by name, since nothing can be opened.
-    """
-    folder = os.path.dirname(os.path.realpath(path))
-    return os.path.isdir(folder) and not os.path.isdir(path) and os.access(folder, os.W_OK | os.X_OK)
