@@ -7,6 +7,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, ShuttingDown, hookimpl
 from flask_bgtasks.runners.threads import ThreadRunner
+from flask_bgtasks.stores.base import Attempt
 
 
 def test_init_app_starts_no_thread_and_opens_no_file(tmp_path):
@@ -205,7 +206,7 @@ def test_steps_are_learnt_over_runs_and_give_a_remaining_time(make_app, bg):
 
     assert first.progress.total_steps is None
     assert list(learnt) == ["Read", "Write"]
-    plan = app.extensions["bgtasks"].engine._running(first, bg.registry["generate"]).plan
+    plan = app.extensions["bgtasks"].engine._running(Attempt(first, {}, {}), bg.registry["generate"], 0.0).plan
     assert plan.total_steps == 2
 
 
