@@ -37,6 +37,10 @@ def owner():
     return request.headers.get("X-Owner")
 
 
+class ByChance(Exception):
+    """The app's own failure."""
+
+
 def work(key, value, longest=0.06):
     """One checkpointed step: what a checkpoint runs. Emits by its value, so that what has to be emitted is known."""
     who = (current_task.request_id, key, current_task.attempt, os.getpid())
@@ -48,7 +52,7 @@ def work(key, value, longest=0.06):
             time.sleep(0.01)
     time.sleep(0 if CALM else LUCK.uniform(longest / 4, longest))
     if not CALM and LUCK.random() < 0.01:
-        raise RuntimeError(f"{key} failed by chance")
+        raise ByChance(key)
     note("steps.log", "end", *who)
     return value
 

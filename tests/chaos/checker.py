@@ -85,7 +85,7 @@ def _of_blame(left, request_id, status):
     name, error = left.names.get(request_id), left.errors.get(request_id) or ""
     if status != "failed" or name in DEADLY or name in UNKNOWN:
         return
-    by_chance = "failed by chance" in error  # the app's own fault; of `plain`, which is not tried again
+    by_chance = name == "plain" and "ByChance" in error  # the app's own fault, which is not tried again
     if not by_chance and not (name == "urgent" and "timeout" in error.lower()):
         yield f"it failed though it did nothing wrong: {error}"
 

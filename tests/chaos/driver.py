@@ -79,12 +79,12 @@ class Run:
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
-    def go(self, seconds, *, kills=0, tasks=0, only=None):
+    def go(self, seconds, *, kills=0, tasks=0, only=None, besides=()):
         """Work and hurt for so long, settle, and say what was violated.
 
         :param kills: go on until there were so many, whatever the dice say; as long again as ``seconds``, three times.
         :param tasks: as ``kills``, of accepted tasks.
-        :param only: these kinds of faults alone.
+        :param only: these kinds of faults alone; and none of `besides`.
         """
         self._begun = time.monotonic()
         clients = [threading.Thread(target=send, args=(self, n)) for n in range(self.senders)]
@@ -96,7 +96,7 @@ class Run:
                 self.until(self.answers, 60, "the server does not answer")
                 for client in clients:
                     client.start()
-                self._hurt_for(seconds, only, lambda: self.kills >= kills and self.tasks >= tasks)
+                self._hurt_for(seconds, only, besides, lambda: self.kills >= kills and self.tasks >= tasks)
                 self.over.set()
                 self.faults.heal()
                 self.store.heal()
@@ -155,10 +155,12 @@ class Run:
             return httpx.get(f"{self.url}/tasks/health", timeout=2).status_code == 200
         return False
 
-    def _hurt_for(self, seconds, only, enough):
+    def _hurt_for(self, seconds, only, besides, enough):
         """Every kind once, in random order, then as often as the dice say."""
         luck = random.Random(f"{self.seed}-order")
-        kinds = {name: kind for name, kind in self.faults.kinds().items() if only is None or name in only}
+        kinds = {name: kind for name, kind in self.faults.kinds().items() if name in (only or [name])}
+        for name in besides:
+            kinds.pop(name, None)
         first = luck.sample(list(kinds), len(kinds))
         begun = time.monotonic()
         while (spent := time.monotonic() - begun) < seconds or (spent < 4 * seconds and not enough()):
@@ -222,7 +224,7 @@ class Run:
                 return not self.store.remains().unfinished & set(ids)
             return False
 
-        self.until(ended, 40, None)
+        self.until(ended, min(40, self.settle), None)
 
     def _restart(self):
         """As a deployment does that stops everything in order."""
@@ -253,6 +255,10 @@ class Run:
 
     def log(self, name):
         return (self.folder / f"{name.replace(' ', '-')}.log").read_text(errors="replace")
+
+    def begun(self):
+        """How many steps were begun so far."""
+        return (self.folder / "steps.log").read_text().count("begin ")
 
     def tend(self):
         """Start what is not running."""
@@ -293,7 +299,7 @@ class Run:
         if name == "web":
             command = [
                 *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", str(WEB_WORKERS)),
-                *("--threads", "10", "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "6"),
+                *("--threads", "16", "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "6"),
                 *("--no-control-socket", "tests.chaos.app:app"),
             ]
         with (self.folder / f"{name.replace(' ', '-')}.log").open("a") as out:
@@ -315,7 +321,7 @@ class Run:
         )
         assert made.returncode == 0, made.stderr
         for n, request_id in enumerate(made.stdout.split()):
-            self.journal.accept(f"removed-{n}", request_id, "owner-0")
+            self.journal.accept(f"removed-{n}", request_id, None)
 
     def _removed(self):
         return {i for n in range(2) for i in self.journal.accepted.get(f"removed-{n}", ())}

@@ -102,7 +102,9 @@ class Faults:
             client.ask(f"deploys-{time.monotonic_ns()}-{n}", "/modest", seconds=5)
         client.close()
         for _ in range(3):
-            threading.Event().wait(self._luck.uniform(0.5, 1.2))
+            begun = self._run.begun()
+            self._run.until(lambda begun=begun: self._run.begun() >= begun + 4, 5, None)
+            threading.Event().wait(self._luck.uniform(0.3, 0.9))
             for process in self._run.processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 class Journal:
     """Written by many threads; read when they are done.
 
-    `accepted`: by the client's key, the ids that it was answered. `owners`: by id, whose task it is.
+    `accepted`: by the client's key, the ids that it was answered.
+    `owners`: by id, whose task it is, if it is to be followed.
     `refused`: keys of requests that were answered that nothing was changed, and that were not sent again.
     `shown`: by id and event number, the (type, attempt, time) of every event that a stream showed under it.
     `wrong`: sentences: what was wrong at once. `answers`: how many of each status.
@@ -25,7 +26,8 @@ class Journal:
     def accept(self, key, request_id, owner):
         with self._lock:
             self.accepted[key].append(request_id)
-            self.owners[request_id] = owner
+            if owner is not None:
+                self.owners[request_id] = owner
 
     def refuse(self, key):
         with self._lock:
@@ -46,7 +48,7 @@ class Journal:
     def some_task(self, luck):
         """One of the newest that were accepted, and its owner; None while there is none."""
         with self._lock:
-            newest = list(self.owners)[-8:]
+            newest = list(self.owners)[-5:]
             if not newest:
                 return None
             request_id = luck.choice(newest)
