@@ -359,7 +359,6 @@ def main():
     parser.add_argument("--only", help="kinds of faults, with commas between them")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    folder.chmod(0o755)  # PostgreSQL's own user goes through
     store = Sqlite if asked.store == "sqlite" else Postgresql
     options = {"seed": asked.seed, "rate": asked.rate, "external": asked.external, "settle": asked.settle}
     run = Run(folder / "run", store, hostile=not asked.mild, **options)

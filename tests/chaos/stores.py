@@ -6,7 +6,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 from tests.backends import free_port
 from tests.backends.network import Network
@@ -130,9 +132,9 @@ class Postgresql:
         from tests.backends.postgresql import Cluster
 
         (self._folder / "disk").mkdir()
-        place = self._folder / "postgresql"
-        place.mkdir()
+        place = Path(tempfile.mkdtemp(prefix="bgtasks-pg-"))  # short, for its socket, and open to its own user
         with contextlib.ExitStack() as stack:
+            stack.callback(shutil.rmtree, place, ignore_errors=True)
             self.cluster = Cluster(place, port=self._port, **POSTGRESQL)
             self.cluster.start()
             stack.callback(self.cluster.stop)
@@ -204,8 +206,8 @@ class Postgresql:
         import psycopg
 
         with contextlib.suppress(psycopg.OperationalError):
-            while True:
-                later(luck.uniform(1, 3), self._connect().close)
+            for _ in range(int(POSTGRESQL["max_connections"])):
+                later(luck.uniform(3, 5), self._connect().close)
 
     def _lock_table(self, luck, later):
         import psycopg

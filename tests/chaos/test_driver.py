@@ -62,8 +62,6 @@ def test_deadlocks_are_noticed(tmp_path):
 def test_a_killed_server_has_forgotten_what_it_was_not_asked_to_keep(tmp_path):
     """What the fault "kill database" is for: it is not a stop."""
     pytest.importorskip("psycopg")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
     store = Postgresql(tmp_path)
     with store.running():
         with store._connect() as connection:
