@@ -13,7 +13,7 @@ KILLED = ["the", "store", "was", "killed"]
 MOST_TELLINGS = 8
 """Of one event to one sink. Each further one is owed to a fault; a storm has not so many for one delivery."""
 
-LASTING = ("bgtasks-recovery", "bgtasks-flusher", "bgtasks-sink-")
+LASTING = ("bgtasks-recovery", "bgtasks-flusher", "bgtasks-heartbeat", "bgtasks-sink-")
 """Threads that a process keeps once it has them."""
 
 
