@@ -201,11 +201,13 @@ class Run:
 
     def _prove_health(self):
         """All threads of all processes are there: they are started anew, know little, and are asked for much."""
+        (self.folder / "calm").touch()
+        self._take_census()  # of the processes that went through it all
+        self.until(self._censused, 5, None)
         if not self.until(self.answers, 20, None):
             self.journal.complain("the server is not healthy though nothing is wrong any more")
             return
         self._restart()
-        (self.folder / "calm").touch()
         processes = (0 if self.external else WEB_WORKERS) + len(self.names) - 1
         threads = processes * THREADS
         with contextlib.suppress(httpx.HTTPError):
