@@ -1,97 +1,34 @@
-"""The app that is ill-treated: pipelines of checkpoints, and a sink that cannot be relied on.
+"""The app that is ill-treated: pipelines of checkpoints, tasks that kill their process, tasks that wait for each other.
 
-Everything that it does beside the library is written down in files outside of the store, with one `write` each, so that
-a checker can compare what was done with what was stored. Imported by gunicorn and `flask bgtasks worker`.
+Everything that it does beside the library is written down in files outside of the store (:mod:`tests.chaos.notes`), so
+that a checker can compare what was done with what was stored. Imported by gunicorn and `flask bgtasks worker`.
 """
 
-import mmap
+import contextlib
+import decimal
 import os
-import random
 import signal
-import struct
 import time
-from datetime import timedelta
-from pathlib import Path
+from uuid import uuid4
 
 from flask import Flask, request
 
-from flask_bgtasks import BackgroundTasks, Backoff, RetryLater, changes, checkpoint, current_task, hookimpl
-from flask_bgtasks.bundled import sqlite_path
-from flask_bgtasks.stores.base import system_clock
-from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks import BackgroundTasks, Backoff, changes, checkpoint, current_task
+from tests.chaos import plugins
+from tests.chaos.notes import CALM, FOLDER, LUCK, answer_census, note
 
-FOLDER = Path(os.environ["CHAOS_FOLDER"])
-CALM = "CHAOS_CALM" in os.environ  # nothing fails by chance
-LUCK = random.SystemRandom()
+MODEST_STEPS = 16
+MEET_SECONDS = 20
+"""How long a task of a burst waits for the others before it says that they do not run beside it."""
+
+LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
 
 if "CHAOS_NO_FENCE" in os.environ:  # the planted fault: anyone may write
     changes._check_holder = lambda task, attempt: None
 
-
-def note(file, *words):
-    """Append a line to a log: one write, which the kernel does not mix with another process's."""
-    out = os.open(FOLDER / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(out, (" ".join(map(str, words)) + "\n").encode())
-    os.close(out)
-
-
-# -- the sink ----------------------------------------------------------------------------------------------------------
-
-
-class FlakySink:
-    """Takes what it is told, sooner or later."""
-
-    name = "flaky"
-
-    @hookimpl
-    def bgtasks_task_event(self, task, event):
-        if (FOLDER / "sink-is-down").exists():
-            raise RetryLater("down", after=0.3, tried=False)  # or the next failure would wait for minutes
-        fate = 1.0 if CALM else LUCK.random()
-        if fate < 0.02:
-            raise RuntimeError("the sink failed")
-        if fate < 0.04:
-            raise RetryLater("the sink is busy", after=LUCK.uniform(0, 0.2))
-        if fate < 0.042:
-            time.sleep(LUCK.uniform(0.5, 1.5))
-        note("sink.log", task.request_id, event.seq, event.type.value, event.attempt)
-
-
-# -- the store, with a clock that can be moved -------------------------------------------------------------------------
-
-
-class MovedClock:
-    """The system's time and what a file says must be added: one number for all processes."""
-
-    def __init__(self):
-        with (FOLDER / "clock").open("r+b") as file:
-            self._seconds = mmap.mmap(file.fileno(), 8)
-
-    def __call__(self):
-        return system_clock() + timedelta(seconds=struct.unpack("d", self._seconds)[0])
-
-
-class MovedClockStore:
-    """Opens the usual store with that clock."""
-
-    name = "moved-clock"
-
-    @hookimpl
-    def bgtasks_open_store(self, app, url, settings):
-        path = sqlite_path(app, url)
-        return SqlStore(path, synchronous=settings.sqlite_synchronous, clock=MovedClock())
-
-
-# -- the work ----------------------------------------------------------------------------------------------------------
-
 app = Flask(__name__, instance_path=os.environ["CHAOS_STORE"])
 bgtasks = BackgroundTasks()
-bgtasks.register(FlakySink())
-store = {}
-if os.environ.get("CHAOS_FIRESTORE"):
-    store["store"] = f"firestore://{os.environ['CHAOS_FIRESTORE']}"
-else:
-    bgtasks.register(MovedClockStore())
+store = plugins.plug_in(app, bgtasks, LEASE)
 patient = {"retries": 8, "backoff": Backoff(first=0.05, longest=0.3), "max_attempts": 60}
 
 
@@ -100,18 +37,22 @@ def owner():
     return request.headers.get("X-Owner")
 
 
-def work(key, value):
-    """One checkpointed step: what a checkpoint runs."""
+class ByChance(Exception):
+    """The app's own failure."""
+
+
+def work(key, value, longest=0.06):
+    """One checkpointed step: what a checkpoint runs. Emits by its value, so that what has to be emitted is known."""
     who = (current_task.request_id, key, current_task.attempt, os.getpid())
     note("steps.log", "begin", *who)
-    if LUCK.random() < 0.3:
+    if value % 2 == 0:
         current_task.emit(f"{key} ")
     if (FOLDER / "hold").exists() and key == "S3" and current_task.attempt == 1:
         while not (FOLDER / "go").exists():
             time.sleep(0.01)
-    time.sleep(0 if CALM else LUCK.uniform(0.002, 0.06))
+    time.sleep(0 if CALM else LUCK.uniform(longest / 4, longest))
     if not CALM and LUCK.random() < 0.01:
-        raise RuntimeError(f"{key} failed by chance")
+        raise ByChance(key)
     note("steps.log", "end", *who)
     return value
 
@@ -154,18 +95,99 @@ def urgent():
     return pipeline(request.get_json()["n"])
 
 
+@app.post("/modest")
+@bgtasks.background(retries=8, backoff=Backoff(first=0.05, longest=0.3))
+def modest():
+    """A long one that may lose its process as often as any task may: what others do to it must not count."""
+    n = request.get_json()["n"]
+    steps = [checkpoint(f"S{p}", work, f"S{p}", n + p, longest=0.4) for p in range(1, MODEST_STEPS + 1)]
+    return {"n": n, "values": steps}
+
+
+class Unspeakable:
+    def __str__(self):
+        raise ValueError("it cannot be said")
+
+
+@app.post("/odd")
+@bgtasks.background(**patient)
+def odd():
+    """Reports what cannot be stored, or changes it afterwards. What is refused is refused where it is reported."""
+    changed = {"n": 1}
+    for report in (
+        lambda: current_task.update(details=Unspeakable()),
+        lambda: current_task.update(fraction=decimal.Decimal("0.5")),
+        lambda: current_task.update(fraction=float("nan")),
+        lambda: current_task.emit({"amount": decimal.Decimal("1.5")}),
+        lambda: current_task.emit({1: {2: object()}}),
+    ):
+        with contextlib.suppress(Exception):
+            report()
+    with contextlib.suppress(Exception):
+        current_task.emit(changed)
+        changed["n"] = object()
+    return pipeline(request.get_json()["n"])
+
+
 @app.post("/poison")
 @bgtasks.background(max_attempts=2)
 def poison():
+    """Kills its process, and with it its neighbours'."""
+    note("steps.log", "begin", current_task.request_id, "poison", current_task.attempt, os.getpid())
+    time.sleep(0 if CALM else LUCK.uniform(0, 0.3))
+    if LUCK.random() < 0.5:
+        os._exit(9)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@bgtasks.task
+def meet(burst, wanted, hold=0.0):
+    """Waits until so many tasks of a burst run at once, and holds on for so long, reporting.
+
+    That they do is what free threads are for; that it keeps its lease is what the flusher is for.
+    """
+    folder = FOLDER / f"burst-{burst}"
+    (folder / current_task.request_id).touch()
+    give_up = time.monotonic() + MEET_SECONDS
+    while len(os.listdir(folder)) < wanted:
+        if time.monotonic() > give_up:
+            note("bursts.log", burst, wanted, len(os.listdir(folder)))
+            break
+        time.sleep(0.02)
+    until = time.monotonic() + hold
+    while time.monotonic() < until:
+        current_task.update(details="holding on")
+        time.sleep(0.1)
+    return wanted
+
+
+@app.post("/burst")
+def burst():
+    """Submit many tasks at once, in one process."""
+    asked, name = request.get_json(), uuid4().hex
+    (FOLDER / f"burst-{name}").mkdir()
+    arguments = (name, asked["wanted"], asked["hold"])
+    return [meet.submit(*arguments, owner="burst").request_id for _ in range(asked["count"])]
+
+
+if "CHAOS_OLD" in os.environ:  # a version of the app with a task that the next version does not have
+
+    @app.post("/removed")
+    @bgtasks.background
+    def removed():
+        note("steps.log", "begin", current_task.request_id, "removed", current_task.attempt, os.getpid())
+        time.sleep(600)
 
 
 bgtasks.init_app(
     app,
     endpoints=["plain"],
     runner=os.environ.get("CHAOS_RUNNER", "threads"),
-    lease_seconds=float(os.environ.get("CHAOS_LEASE", "3")),
+    workers=int(os.environ.get("CHAOS_WORKERS", "4")),
+    lease_seconds=LEASE,
     shutdown_grace=1,
     max_queued_per_owner=10_000,
     **store,
 )
+plugins.be_hostile(app, LEASE)
+answer_census()

@@ -1,114 +1,132 @@
-"""Starts real servers on one SQLite file, gives them work over HTTP, and injures them at random.
+"""Starts real servers on one store, gives them work over HTTP, and hurts them at random.
 
-A client counts as accepted what it was answered; what it was not, it sends again with the same key, as the docs advise.
-In the end nothing is injured any more, and everything that was accepted has to reach its end.
+In the end nothing is hurt any more: everything that was accepted has to reach its end, and every process has to be as
+good as new: a burst of tasks runs on all threads at once, keeps its leases, and SIGTERM is heeded.
 """
 
+import argparse
 import contextlib
 import json
 import os
 import random
 import shutil
 import signal
-import sqlite3
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import httpx
 
-from tests.chaos.checker import check
-from tests.chaos.remains import of_firestore, of_sqlite
+from tests.chaos.checker import check, digest
+from tests.chaos.clients import send, watch
+from tests.chaos.faults import KILLS, STOP_SECONDS, Faults
+from tests.chaos.journal import Journal
+from tests.chaos.stores import Postgresql, Sqlite
 from tests.system.gunicorn_server import ROOT, free_port
 
-DISK_MIB = 256
-KILLS = ("kill worker", "kill web worker", "kill web", "poison")
-SETTLE_SECONDS = 120
+REMOVED_SECONDS = 15  # for the tasks that no process knows, once somebody cancelled them
+THREADS = 4  # of each process, for tasks
+WEB_WORKERS = 2
+HOLD_SECONDS = 4.0  # longer than a lease
 
-
-@contextlib.contextmanager
-def small_disk(folder):
-    """A disk of its own that can be filled, where this may mount one (Linux, as root); else just the folder."""
-    folder.mkdir(parents=True)
-    mounted = shutil.which("mount") is not None and os.geteuid() == 0
-    if mounted:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(folder)]
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+OLD_VERSION = """
+import os, time
+from tests.chaos.app import FOLDER, app
+client = app.test_client()
+for n in range(2):
+    headers, body = {"X-Owner": "owner-0", "Idempotency-Key": f'"removed-{n}"'}, {"n": n, "key": f"removed-{n}"}
+    while "Task-Id" not in (answer := client.post("/removed", json=body, headers=headers)).headers:
+        time.sleep(0.1)
+    print(answer.headers["Task-Id"], flush=True)
+while " removed " not in (FOLDER / "steps.log").read_text():
+    time.sleep(0.02)
+os._exit(0)
+"""
 
 
 class Run:
     """One run.
 
-    :param folder: where logs go; the store lies in a disk of its own within it.
+    :param folder: where logs go; the store lies within it.
+    :param store: called with the folder; one of :mod:`tests.chaos.stores`.
     :param external: whether only the worker processes run tasks, and the web processes none.
+    :param rate: tasks a second that clients ask for.
+    :param hostile: whether a sink and receivers raise what ends a thread.
+    :param settle: seconds that what is left may take to end, when nothing is wrong any more.
     """
 
-    def __init__(self, folder, *, seed=None, rate=6.0, external=False, workers=2, firestore=None):
+    def __init__(
+        self, folder, store=Sqlite, *, seed=None, rate=6.0, external=False, workers=2, hostile=True, settle=120
+    ):
         self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.store = store(self.folder)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-        self.luck = random.Random(self.seed)
-        self.rate = rate
+        self.rate, self.external, self.hostile, self.settle = rate, external, hostile, settle
+        self.senders = 4
         self.port = free_port()
-        self.accepted = defaultdict(list)
-        self.injuries, self.answers = Counter(), Counter()
-        self.external = external
-        self.firestore = firestore  # a client of the emulator, where the store is there
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.journal = Journal()
+        self.faults = Faults(self)
+        self.injuries = Counter()
         self.names = ["web", *(f"worker {n}" for n in range(workers))]
-        self.processes, self.frozen = {}, set()
-        self.furthest_clock = self.clock = 0.0
+        self.processes, self._starts = {}, 0
         self.over = threading.Event()
-        self.lock = threading.Lock()  # protects accepted and answers
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
-    def go(self, seconds, *, kills=0, tasks=0):
-        """Work and injure for so long, settle, and say what was violated.
+    def go(self, seconds, *, kills=0, tasks=0, only=None, besides=()):
+        """Work and hurt for so long, settle, and say what was violated.
 
         :param kills: go on until there were so many, whatever the dice say; as long again as ``seconds``, three times.
         :param tasks: as ``kills``, of accepted tasks.
+        :param only: these kinds of faults alone; and none of `besides`.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "clock").write_bytes(struct.pack("d", 0.0))
-        with small_disk(self.folder / "disk") as self.can_fill:
-            self.store = self.folder / "disk" / "bgtasks.sqlite3"
-            clients = [threading.Thread(target=self._send, args=(n,)) for n in range(4)]
+        self._begun = time.monotonic()
+        clients = [threading.Thread(target=send, args=(self, n)) for n in range(self.senders)]
+        clients += [threading.Thread(target=watch, args=(self, n)) for n in range(6)]
+        with self.store.running():
             try:
-                self._tend()
-                self._until(self._answers, 60, "the server does not answer")
+                self._leave_tasks_that_nobody_knows()
+                self.tend()
+                self.until(self.answers, 60, "the server does not answer")
                 for client in clients:
                     client.start()
-                self._injure_for(seconds, lambda: self.kills >= kills and self.tasks >= tasks)
+                self._hurt_for(seconds, only, besides, lambda: self.kills >= kills and self.tasks >= tasks)
                 self.over.set()
+                self.faults.heal()
+                self.store.heal()
+                self._say("nothing is wrong any more")
                 for client in clients:
-                    client.join(60)
-                self._heal()
-                self._until(self._settled, SETTLE_SECONDS, None)
+                    client.join(90)
+                self._say("the clients have ended")
+                self._settle()
+                self._say("settled, or out of patience")
+                self._prove_health()
+                self._say("stopping")
             finally:
                 self.over.set()
+                self.faults.heal()
                 self._stop_all()
-            self.figures = self._figures()
-            violations = check(self._remains(), self.folder, self.accepted)
-            if violations:  # the disk goes with the run
-                shutil.copytree(self.store.parent, self.folder / "evidence")
+            left = self.store.remains()
+            self.figures = self._figures(left)
+            violations = [*check(left, self.folder, self.journal), *self.store.complaints()]
+            if violations:  # it goes with the run
+                self.store.keep(self.folder / "evidence")
             return violations
 
-    def _remains(self):
-        return of_sqlite(self.store) if self.firestore is None else of_firestore(self.firestore)
-
     def summary(self):
-        """One line."""
-        injuries, answers = dict(self.injuries), dict(self.answers)
-        return f"seed {self.seed}: {self.figures}, {self.kills} kills; injuries {injuries}; answers {answers}"
+        """A line or two."""
+        injuries, answers = dict(self.injuries.most_common()), dict(self.journal.answers)
+        return (
+            f"{self.store.name}, seed {self.seed}: {self.figures}; {self.kills} kills, "
+            f"{sum(injuries.values())} faults {injuries}; answers {answers}; "
+            f"{len(self.journal.shown)} events seen in streams"
+        )
 
     @property
     def kills(self):
@@ -116,237 +134,244 @@ class Run:
 
     @property
     def tasks(self):
-        return len(self.accepted)
+        return len(self.journal.accepted)
 
-    def _until(self, look, seconds, complaint):
+    def until(self, look, seconds, complaint):
+        """Wait until `look()` is true, and keep the processes running; whether it became true.
+
+        :param complaint: what to fail with; None to go on without.
+        """
         deadline, pause = time.monotonic() + seconds, threading.Event()
         while not look():
-            self._tend()
+            self.tend()
             if time.monotonic() > deadline:
                 assert complaint is None, f"{complaint}: {self.log('web')[-2000:]}"
-                return  # the checker says what is left
+                return False  # the checker says what is left
             pause.wait(0.1)
+        return True
 
-    def _answers(self):
+    def answers(self):
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/tasks/health", timeout=2).status_code == 200
+            return httpx.get(f"{self.url}/tasks/health", timeout=2).status_code == 200
         return False
 
-    def _settled(self):
-        return self._remains().settled
+    def _hurt_for(self, seconds, only, besides, enough):
+        """Every kind once, in random order, then as often as the dice say."""
+        luck = random.Random(f"{self.seed}-order")
+        kinds = {name: kind for name, kind in self.faults.kinds().items() if name in (only or [name])}
+        for name in besides:
+            kinds.pop(name, None)
+        first = luck.sample(list(kinds), len(kinds))
+        begun = time.monotonic()
+        while (spent := time.monotonic() - begun) < seconds or (spent < 4 * seconds and not enough()):
+            threading.Event().wait(luck.uniform(*self.store.pauses))
+            self.tend()
+            self._take_census()
+            self.journal.wrong += self.faults.overdue()
+            name = first.pop() if first else luck.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
+            self.injuries[name] += 1
+            self._say(name)
+            kinds[name][1]()
 
-    def _figures(self):
-        left = self._remains()
+    def _say(self, what):
+        """For who looks for the reason of a violation."""
+        with (self.folder / "driver.log").open("a") as log:
+            log.write(f"{time.monotonic() - self._begun:7.2f} {what}\n")
+
+    def _figures(self, left):
         by_status = Counter(status for status, _, _ in left.tasks.values())
         attempts = max((attempt for _, attempt, _ in left.tasks.values()), default=0)
         return f"{len(left.tasks)} tasks {dict(by_status)}, at most {attempts} attempts, {left.crashes} died"
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _settle(self):
+        def settled(besides=frozenset()):
+            with contextlib.suppress(Exception):  # the store has just been started
+                left = self.store.remains()
+                return not left.owed and left.unfinished <= besides
+            return False
+
+        removed = self._removed()
+        self.until(lambda: settled(removed), self.settle, None)
+        for request_id in removed:
+            with contextlib.suppress(httpx.HTTPError):
+                httpx.post(f"{self.url}/tasks/{request_id}/cancel", headers={"X-Owner": "owner-0"}, timeout=20)
+        self.until(settled, REMOVED_SECONDS, None)
+
+    def _prove_health(self):
+        """All threads of all processes are there: they are started anew, know little, and are asked for much."""
+        (self.folder / "calm").touch()
+        self._take_census()  # of the processes that went through it all
+        self.until(self._censused, 5, None)
+        if not self.until(self.answers, 20, None):
+            self.journal.complain("the server is not healthy though nothing is wrong any more")
+            return
+        self._restart()
+        processes = (0 if self.external else WEB_WORKERS) + len(self.names) - 1
+        threads = processes * THREADS
+        with contextlib.suppress(httpx.HTTPError):
+            for _ in range(4):  # a thread or two of each process have run something, and wait
+                self._burst(1, 1, 0.0)
+            self._burst(threads + 4, threads, HOLD_SECONDS)
+        self._take_census()
+        self.until(self._censused, 5, None)
+
+    def _burst(self, count, wanted, hold):
+        asked = {"count": count, "wanted": wanted, "hold": hold}
+        ids = httpx.post(f"{self.url}/burst", json=asked, timeout=20).raise_for_status().json()
+
+        def ended():
+            with contextlib.suppress(Exception):
+                return not self.store.remains().unfinished & set(ids)
+            return False
+
+        self.until(ended, min(40, self.settle), None)
+
+    def _restart(self):
+        """As a deployment does that stops everything in order."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        self._wait_for_stop()
+        self.tend()
+        self.until(self.answers, 60, None)
+        self.until(lambda: len(self._ready()) >= len(self.names) - 1 + WEB_WORKERS, 30, None)
+
+    def _wait_for_stop(self):
+        deadline = time.monotonic() + STOP_SECONDS
+        for name, process in self.processes.items():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.journal.complain(f"{name} did not stop within {STOP_SECONDS} s of SIGTERM, with nothing wrong")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+    def _stop_all(self):
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        self._wait_for_stop()
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
     def log(self, name):
         return (self.folder / f"{name.replace(' ', '-')}.log").read_text(errors="replace")
 
-    def _tend(self):
+    def begun(self):
+        """How many steps were begun so far."""
+        return (self.folder / "steps.log").read_text().count("begin ")
+
+    def tend(self):
         """Start what is not running."""
         for name in self.names:
             process = self.processes.get(name)
             if process is None or process.poll() is not None:
                 self.processes[name] = self._start(name)
 
-    def _start(self, name):
-        runner = "external" if self.external else "threads"
-        env = {
+    def children(self):
+        """The pids of the web server's workers."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.processes["web"].pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def _env(self, **more):
+        return {
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "CHAOS_FOLDER": str(self.folder),
-            "CHAOS_STORE": str(self.folder / "disk"),
-            "CHAOS_RUNNER": runner,
-            "CHAOS_FIRESTORE": "" if self.firestore is None else self.firestore.project,
+            "CHAOS_SEED": str(self.seed),
+            "CHAOS_START": str(self._starts),
+            "CHAOS_WORKERS": str(THREADS),
+            "CHAOS_HOSTILE": "1" if self.hostile else "",
             "GUNICORN_CMD_ARGS": "",
+            **self.store.env(),
+            **more,
         }
-        command = [sys.executable, "-m", "flask", "--app", "tests.chaos.app", "bgtasks", "worker", "--workers", "4"]
+
+    def _start(self, name):
+        self._starts += 1
+        more = {"CHAOS_RUNNER": "external" if self.external else "threads"}
+        more["CHAOS_CLOCK"] = str(1 + self.names.index(name))
+        if name == self.names[-1] and not self.over.is_set():
+            more["CHAOS_POOL"] = "1"  # this one has too few connections, as long as anything is wrong
+        command = [sys.executable, "-m", "flask", "--app", "tests.chaos.app", "bgtasks", "worker"]
+        command += ["--workers", str(THREADS)]
         if name == "web":
             command = [
-                *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "2", "--threads", "6"),
-                *("--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "6", "--no-control-socket"),
-                "tests.chaos.app:app",
+                *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", str(WEB_WORKERS)),
+                *("--threads", "16", "--bind", f"127.0.0.1:{self.port}", "--graceful-timeout", "6"),
+                *("--no-control-socket", "tests.chaos.app:app"),
             ]
         with (self.folder / f"{name.replace(' ', '-')}.log").open("a") as out:
+            env = self._env(**more)
             return subprocess.Popen(
                 command, cwd=self.folder, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
 
-    def _signal(self, pid, number):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+    def _leave_tasks_that_nobody_knows(self):
+        """A version that is gone accepted two tasks, and began one, of a kind that the present one does not have."""
+        made = subprocess.run(
+            [sys.executable, "-c", OLD_VERSION],
+            cwd=self.folder,
+            env=self._env(CHAOS_OLD="1", CHAOS_RUNNER="threads", CHAOS_WORKERS="1", CHAOS_CALM="1"),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert made.returncode == 0, made.stderr
+        for n, request_id in enumerate(made.stdout.split()):
+            self.journal.accept(f"removed-{n}", request_id, None)
 
-    def _children(self, name):
-        process = self.processes[name]
-        found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False)
-        return [int(pid) for pid in found.stdout.split()]
+    def _removed(self):
+        return {i for n in range(2) for i in self.journal.accepted.get(f"removed-{n}", ())}
 
-    def _stop_all(self):
-        for pid in self.frozen:
-            self._signal(pid, signal.SIGCONT)
-        for process in self.processes.values():
-            self._signal(process.pid, signal.SIGTERM)
-        for process in self.processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+    # -- the census ----------------------------------------------------------------------------------------------------
+
+    def _census(self):
+        path = self.folder / "census.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def _ready(self):
+        """The pids that have said that they can answer, and still run."""
+        running = {*self.children(), *(process.pid for name, process in self.processes.items() if name != "web")}
+        return {line["pid"] for line in self._census()} & running
+
+    def _take_census(self):
+        for pid in self._ready():
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+                os.kill(pid, signal.SIGRTMIN)
 
-    # -- clients -------------------------------------------------------------------------------------------------------
-
-    def _send(self, number):
-        luck, n = random.Random(self.seed + number), 0
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20) as client:
-            while not self.over.wait(luck.expovariate(self.rate / 4)):
-                n += 1
-                path = luck.choices(["/work", "/plain", "/narrow", "/urgent"], [70, 8, 12, 10])[0]
-                body = {"n": luck.randrange(1000)}
-                headers = {"Idempotency-Key": f'"{number}-{n}"', "X-Owner": f"owner-{luck.randrange(5)}"}
-                request_id = self._accepted(client, path, body, headers)
-                if request_id is not None and luck.random() < 0.04:
-                    with contextlib.suppress(httpx.HTTPError):
-                        client.post(f"/tasks/{request_id}/cancel", headers=headers)
-
-    def _accepted(self, client, path, body, headers):
-        """Send until there is an answer that says the task's id."""
-        give_up = time.monotonic() + 60
-        while time.monotonic() < give_up:
-            answer = None
-            with contextlib.suppress(httpx.HTTPError):
-                answer = client.post(path, json=body, headers=headers)
-            request_id = None if answer is None else answer.headers.get("Task-Id")
-            with self.lock:
-                self.answers["broken" if answer is None else answer.status_code] += 1
-                if request_id is not None:
-                    self.accepted[headers["Idempotency-Key"]].append(request_id)
-            if answer is not None and answer.status_code == 503:
-                assert "Retry-After" in answer.headers, answer.text
-            if request_id is not None and answer.status_code != 503:
-                return request_id
-            threading.Event().wait(0.1)
-        return None
-
-    # -- injuries ------------------------------------------------------------------------------------------------------
-
-    def _injure_for(self, seconds, enough):
-        kinds = {
-            "kill worker": (30, self._kill_worker),
-            "kill web worker": (16, self._kill_web_worker),
-            "kill web": (4, self._kill_web),
-            "terminate": (7, self._terminate),
-            "terminate twice": (3, self._terminate_twice),
-            "reload": (5, self._reload),
-            "freeze": (10, self._freeze),
-            "sink down": (4, self._sink_down),
-            "poison": (1, self._poison),
-            **(self._of_sqlite() if self.firestore is None else {}),
-        }
-        begun = time.monotonic()
-        while (spent := time.monotonic() - begun) < seconds or (spent < 4 * seconds and not enough()):
-            threading.Event().wait(self.luck.uniform(0.5, 2.0))
-            self._tend()
-            name = self.luck.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
-            self.injuries[name] += 1
-            kinds[name][1]()
-
-    def _of_sqlite(self):
-        full = {"disk full": (4, self._fill_disk)} if self.can_fill else {}
-        return {"lock": (5, self._lock_store), "clock": (5, self._move_clock), **full}
-
-    def _some_worker(self):
-        return self.processes[self.luck.choice([name for name in self.names if name != "web"])]
-
-    def _kill_worker(self):
-        self._some_worker().kill()
-
-    def _kill_web_worker(self):
-        children = self._children("web")
-        if children:
-            self._signal(self.luck.choice(children), signal.SIGKILL)
-
-    def _kill_web(self):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.processes["web"].pid, signal.SIGKILL)
-
-    def _terminate(self):
-        self._some_worker().send_signal(signal.SIGTERM)
-
-    def _terminate_twice(self):
-        process = self._some_worker()
-        process.send_signal(signal.SIGTERM)
-        threading.Timer(self.luck.uniform(0, 0.5), process.send_signal, [signal.SIGTERM]).start()
-
-    def _reload(self):
-        self.processes["web"].send_signal(signal.SIGHUP)
-
-    def _freeze(self):
-        """Longer than the lease: it wakes up as a zombie."""
-        pid = self.luck.choice([self._some_worker().pid, *self._children("web")])
-        self._signal(pid, signal.SIGSTOP)
-        self.frozen.add(pid)
-        threading.Timer(self.luck.uniform(3.5, 6), self._thaw, [pid]).start()
-
-    def _thaw(self, pid):
-        self._signal(pid, signal.SIGCONT)
-        self.frozen.discard(pid)
-
-    def _lock_store(self):
-        with contextlib.suppress(sqlite3.OperationalError):
-            db = sqlite3.connect(self.store, timeout=2, isolation_level=None, check_same_thread=False)
-            db.execute("BEGIN IMMEDIATE")
-            threading.Timer(self.luck.uniform(0.5, 4), db.close).start()
-
-    def _sink_down(self):
-        (self.folder / "sink-is-down").touch()
-        threading.Timer(self.luck.uniform(1, 5), (self.folder / "sink-is-down").unlink, [True]).start()
-
-    def _move_clock(self):
-        """By up to an hour, in both directions."""
-        self._set_clock(self.luck.uniform(-3600, 3600))
-
-    def _set_clock(self, seconds):
-        self.clock, self.furthest_clock = seconds, max(self.furthest_clock, seconds)
-        with (self.folder / "clock").open("r+b") as file:
-            file.write(struct.pack("d", seconds))
-
-    def _poison(self):
-        with contextlib.suppress(httpx.HTTPError):
-            httpx.post(f"http://127.0.0.1:{self.port}/poison", timeout=5)
-
-    def _fill_disk(self):
-        ballast = self.folder / "disk" / "ballast"
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"\0" * 2**20)
-        threading.Timer(self.luck.uniform(0.5, 3), ballast.unlink, [True]).start()
-
-    def _heal(self):
-        """Nothing is wrong any more; the clock is where it was furthest, so that what waits for a time gets there."""
-        for pid in list(self.frozen):
-            self._thaw(pid)
-        (self.folder / "sink-is-down").unlink(missing_ok=True)
-        (self.folder / "disk" / "ballast").unlink(missing_ok=True)
-        self._set_clock(self.furthest_clock)
+    def _censused(self):
+        return {line["pid"] for line in self._census() if line["calm"]} >= self._ready()
 
 
 def main():
-    """``python -m tests.chaos.driver [SECONDS [SEED]]``: a run by hand; its folder stays if something was violated."""
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    """A run by hand; its folder stays if something was violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.driver")
+    parser.add_argument("seconds", type=float, nargs="?", default=60)
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--rate", type=float, default=6.0)
+    parser.add_argument("--external", action="store_true")
+    parser.add_argument("--settle", type=float, default=120)
+    parser.add_argument("--mild", action="store_true", help="no sink or receiver raises what ends a thread")
+    parser.add_argument("--only", help="kinds of faults, with commas between them")
+    asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    run = Run(folder, seed=seed)
-    violations = run.go(seconds)
+    store = Sqlite if asked.store == "sqlite" else Postgresql
+    options = {"seed": asked.seed, "rate": asked.rate, "external": asked.external, "settle": asked.settle}
+    run = Run(folder / "run", store, hostile=not asked.mild, **options)
+    violations = run.go(asked.seconds, only=asked.only.split(",") if asked.only else None)
     print(run.summary())
-    print(json.dumps(violations, indent=1))
-    if not violations:
-        shutil.rmtree(folder)
-    else:
+    print("\n".join(digest(violations)))
+    if violations:
+        (folder / "violations.json").write_text(json.dumps(violations, indent=1))
         print(f"see {folder}")
+    else:
+        shutil.rmtree(folder)
     sys.exit(bool(violations))
 
 

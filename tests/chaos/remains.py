@@ -5,17 +5,22 @@ import json
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 
 
 @dataclass
 class Remains:
     """Everything that the checker wants of a store.
 
-    `tasks`: by id, their status, attempt and seq. `histories`: by id, events as (seq, type, attempt, data), in order.
+    `tasks`: by id, their status, attempt and seq. `names` and `errors`: by id, what they are called, why they failed.
+    `histories`: by id, events as (seq, type, attempt, data), in order. `times`: by id and seq, when (RFC 3339).
     `inputs` and `results`: by id, parsed. `checkpoints`: ids of tasks that keep some. `owed`: what is not delivered.
     """
 
     tasks: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
+    errors: dict = field(default_factory=dict)
+    times: dict = field(default_factory=dict)
     histories: dict = field(default_factory=lambda: defaultdict(list))
     inputs: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
@@ -24,28 +29,50 @@ class Remains:
     crashes: int = 0
 
     @property
+    def unfinished(self):
+        """The ids of tasks that have not ended."""
+        return {i for i, (status, _, _) in self.tasks.items() if status in ("started", "processing")}
+
+    @property
     def settled(self):
         """Whether nothing waits, runs, or is owed."""
-        return not any(status in ("started", "processing") for status, _, _ in self.tasks.values()) and not self.owed
+        return not self.unfinished and not self.owed
 
 
 def of_sqlite(path):
     """Read the SQLite store."""
-    left, ids = Remains(), {}
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as db:
-        rows = db.execute("SELECT request_id, number, status, attempt, seq, crashes FROM bgtasks_tasks")
-        for request_id, number, status, attempt, seq, crashes in rows:
-            ids[number] = request_id
-            left.tasks[request_id] = (status, attempt, seq)
-            left.crashes += crashes
-        for number, seq, kind, attempt, data in db.execute(
-            "SELECT task, seq, type, attempt, data FROM bgtasks_events ORDER BY task, seq"
-        ):
-            left.histories[ids.get(number)].append((seq, kind, attempt, json.loads(data)))
-        for number, part, body in db.execute("SELECT task, part, body FROM bgtasks_payloads"):
-            _add_part(left, ids.get(number), part, body)
-        for row in db.execute("SELECT request_id, seq, dead, error FROM bgtasks_deliveries"):
-            left.owed.append(row)
+        return _of_sql(db)
+
+
+def of_postgresql(folder, port):
+    """Read the PostgreSQL store, by the server's socket: what is between it and the app is not in the way."""
+    import psycopg
+
+    with psycopg.connect(host=str(folder), port=port, user="postgres", dbname="postgres", connect_timeout=5) as db:
+        return _of_sql(db)
+
+
+def _of_sql(db):
+    left, ids = Remains(), {}
+    columns = "request_id, number, status, attempt, seq, crashes, name, error_message"
+    for request_id, number, status, attempt, seq, crashes, name, error in db.execute(
+        f"SELECT {columns} FROM bgtasks_tasks"
+    ):
+        ids[number] = request_id
+        left.tasks[request_id] = (status, attempt, seq)
+        left.names[request_id], left.errors[request_id] = name, error
+        left.crashes += crashes
+    for number, seq, kind, attempt, data, at in db.execute(
+        "SELECT task, seq, type, attempt, data, at FROM bgtasks_events ORDER BY task, seq"
+    ):
+        left.histories[ids.get(number)].append((seq, kind, attempt, json.loads(data)))
+        at = datetime.fromtimestamp(at // 10**6, timezone.utc).replace(microsecond=at % 10**6)
+        left.times[ids.get(number), seq] = at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    for number, part, body in db.execute("SELECT task, part, body FROM bgtasks_payloads"):
+        _add_part(left, ids.get(number), part, body)
+    for row in db.execute("SELECT request_id, seq, dead, error FROM bgtasks_deliveries"):
+        left.owed.append(row)
     return left
 
 
@@ -55,6 +82,7 @@ def of_firestore(client):
     for task in client.collection("bgtasks_tasks").stream():
         found = task.to_dict()
         left.tasks[task.id] = (found["status"], found["attempt"], found["seq"])
+        left.names[task.id], left.errors[task.id] = found["name"], found.get("error_message")
         left.crashes += found["crashes"]
         for event in task.reference.collection("events").order_by("seq").stream():
             one = event.to_dict()

@@ -1,0 +1,82 @@
+"""The driver's own eyes: what it has to notice while a run lasts, each shown to be noticed."""
+
+import json
+import random
+import subprocess
+import time
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from tests.chaos.checker import digest
+from tests.chaos.clients import Client, _look
+from tests.chaos.faults import STOP_SECONDS, Faults
+from tests.chaos.journal import Journal
+from tests.chaos.stores import Postgresql
+from tests.unit.sse_reader import Seen
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (httpx.Response(500, text="oh"), "key k: /work was answered with 500: oh"),
+        (httpx.Response(503, text="no"), "key k: a 503 without Retry-After: no"),
+    ],
+)
+def test_an_answer_that_should_not_be_is_noticed(answer, sentence):
+    journal = Journal()
+
+    Client("http://127.0.0.1:1", journal, random.Random(1))._read("k", "/work", answer)
+
+    assert journal.wrong == [sentence]
+
+
+def test_an_event_that_a_stream_left_out_is_noticed():
+    journal = Journal()
+    seen = Seen("output", json.dumps({"seq": 4, "type": "output", "attempt": 1, "at": "now"}), "4")
+
+    assert _look(journal, "t", seen, 2) == 4
+
+    assert journal.wrong == ["task t: a stream showed event 4 after event 2"]
+    assert journal.shown == {("t", 4): {("output", 1, "now")}}
+
+
+def test_a_process_that_does_not_stop_is_noticed_and_ended():
+    deaf = subprocess.Popen(["sleep", "600"])
+    faults = Faults(SimpleNamespace(seed=1))
+    faults._asked[deaf.pid] = ("a worker", time.monotonic() - STOP_SECONDS - 1)
+
+    assert list(faults.overdue()) == [f"a worker did not stop within {STOP_SECONDS} s of SIGTERM"]
+    assert deaf.wait(10) == -9
+
+
+def test_deadlocks_are_noticed(tmp_path):
+    store = Postgresql(tmp_path)
+    store.cluster = SimpleNamespace(log="ERROR:  deadlock detected\nERROR:  deadlock detected\n")
+
+    assert store.complaints() == ["the database had to end 2 deadlocks"]
+
+
+@pytest.mark.slow
+def test_a_killed_server_has_forgotten_what_it_was_not_asked_to_keep(tmp_path):
+    """What the fault "kill database" is for: it is not a stop."""
+    pytest.importorskip("psycopg")
+    store = Postgresql(tmp_path)
+    with store.running():
+        with store._connect() as connection:
+            connection.execute("CREATE TABLE kept (n int)")
+        with store._connect() as connection:
+            connection.execute("SET LOCAL synchronous_commit TO off")
+            connection.execute("INSERT INTO kept VALUES (1)")
+        store.cluster.kill()
+        store.cluster.start()
+
+        with store._connect() as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_violations_of_one_kind_are_counted_together():
+    found = [f"task {n:08x}-0000-4000-8000-000000000000: event {n} is still owed (None)" for n in range(3)]
+
+    assert digest([*found, "another"]) == [f"3 x {found[0]}", "1 x another"]
