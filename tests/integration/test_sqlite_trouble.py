@@ -7,12 +7,16 @@ import shutil
 import sqlite3
 import threading
 import time
+import uuid
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
-from flask_bgtasks.stores.sql import sqlite, sqlite_file
+from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.stores.sql import SqlStore, sqlite, sqlite_file
+from flask_bgtasks.stores.sql.rows import EPOCH
 
 
 @pytest.fixture
@@ -263,3 +267,42 @@ def test_without_descriptors_a_task_waits_and_goes_on_when_there_are_some(make_a
         go_on.set()
         assert handle.wait(timeout=10) == 1
     assert "broke" not in caplog.text
+
+
+@contextmanager
+def descriptors(count):
+    """So many files can still be opened."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, before[1]))
+    taken = []
+    try:
+        with pytest.raises(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@pytest.mark.parametrize("count", range(8))
+def test_what_is_refused_for_want_of_descriptors_is_not_stored(path, count):
+    store = SqlStore(f"sqlite:///{path}")
+    store.check()
+    store.close()
+    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
+
+    with descriptors(count):
+        try:
+            store.create(task, input={})
+            stored = 1
+        except StoreUnavailable:
+            stored = 0
+
+    assert sum(store.stats().by_status.values()) == stored
+    store.close()

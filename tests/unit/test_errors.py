@@ -21,6 +21,7 @@ EXAMPLES = [
     errors.LeaseLost("7", attempt=1, holder=2, status="processing"),
     errors.IdempotencyConflict("7"),
     errors.StoreUnavailable("why"),
+    errors.StoreUnusable("why", "its file is damaged"),
     errors.NotStorable("why"),
     errors.AccessDenied("why"),
     errors.LimitReached("full", limit=3, retry_after=5),

@@ -326,8 +326,19 @@ class SqliteDatabase(Database):
     # -- opening -----------------------------------------------------------------------------------------------------
 
     def _open_writer(self) -> SqliteConnection:
-        self._writer = SqliteConnection(self._connect(), self._clock)
-        return self._writer
+        writer = SqliteConnection(self._connect(), self._clock)
+        try:
+            # Read once, so that SQLite opens all that it needs, and the log here too: where there are no descriptors
+            # left that has to show before anything is committed, not when it is to be brought to disk.
+            writer.execute("SELECT 1 FROM bgtasks_meta").fetchall()
+            self._sync.open()
+        except BaseException as error:
+            writer.raw.close()
+            if isinstance(error, OSError):
+                raise StoreUnavailable(f"the task store {self._path!r} cannot be opened: {error}") from error
+            raise
+        self._writer = writer
+        return writer
 
     def _connect(self) -> sqlite3.Connection:
         if not self._ready:

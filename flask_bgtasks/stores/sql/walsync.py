@@ -54,6 +54,11 @@ class WalSync:
                     self._running = False
                     self._turn.notify_all()
 
+    def open(self) -> None:
+        """Open the log ahead, so that a later wait needs no descriptor. :raises OSError: it cannot be opened."""
+        with self._turn:
+            self._descriptor()
+
     def _descriptor(self) -> int:
         if self._file is None:
             self._file = os.open(self._path, os.O_RDWR)
