@@ -307,16 +307,41 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class RequestCancel:
-    """Someone wants the task to stop. At once if no attempt holds it; asked twice, or too late, it changes nothing."""
+    """Someone wants the task to stop. At once if no attempt holds it; asked twice, or too late, it changes nothing.
+
+    An attempt whose lease ran out holds it no more: its process died, and maybe nobody is there to find that.
+    """
 
     def apply(self, task: Task, now: datetime) -> Outcome:
-        if task.done or task.cancel_requested_at is not None:
+        if task.done:
             return Outcome(task)
-        asked = task.evolve(cancel_requested_at=now)
-        if not task.held:
+        asked = task.evolve(cancel_requested_at=task.cancel_requested_at or now)
+        if not _is_run(task, now):
             return _finish(asked, now, Status.CANCELLED, (), task.progress)
+        if task.cancel_requested_at is not None:
+            return Outcome(task)
         event = Event(task.seq + 1, EventType.CANCEL_REQUESTED, now, task.attempt)
         return Outcome(asked.evolve(seq=event.seq, updated_at=now), (event,), event)
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """No process has known the task's name for so long: it fails, with its name said.
+
+    :raises TransitionRefused: an attempt holds it, or it has ended.
+    """
+
+    waited: timedelta
+
+    def apply(self, task: Task, now: datetime) -> Outcome:
+        if task.done or _is_run(task, now):
+            why = "it has ended" if task.done else "an attempt runs it"
+            raise TransitionRefused(task.request_id, status=task.status.value, change="abandon", why=why)
+        message = (
+            f"no task is called {task.name!r} any more: no process had a function of this name to run for "
+            f"{self.waited.total_seconds():g} s (BGTASKS_UNKNOWN_TASK_SECONDS)"
+        )
+        return _failed(task, now, message, error_type="UnknownTask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +444,11 @@ def progress_data(progress: Progress) -> dict[str, Any]:
 def _check_holder(task: Task, attempt: int) -> None:
     if task.attempt != attempt or not task.held:
         raise LeaseLost(task.request_id, attempt=attempt, holder=task.attempt, status=task.status.value)
+
+
+def _is_run(task: Task, now: datetime) -> bool:
+    """Whether an attempt holds the task, and its lease has not run out."""
+    return task.held and task.lease_until is not None and task.lease_until > now
 
 
 def _numbered(entries: tuple[Entry, ...], seq: int, attempt: int) -> list[Event]:

@@ -18,6 +18,9 @@ from .firestore import rules
 from .model import Status, Task
 from .state import AppState
 from .stores.base import TaskQuery
+from .stuck import stuck_tasks
+
+STUCK = "  (stuck: no function of this name is registered)"
 
 
 def register(state: AppState) -> None:
@@ -30,8 +33,10 @@ def register(state: AppState) -> None:
     def list_tasks(status: str | None, limit: int) -> None:
         """List tasks, newest first."""
         statuses = None if status is None else [Status(status)]
+        state.completion.complete()
+        stuck = {task.request_id for task in stuck_tasks(state.store, state.registry)}
         for task in state.store.find(TaskQuery(statuses=statuses, limit=limit)).tasks:
-            click.echo(_line(task))
+            click.echo(_line(task, stuck=task.request_id in stuck))
 
     @group.command()
     @click.argument("request_id")
@@ -41,12 +46,24 @@ def register(state: AppState) -> None:
             task = state.access.any_task(request_id)
         except TaskNotFound as error:
             raise click.ClickException(str(error)) from None
-        click.echo(_line(task))
+        state.completion.complete()
+        stuck = any(one.request_id == request_id for one in stuck_tasks(state.store, state.registry))
+        click.echo(_line(task, stuck=stuck))
         if task.error_message:
             click.echo(f"  error: {task.error_message}")
         for event in state.store.events(request_id):
             data = " ".join(f"{k}={v}" for k, v in event.data.items() if v is not None)
             click.echo(f"  {event.seq:>5}  {documents.rfc3339(event.at)}  {event.type.value:<16} {data}"[:200])
+
+    @group.command()
+    @click.argument("request_id")
+    def cancel(request_id: str) -> None:
+        """Cancel a task: at once if nobody runs it, else at its next report."""
+        try:
+            task = state.cancel(state.access.any_task(request_id).request_id).task
+        except TaskNotFound as error:
+            raise click.ClickException(str(error)) from None
+        click.echo(_line(task))
 
     @group.command()
     @click.option(
@@ -176,7 +193,8 @@ def _firestore(state: AppState) -> click.Group:
     return group
 
 
-def _line(task: Task) -> str:
+def _line(task: Task, *, stuck: bool = False) -> str:
     percentage = task.progress.percentage if task.progress else 0
     created = documents.rfc3339(task.created_at)
-    return f"{task.request_id}  {task.status.value:<10} {percentage:>5.1f}%  {created}  {task.name}"
+    line = f"{task.request_id}  {task.status.value:<10} {percentage:>5.1f}%  {created}  {task.name}"
+    return line + STUCK if stuck else line

@@ -19,6 +19,7 @@ from .completion import misplacement
 from .errors import BackgroundTasksError
 from .settings import DEFAULT_STORE
 from .state import AppState
+from .stuck import stuck_tasks, told
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 
@@ -75,6 +76,7 @@ def examine(state: AppState, *, token: str | None = None) -> Iterator[Finding]:
         yield from _contained(state, "app", _app)
         yield from _contained(state, "clock", _clock)
         yield from _contained(state, "queue", _queue)
+        yield from _contained(state, "stuck", _stuck)
         yield from _contained(state, "runner", _runner)
     yield from _contained(state, "tasks", _tasks)
     yield from _contained(state, "notifications", _notifications)
@@ -188,6 +190,21 @@ def _queue(state: AppState) -> Iterator[Finding]:
         yield Finding(WARN, what, mend)
     else:
         yield Finding(OK, what)
+
+
+def _stuck(state: AppState) -> Iterator[Finding]:
+    """Tasks that nobody can run, as far as this process knows."""
+    state.completion.complete()
+    found = stuck_tasks(state.store, state.registry)
+    if found:
+        seconds = state.settings.unknown_task_seconds
+        end = "for ever" if seconds is None else f"until they fail (BGTASKS_UNKNOWN_TASK_SECONDS, {seconds:g} s)"
+        yield Finding(
+            WARN,
+            f"stuck: {told(found)}",
+            f"no function of this name is registered here, and no process has taken them: they wait {end}. Give the "
+            "renamed function name= of old, start a worker that knows it, or cancel them (`flask bgtasks cancel ID`)",
+        )
 
 
 def _runner(state: AppState) -> Iterator[Finding]:

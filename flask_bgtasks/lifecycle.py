@@ -36,6 +36,7 @@ class Lifecycle:
     """Starts, drains and closes.
 
     :param complete: finishes the app's set-up, when all its views are registered.
+    :param abandon: ends tasks that nobody can run.
     :param grace: seconds that running tasks get to finish when the process ends.
     :param look_seconds: the mean time between two looks for work.
     """
@@ -50,6 +51,7 @@ class Lifecycle:
         watcher: Watcher,
         picker: Picker,
         complete: Callable[[], None],
+        abandon: Callable[[], int],
         grace: float,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -66,6 +68,7 @@ class Lifecycle:
             complete=complete,
             wake_deliveries=deliveries.wake,
             mend=self.mend,
+            abandon=abandon,
             drain=self._told_to_stop,
             look_seconds=look_seconds,
         )

@@ -50,6 +50,7 @@ class Recovery:
     :param complete: finishes the app's set-up, once it is complete: some of what it can run may be found then only.
     :param wake_deliveries: another process may have left something owed.
     :param mend: begins again what threads of the app have died.
+    :param abandon: ends tasks that nobody can run; how many.
     :param drain: called in this thread when the server, or a signal, asks to stop.
     :param look_seconds: the mean time between two looks.
     """
@@ -63,6 +64,7 @@ class Recovery:
         complete: Callable[[], None],
         wake_deliveries: Callable[[], None],
         mend: Callable[[], object],
+        abandon: Callable[[], int],
         drain: Callable[[], None],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
@@ -72,6 +74,7 @@ class Recovery:
         self._complete = complete
         self._wake_deliveries = wake_deliveries
         self._mend = mend
+        self._abandon = abandon
         self._drain = drain
         self._look_seconds = look_seconds
         self._reset()
@@ -149,6 +152,7 @@ class Recovery:
                 self._mend()
                 next_look = now + self._look_seconds * dice.uniform(0.5, 1.5)
             if now >= next_purge:
+                self._guarded(self._abandon)
                 erased = self._guarded(self._purge)
                 next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * dice.uniform(0.5, 1.5))
             heard = _heard(word, max(0.001, min(TICK_SECONDS, next_look - time.monotonic())))

@@ -200,6 +200,12 @@ class Settings:
     lease_seconds: float = _setting(
         30, _number(1, whole=False), "How long a running attempt's claim holds; renewed at a third of it."
     )
+    unknown_task_seconds: float | None = _setting(
+        604_800,
+        _optional(_number(60, whole=False)),
+        "How long a task waits whose name no process knows (its function was renamed or removed), until it fails: a "
+        "week. `None`: for ever. After a minute `/tasks/health`, `flask bgtasks doctor` and `list` show it.",
+    )
     progress_interval: float = _setting(
         0.25, _number(0.01, whole=False), "Seconds between two progress writes of one task."
     )

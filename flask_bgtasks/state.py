@@ -8,12 +8,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from flask import Flask, current_app, has_request_context, request
 
-from . import app_ids, arguments, captured, log_lines, serving
+from . import app_ids, arguments, captured, log_lines, serving, stuck
 from .addresses import NO_HINTS, Addresses, Hints
 from .changes import Outcome, Reopen
 from .clean_text import clean, identity, text_of
@@ -330,6 +330,7 @@ def build(
         watcher=watcher,
         picker=picker,
         complete=completion.report,
+        abandon=lambda: _abandon(store, registry, engine, settings),
         grace=settings.shutdown_grace,
         look_seconds=look_seconds,
     )
@@ -356,6 +357,13 @@ def build(
         originals=originals,
         chains=chains,
     )
+
+
+def _abandon(store: Store, registry: AppRegistry, engine: Engine, settings: Settings) -> int:
+    if settings.unknown_task_seconds is None:
+        return 0
+    after = timedelta(seconds=settings.unknown_task_seconds)
+    return stuck.abandon(store, registry, after=after, change=engine.change)
 
 
 def _chain(chains: dict[View, Chain], definition: TaskDefinition, view: View) -> Chain:

@@ -132,12 +132,15 @@ def health() -> Response:
     """``GET /tasks/health``: whether this process can take and run tasks."""
     parts = parts_of(current_app)
     checks = {"store": "ok", "runner": "draining" if parts.state.runner.draining else "ok"}
+    stuck = ""
     try:
         parts.state.store.check()
     except BackgroundTasksError as error:  # its message may name a host or a file: that is the log's
         log.warning("the store is not ready: %s", error)
         brief = getattr(error, "brief", None)
         checks["store"] = "unavailable" if brief is None else f"unavailable ({brief})"
+    else:
+        stuck = parts.figures.stuck()
     missing = parts.state.lifecycle.mend()  # said once: what could be begun again is there for the next look
     checks["threads"] = "missing (" + ", ".join(missing) + ")" if missing else "ok"
     problems = parts.state.completion.problems
@@ -146,7 +149,9 @@ def health() -> Response:
     if set(checks.values()) != {"ok"}:
         bad = ", ".join(f"{name} is {state}" for name, state in checks.items() if state != "ok")
         raise Problem("not-ready", bad, headers={"Retry-After": "5"}, checks=checks)
-    return _json({"status": "ok", "checks": checks, "streams": _streams(parts)})
+    if stuck:  # no reason to take this process away from its clients: it can take and run all others
+        checks["tasks"] = f"stuck: {stuck}"
+    return _json({"status": "degraded" if stuck else "ok", "checks": checks, "streams": _streams(parts)})
 
 
 def description() -> Response:

@@ -107,6 +107,6 @@ def parts_of(app: Flask) -> Parts:
             state=state,
             answers=Answers(state.store, state.settings.url_prefix),
             slots=Slots(state.settings.max_streams, state.settings.max_streams_per_owner),
-            figures=Figures(state.store),
+            figures=Figures(state.store, state.registry),
         )
     return parts

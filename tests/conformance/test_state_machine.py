@@ -213,11 +213,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(id=ids)
     def request_cancel(self, id):
         oracle = self.oracles[id]
-        if oracle.status in TERMINAL or oracle.asked_to_stop:
+        if oracle.status in TERMINAL:
             pass
-        elif not oracle.held:
+        elif not oracle.held or oracle.lease_until <= self.clock.now:
             oracle.end("cancelled")
-        else:
+        elif not oracle.asked_to_stop:
             oracle.asked_to_stop = True
             oracle.tell("cancel_requested")
         self.change(id, RequestCancel(), None)

@@ -218,8 +218,8 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Health": _object(
         {
-            "status": {"const": "ok"},
-            "checks": _object({"store": TEXT, "runner": TEXT, "threads": TEXT}),
+            "status": {"enum": ["ok", "degraded"]},
+            "checks": _object({"store": TEXT, "runner": TEXT, "threads": TEXT, "tasks": TEXT}, optional=("tasks",)),
             "streams": ref("Streams"),
         }
     ),

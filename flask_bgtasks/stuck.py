@@ -1,0 +1,59 @@
+"""Finds tasks that wait although they could run, and that no function is registered for: renamed, or removed.
+
+Nothing of them is an error yet: another process may know the name, a worker with modules of its own say, or the deploy
+that brings it back. So they are shown to operators after a minute, and fail after a week, so that nobody waits for ever
+(`BGTASKS_UNKNOWN_TASK_SECONDS`). Whoever wants to can cancel them at once: no attempt holds them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+from datetime import datetime, timedelta
+
+from .changes import Abandon, Change
+from .errors import TransitionRefused
+from .model import Kind, Task
+from .stores.base import Store
+
+GRACE = timedelta(seconds=60)
+"""Our choice: a process that knows the name looks for work every second, and a deploy takes less than a minute."""
+
+LOOKED_AT = 1000
+"""The front of the queue. What nobody takes comes to stand there, as all that is before it is taken."""
+
+
+def stuck_tasks(store: Store, names: Container[str], *, after: timedelta = GRACE) -> list[Task]:
+    """Tasks that could have begun so long ago, of a name that is not among these; at most :data:`LOOKED_AT`.
+
+    :param names: the names that this process knows. :raises StoreUnavailable: the store is out of reach.
+    """
+    found = [task for task in store.runnable(limit=LOOKED_AT) if task.name not in names]
+    if not found:
+        return []
+    now = store.now()
+    return [task for task in found if task.kind is not Kind.TRACKED and now - _free_since(task) >= after]
+
+
+def told(tasks: Sequence[Task]) -> str:
+    """The names of tasks, each with how many there are: ``'draw' (3), 'write' (1)``."""
+    return ", ".join(f"{name!r} ({count})" for name, count in sorted(Counter(task.name for task in tasks).items()))
+
+
+def abandon(store: Store, names: Container[str], *, after: timedelta, change: Callable[[Task, Change], object]) -> int:
+    """Have those fail that are stuck for so long; how many were.
+
+    :param change: makes a change of a task, with what it owes. :raises StoreUnavailable: the store is out of reach.
+    """
+    ended = 0
+    for task in stuck_tasks(store, names, after=after):
+        try:
+            change(task, Abandon(after))
+        except TransitionRefused:  # somebody has it, or has ended it, meanwhile
+            continue
+        ended += 1
+    return ended
+
+
+def _free_since(task: Task) -> datetime:
+    return task.updated_at if task.lease_until is None else max(task.updated_at, task.lease_until)
