@@ -104,7 +104,7 @@ def test_cancelling_it_works_at_once_where_its_process_died_while_it_ran(renamed
     assert app.state.store.get(request_id).status is Status.CANCELLED
 
 
-def test_after_a_long_time_it_fails_with_its_name_said_and_tells_the_sinks(make, renamed):
+def test_after_a_long_time_it_fails_with_its_name_said(renamed):
     app, request_id = renamed
     known = app.state.registry
 

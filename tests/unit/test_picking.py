@@ -19,7 +19,7 @@ class Asked:
 
     def runnable(self, **how):
         self.asked = how
-        return self.tasks
+        return self.tasks[: how["limit"]]
 
 
 def lost(worker, until=T0):
@@ -83,3 +83,11 @@ def test_a_living_process_has_time_to_renew_what_a_clock_took_from_it(clock):
     assert pick(1) == []
     clock[0] += 11
     assert pick(1) == store.tasks
+
+
+def test_what_waits_is_given_though_what_is_not_believed_to_be_lost_stands_before_it(clock):
+    waiting = Task("other", "n", Kind.VIEW, T0, T0, timedelta(1))
+    pick = picker(Asked(lost(processes.me()), waiting))
+
+    assert pick(1) == []
+    assert pick(1) == [waiting]
