@@ -12,7 +12,15 @@ import time
 from collections.abc import Callable, Hashable
 from datetime import timedelta
 
-from .errors import BackgroundTasksError, LeaseLost, NotStorable, StoreUnavailable, TaskCancelled, TaskNotFound
+from .errors import (
+    BackgroundTasksError,
+    LeaseLost,
+    NotStorable,
+    OutcomeUnknown,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskNotFound,
+)
 from .forks import after_fork_in_child
 from .model import Checkpoint, Entry, Progress, Task
 from .plan import Node
@@ -165,9 +173,11 @@ class Flusher:
         try:
             if self._running.get(running.request_id) is not running:
                 return  # it ended while we were on the way here
+            self._forget_stored(running)
             entries, progress = running.take()
             if not entries and progress is None:
                 return
+            before = running.seq
             try:
                 task = self._store.save_progress(
                     running.request_id, attempt=running.attempt, progress=progress, entries=entries
@@ -177,8 +187,8 @@ class Flusher:
             except NotStorable:  # however often it is tried: the task goes on without them
                 log.exception("%d entries of the history of task %s are lost", len(entries), running.request_id)
                 return
-            except Exception:
-                running.put_back(entries)
+            except Exception as error:
+                self._put_back(running, entries, error, before)
                 raise
             if progress is not None and task.progress is not None:
                 self._offer(task, task.progress)
@@ -193,12 +203,33 @@ class Flusher:
 
         :raises BackgroundTasksError: some of it is not stored, and can be tried again.
         """
+        self._forget_stored(running)
         while entries := running.take_ahead():
+            before = running.seq
             try:
                 self._store.save_progress(running.request_id, attempt=running.attempt, progress=None, entries=entries)
-            except Exception:
-                running.put_back(entries)
+            except Exception as error:
+                self._put_back(running, entries, error, before)
                 raise
+
+    def _put_back(self, running: Running, entries: tuple[Entry, ...], error: Exception, before: int) -> None:
+        """What could not be stored is tried again; of an outcome that is not known, first looked for.
+
+        :param before: the newest event that was known before the write.
+        """
+        running.put_back(entries)
+        if isinstance(error, OutcomeUnknown) and running.unsure_since is None:
+            running.unsure_since = before
+
+    def _forget_stored(self, running: Running) -> None:
+        """Have nothing stored twice after a write of which it is not known whether it was made. Under `flush_lock`."""
+        after = running.unsure_since
+        if after is None:
+            return
+        while events := self._store.events(running.request_id, after=after):
+            running.forget_stored(events)
+            after = events[-1].seq
+        running.unsure_since = None
 
     def save_checkpoint(self, running: Running, node: Node, checkpoint: Checkpoint) -> None:
         """End a step and store its value, with everything that was reported until then, in one transaction.
@@ -210,14 +241,15 @@ class Flusher:
         deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
         with running.flush_lock:
             running.close_step(node, more={"checkpoint": True})
-            taken: tuple[tuple[Entry, ...], Progress | None] | None = None
             while True:
                 if self._running.get(running.request_id) is not running:
                     running.stop(SUPERSEDED)  # ended by hand, or given back
                     raise TaskCancelled(running.stopped)
+                entries: tuple[Entry, ...] = ()
+                before = running.seq
                 try:
                     self.flush_ahead(running)
-                    entries, progress = taken = taken or running.take()
+                    entries, progress = running.take()
                     task = self._store.save_checkpoint(
                         running.request_id,
                         attempt=running.attempt,
@@ -230,11 +262,12 @@ class Flusher:
                     running.stop(SUPERSEDED)
                     raise TaskCancelled(running.stopped) from None
                 except NotStorable:
-                    running.put_back(taken[0] if taken else ())
+                    running.put_back(entries)
                     raise
                 except StoreUnavailable as error:
+                    self._put_back(running, entries, error, before)
                     if time.monotonic() + pause > deadline:
-                        running.put_back(taken[0] if taken else ())
+                        running.gave_up = True
                         raise
                     log.warning(
                         "checkpoint %r of task %s cannot be stored yet: %s", node.name, running.request_id, error

@@ -6,15 +6,20 @@ requests, and loses, repeats and delays them by a seeded random. Each runs an ev
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import random
 import re
 import socket
+import struct
 import threading
 from collections import Counter
 
 PIECE = 8192
 PATIENCE = 10.0
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h; not in the module socket
+BPF_RETURN = 0x06  # BPF_RET | BPF_K of linux/filter.h: return a number, of bytes to keep
 
 # WebPageTest's "3G Slow", 400 kbit/s each way and 400 ms of round trip:
 # github.com/WPO-Foundation/webpagetest/blob/master/www/settings/connectivity.ini.sample
@@ -29,6 +34,7 @@ class _Proxy:
         self._target = target_port
         self._carrying = set()
         self._faults = []
+        self._lost = set()  # of which nothing is heard any more, not even their end
         self._listener = None
         # Bound, never listening: the port stays ours while nobody listens on it, and connections are really refused.
         self._holder = _bound(0)
@@ -57,6 +63,8 @@ class _Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
+        for lost in self._lost:
+            lost.close()
         self._holder.close()
         for fault in self._faults:  # of the proxy itself, not of the network: the test must not pass
             raise fault
@@ -99,7 +107,8 @@ class _Proxy:
             await self._carry(client)
 
     def _carried(self, client, task):
-        client.close()  # here, since a task that is cancelled before it began never enters its function
+        if client not in self._lost:
+            client.close()  # here, since a task that is cancelled before it began never enters its function
         self._carrying.discard(task)
         if not task.cancelled() and task.exception():
             self._faults.append(task.exception())
@@ -131,6 +140,8 @@ class Network(_Proxy):
         self._rate = self._latency = None
         self._busy_until = {"up": 0.0, "down": 0.0}
         self._cutter = None
+        self._connections = {}  # by the client's socket, the task that carries it
+        self._swallowing = False
         super().__init__(target_port)
 
     def cut(self):
@@ -152,6 +163,14 @@ class Network(_Proxy):
         """
         self._do(_call(self._strand))
 
+    def swallow(self):
+        """Lose every packet from now on, and have nobody told; after :meth:`heal` new connections work, old ones never.
+
+        Not even this side's kernel acknowledges what is sent, so TCP's own time-outs can tell, as they can where a
+        router forgot a connection: to :meth:`stall` and :meth:`strand` they are blind. Linux only.
+        """
+        self._do(_call(self._swallow))
+
     def slow(self, *, bytes_per_second=SLOW_3G_BYTES_PER_SECOND, latency=SLOW_3G_LATENCY):
         """Let all connections together have this much each way, each piece that late. Of itself: slow 3G."""
         self._rate, self._latency = bytes_per_second, latency
@@ -172,7 +191,21 @@ class Network(_Proxy):
         await self._stop_cutting()
         self._rate = self._latency = None
         self._gate.set()
+        if self._swallowing:
+            self._swallowing = False
+            await _stop(*(self._connections[client] for client in self._lost if client in self._connections))
+            if self._listener is not None:
+                self._listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
         await self._listen()
+
+    def _swallow(self):
+        self._swallowing = True
+        self._strand()
+        for client in self._connections:
+            _lose_packets(client)
+            self._lost.add(client)
+        if self._listener is not None:
+            _lose_packets(self._listener)
 
     def _strand(self):
         self._gate.clear()
@@ -195,9 +228,13 @@ class Network(_Proxy):
 
     async def _carry(self, client):
         gate = self._gate
-        await gate.wait()
-        async with self._server() as server:
-            await _first(self._pump(client, server, gate, "up"), self._pump(server, client, gate, "down"))
+        self._connections[client] = asyncio.current_task()
+        try:
+            await gate.wait()
+            async with self._server() as server:
+                await _first(self._pump(client, server, gate, "up"), self._pump(server, client, gate, "down"))
+        finally:
+            del self._connections[client]
 
     async def _pump(self, source, sink, gate, way):
         while True:
@@ -365,6 +402,13 @@ def _bound(port):
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the holder and the listener have one port
     bound.bind(("127.0.0.1", port))
     return bound
+
+
+def _lose_packets(connection):
+    """Attach a filter that takes nothing (socket(7), SO_ATTACH_FILTER)."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
+    filter = struct.pack("HL", 1, ctypes.addressof(program))
+    connection.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter)
 
 
 def _at_once(connection):

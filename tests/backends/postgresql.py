@@ -49,59 +49,124 @@ def new_postgresql_database(postgresql_folder: Path) -> Callable[[], str]:
 @pytest.fixture(scope="session")
 def postgresql_folder() -> Iterator[Path]:
     """The folder of a running cluster; its socket lies there."""
-    programs = _programs()
-    if programs is None:
-        missing("PostgreSQL", "tests/backends/install.sh postgresql")
-    if shutil.which("setpriv") is None:
-        missing("setpriv", "it is part of Debian's util-linux")
-
     folder = Path(tempfile.mkdtemp(prefix="bgtasks-pg-"))  # pytest's own folders are closed to other users
     try:
-        with _running(programs, folder):
+        cluster = Cluster(folder)
+        cluster.start()
+        try:
             yield folder
+        finally:
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _running(programs: Path, folder: Path) -> Iterator[None]:
-    prefix = ["setpriv", "--pdeathsig", "INT"]  # however this process ends, the server ends with it
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        user = _unprivileged()
-        prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        os.chown(folder, user.pw_uid, user.pw_gid)
-    folder.chmod(0o755)
-    data = folder / "data"
+class Cluster:
+    """A PostgreSQL server in a folder of its own, that tests may also kill, freeze and start again.
 
-    initdb = [*prefix, programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    made = subprocess.run(
-        [*initdb, "--locale=C"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    if made.returncode:
-        pytest.fail(f"initdb failed:\n{made.stdout}", pytrace=False)
+    Start it from a thread that lives as long as it should: the kernel ends the server with the thread that started it.
 
-    options = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", "full_page_writes": "off"}
-    command = [*prefix, programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in options.items())]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    try:
-        _wait_until_ready(programs, folder, server)
-        yield
-    finally:
-        server.send_signal(signal.SIGINT)  # "fast": disconnects clients, does not wait for them
+    :param folder: readable for others; made the server's own user's.
+    :param port: of the loopback, besides the Unix socket in `folder`; None for none.
+    :param settings: of the server, besides those that every server of the tests has.
+    """
+
+    def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
+        programs = _programs()
+        if programs is None:
+            missing("PostgreSQL", "tests/backends/install.sh postgresql")
+        if shutil.which("setpriv") is None:
+            missing("setpriv", "it is part of Debian's util-linux")
+        self._programs, self.folder, self._port = programs, folder, port
+        network = {"listen_addresses": "127.0.0.1", "port": str(port)} if port else {"listen_addresses": ""}
+        self._settings = {
+            **network,
+            "unix_socket_directories": str(folder),
+            "fsync": "off",
+            "full_page_writes": "off",
+            **settings,
+        }
+        self._prefix = ["setpriv", "--pdeathsig", "INT"]  # however this process ends, the server ends with it
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            user = _unprivileged()
+            self._prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        folder.chmod(0o755)
+        self._frozen: list[int] = []
+        self._initialise()
+
+    def _initialise(self) -> None:
+        command = [*self._prefix, self._programs / "initdb", "-D", self.folder / "data", "-U", "postgres"]
+        made = subprocess.run(
+            [*command, "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            pytest.fail(f"initdb failed:\n{made.stdout}", pytrace=False)
+
+    @property
+    def log(self) -> str:
+        """What the server has logged, over all its starts."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def start(self) -> None:
+        """Start the server; return when it takes connections."""
+        options = [f"--{name}={value}" for name, value in self._settings.items()]
+        command = [*self._prefix, self._programs / "postgres", "-D", self.folder / "data", *options]
+        with (self.folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        until = time.monotonic() + START_SECONDS
+        ready = [self._programs / "pg_isready", "-q", "-h", self.folder, "-U", "postgres"]
+        ready += ["-p", str(self._port)] if self._port else []
+        while subprocess.run(ready, check=False).returncode:
+            if self._server.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"PostgreSQL did not start:\n{self.log}", pytrace=False)
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server: "fast", it disconnects clients and does not wait for them."""
+        self.thaw()
+        self._server.send_signal(signal.SIGINT)
         try:
-            server.wait(30)
+            self._server.wait(30)
         except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        """``kill -9`` of the server and everything that it started; what was not given to the system is gone."""
+        processes = self._processes()
+        self._frozen = []
+        for pid in processes:
+            _signal(pid, signal.SIGKILL)
+        self._server.wait()
+        while any(Path(f"/proc/{pid}").exists() for pid in processes):  # they hold its shared memory
+            time.sleep(0.01)
+
+    def freeze(self) -> None:
+        """Stop the server as it stands, with its connections open: nothing is answered, nothing fails."""
+        self._frozen = self._processes()
+        for pid in self._frozen:
+            _signal(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        for pid in self._frozen:
+            _signal(pid, signal.SIGCONT)
+        self._frozen = []
+
+    def _processes(self) -> list[int]:
+        """The server first, which would start others."""
+        found = subprocess.run(["pgrep", "-P", str(self._server.pid)], capture_output=True, text=True, check=False)
+        return [self._server.pid, *map(int, found.stdout.split())]
 
 
-def _wait_until_ready(programs: Path, folder: Path, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_SECONDS
-    while subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode:
-        if server.poll() is not None or time.monotonic() > until:
-            pytest.fail(f"PostgreSQL did not start:\n{(folder / 'log').read_text()}", pytrace=False)
-        time.sleep(0.05)
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _programs() -> Path | None:

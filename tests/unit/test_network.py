@@ -5,6 +5,7 @@ import gc
 import http.client
 import json
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -294,6 +295,25 @@ def test_a_stranded_connection_never_moves_again_while_new_ones_do(server, netwo
         network.heal()
 
         assert hears_nothing(stranded)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone lets a socket lose what it is sent")
+def test_what_is_swallowed_is_not_even_acknowledged_and_new_connections_work_after_it(server, network):
+    with streaming(network) as lost:
+        server.say("one")
+        hear(lost, "one")
+        lost.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)  # milliseconds
+        network.swallow()
+        lost.settimeout(PATIENCE)
+        lost.sendall(b"more")
+        with pytest.raises(TimeoutError, match="Connection timed out"):
+            lost.recv(1)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", network.port), timeout=QUICKLY)
+
+        network.heal()
+        with streaming(network) as client:
+            hear(client, "one")
 
 
 def test_a_stalled_connection_can_be_cut(network):

@@ -65,11 +65,16 @@ class Database(ABC):
         return not isinstance(change, self.passing) or getattr(change, "checkpoint", None) is not None
 
     @abstractmethod
+    def now(self) -> datetime:
+        """The database's time, without asking it where that can be avoided: reports of progress carry it."""
+
+    @abstractmethod
     def write(self, operation: Operation[T], *, durable: bool) -> T:
         """Run an operation in a transaction. It may be run again, so it must change nothing but the database.
 
         :param durable: whether its effects must survive a power cut when this returns; else a killed process.
         :raises StoreUnavailable: locked, full, or out of reach; nothing was changed.
+        :raises OutcomeUnknown: it failed when the operation was done; it may have been made to last.
         """
 
     @abstractmethod

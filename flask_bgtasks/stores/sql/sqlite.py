@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...changes import Claim
-from ...errors import BackgroundTasksError, ConfigurationError, NotStorable, StoreUnavailable
+from ...errors import BackgroundTasksError, ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
 from ...forks import after_fork_in_child
 from ..base import Clock
 from . import schema
@@ -175,8 +175,11 @@ class SqliteDatabase(Database):
             try:
                 self._sync.wait()
             except OSError as error:
-                raise StoreUnavailable(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
+                raise OutcomeUnknown(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
         return result
+
+    def now(self) -> datetime:
+        return self._clock()
 
     def _wait(self, job: _Job[Any], woken: threading.Lock) -> None:
         """Wait until another's transaction has done the operation, or this thread has to lead."""
