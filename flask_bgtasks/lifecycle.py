@@ -28,6 +28,9 @@ log = logging.getLogger("flask_bgtasks")
 LAST_DELIVERIES_SECONDS = 5.0
 """What sinks get to take what is due when a process ends; what stays owed is the next process's."""
 
+RELEASE_SECONDS = 5.0
+"""What the store gets to take back the leases of what still runs; as long as the sinks have."""
+
 IDLE_LOOK_SECONDS = 0.05
 
 
@@ -122,12 +125,23 @@ class Lifecycle:
             try:
                 self._wait(deadline)
             finally:  # a second Ctrl-C comes here too
-                released = self._engine.release()
-                if released:
-                    log.warning(
-                        "%d tasks were given back at the end of the grace period; they go on elsewhere", released
-                    )
+                self._release()
                 self._drained = True
+
+    def _release(self) -> None:
+        """Give back what still runs here. Nobody waits for a store that says nothing: then the leases run out."""
+        ended: list[int] = []
+        # Beside this thread, which must end the process in time: the store, or the flusher that holds what is to be
+        # given back, may wait for a silent server.
+        thread = threading.Thread(
+            target=lambda: ended.append(self._engine.release()), name="bgtasks-release", daemon=True
+        )
+        thread.start()
+        thread.join(RELEASE_SECONDS)
+        if not ended:
+            log.warning("the store does not answer: what is not given back yet goes on when its lease has run out")
+        elif ended[0]:
+            log.warning("%d tasks were given back at the end of the grace period; they go on elsewhere", ended[0])
 
     def _wait(self, deadline: float) -> None:
         if self._engine.running:
