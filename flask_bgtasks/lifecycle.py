@@ -19,7 +19,7 @@ from .forks import after_fork_in_child
 from .picking import Picker
 from .recovery import LOOK_SECONDS, Recovery
 from .runners.base import Runner
-from .shutdown import Sigterm, before_exit
+from .shutdown import Sigterm, StopWatch, before_exit
 from .stores.base import Store
 from .watcher import Watcher
 
@@ -70,7 +70,8 @@ class Lifecycle:
             drain=self._told_to_stop,
             look_seconds=look_seconds,
         )
-        self._sigterm = Sigterm(self.recovery.stop)
+        self._stop_watch = StopWatch(self._told_to_stop)
+        self._sigterm = Sigterm(self.stop)
         self._reset()
         after_fork_in_child(self._forked)
         this = weakref.ref(self)
@@ -85,9 +86,12 @@ class Lifecycle:
     def _reset(self) -> None:
         self._draining = threading.Lock()  # held by the one who drains; others wait for it
         self._drained = False
+        self._stopping = threading.Lock()  # protects _told
+        self._told = False
 
     def _forked(self) -> None:
         self._reset()
+        self._stop_watch.reset()
         server = serving.server_of_fork()
         if server is not None:
             self.start(server)
@@ -106,9 +110,20 @@ class Lifecycle:
         if not self._runner.picks:
             self._deliveries.wake()  # another process may have left something owed
         elif not self._runner.draining:
+            self._stop_watch.start(None if server is None else server.stopping)
             self.recovery.start(server)
 
+    def stop(self) -> None:
+        """Have the process drained, by threads of its own. Safe in a signal handler."""
+        self._stop_watch.tell()
+        self.recovery.stop()
+
     def _told_to_stop(self) -> None:
+        """Stop the process: called by the look-out and by the stop watch; who comes second leaves it to the first."""
+        with self._stopping:
+            first, self._told = not self._told, True
+        if not first:
+            return
         self.drain()
         self._deliveries.stop(LAST_DELIVERIES_SECONDS)
         self._sigterm.go()
@@ -156,6 +171,7 @@ class Lifecycle:
         try:
             self.drain(grace)
         finally:
+            self._stop_watch.close()
             self.recovery.close()
             self._deliveries.stop(min(grace, LAST_DELIVERIES_SECONDS))
             self._watcher.close()

@@ -1,6 +1,7 @@
 """A PostgreSQL server that is killed, frozen, cut off and crowded, and what becomes of the tasks in it."""
 
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -114,6 +115,15 @@ def _until(reached):
         wait.wait(0.01)
 
 
+def _hangs(name):
+    """Whether a thread waits for the server."""
+    ids = [thread.ident for thread in threading.enumerate() if thread.name == name]
+    frame = sys._current_frames().get(ids[0]) if ids else None
+    while frame is not None and Path(frame.f_code.co_filename).name != "psycopg_connection.py":
+        frame = frame.f_back
+    return frame is not None
+
+
 def _output(store, number):
     return Entry(EventType.OUTPUT, store.now(), {"offset": number, "chunks": [number]})
 
@@ -183,6 +193,7 @@ def test_what_ends_while_the_server_is_away_is_stored_when_it_is_back(cluster, m
 
 def test_what_was_shown_is_there_after_a_kill_of_the_server(cluster, make_store):
     writer, reader = make_store(cluster.port), make_store(cluster.port)
+    reader.check()  # it introduces its app, and that commit brings all before it to disk
     attempt = _running(writer)
     request_id = attempt.task.request_id
     for number in range(20):
@@ -245,7 +256,7 @@ def test_a_row_that_another_process_holds_makes_the_store_unavailable_not_the_ta
     store.renew(attempt.task.request_id, attempt=1, lease=LEASE)
 
 
-def test_a_process_is_drained_though_the_server_says_nothing(network, make_app):
+def test_a_process_is_drained_though_the_server_says_nothing(network, make_app, monkeypatch):
     app, bgtasks = make_app(network.port)
     begun, go = threading.Event(), threading.Event()
 
@@ -257,17 +268,18 @@ def test_a_process_is_drained_though_the_server_says_nothing(network, make_app):
     with app.app_context():
         generate.submit()
     assert begun.wait(PATIENCE)
+    lifecycle = app.extensions["bgtasks"].lifecycle
+    monkeypatch.setattr(lifecycle, "_grace", 0)
+    monkeypatch.setattr(psycopg_connection.LimitedConnection, "silence", 2 * PATIENCE)
+    lifecycle.start()
     network.stall()
-    drained = threading.Event()
+    _until(lambda: _hangs("bgtasks-recovery"))
 
-    def drain():
-        app.extensions["bgtasks"].lifecycle.drain(0)
-        drained.set()
+    lifecycle.stop()  # as SIGTERM does
 
-    threading.Thread(target=drain, daemon=True).start()
     try:
-        # Sooner than the driver gives up its first statement, and so without waiting for any thread in it.
-        assert drained.wait(psycopg_connection.SILENCE_SECONDS - 2)
+        _until(lambda: lifecycle._drained)
+        assert _hangs("bgtasks-recovery")
     finally:
         network.heal()
         go.set()
