@@ -20,6 +20,10 @@ from .runners.threads import ThreadRunner
 from .settings import DEFAULT_STORE, Settings
 from .stores.base import Store
 
+SERVING_CONNECTIONS = 28
+"""To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
+operation holds one for milliseconds, so that many more threads find one; it is our share of the server's hundred."""
+
 
 @hookimpl(trylast=True)
 def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None:
@@ -38,6 +42,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
             app_id=settings.app_id,
             synchronous=settings.sqlite_synchronous,
             max_events=settings.max_events,
+            connections=SERVING_CONNECTIONS + settings.workers,
             meet=functools.partial(warn_of_others, settings.app_id, address) if url == DEFAULT_STORE else None,
         )
     if scheme == "firestore":

@@ -57,6 +57,10 @@ class Endings:
         if answer.error is None:
             self._complete(running, answer)
             return None
+        if running.gave_up and running.releasable and isinstance(answer.exception, StoreUnavailable):
+            # It could not store a checkpoint in a minute: nothing that it did is wrong, and it goes on from the last.
+            self._end(running, lambda taken: Release(running.attempt, *taken))
+            return None
         error, kind, result = answer.error, answer.error_type, answer.result
         wait = None if options is None else _wait(options, task, answer)
         if options is None or wait is None:

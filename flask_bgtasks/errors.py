@@ -127,6 +127,21 @@ class StoreUnusable(StoreUnavailable, ConfigurationError):
     """
 
 
+class OutcomeUnknown(StoreUnavailable):
+    """The store failed while it made a change: it may have been made, and it may not. Ask for it before it is repeated.
+
+    :ivar request_id: the task that it was about, where it was about one.
+    """
+
+    def __init__(self, message: str, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.args = (message, request_id)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class NotStorable(BackgroundTasksError):
     """The store cannot keep a value: it is too large, or of a kind that the database lacks. Nothing was changed.
 

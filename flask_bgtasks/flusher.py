@@ -13,7 +13,15 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
 from .background_thread import BackgroundThread
-from .errors import BackgroundTasksError, LeaseLost, NotStorable, StoreUnavailable, TaskCancelled, TaskNotFound
+from .errors import (
+    BackgroundTasksError,
+    LeaseLost,
+    NotStorable,
+    OutcomeUnknown,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskNotFound,
+)
 from .forks import after_fork_in_child
 from .heartbeat import Heartbeat
 from .log_lines import Recurring
@@ -188,9 +196,11 @@ class Flusher:
         try:
             if self._running.get(running.request_id) is not running:
                 return False  # it ended while we were on the way here
+            self._forget_stored(running)
             entries, progress = running.take()
             if not entries and progress is None:
                 return False
+            before = running.seq
             try:
                 task = self._store.save_progress(
                     running.request_id, attempt=running.attempt, progress=progress, entries=entries
@@ -199,11 +209,11 @@ class Flusher:
                 raise
             except BackgroundTasksError as error:
                 if not isinstance(error, NotStorable):
-                    running.put_back(entries)
+                    self._put_back(running, entries, error, before)
                     raise
-                task = self._save_apart(running, entries, progress)
+                task = self._save_apart(running, entries, progress, before)
             except Exception:  # of the driver, or of a value that turned up where it was taken for clean
-                task = self._save_apart(running, entries, progress)
+                task = self._save_apart(running, entries, progress, before)
             if progress is not None and task.progress is not None:
                 self._offer(task, task.progress)
         finally:
@@ -213,7 +223,7 @@ class Flusher:
             self._flushed(task, task.progress)
         return True
 
-    def _save_apart(self, running: Running, entries: Sequence[Entry], progress: Progress | None) -> Task:
+    def _save_apart(self, running: Running, entries: Sequence[Entry], progress: Progress | None, before: int) -> Task:
         """Store one by one what cannot be stored together: what is refused is lost, and nothing beside it."""
         refused: Exception | None = None
         task, lost = None, 0
@@ -225,8 +235,8 @@ class Flusher:
                 )
             except (LeaseLost, TaskNotFound):
                 raise
-            except StoreUnavailable:
-                running.put_back(tuple(entries[number:]))
+            except StoreUnavailable as error:
+                self._put_back(running, tuple(entries[number:]), error, before)
                 raise
             except Exception as error:  # however often it is tried: the task goes on without it
                 refused, lost = error, lost + 1
@@ -240,12 +250,33 @@ class Flusher:
 
         :raises BackgroundTasksError: some of it is not stored, and can be tried again.
         """
+        self._forget_stored(running)
         while entries := running.take_ahead():
+            before = running.seq
             try:
                 self._store.save_progress(running.request_id, attempt=running.attempt, progress=None, entries=entries)
-            except Exception:
-                running.put_back(entries)
+            except Exception as error:
+                self._put_back(running, entries, error, before)
                 raise
+
+    def _put_back(self, running: Running, entries: tuple[Entry, ...], error: Exception, before: int) -> None:
+        """What could not be stored is tried again; of an outcome that is not known, first looked for.
+
+        :param before: the newest event that was known before the write.
+        """
+        running.put_back(entries)
+        if isinstance(error, OutcomeUnknown) and running.unsure_since is None:
+            running.unsure_since = before
+
+    def _forget_stored(self, running: Running) -> None:
+        """Have nothing stored twice after a write of which it is not known whether it was made. Under `flush_lock`."""
+        after = running.unsure_since
+        if after is None:
+            return
+        while events := self._store.events(running.request_id, after=after):
+            running.forget_stored(events)
+            after = events[-1].seq
+        running.unsure_since = None
 
     def save_checkpoint(self, running: Running, node: Node, checkpoint: Checkpoint) -> None:
         """End a step and store its value, with everything that was reported until then, in one transaction.
@@ -257,14 +288,15 @@ class Flusher:
         deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
         with running.flush_lock:
             running.close_step(node, more={"checkpoint": True})
-            taken: tuple[tuple[Entry, ...], Progress | None] | None = None
             while True:
                 if self._running.get(running.request_id) is not running:
                     running.stop(SUPERSEDED)  # ended by hand, or given back
                     raise TaskCancelled(running.stopped)
+                entries: tuple[Entry, ...] = ()
+                before = running.seq
                 try:
                     self.flush_ahead(running)
-                    entries, progress = taken = taken or running.take()
+                    entries, progress = running.take()
                     task = self._store.save_checkpoint(
                         running.request_id,
                         attempt=running.attempt,
@@ -277,11 +309,12 @@ class Flusher:
                     self.lose(running)
                     raise TaskCancelled(running.stopped) from None
                 except NotStorable:
-                    running.put_back(taken[0] if taken else ())
+                    running.put_back(entries)
                     raise
                 except StoreUnavailable as error:
+                    self._put_back(running, entries, error, before)
                     if time.monotonic() + pause > deadline:
-                        running.put_back(taken[0] if taken else ())
+                        running.gave_up = True
                         raise
                     log.warning(
                         "checkpoint %r of task %s cannot be stored yet: %s", node.name, running.request_id, error

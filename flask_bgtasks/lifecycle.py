@@ -20,7 +20,7 @@ from .forks import after_fork_in_child
 from .picking import Picker
 from .recovery import LOOK_SECONDS, Recovery
 from .runners.base import Runner
-from .shutdown import Sigterm, before_exit
+from .shutdown import Sigterm, StopWatch, before_exit
 from .stores.base import Store
 from .watcher import Watcher
 
@@ -28,6 +28,9 @@ log = logging.getLogger("flask_bgtasks")
 
 LAST_DELIVERIES_SECONDS = 5.0
 """What sinks get to take what is due when a process ends; what stays owed is the next process's."""
+
+RELEASE_SECONDS = 5.0
+"""What the store gets to take back the leases of what still runs; as long as the sinks have."""
 
 IDLE_LOOK_SECONDS = 0.05
 
@@ -72,7 +75,8 @@ class Lifecycle:
             drain=self._told_to_stop,
             look_seconds=look_seconds,
         )
-        self._sigterm = Sigterm(self.recovery.stop)
+        self._stop_watch = StopWatch(self._told_to_stop)
+        self._sigterm = Sigterm(self.stop)
         self._reset()
         after_fork_in_child(self._forked)
         this = weakref.ref(self)
@@ -87,9 +91,12 @@ class Lifecycle:
     def _reset(self) -> None:
         self._draining = threading.Lock()  # held by the one who drains; others wait for it
         self._drained = False
+        self._stopping = threading.Lock()  # protects _told
+        self._told = False
 
     def _forked(self) -> None:
         self._reset()
+        self._stop_watch.reset()
         server = serving.server_of_fork()
         if server is not None:
             self.start(server)
@@ -108,7 +115,13 @@ class Lifecycle:
         if not self._runner.picks:
             self._deliveries.wake()  # another process may have left something owed
         elif not self._runner.draining:
+            self._stop_watch.start(None if server is None else server.stopping)
             self.recovery.start(server)
+
+    def stop(self) -> None:
+        """Have the process drained, by threads of its own. Safe in a signal handler."""
+        self._stop_watch.tell()
+        self.recovery.stop()
 
     @property
     def missing(self) -> list[str]:
@@ -130,6 +143,11 @@ class Lifecycle:
         return [self.recovery.thread, self._watcher.thread, *self._engine.threads, *self._deliveries.threads]
 
     def _told_to_stop(self) -> None:
+        """Stop the process: called by the look-out and by the stop watch; who comes second leaves it to the first."""
+        with self._stopping:
+            first, self._told = not self._told, True
+        if not first:
+            return
         try:
             self.drain()
             self._deliveries.stop(LAST_DELIVERIES_SECONDS)
@@ -148,12 +166,23 @@ class Lifecycle:
             try:
                 self._wait(deadline)
             finally:  # a second Ctrl-C comes here too
-                released = self._engine.release()
-                if released:
-                    log.warning(
-                        "%d tasks were given back at the end of the grace period; they go on elsewhere", released
-                    )
+                self._release()
                 self._drained = True
+
+    def _release(self) -> None:
+        """Give back what still runs here. Nobody waits for a store that says nothing: then the leases run out."""
+        ended: list[int] = []
+        # Beside this thread, which must end the process in time: the store, or the flusher that holds what is to be
+        # given back, may wait for a silent server.
+        thread = threading.Thread(
+            target=lambda: ended.append(self._engine.release()), name="bgtasks-release", daemon=True
+        )
+        thread.start()
+        thread.join(RELEASE_SECONDS)
+        if not ended:
+            log.warning("the store does not answer: what is not given back yet goes on when its lease has run out")
+        elif ended[0]:
+            log.warning("%d tasks were given back at the end of the grace period; they go on elsewhere", ended[0])
 
     def _wait(self, deadline: float) -> None:
         if self._engine.running:
@@ -168,6 +197,7 @@ class Lifecycle:
         try:
             self.drain(grace)
         finally:
+            self._stop_watch.close()
             self.recovery.close()
             self._deliveries.stop(min(grace, LAST_DELIVERIES_SECONDS))
             self._watcher.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from . import clean_json
 from .clean_text import MAX_TEXT, clean, optional_text, text_of
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
-from .model import Entry, EventType, Progress, Result
+from .model import Entry, Event, EventType, Progress, Result
 from .plan import KEY_SEPARATOR, MAX_PATH, Node, Plan
 from .reports import divided
 
@@ -73,6 +73,8 @@ class Running:
         self.leased_at = monotonic()  # before the lease was asked for last; it holds from then on at least
         self.renew_at = 0.0  # when the lease is due to be renewed, by time.monotonic
         self.seq = 0  # the newest event that the flusher knows of
+        self.unsure_since: int | None = None  # the newest event before a write of which it is not known if it was made
+        self.gave_up = False  # whether a checkpoint could not be stored, as long as that was tried
         self.deadline: float | None = None  # by time.monotonic; the flusher stops it then
         self.overdue: Callable[[], None] | None = None  # ends it where it does not stop after its deadline
         self.releasable = False  # whether another process can go on with it
@@ -231,6 +233,12 @@ class Running:
             self._entries = deque([*entries, *self._entries], maxlen=MAX_WAITING_ENTRIES)  # the oldest go first
             self.dirty = True
 
+    def forget_stored(self, events: Sequence[Event]) -> None:
+        """Of what waits for the store, take out what is there already: the history since a write of unknown outcome."""
+        stored = {_identity(event) for event in events if event.attempt == self.attempt}
+        with self.lock:
+            self._keep([entry for entry in self._entries if _identity(entry) not in stored])
+
     def _progress(self) -> Progress:
         now = self._monotonic()
         node = self._node
@@ -262,3 +270,8 @@ class Running:
             details=optional_text(details),
             eta_seconds=self.plan.eta_seconds(now),
         )
+
+
+def _identity(report: Entry | Event) -> tuple[EventType, datetime, bytes]:
+    """What tells a report from all others of its attempt."""
+    return report.type, report.at, clean_json.dumps(report.data)

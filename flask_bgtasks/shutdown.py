@@ -9,10 +9,14 @@ from __future__ import annotations
 import atexit
 import concurrent.futures.thread  # noqa: F401 - it must register its own end before ours: see before_exit
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+
+TICK_SECONDS = 0.2
+"""How often the server is asked whether it stops."""
 
 
 def before_exit(function: Callable[[], None]) -> None:
@@ -24,6 +28,53 @@ def before_exit(function: Callable[[], None]) -> None:
     """
     register = getattr(threading, "_register_atexit", atexit.register)
     register(function)
+
+
+class StopWatch:
+    """A thread that only waits for the word to stop, and so heeds it whatever other threads hang in.
+
+    :param stop: called in it, once.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, in a child of fork: the thread is the parent's."""
+        self._lock = threading.Lock()  # protects _thread's creation
+        self._thread: threading.Thread | None = None
+        # put() may be called in a signal handler, whatever the main thread was at (docs.python.org, SimpleQueue.put).
+        self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def start(self, stopping: Callable[[], bool] | None) -> None:
+        """Begin to watch, if that has not begun. :param stopping: asked again and again whether the server stops."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, args=(self._word, stopping), name="bgtasks-stop", daemon=True
+                )
+                self._thread.start()
+
+    def tell(self) -> None:
+        """Have the process stopped. Safe in a signal handler."""
+        self._word.put("stop")
+
+    def close(self) -> None:
+        """Have the thread end."""
+        with self._lock:
+            self._thread = None
+        self._word.put("end")
+
+    def _serve(self, word: queue.SimpleQueue[str], stopping: Callable[[], bool] | None) -> None:
+        heard = ""
+        while not heard:
+            try:
+                heard = word.get(timeout=None if stopping is None else TICK_SECONDS)
+            except queue.Empty:
+                heard = "stop" if stopping is not None and stopping() else ""
+        if heard == "stop":
+            self._stop()
 
 
 class Sigterm:

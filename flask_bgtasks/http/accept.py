@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from flask import Response, after_this_request, current_app, request
@@ -17,7 +17,7 @@ from flask import Response, after_this_request, current_app, request
 from .. import arguments, calling, captured
 from ..changes import Reopen
 from ..definitions import TaskDefinition
-from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, TransitionRefused
+from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
 from ..foreground import Foreground
 from ..layers import Chain
 from ..model import Status, Task
@@ -106,7 +106,17 @@ class _Visit:
         """The answer that was settled at the gate, whatever the decorators made of it."""
         settled, self._settled = self._settled, None
         assert settled is not None
-        return self._marked(settled.answer())
+        try:
+            response = settled.answer()
+        except StoreUnavailable as error:
+            response = self._problem(error).response()
+        return self._marked(response)
+
+    def _problem(self, error: BackgroundTasksError) -> Problem:
+        """What an error is to the client: once the task is stored, not that nothing was changed."""
+        if isinstance(error, StoreUnavailable) and self._task is not None:
+            return problems.outcome_unknown(self._task.request_id)
+        return problems.of_error(error)
 
     def _leave(self) -> None:
         """The view has ended: what becomes of it, Flask decides; what it came to is stored when it has."""
@@ -134,6 +144,8 @@ class _Visit:
             response = _answered_later(self._parts, self._task)
         except Problem as problem:
             response = problem.response()
+        except StoreUnavailable as error:
+            response = self._problem(error).response()
         return _varied(self._marked(response))
 
     def _marked(self, response: Response) -> Response:
@@ -162,7 +174,7 @@ class _Visit:
         except Problem as problem:
             response = problem.response()
         except BackgroundTasksError as error:
-            response = problems.of_error(error).response()
+            response = self._problem(error).response()
         self._settled = _Settled(lambda: response)
         raise self._settled
 
@@ -290,7 +302,7 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
         seconds = min(wish.wait, state.settings.max_wait)
         slot = parts.take_slot()
         if slot is not None:
-            with slot:
+            with slot, suppress(StoreUnavailable):  # the task is stored: that can be said without the store
                 task = wait_until(state, task.request_id, _done, seconds=seconds, cut_short=cut_short(request.environ))
             applied = f"wait={seconds:g}"
         if task.done:

@@ -23,6 +23,7 @@ from ..errors import (
     IdempotencyConflict,
     LimitReached,
     NotStorable,
+    OutcomeUnknown,
     OwnerQueueFull,
     PayloadTooLarge,
     QueueFull,
@@ -196,6 +197,14 @@ TYPES: dict[str, ProblemType] = {
             "The store of tasks cannot be reached",
             "Nothing was changed. Try again; accepted tasks are not lost.",
         ),
+        ProblemType(
+            "outcome-unknown",
+            503,
+            "The store failed while it was written to",
+            "The change may have been made, and it may not. Where ``request_id`` names a task, ask for it: a task that "
+            "is there was accepted, and runs; one that is not there when the store answers again was not. Or send the "
+            "request again with its ``Idempotency-Key``, which never makes a second task.",
+        ),
         ProblemType("not-ready", 503, "This process does not take work", "``checks`` says what is missing."),
     )
 }
@@ -254,11 +263,24 @@ def of_error(error: BackgroundTasksError) -> Problem:
         return Problem("access-denied", detail, headers={"WWW-Authenticate": REFUSED_CHALLENGE})
     if isinstance(error, LimitReached):
         return Problem(_limit_name(error), detail, headers={"Retry-After": str(error.retry_after)})
+    if isinstance(error, OutcomeUnknown):
+        return outcome_unknown(error.request_id)
     if isinstance(error, StoreUnavailable):  # its message may name a host or a file: that is the log's
         meaning = TYPES["store-unavailable"].meaning
         detail = meaning if error.brief is None else f"The store cannot be used: {error.brief}. {meaning}"
         return Problem("store-unavailable", detail, headers={"Retry-After": "1" if error.brief is None else "30"})
     raise error
+
+
+def outcome_unknown(request_id: str | None) -> Problem:
+    """The store failed, and it cannot be said that nothing was changed.
+
+    :param request_id: the task to ask for.
+    """
+    headers, members = {"Retry-After": "1"}, {}
+    if request_id is not None:
+        headers["Task-Id"] = members["request_id"] = request_id
+    return Problem("outcome-unknown", TYPES["outcome-unknown"].meaning, headers=headers, **members)
 
 
 def of_http_exception(error: HTTPException) -> SansResponse:

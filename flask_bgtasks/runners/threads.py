@@ -206,6 +206,7 @@ class ThreadRunner(Runner):
             if runner is thread:
                 del self._running[request_id]
                 self._mine.discard(request_id)
+                self._isolation.end(request_id)
                 self._busy -= 1
                 self._idle.notify_all()
 

@@ -55,7 +55,7 @@ def _body(schema: str, description: str) -> Item:
 
 
 _READ = ("access-denied", "task-not-found", "task-expired", "store-unavailable")
-_WRITE = ("task-not-found", "task-expired", "request-too-large", "store-unavailable")
+_WRITE = ("task-not-found", "task-expired", "request-too-large", "store-unavailable", "outcome-unknown")
 _BODY = ("bad-body", "not-json", "request-too-large")
 
 _STREAM: Item = {
@@ -224,7 +224,7 @@ REGISTER = _call(
     {
         "200": _json("Device", "The address was known; it is the owner's.", "Location"),
         "201": _json("Device", "It is registered.", "Location"),
-        **_problems(*_BODY, "owner-wanted", "store-unavailable"),
+        **_problems(*_BODY, "owner-wanted", "store-unavailable", "outcome-unknown"),
     },
     requestBody=_body("NewDevice", "The address, and what the device says of itself."),
 )
@@ -235,7 +235,7 @@ FORGET = _call(
     ["device_id"],
     {
         "204": _empty("It is forgotten."),
-        **_problems("owner-wanted", "device-not-found", "request-too-large", "store-unavailable"),
+        **_problems("owner-wanted", "device-not-found", "request-too-large", "store-unavailable", "outcome-unknown"),
     },
 )
 
@@ -250,7 +250,10 @@ PREFER = _call(
     "savePreferences",
     "Say what to be told about, and when not",
     [],
-    {"200": _json("Preferences", "As saved."), **_problems(*_BODY, "owner-wanted", "store-unavailable")},
+    {
+        "200": _json("Preferences", "As saved."),
+        **_problems(*_BODY, "owner-wanted", "store-unavailable", "outcome-unknown"),
+    },
     requestBody=_body("NewPreferences", "In place of those there were. What is left out is as it is without any."),
 )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from ...errors import TaskNotFound
+from ...errors import OutcomeUnknown, TaskNotFound
 from ...model import Task
 from ..base import Owed, Store
 from ..keys import can_exist
 from . import rows
-from .database import Connection, Database
+from .database import Connection, Database, Operation
 from .statements import Statements
+
+T = TypeVar("T")
 
 
 class SqlPart(Store):
@@ -20,6 +22,13 @@ class SqlPart(Store):
 
     _database: Database
     _sql: Statements
+
+    def _write(self, operation: Operation[T], request_id: str, *, durable: bool) -> T:
+        """Run an operation on a task. :raises OutcomeUnknown: with its id, by which it can be asked for."""
+        try:
+            return self._database.write(operation, durable=durable)
+        except OutcomeUnknown as error:
+            raise OutcomeUnknown(str(error), request_id) from error
 
     def _select(self, connection: Connection, request_id: str) -> Task:
         """The task. :raises TaskNotFound: there is none."""

@@ -1,32 +1,79 @@
-"""PostgreSQL: a pooled connection and a transaction for each operation, rows locked while they change, its own time."""
+"""PostgreSQL: a pooled connection and a transaction for each operation, rows locked while they change, its own time.
+
+A server that is away, overloaded or silent is unavailable, within seconds and in every operation: connections are
+limited in number, and each of them in how long it is waited for.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ...errors import BackgroundTasksError, ConfigurationError, NotStorable, StoreUnavailable
+from ...changes import Report
+from ...errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
 from ...forks import after_fork_in_child
+from ..server_clock import ServerClock
+from . import schema
 from .database import Connection, Database, Operation, Parameters
 from .rows import moment
 from .sqlite import create_schema
 
+log = logging.getLogger("flask_bgtasks")
+
 T = TypeVar("T")
 
-SCHEMA_LOCK = 0x62677461736B73  # "bgtasks": the advisory lock that keeps two processes from making the tables at once
+SCHEMA_LOCK = 0x62677461736B73  # "bgtasks": the advisory lock of the one process that makes or upgrades the tables
+
+CONNECT_SECONDS = 5
+"""For the server to take a connection."""
+
+STATEMENT_SECONDS = 10
+"""For a statement, locks that it waits for included; as long as SQLite waits for another process. Also for one of the
+pool's connections to become free."""
+
+IDLE_SECONDS = 20
+"""After which the server ends a transaction whose process sleeps in the middle: others wait for its locks."""
+
+UPGRADE_SECONDS = 600
+"""For a statement that makes or upgrades tables: an index on a long history takes its time."""
+
+TCP = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""Of libpq (postgresql.org/docs, "Parameter Key Words"; seconds, the last in milliseconds): what was sent and is not
+acknowledged for ten seconds ends the connection, and an idle one is asked whether it is there."""
+
+LIBPQ = ("psycopg", "psycopg2")  # the drivers that take its parameters
+
+KEPT_CONNECTIONS = 8  # idle ones in the pool; more are opened when needed, and closed after use
+
+TRIES = 3
+"""Of a transaction that PostgreSQL ended for another one's sake; it was rolled back as a whole."""
 
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+
+_LIMITS = """SELECT set_config('statement_timeout', %(statement)s, false),
+set_config('idle_in_transaction_session_timeout', %(idle)s, false)"""
+
+_MISSING = "SELECT count(*) FROM unnest(%(names)s::text[]) AS name WHERE to_regclass(name) IS NULL"
 
 
 class PostgresConnection(Connection):
     """A driver's connection in one transaction."""
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: Any, clock: ServerClock) -> None:
         self.raw = raw
         self.writes = 0
+        self._clock = clock
         self._now: datetime | None = None
 
     def execute(self, sql: str, parameters: Parameters = {}) -> Any:  # noqa: B006 - never changed
@@ -53,17 +100,38 @@ class PostgresConnection(Connection):
 
     def now(self) -> datetime:
         if self._now is None:
+            asked = time.monotonic()
             self._now = moment(self.execute(_NOW).fetchone()[0])
+            self._clock.tell(self._now, asked=asked)
         return self._now
 
 
 class PostgresDatabase(Database):
-    """A PostgreSQL database, by an SQLAlchemy URL."""
+    """A PostgreSQL database, by an SQLAlchemy URL.
 
-    def __init__(self, url: str) -> None:
+    :param connections: how many may be open at once; who needs one more waits for it.
+    """
+
+    # An event is numbered, and streams show it. Were its commit lost with the server, which its readers outlive, the
+    # number would be given again, to something that they would not ask for (docs/decisions/0023).
+    passing = tuple(change for change in Database.passing if change is not Report)
+
+    def __init__(self, url: str, *, connections: int = 32) -> None:
+        kept = min(KEPT_CONNECTIONS, connections)
         try:
+            address = sa.make_url(url)
+            libpq = {"connect_timeout": CONNECT_SECONDS, **TCP}
             # Made here, connected on first use. One commit costs a round trip: a dozen threads keep a dozen busy.
-            self._engine = sa.create_engine(url, pool_pre_ping=True, pool_size=8, max_overflow=24)
+            self._engine = sa.create_engine(
+                address,
+                pool_pre_ping=True,
+                pool_size=kept,
+                max_overflow=connections - kept,
+                pool_timeout=STATEMENT_SECONDS,
+                connect_args={name: value for name, value in libpq.items() if name not in address.query}
+                if address.get_driver_name() in LIBPQ
+                else {},
+            )
         except ModuleNotFoundError as error:
             raise ConfigurationError(
                 f"BGTASKS_STORE: the driver {error.name!r} is not installed: pip install 'flask-bgtasks[postgresql]'"
@@ -71,6 +139,11 @@ class PostgresDatabase(Database):
         except sa.exc.SQLAlchemyError as error:
             raise ConfigurationError(f"BGTASKS_STORE: {error}") from error
         self.dialect = self._engine.dialect
+        self._driver: Any = self.dialect.dbapi
+        if self.dialect.driver == "psycopg":
+            sa.event.listen(self._engine, "do_connect", _connect_limited)
+        sa.event.listen(self._engine, "connect", _limit)
+        self._clock = ServerClock()
         self._ready = False
         after_fork_in_child(self._forget)
 
@@ -79,55 +152,94 @@ class PostgresDatabase(Database):
         # Multiprocessing or os.fork()").
         self._engine.dispose(close=False)
 
+    def now(self) -> datetime:
+        return self._clock.now() or self.read(lambda connection: connection.now())
+
     def write(self, operation: Operation[T], *, durable: bool) -> T:
-        for last in (False, True):
+        for tries in range(1, TRIES + 1):
             try:
                 return self._transaction(operation, durable=durable)
-            except sa.exc.IntegrityError:
-                # Two creates with one idempotency key: the second finds the first's task when it looks again.
-                if last:
-                    raise
+            except _Conflict as conflict:
+                if tries == TRIES:
+                    raise conflict.refusal from conflict.__cause__
         raise AssertionError
 
     def read(self, operation: Operation[T]) -> T:
-        return self._transaction(operation, durable=True)
+        try:
+            return self._transaction(operation, durable=True)
+        except _Conflict as conflict:
+            raise conflict.refusal from conflict.__cause__
 
     def _transaction(self, operation: Operation[T], *, durable: bool) -> T:
+        pool, ending = self._engine.pool, False
         try:
             self._prepare()
             raw = self._engine.raw_connection()
-        except sa.exc.DBAPIError as error:
+        # The pool's own too: sqlalchemy.exc.TimeoutError where all connections are taken.
+        except (sa.exc.SQLAlchemyError, self._driver.Error, OSError) as error:
             raise _unavailable(error) from error
-        except self._engine.dialect.dbapi.Error as error:  # type: ignore[union-attr]
-            raise _unavailable(error) from error
-        driver = self._engine.dialect.dbapi
         try:
-            connection = PostgresConnection(raw)
+            connection = PostgresConnection(raw, self._clock)
             if not durable:
                 connection.execute("SET LOCAL synchronous_commit TO off")
             result = operation(connection)
+            ending = connection.writes > 0
             raw.commit()
             return result
         except BaseException as error:
-            _roll_back(raw)
-            if isinstance(error, driver.IntegrityError):  # type: ignore[union-attr]
-                raise sa.exc.IntegrityError(None, None, error) from error
-            if isinstance(error, driver.OperationalError) or (  # type: ignore[union-attr]
-                isinstance(error, driver.Error) and _is_about_a_value(error)  # type: ignore[union-attr]
-            ):
-                raise _unavailable(error) from error
-            raise
+            lost = not _roll_back(raw)
+            if lost and self._engine.pool is pool:  # the others in the pool are as old, and would be found one by one
+                self._engine.dispose()
+            if not isinstance(error, self._driver.Error):
+                raise
+            if _state(error) == UNDEFINED_TABLE:  # dropped, or another database was put in its place
+                self._ready = False
+            if ending and lost:
+                raise OutcomeUnknown(
+                    f"the connection was lost during a commit, which may have been made: {_line(error)}"
+                ) from error
+            refusal = _unavailable(error)
+            if _is_conflict(error):
+                raise _Conflict(refusal) from error
+            if refusal is error:
+                raise
+            raise refusal from error
         finally:
             raw.close()
 
+    # -- the tables ----------------------------------------------------------------------------------------------------
+
     def _prepare(self) -> None:
-        if self._ready:
-            return
+        """See that the tables are there. One process makes them, or upgrades them; all others only look.
+
+        To make what is there already is not harmless: ``CREATE INDEX IF NOT EXISTS`` locks table after table, in an
+        order in which those who write do not, and each such pair is a deadlock.
+        """
+        for tries in range(1, TRIES + 1):
+            if self._ready:
+                return
+            try:
+                self._look_or_make()
+                self._ready = True
+            except sa.exc.DBAPIError as error:  # old processes that write while the tables are upgraded
+                if tries == TRIES or not _is_conflict(error.orig):
+                    raise
+
+    def _look_or_make(self) -> None:
         with self._engine.begin() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-            create_schema(_DriverSql(connection), self.dialect)
-            self.on_open(PostgresConnection(connection.connection))
-        self._ready = True
+            raw: Any = connection.connection
+            mine = PostgresConnection(raw, self._clock)
+            # Protects the making of the tables, and the list of apps, until this transaction ends.
+            mine.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            if not _is_current(mine):
+                mine.execute(f"SET LOCAL statement_timeout = '{UPGRADE_SECONDS}s'")
+                limited = raw.driver_connection
+                before, limited.silence = getattr(limited, "silence", None), UPGRADE_SECONDS
+                try:
+                    create_schema(_DriverSql(connection), self.dialect)
+                finally:
+                    limited.silence = before
+            self.on_open(mine)
 
     def change_token(self) -> Hashable | None:
         """There is none: a reader asks for the versions of what it follows."""
@@ -135,6 +247,37 @@ class PostgresDatabase(Database):
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+class _Conflict(Exception):
+    """A transaction was rolled back, and may go well if it is run again."""
+
+    def __init__(self, refusal: BaseException) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+def _connect_limited(dialect: Any, record: Any, arguments: Any, parameters: Any) -> Any:
+    from .psycopg_connection import LimitedConnection
+
+    return LimitedConnection.connect(*arguments, **parameters)
+
+
+def _limit(raw: Any, record: Any) -> None:
+    """Limit what a session may wait for. Not among the parameters of the connection: PgBouncer refuses those."""
+    limits = {"statement": f"{STATEMENT_SECONDS * 1000:.0f}", "idle": f"{IDLE_SECONDS * 1000:.0f}"}
+    raw.cursor().execute(_LIMITS, limits)
+    raw.commit()
+
+
+def _is_current(connection: PostgresConnection) -> bool:
+    """Whether all tables and indexes of this layout are there."""
+    tables = schema.metadata.sorted_tables
+    names = [table.name for table in tables] + [str(index.name) for table in tables for index in table.indexes]
+    if connection.execute(_MISSING, {"names": names}).fetchone()[0]:
+        return False
+    found = connection.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()
+    return found is not None and int(found[0]) == schema.VERSION
 
 
 class _DriverSql:
@@ -147,27 +290,64 @@ class _DriverSql:
         return self._connection.exec_driver_sql(sql)
 
 
+# -- errors: classes and codes are those of PostgreSQL's documentation, appendix A -------------------------------------
+
+UNDEFINED_TABLE = "42P01"
+
+CONFLICTS = ("40001", "40P01", "23505")
+"""Serialization failure, deadlock, unique violation: of two creates with one idempotency key, the second finds the
+first's task when it looks again."""
+
+
+def _state(error: BaseException) -> str | None:
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)  # psycopg, psycopg2
+    return None if state is None else str(state)
+
+
+def _is_conflict(error: BaseException | None) -> bool:
+    return error is not None and _state(error) in CONFLICTS
+
+
 def _is_about_a_value(error: Exception) -> bool:
     """Whether another try fails as well: NUL, a number out of range, an unknown type, an index entry too large.
 
-    Classes 22 ("data exception") and 54 ("program limit exceeded") of PostgreSQL's error codes (appendix A of its
-    documentation); a type that psycopg has no adapter for is never sent, and has none.
+    Classes 22 ("data exception") and 54 ("program limit exceeded"); a type that psycopg has no adapter for is never
+    sent, and has none.
     """
-    state = getattr(error, "sqlstate", None)
+    state = _state(error)
     if state is None:
         return type(error).__name__ in ("DataError", "ProgrammingError")
-    return str(state)[:2] in ("22", "54")
+    return state[:2] in ("22", "54")
 
 
-def _roll_back(raw: Any) -> None:
+def _is_defect(error: Exception) -> bool:
+    """Whether it is neither the server's state nor a value: a statement that is wrong, a constraint that is broken."""
+    state = _state(error)
+    return state is not None and state[:2] in ("23", "42") and state != UNDEFINED_TABLE
+
+
+def _roll_back(raw: Any) -> bool:
+    """Roll back; False if the connection is broken, which the pool then throws away."""
     try:
         raw.rollback()
-    except Exception:  # the connection is broken: the pool throws it away
+    except Exception:
         raw.invalidate()
+        return False
+    return True
 
 
-def _unavailable(error: Exception) -> BackgroundTasksError:
-    text = str(getattr(error, "orig", None) or error).strip().splitlines()
-    if _is_about_a_value(error):
-        return NotStorable(f"the task store cannot keep a value: {text[0] if text else type(error).__name__}")
-    return StoreUnavailable(f"the task store cannot be used right now: {text[0] if text else type(error).__name__}")
+def _line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _unavailable(error: Exception) -> Exception:
+    """What the store says of an error; a defect stays what it is."""
+    cause: Exception = getattr(error, "orig", None) or error
+    if _is_about_a_value(cause):
+        return NotStorable(f"the task store cannot keep a value: {_line(cause)}")
+    if _is_defect(cause):
+        return error
+    if isinstance(cause, sa.exc.TimeoutError):
+        return StoreUnavailable("the task store cannot be used right now: all connections of this process are in use")
+    return StoreUnavailable(f"the task store cannot be used right now: {_line(cause)}")

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...changes import Claim
-from ...errors import StoreUnavailable, StoreUnusable
+from ...errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ...forks import after_fork_in_child
 from ..base import Clock
 from . import schema
@@ -184,7 +184,7 @@ class SqliteDatabase(Database):
             except FileNotFoundError:
                 raise gone(self._path + "-wal") from None
             except OSError as error:
-                raise StoreUnavailable(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
+                raise OutcomeUnknown(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
         if job.wrote:  # the file may have gone meanwhile, and what was written with it
             self._file.check()
         return result

@@ -60,6 +60,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
     :param app_id: the app whose tasks these are.
     :param meet: called with the ids of the other apps that keep their tasks in this database, when it is opened.
     :param synchronous: SQLite: what a promised write commits with, ``FULL`` or ``NORMAL``.
+    :param connections: PostgreSQL: how many this process may have at once.
     :param clock: SQLite: the store's time. PostgreSQL has its own.
     :param max_events: rows of history kept per task.
     :raises ConfigurationError: a URL that cannot be used, or its driver is not installed.
@@ -73,6 +74,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         synchronous: str = "FULL",
         clock: Clock = system_clock,
         max_events: int = 10_000,
+        connections: int = 32,
         meet: Callable[[list[str]], None] | None = None,
     ) -> None:
         super().__init__()
@@ -86,7 +88,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         if parsed.get_backend_name() == "sqlite":
             self._database = SqliteDatabase(parsed.database or "", synchronous=synchronous, clock=clock)
         else:
-            self._database = PostgresDatabase(url)
+            self._database = PostgresDatabase(url, connections=connections)
         self._database.on_open = self._move_in
         self._sql = Statements(self._database.dialect)
         self._max_events = max_events
@@ -123,7 +125,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
             self._insert_history(connection, number, outcome, deliveries, now)
             return outcome
 
-        done = self._database.write(operation, durable=True)
+        done = self._write(operation, task.request_id, durable=True)
         if isinstance(done, Task):
             return Created(done, replayed=True)
         self._gauge.created()
@@ -182,7 +184,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
                 wanted = in_turn(change, before, connection.now(), count)
             return self._change(connection, number, before, wanted, deliveries)
 
-        outcome = self._database.write(operation, durable=self._database.must_last(change))
+        outcome = self._write(operation, request_id, durable=self._database.must_last(change))
         if limits is not None:
             self._gauge.created()
         self._committed(outcome)
