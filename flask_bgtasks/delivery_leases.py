@@ -74,7 +74,7 @@ class LeaseKeeper:
         call = Call(delivery, time.monotonic())
         with self._lock:
             self._calls.add(call)
-            if self._thread is None and not self._closed.is_set():
+            if (self._thread is None or not self._thread.is_alive()) and not self._closed.is_set():
                 self._start()
         try:
             yield call
@@ -152,7 +152,7 @@ class LeaseKeeper:
                 self.renew()
             except BackgroundTasksError as error:
                 log.warning("leases on deliveries cannot be renewed yet: %s", error)
-            except Exception:
+            except BaseException:  # whatever it is, the next look is made
                 log.exception("renewing leases on deliveries failed")
 
 

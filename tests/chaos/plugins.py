@@ -38,8 +38,6 @@ CLOCK = int(os.environ.get("CHAOS_CLOCK", "0"))  # the place of this process's o
 def plug_in(app, bgtasks, lease):
     """Register the sinks and what the run's store needs; the settings that say which store that is."""
     delivery.LEASE = timedelta(seconds=DELIVERY_LEASE)
-    if "lease" in delivery.Deliveries.__init__.__kwdefaults__:
-        delivery.Deliveries.__init__.__kwdefaults__["lease"] = delivery.LEASE
     lanes.LONGEST_SECONDS, lanes.SLOW_SECONDS = DELIVERY_LEASE / 2, DELIVERY_LEASE / 6
     bgtasks.register(FlakySink())
     bgtasks.register(HostileSink())

@@ -55,8 +55,8 @@ def of_postgresql(folder, port):
 
 def _of_sql(db):
     left, ids = Remains(), {}
-    columns = "request_id, number, status, attempt, seq, crashes, name, error_message"
-    for request_id, number, status, attempt, seq, crashes, name, error in db.execute(
+    columns = "request_id, number, status, attempt, seq, crashes + suspicions, name, error_message"
+    for request_id, number, status, attempt, seq, crashes + suspicions, name, error in db.execute(
         f"SELECT {columns} FROM bgtasks_tasks"
     ):
         ids[number] = request_id
@@ -83,7 +83,7 @@ def of_firestore(client):
         found = task.to_dict()
         left.tasks[task.id] = (found["status"], found["attempt"], found["seq"])
         left.names[task.id], left.errors[task.id] = found["name"], found.get("error_message")
-        left.crashes += found["crashes"]
+        left.crashes += found["crashes"] + found.get("suspicions", 0)
         for event in task.reference.collection("events").order_by("seq").stream():
             one = event.to_dict()
             left.histories[task.id].append((one["seq"], one["type"], one["attempt"], json.loads(one["data"])))
