@@ -56,7 +56,7 @@ def of_postgresql(folder, port):
 def _of_sql(db):
     left, ids = Remains(), {}
     columns = "request_id, number, status, attempt, seq, crashes + suspicions, name, error_message"
-    for request_id, number, status, attempt, seq, crashes + suspicions, name, error in db.execute(
+    for request_id, number, status, attempt, seq, crashes, name, error in db.execute(
         f"SELECT {columns} FROM bgtasks_tasks"
     ):
         ids[number] = request_id
