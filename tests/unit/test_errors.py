@@ -22,6 +22,7 @@ EXAMPLES = [
     errors.IdempotencyConflict("7"),
     errors.StoreUnavailable("why"),
     errors.StoreUnusable("why", "its file is damaged"),
+    errors.OutcomeUnknown("why", "7"),
     errors.NotStorable("why"),
     errors.AccessDenied("why"),
     errors.LimitReached("full", limit=3, retry_after=5),
