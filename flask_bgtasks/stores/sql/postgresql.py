@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -233,12 +234,8 @@ class PostgresDatabase(Database):
             mine.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
             if not _is_current(mine):
                 mine.execute(f"SET LOCAL statement_timeout = '{UPGRADE_SECONDS}s'")
-                limited = raw.driver_connection
-                before, limited.silence = getattr(limited, "silence", None), UPGRADE_SECONDS
-                try:
+                with _patient(raw.driver_connection):
                     create_schema(_DriverSql(connection), self.dialect)
-                finally:
-                    limited.silence = before
             self.on_open(mine)
 
     def change_token(self) -> Hashable | None:
@@ -261,6 +258,19 @@ def _connect_limited(dialect: Any, record: Any, arguments: Any, parameters: Any)
     from .psycopg_connection import LimitedConnection
 
     return LimitedConnection.connect(*arguments, **parameters)
+
+
+@contextmanager
+def _patient(connection: Any) -> Iterator[None]:
+    """Let a connection be silent for as long as tables are made. Other drivers than psycopg have no such limit."""
+    if not hasattr(connection, "silence"):
+        yield
+        return
+    before, connection.silence = connection.silence, UPGRADE_SECONDS
+    try:
+        yield
+    finally:
+        connection.silence = before
 
 
 def _limit(raw: Any, record: Any) -> None:
