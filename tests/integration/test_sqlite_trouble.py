@@ -124,9 +124,7 @@ def damaged(path):
         file.write(b"\xff" * 8000)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "says"), [(garbage, "damaged"), (damaged, "damaged"), (newer, "newer")], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("prepare", "says"), [(garbage, "damaged"), (damaged, "damaged"), (newer, "newer")])
 def test_a_file_that_cannot_be_used_is_a_503_with_a_sentence(make, path, prepare, says):
     prepare(path)
     client = make().test_client()
