@@ -48,8 +48,9 @@ class BackgroundThread:
 
     @property
     def missing(self) -> bool:
-        """Whether it should be there, and is not."""
-        return self._wanted and not self.is_alive()
+        """Whether it should be there, and is not. One that is being begun, or ended, at this moment is not missing."""
+        with self._lock:
+            return self._wanted and not self.is_alive()
 
     def is_alive(self) -> bool:
         """Whether it is there."""
@@ -63,7 +64,6 @@ class BackgroundThread:
         with self._lock:
             if self.is_alive():
                 return
-            self._wanted = True
             thread = threading.Thread(target=self._run, args=(self._closed,), name=self.name, daemon=True)
             try:
                 thread.start()
@@ -72,6 +72,7 @@ class BackgroundThread:
                     log.error("thread %s cannot be started: %s. It is tried again", self.name, error)
             else:
                 self._thread = thread
+            self._wanted = True
 
     def close(self, *, wake: Callable[[], object], timeout: float) -> None:
         """Have the thread end; the next :meth:`start` begins another.
