@@ -9,7 +9,7 @@ from tests.chaos.checker import digest
 from tests.chaos.driver import Run
 from tests.chaos.stores import Firestore, Postgresql, Sqlite
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]  # what is left settles within two minutes, at the latest
+pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # on Firestore, beside other tests, it takes four minutes
 
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 LEAST = {Sqlite: (2000, 200), Postgresql: (800, 100)}  # tasks and faults in ten minutes
