@@ -216,6 +216,12 @@ class Run:
             self._burst(threads + 4, threads, HOLD_SECONDS)
         self._take_census()
         self.until(self._censused, 5, None)
+        self.until(self._all_is_told, self.settle, None)
+
+    def _all_is_told(self):
+        with contextlib.suppress(Exception):
+            return not self.store.remains().owed
+        return False
 
     def _burst(self, count, wanted, hold):
         asked = {"count": count, "wanted": wanted, "hold": hold}
