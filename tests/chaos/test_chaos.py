@@ -13,14 +13,15 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # on Firestore, bes
 
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
 LEAST = {Sqlite: (2000, 200), Postgresql: (800, 100)}  # tasks and faults in ten minutes
-SEED = int(os.environ["CHAOS_SEED"]) if "CHAOS_SEED" in os.environ else None
+SEED = int(os.environ["CHAOS_SEED"]) if "CHAOS_SEED" in os.environ else None  # a soak's is another one each time
+SHORT_SEED = SEED or 1481071889  # the same faults in the same order, so that two runs of the suite say the same
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("store", "external"), [(Sqlite, False), (Postgresql, True)])
 def test_whatever_breaks_every_accepted_task_ends_once(tmp_path, store, external):
     _need(store)
-    run = Run(tmp_path / "run", store, seed=SEED, external=external)
+    run = Run(tmp_path / "run", store, seed=SHORT_SEED, external=external)
 
     violations = run.go(10, tasks=20, besides=["deploys"])  # which takes as long as all the others
 
@@ -34,7 +35,7 @@ def test_the_same_holds_where_firestore_is_the_store(tmp_path, firestore_project
     from google.cloud import firestore
 
     client = firestore.Client(project=firestore_project)
-    run = Run(tmp_path / "run", functools.partial(Firestore, client=client), seed=SEED, rate=2.0, external=True)
+    run = Run(tmp_path / "run", functools.partial(Firestore, client=client), seed=SHORT_SEED, rate=2.0, external=True)
 
     violations = run.go(12, tasks=10)
     client.close()
