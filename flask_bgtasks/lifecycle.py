@@ -177,8 +177,12 @@ class Lifecycle:
         thread = threading.Thread(
             target=lambda: ended.append(self._engine.release()), name="bgtasks-release", daemon=True
         )
-        thread.start()
-        thread.join(RELEASE_SECONDS)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is ending (Python 3.12 and later), or there are as many as may be
+            ended.append(self._engine.release())
+        else:
+            thread.join(RELEASE_SECONDS)
         if not ended:
             log.warning("the store does not answer: what is not given back yet goes on when its lease has run out")
         elif ended[0]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # noqa: F401 - it must register its own end before ours: see before_exit
+import logging
 import os
 import queue
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
+
+log = logging.getLogger("flask_bgtasks")
 
 TICK_SECONDS = 0.2
 """How often the server is asked whether it stops."""
@@ -51,10 +54,15 @@ class StopWatch:
         """Begin to watch, if that has not begun. :param stopping: asked again and again whether the server stops."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._serve, args=(self._word, stopping), name="bgtasks-stop", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # as many threads as the system allows: the next start tries again
+                    log.warning("thread %s cannot be started: %s", thread.name, error)
+                else:
+                    self._thread = thread
 
     def tell(self) -> None:
         """Have the process stopped. Safe in a signal handler."""

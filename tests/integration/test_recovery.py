@@ -204,6 +204,30 @@ def test_leases_that_are_given_back_at_the_end_of_the_grace_period_are_taken_up_
     gate.set()
 
 
+def test_leases_are_given_back_where_no_thread_can_be_begun_any_more(make, monkeypatch):
+    """As at the end of an interpreter, from Python 3.12 on."""
+    app, entered, gate = make(), threading.Event(), threading.Event()
+
+    @app.state.extension.task(name="long")
+    def long():
+        entered.set()
+        assert gate.wait(PATIENCE)
+
+    def refuse(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with app.app_context():
+        handle = long.submit()
+    assert entered.wait(PATIENCE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        app.state.lifecycle.drain(0)
+
+    assert (handle.task.worker, handle.task.crashes) == (None, 0)
+    gate.set()
+
+
 def test_dead_letters_are_listed_and_replayed_by_commands(make):
     app = make(runner="external")
     store = app.state.store
