@@ -9,7 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -28,6 +31,46 @@ def may_end_process(error: BaseException) -> bool:
     """
     ends = isinstance(error, (SystemExit, KeyboardInterrupt))
     return ends and threading.current_thread() is threading.main_thread()
+
+
+class Contained:
+    """Around a call of the app's or a plugin's code: what it raises is logged, unless it may end the process.
+
+    :param message: what failed, for the log; formatted with ``args``.
+    """
+
+    def __init__(self, message: str, *args: object) -> None:
+        self._message = message
+        self._args = args
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None or may_end_process(error):
+            return False
+        log.error(self._message, *self._args, exc_info=error)
+        return True
+
+
+def ticks(
+    closed: threading.Event, awake: threading.Event, seconds: float, work: Callable[[], Collection[T]]
+) -> Iterator[Collection[T]]:
+    """What there is to do, every so many seconds until it is closed; asleep while there is nothing.
+
+    :param awake: set by who adds work.
+    """
+    while not closed.is_set():
+        awake.wait()
+        if closed.wait(seconds):
+            return
+        found = work()
+        if found:
+            yield found
+            continue
+        awake.clear()
+        if work():  # some came between the look and the clearing
+            awake.set()
 
 
 class BackgroundThread:
@@ -49,6 +92,8 @@ class BackgroundThread:
     @property
     def missing(self) -> bool:
         """Whether it should be there, and is not. One that is being begun, or ended, at this moment is not missing."""
+        if self.is_alive():  # asked at each request
+            return False
         with self._lock:
             return self._wanted and not self.is_alive()
 
@@ -74,10 +119,10 @@ class BackgroundThread:
                 self._thread = thread
             self._wanted = True
 
-    def close(self, *, wake: Callable[[], object], timeout: float) -> None:
+    def close(self, *, wake: Callable[[], object] = lambda: None, timeout: float = 0.0) -> None:
         """Have the thread end; the next :meth:`start` begins another.
 
-        :param wake: called when the thread has been told: wakes it where it waits.
+        :param wake: called when the thread has been told: wakes it where it waits for something else.
         :param timeout: seconds to wait for it; not where it calls this itself.
         """
         with self._lock:

@@ -316,7 +316,7 @@ class RequestCancel:
         if task.done:
             return Outcome(task)
         asked = task.evolve(cancel_requested_at=task.cancel_requested_at or now)
-        if not _is_run(task, now):
+        if not task.leased(now):
             return _finish(asked, now, Status.CANCELLED, (), task.progress)
         if task.cancel_requested_at is not None:
             return Outcome(task)
@@ -334,7 +334,7 @@ class Abandon:
     waited: timedelta
 
     def apply(self, task: Task, now: datetime) -> Outcome:
-        if task.done or _is_run(task, now):
+        if task.done or task.leased(now):
             why = "it has ended" if task.done else "an attempt runs it"
             raise TransitionRefused(task.request_id, status=task.status.value, change="abandon", why=why)
         message = (
@@ -444,11 +444,6 @@ def progress_data(progress: Progress) -> dict[str, Any]:
 def _check_holder(task: Task, attempt: int) -> None:
     if task.attempt != attempt or not task.held:
         raise LeaseLost(task.request_id, attempt=attempt, holder=task.attempt, status=task.status.value)
-
-
-def _is_run(task: Task, now: datetime) -> bool:
-    """Whether an attempt holds the task, and its lease has not run out."""
-    return task.held and task.lease_until is not None and task.lease_until > now
 
 
 def _numbered(entries: tuple[Entry, ...], seq: int, attempt: int) -> list[Event]:

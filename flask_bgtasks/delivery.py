@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from . import notifications, processes, signals
-from .background_thread import BackgroundThread, may_end_process
+from .background_thread import BackgroundThread, Contained
 from .backoff import Backoff, retry_after_seconds
 from .changes import Outcome
 from .clean_text import text_of
@@ -103,13 +103,10 @@ class Deliveries:
         task, event = outcome.task, outcome.owed
         if not self._notify_by or event is None or not event.type.terminal:
             return self._for_event
-        try:
+        # The end has to be stored: what is wrong shows when the notification comes due.
+        delay: timedelta | None = timedelta(0)
+        with Contained("whether a notification is owed for task %s cannot be told", task.request_id):
             delay = self._notifier.delay(task.name, task.status)
-        except BaseException as error:  # the end has to be stored: what is wrong shows when the notification comes due
-            if may_end_process(error):
-                raise
-            log.exception("whether a notification is owed for task %s cannot be told", task.request_id)
-            delay = timedelta(0)
         if delay is None:
             return self._for_event
         told = (Owed(sink, NOTIFICATION, channel=NOTIFICATION, delay=delay) for sink in self._notify_by)

@@ -14,8 +14,10 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from .background_thread import BackgroundThread
 from .errors import BackgroundTasksError
 from .forks import after_fork_in_child
+from .log_lines import Recurring
 from .stores.base import Delivery, Store
 
 log = logging.getLogger("flask_bgtasks")
@@ -63,10 +65,11 @@ class LeaseKeeper:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # protects _calls and _thread
+        self._lock = threading.Lock()  # protects _calls and _closed
         self._calls: set[Call] = set()
-        self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        self._closed = False
+        self._outage = Recurring(log)
+        self.thread = BackgroundThread("bgtasks-delivery-leases", self._serve)
 
     @contextmanager
     def kept(self, delivery: Delivery) -> Iterator[Call]:
@@ -74,8 +77,8 @@ class LeaseKeeper:
         call = Call(delivery, time.monotonic())
         with self._lock:
             self._calls.add(call)
-            if (self._thread is None or not self._thread.is_alive()) and not self._closed.is_set():
-                self._start()
+            if not self._closed:
+                self.thread.start()
         try:
             yield call
         finally:
@@ -84,19 +87,11 @@ class LeaseKeeper:
             with call.lock:  # a renewal that is under way is waited for
                 pass
 
-    def _start(self) -> None:
-        """Begin the thread. Under the lock."""
-        thread = threading.Thread(target=self._serve, name="bgtasks-delivery-leases", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the system gives no more threads: the next call tries again
-            log.warning("leases on deliveries are not renewed: %s", error)
-        else:
-            self._thread = thread
-
     def close(self) -> None:
         """Have the thread end: what is still being delivered keeps its lease for as long as it was renewed last."""
-        self._closed.set()
+        with self._lock:
+            self._closed = True
+        self.thread.close()
 
     def renew(self) -> None:
         """Renew what is due. :raises StoreUnavailable: the store is out of reach, and may be asked again."""
@@ -142,18 +137,17 @@ class LeaseKeeper:
                 now - call.begun,
             )
 
-    def _serve(self) -> None:
-        while not self._closed.wait(min(RENEW_LOOK_SECONDS, self._lease / 12)):
+    def _serve(self, closed: threading.Event) -> None:
+        while not closed.wait(min(RENEW_LOOK_SECONDS, self._lease / 12)):
             with self._lock:
                 if not self._calls:
-                    self._thread = None
+                    self.thread.retire()
                     return
             try:
                 self.renew()
+                self._outage.over("leases on deliveries are renewed again")
             except BackgroundTasksError as error:
-                log.warning("leases on deliveries cannot be renewed yet: %s", error)
-            except BaseException:  # whatever it is, the next look is made
-                log.exception("renewing leases on deliveries failed")
+                self._outage.note("leases on deliveries cannot be renewed yet: %s", error)
 
 
 class LeaseWatch:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from .background_thread import may_end_process
+from .background_thread import Contained
 from .blotting import blotted
 from .calling import Answer
 from .changes import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
@@ -187,13 +187,9 @@ class Endings:
 
 def _wait(options: TaskOptions, task: Task, answer: Answer) -> float | None:
     """Seconds until the next attempt; None if there is none, or if what the app's exception is made of raises."""
-    try:
+    with Contained("whether task %s is tried again cannot be told", task.request_id):
         return wait_before_retry(options, task.failures, answer)
-    except BaseException as raised:
-        if may_end_process(raised):
-            raise
-        log.exception("whether task %s is tried again cannot be told", task.request_id)
-        return None
+    return None
 
 
 def _taken(running: Running) -> Taken:

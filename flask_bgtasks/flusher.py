@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
-from .background_thread import BackgroundThread
+from .background_thread import BackgroundThread, ticks
 from .errors import (
     BackgroundTasksError,
     LeaseLost,
@@ -133,16 +133,8 @@ class Flusher:
         self._thread.close(wake=self._awake.set, timeout=CLOSE_SECONDS)
 
     def _serve(self, closed: threading.Event) -> None:
-        while not closed.is_set():
-            self._awake.wait()
-            if closed.wait(self._interval):
-                return
-            if not self._running:
-                self._awake.clear()
-                if self._running:  # one came between the look and the clearing
-                    self._awake.set()
-                continue
-            for running in list(self._running.values()):
+        for attempts in ticks(closed, self._awake, self._interval, self.all):
+            for running in attempts:
                 if running.stopped not in OVER:
                     self._serve_one(running)
             self._look_for_cancellations()
@@ -202,17 +194,14 @@ class Flusher:
                 return False
             before = running.seq
             try:
-                task = self._store.save_progress(
-                    running.request_id, attempt=running.attempt, progress=progress, entries=entries
-                )
+                task = self._save(running, entries, progress)
             except (LeaseLost, TaskNotFound):
                 raise
-            except BackgroundTasksError as error:
-                if not isinstance(error, NotStorable):
+            except Exception as error:
+                if isinstance(error, BackgroundTasksError) and not isinstance(error, NotStorable):
                     self._put_back(running, entries, error, before)
                     raise
-                task = self._save_apart(running, entries, progress, before)
-            except Exception:  # of the driver, or of a value that turned up where it was taken for clean
+                # Not storable, an error of the driver's, or of a value that turned up where it was taken for clean.
                 task = self._save_apart(running, entries, progress, before)
             if progress is not None and task.progress is not None:
                 self._offer(task, task.progress)
@@ -223,6 +212,11 @@ class Flusher:
             self._flushed(task, task.progress)
         return True
 
+    def _save(self, running: Running, entries: Sequence[Entry], progress: Progress | None = None) -> Task:
+        return self._store.save_progress(
+            running.request_id, attempt=running.attempt, progress=progress, entries=entries
+        )
+
     def _save_apart(self, running: Running, entries: Sequence[Entry], progress: Progress | None, before: int) -> Task:
         """Store one by one what cannot be stored together: what is refused is lost, and nothing beside it."""
         refused: Exception | None = None
@@ -230,9 +224,7 @@ class Flusher:
         parts: list[tuple[Sequence[Entry], Progress | None]] = [((entry,), None) for entry in entries]
         for number, (one, newest) in enumerate([*parts, ((), progress)]):
             try:
-                task = self._store.save_progress(
-                    running.request_id, attempt=running.attempt, progress=newest, entries=one
-                )
+                task = self._save(running, one, newest)
             except (LeaseLost, TaskNotFound):
                 raise
             except StoreUnavailable as error:
@@ -254,7 +246,7 @@ class Flusher:
         while entries := running.take_ahead():
             before = running.seq
             try:
-                self._store.save_progress(running.request_id, attempt=running.attempt, progress=None, entries=entries)
+                self._save(running, entries)
             except Exception as error:
                 self._put_back(running, entries, error, before)
                 raise

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from .background_thread import BackgroundThread
+from .background_thread import BackgroundThread, ticks
 from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
 from .log_lines import Recurring
 from .model import Task
@@ -47,7 +47,7 @@ class Heartbeat:
         store: Store,
         *,
         lease: timedelta,
-        running: Callable[[], Iterable[Running]],
+        running: Callable[[], Collection[Running]],
         heed: Callable[[Running, Task], None],
         lost: Callable[[Running], None],
     ) -> None:
@@ -78,16 +78,7 @@ class Heartbeat:
         self.thread.close(wake=self._awake.set, timeout=CLOSE_SECONDS)
 
     def _serve(self, closed: threading.Event) -> None:
-        while not closed.is_set():
-            self._awake.wait()
-            if closed.wait(self._tick):
-                return
-            attempts = list(self._running())
-            if not attempts:
-                self._awake.clear()
-                if list(self._running()):  # one came between the look and the clearing
-                    self._awake.set()
-                continue
+        for attempts in ticks(closed, self._awake, self._tick, self._running):
             now = time.monotonic()
             for running in attempts:
                 if now >= running.renew_at:

@@ -72,7 +72,6 @@ class Lifecycle:
             wake_deliveries=deliveries.wake,
             mend=self.mend,
             abandon=abandon,
-            drain=self._told_to_stop,
             look_seconds=look_seconds,
         )
         self._stop_watch = StopWatch(self._told_to_stop)
@@ -91,8 +90,6 @@ class Lifecycle:
     def _reset(self) -> None:
         self._draining = threading.Lock()  # held by the one who drains; others wait for it
         self._drained = False
-        self._stopping = threading.Lock()  # protects _told
-        self._told = False
 
     def _forked(self) -> None:
         self._reset()
@@ -119,9 +116,8 @@ class Lifecycle:
             self.recovery.start(server)
 
     def stop(self) -> None:
-        """Have the process drained, by threads of its own. Safe in a signal handler."""
+        """Have the process drained, by a thread of its own. Safe in a signal handler."""
         self._stop_watch.tell()
-        self.recovery.stop()
 
     @property
     def missing(self) -> list[str]:
@@ -140,14 +136,10 @@ class Lifecycle:
         return missing
 
     def _threads(self) -> list[BackgroundThread]:
-        return [self.recovery.thread, self._watcher.thread, *self._engine.threads, *self._deliveries.threads]
+        own = (self.recovery.thread, self._stop_watch.thread, self._watcher.thread)
+        return [*own, *self._engine.threads, *self._deliveries.threads]
 
     def _told_to_stop(self) -> None:
-        """Stop the process: called by the look-out and by the stop watch; who comes second leaves it to the first."""
-        with self._stopping:
-            first, self._told = not self._told, True
-        if not first:
-            return
         try:
             self.drain()
             self._deliveries.stop(LAST_DELIVERIES_SECONDS)

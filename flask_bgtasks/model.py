@@ -234,6 +234,10 @@ class Task:
         """Whether an attempt runs it, as far as anyone knows: the lease may have run out."""
         return self.status is Status.PROCESSING and self.worker is not None
 
+    def leased(self, now: datetime) -> bool:
+        """Whether an attempt holds it, and its lease has not run out."""
+        return self.held and self.lease_until is not None and self.lease_until > now
+
     @property
     def rejected(self) -> bool:
         """Whether it failed because its view refused the request, with a 4xx that is the view's own answer."""

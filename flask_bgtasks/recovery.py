@@ -8,7 +8,6 @@ decides who wins. Also erases what is over, and notices when its server is told 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -51,7 +50,6 @@ class Recovery:
     :param wake_deliveries: another process may have left something owed.
     :param mend: begins again what threads of the app have died.
     :param abandon: ends tasks that nobody can run; how many.
-    :param drain: called in this thread when the server, or a signal, asks to stop.
     :param look_seconds: the mean time between two looks.
     """
 
@@ -65,7 +63,6 @@ class Recovery:
         wake_deliveries: Callable[[], None],
         mend: Callable[[], object],
         abandon: Callable[[], int],
-        drain: Callable[[], None],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._store = store
@@ -75,7 +72,6 @@ class Recovery:
         self._wake_deliveries = wake_deliveries
         self._mend = mend
         self._abandon = abandon
-        self._drain = drain
         self._look_seconds = look_seconds
         self._reset()
         after_fork_in_child(self._reset)
@@ -84,10 +80,7 @@ class Recovery:
         self._outage = Recurring(log)
         self._begun = False
         self._server: Server | None = None
-        self._draining = False  # whether it was told to drain: it ends with that, however often it has to begin again
         self.thread = BackgroundThread("bgtasks-recovery", self._serve)
-        # put() may be called in a signal handler, whatever the main thread was at (docs.python.org, SimpleQueue.put).
-        self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def start(self, server: Server | None = None) -> None:
         """Begin looking out, if that has not begun.
@@ -99,14 +92,10 @@ class Recovery:
         self._begun, self._server = True, server
         self.thread.start()
 
-    def stop(self) -> None:
-        """Have the process drained by this thread. Safe in a signal handler."""
-        self._word.put("drain")
-
     def close(self) -> None:
         """Have the thread end."""
         self._begun = False
-        self.thread.close(wake=lambda: self._word.put("end"), timeout=CLOSE_SECONDS)
+        self.thread.close(timeout=CLOSE_SECONDS)
 
     def look(self) -> int:
         """Look once: end the leases of processes that are dead, and begin what may begin here; how many those were.
@@ -132,12 +121,9 @@ class Recovery:
         return begun
 
     def _serve(self, closed: threading.Event) -> None:
-        word, server = self._word, self._server
-        if self._draining:  # it broke while it drained
-            self._drain()
-            return
+        server = self._server
         while server is not None and not server.ready():
-            if _heard(word, READY_SECONDS) == "end":
+            if closed.wait(READY_SECONDS):
                 return
         try:
             self._complete()
@@ -145,7 +131,7 @@ class Recovery:
             log.exception("the app's views cannot be examined")
         self._wake_deliveries()
         next_look, next_purge = 0.0, time.monotonic() + dice.uniform(0, PURGE_SECONDS)
-        while True:
+        while not self._runner.draining:
             now = time.monotonic()
             if now >= next_look:
                 self._guarded(self.look)
@@ -155,12 +141,7 @@ class Recovery:
                 self._guarded(self._abandon)
                 erased = self._guarded(self._purge)
                 next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * dice.uniform(0.5, 1.5))
-            heard = _heard(word, max(0.001, min(TICK_SECONDS, next_look - time.monotonic())))
-            if heard == "end":
-                return
-            if heard == "drain" or (server is not None and server.stopping()):
-                self._draining = True
-                self._drain()
+            if closed.wait(max(0.001, min(TICK_SECONDS, next_look - time.monotonic()))):
                 return
 
     def _purge(self) -> int:
@@ -179,11 +160,3 @@ class Recovery:
         except BaseException:  # a receiver's SystemExit, say
             self._outage.note("looking for lost work failed", level=logging.ERROR, exc_info=True)
         return 0
-
-
-def _heard(word: queue.SimpleQueue[str], seconds: float) -> str | None:
-    """What was said within so many seconds."""
-    try:
-        return word.get(timeout=seconds)
-    except queue.Empty:
-        return None

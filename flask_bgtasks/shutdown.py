@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # noqa: F401 - it must register its own end before ours: see before_exit
-import logging
 import os
 import queue
 import signal
@@ -16,7 +15,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-log = logging.getLogger("flask_bgtasks")
+from .background_thread import BackgroundThread
 
 TICK_SECONDS = 0.2
 """How often the server is asked whether it stops."""
@@ -36,7 +35,7 @@ def before_exit(function: Callable[[], None]) -> None:
 class StopWatch:
     """A thread that only waits for the word to stop, and so heeds it whatever other threads hang in.
 
-    :param stop: called in it, once.
+    :param stop: called in it; again, if it breaks.
     """
 
     def __init__(self, stop: Callable[[], None]) -> None:
@@ -45,43 +44,33 @@ class StopWatch:
 
     def reset(self) -> None:
         """Begin anew, in a child of fork: the thread is the parent's."""
-        self._lock = threading.Lock()  # protects _thread's creation
-        self._thread: threading.Thread | None = None
+        self.thread = BackgroundThread("bgtasks-stop", self._serve)
+        self._stopping: Callable[[], bool] | None = None
+        self._told = False
         # put() may be called in a signal handler, whatever the main thread was at (docs.python.org, SimpleQueue.put).
-        self._word: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._word: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def start(self, stopping: Callable[[], bool] | None) -> None:
-        """Begin to watch, if that has not begun. :param stopping: asked again and again whether the server stops."""
-        with self._lock:
-            if self._thread is None:
-                thread = threading.Thread(
-                    target=self._serve, args=(self._word, stopping), name="bgtasks-stop", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError as error:  # as many threads as the system allows: the next start tries again
-                    log.warning("thread %s cannot be started: %s", thread.name, error)
-                else:
-                    self._thread = thread
+        """Begin to watch. :param stopping: asked again and again whether the server stops."""
+        self._stopping = self._stopping or stopping
+        self.thread.start()
 
     def tell(self) -> None:
         """Have the process stopped. Safe in a signal handler."""
-        self._word.put("stop")
+        self._told = True
+        self._word.put(None)
 
     def close(self) -> None:
         """Have the thread end."""
-        with self._lock:
-            self._thread = None
-        self._word.put("end")
+        self.thread.close(wake=lambda: self._word.put(None))
 
-    def _serve(self, word: queue.SimpleQueue[str], stopping: Callable[[], bool] | None) -> None:
-        heard = ""
-        while not heard:
+    def _serve(self, closed: threading.Event) -> None:
+        while not self._told and not closed.is_set():
             try:
-                heard = word.get(timeout=None if stopping is None else TICK_SECONDS)
+                self._word.get(timeout=None if self._stopping is None else TICK_SECONDS)
             except queue.Empty:
-                heard = "stop" if stopping is not None and stopping() else ""
-        if heard == "stop":
+                self._told = self._stopping is not None and self._stopping()
+        if self._told:
             self._stop()
 
 

@@ -5,14 +5,11 @@ A receiver that raises, whatever it is, is logged and contained: it cannot hurt 
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from blinker import Namespace, Signal
 
-from .background_thread import may_end_process
-
-log = logging.getLogger("flask_bgtasks")
+from .background_thread import Contained
 
 _signals = Namespace()
 
@@ -48,9 +45,5 @@ def send(signal: Signal, app: Any, **values: Any) -> None:
     if not signal.receivers:
         return
     for receiver in list(signal.receivers_for(app)):
-        try:
+        with Contained("a receiver of %s failed: %r", signal, receiver):
             receiver(app, **values)
-        except BaseException as error:
-            if may_end_process(error):
-                raise
-            log.exception("a receiver of %s failed: %r", signal, receiver)

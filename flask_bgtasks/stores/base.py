@@ -6,7 +6,6 @@ transaction. What the adapters share stands here; an adapter brings only its own
 
 from __future__ import annotations
 
-import logging
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -14,13 +13,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..background_thread import may_end_process
+from ..background_thread import Contained
 from ..changes import Change, Outcome, Renew, Reopen, Report
 from ..errors import AnonymousQueueFull, OwnerQueueFull
 from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 from .contacts import Contacts
-
-log = logging.getLogger("flask_bgtasks")
 
 Clock = Callable[[], datetime]
 CommitListener = Callable[[Task, "tuple[Event, ...]"], None]
@@ -48,6 +45,11 @@ def death_of(worker: str) -> str:
     The first of them that is claimed again finds the others; the last finds nobody, but this.
     """
     return f"died:{worker}"
+
+
+def lost_holder(task: Task, now: datetime) -> str | None:
+    """The process that held a task until its lease ran out; None if none did, or one still does."""
+    return task.worker if task.held and not task.leased(now) else None
 
 
 PRIVATE = "private"
@@ -462,12 +464,9 @@ class Store(Contacts, ABC):
 
     def _committed(self, outcome: Outcome) -> None:
         for listener in self._listeners:
-            try:
+            # The change is stored: a listener must not make it look refused.
+            with Contained("a listener failed after the commit of task %s", outcome.task.request_id):
                 listener(outcome.task, outcome.events)
-            except BaseException as error:  # the change is stored: a listener must not make it look refused
-                if may_end_process(error):
-                    raise
-                log.exception("a listener failed after the commit of task %s", outcome.task.request_id)
 
     # -- outbox --------------------------------------------------------------------------------------------------
 

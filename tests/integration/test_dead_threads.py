@@ -74,7 +74,7 @@ def test_health_tells_which_thread_is_missing_and_has_it_begun_again(app, finish
     client = app.test_client()
     finished(app, client.post("/work", json={}))
     recovery = app.extensions["bgtasks"].lifecycle.recovery
-    recovery._word.put("end")  # so that nobody else finds it first
+    recovery.close()  # so that nobody else finds it first
     until(lambda: not recovery.thread.is_alive())
     flusher = app.extensions["bgtasks"].engine.threads[0]
     flusher._thread = Dead()
