@@ -31,6 +31,7 @@ from .base import (
     death_of,
     in_turn,
     joined,
+    lost_holder,
     owed_by,
     parted,
     superfluous_names,
@@ -150,10 +151,11 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
     def _died_in_company(self, task: Task) -> bool:
         """Whether the process that held a task, and is lost, held others too."""
         now = self.now()
-        if task.worker is None or not task.held or not _ran_out(task, now):
+        lost = lost_holder(task, now)
+        if lost is None:
             return False
-        death = death_of(task.worker)
-        held = (one for one in self._tasks.values() if one.worker == task.worker and one.held)
+        death = death_of(lost)
+        held = (one for one in self._tasks.values() if one.worker == lost and one.held)
         if any(one.request_id != task.request_id for one in held):
             self._marks[death] = now + DEATH_KEPT
         return self._marks.get(death, now) > now
@@ -161,8 +163,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
     def _running(self, name: str, *, besides: str = "") -> int:
         now = self.now()
         return sum(
-            task.name == name and task.held and not _ran_out(task, now) and task.request_id != besides
-            for task in self._tasks.values()
+            task.name == name and task.leased(now) and task.request_id != besides for task in self._tasks.values()
         )
 
     def transition(
@@ -306,14 +307,14 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
     def workers(self) -> list[str]:
         with self._lock:
             now = self.now()
-            names = {t.worker for t in self._tasks.values() if t.worker is not None and t.held and not _ran_out(t, now)}
+            names = {t.worker for t in self._tasks.values() if t.worker is not None and t.leased(now)}
             names.update(lease.worker for _, lease in self._deliveries.values() if lease is not None)
             return sorted(names)
 
     def expire_leases(self, worker: str) -> int:
         with self._lock:
             now = self.now()
-            held = [t for t in self._tasks.values() if t.held and t.worker == worker and not _ran_out(t, now)]
+            held = [t for t in self._tasks.values() if t.worker == worker and t.leased(now)]
             for task in held:
                 self._tasks[task.request_id] = task.evolve(lease_until=now)
             for key, (delivery, lease) in self._deliveries.items():

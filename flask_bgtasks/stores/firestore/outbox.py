@@ -21,6 +21,8 @@ CHANGED = (5, 9)
 """How a write is refused whose document is gone, or was written meanwhile: NOT_FOUND and FAILED_PRECONDITION
 (google.rpc.Code)."""
 
+NOT_LEASED = {"worker": None, "leased_until": None}
+
 TASKS_PER_QUERY = 30  # values that an `in` takes (firebase.google.com/docs/firestore/query-data/queries)
 
 
@@ -96,7 +98,7 @@ class FirestoreOutbox(FirestorePart):
 
     def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
         with self._calls():
-            return len(self._write_unchanged(leases, {"worker": None, "leased_until": None}))
+            return len(self._write_unchanged(leases, NOT_LEASED))
 
     def _write_unchanged(self, seen: Mapping[int, Any], values: Mapping[str, Any]) -> dict[int, Any]:
         """Write deliveries that nobody has written since these times; when those were written, by id.
@@ -130,8 +132,7 @@ class FirestoreOutbox(FirestorePart):
                 "due_at": settlement.due_at or delivery.due_at,
                 "dead": settlement.dead,
                 "error": settlement.error or delivery.error,
-                "worker": None,
-                "leased_until": None,
+                **NOT_LEASED,
             }
             self._write_unchanged({delivery.id: delivery.lease}, values)
 
@@ -154,12 +155,6 @@ class FirestoreOutbox(FirestorePart):
                 if type(error).__name__ != "NotFound" and not refused(error):
                     raise
                 return
-
-    def _free(self, reference: Any) -> None:
-        """End the lease on a delivery, unless the delivery is gone."""
-        batch = bulk_batch(self._firestore.client)
-        batch.update(reference, {"worker": None, "leased_until": None})
-        batch.commit(**ONCE)
 
     def dead_deliveries(self, *, sink: str | None = None, limit: int = 100) -> list[Delivery]:
         dead = self._own(DELIVERIES).where(filter=field("dead", "==", True))

@@ -36,6 +36,7 @@ from ..base import (
     death_of,
     in_turn,
     joined,
+    lost_holder,
     owed_by,
     parted,
     superfluous_names,
@@ -46,7 +47,7 @@ from . import rows
 from .apps import FirestoreApps
 from .contacts import FirestoreContacts
 from .database import DELIVERIES, DURATIONS, MARKS, NAMES, SCOPES, TASKS, count
-from .outbox import FirestoreOutbox
+from .outbox import NOT_LEASED, FirestoreOutbox
 
 SCANNED = 500
 """Tasks that are looked at for those that may begin, where names or queues are asked for."""
@@ -195,11 +196,12 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         done, and it is found, or is, and has set the mark in the same batch.
         """
         now = self.now()
-        if task.worker is None or not task.held or task.lease_until is None or task.lease_until > now:
+        lost = lost_holder(task, now)
+        if lost is None:
             return False
-        held = self._own(TASKS).where(filter=field("worker", "==", task.worker)).limit(2)
+        held = self._own(TASKS).where(filter=field("worker", "==", lost)).limit(2)
         company = any(one.id != task.request_id for one in held.stream(**ONCE))
-        key = death_of(task.worker)
+        key = death_of(lost)
         mark = self._keyed(MARKS, key)
         if company:
             batch.set(mark, {"app": self.app_id, "key": key, "until": now + DEATH_KEPT})
@@ -211,7 +213,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         now = self.now()
         query = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
         found = [rows.task(one.to_dict()) for one in query.where(filter=field("name", "==", name)).stream(**ONCE)]
-        return [task for task in found if task.held and task.lease_until is not None and task.lease_until > now]
+        return [task for task in found if task.leased(now)]
 
     def load_input(self, request_id: str) -> Mapping[str, Any]:
         with self._calls():
@@ -379,12 +381,12 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             held = self._own(TASKS).where(filter=field("worker", "==", worker))
             for snapshot in held.stream(**ONCE):
                 task = rows.task(snapshot.to_dict())
-                if task.held and task.lease_until is not None and task.lease_until > now:
+                if task.leased(now):
                     option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
                     snapshot.reference.update({"lease_until": now}, option=option, **ONCE)
                     expired += 1
-            for snapshot in self._own(DELIVERIES).where(filter=field("worker", "==", worker)).stream(**ONCE):
-                self._free(snapshot.reference)
+            leased = self._own(DELIVERIES).where(filter=field("worker", "==", worker)).select(["id"]).stream(**ONCE)
+            self._write_unchanged({one.get("id"): one.update_time for one in leased}, NOT_LEASED)
         return expired
 
     def count_failed(self, name: str, *, since: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from ...model import Task
-from ..base import DEATH_KEPT, death_of
+from ..base import DEATH_KEPT, death_of, lost_holder
 from . import rows
 from .contacts import SqlContacts
 from .database import Connection
@@ -22,15 +22,16 @@ class SqlDeaths(SqlContacts):
         In the transaction of the claim. The others are looked for first, the mark is read after: whoever claims one of
         them meanwhile is either not done, and it is found, or is, and has set the mark in the same transaction.
         """
-        if task.worker is None or not task.held:
+        if not task.held:
             return False
         now = connection.now()
-        if task.lease_until is None or task.lease_until > now:
+        lost = lost_holder(task, now)
+        if lost is None:
             return False
         sql, values = self._sql.known(_companions)
-        query = {**values, "app": self.app_id, "who": task.worker, "besides": task.request_id}
+        query = {**values, "app": self.app_id, "who": lost, "besides": task.request_id}
         company = connection.execute(sql, query).fetchone() is not None
-        death = death_of(task.worker)
+        death = death_of(lost)
         until = self._until(connection, death)
         if company:
             self._set(connection, death, DEATH_KEPT, there=until is not None)

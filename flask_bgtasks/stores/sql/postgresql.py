@@ -22,7 +22,6 @@ from ..server_clock import ServerClock
 from . import schema
 from .database import Connection, Database, Operation, Parameters
 from .rows import moment
-from .sqlite import create_schema
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -235,7 +234,7 @@ class PostgresDatabase(Database):
             if not _is_current(mine):
                 mine.execute(f"SET LOCAL statement_timeout = '{UPGRADE_SECONDS}s'")
                 with _patient(raw.driver_connection):
-                    create_schema(_DriverSql(connection), self.dialect)
+                    schema.create(_DriverSql(connection), self.dialect)
             self.on_open(mine)
 
     def change_token(self) -> Hashable | None:
@@ -286,12 +285,12 @@ def _is_current(connection: PostgresConnection) -> bool:
     names = [table.name for table in tables] + [str(index.name) for table in tables for index in table.indexes]
     if connection.execute(_MISSING, {"names": names}).fetchone()[0]:
         return False
-    found = connection.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()
+    found = connection.execute(schema.READ_VERSION).fetchone()
     return found is not None and int(found[0]) == schema.VERSION
 
 
 class _DriverSql:
-    """Lets :func:`create_schema` execute texts on an SQLAlchemy connection."""
+    """Lets :func:`.schema.create` execute texts on an SQLAlchemy connection."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

@@ -16,11 +16,10 @@ from collections.abc import Hashable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...changes import Claim
-from ...errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
+from ...errors import OutcomeUnknown, StoreUnavailable
 from ...forks import after_fork_in_child
 from ..base import Clock
 from . import schema
@@ -369,7 +368,7 @@ class SqliteDatabase(Database):
         try:
             _use_wal(raw)
             raw.execute("BEGIN IMMEDIATE")
-            create_schema(raw, self.dialect)
+            schema.create(raw, self.dialect)
             self.on_open(SqliteConnection(raw, self._clock))
             raw.execute("COMMIT")
         except sqlite3.DatabaseError:
@@ -414,41 +413,3 @@ def _use_wal(raw: sqlite3.Connection) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def create_schema(raw: Any, dialect: Any) -> None:
-    """Make the tables that are not there, and bring older ones up to date, in the caller's transaction.
-
-    :raises StoreUnusable: a newer version made them.
-    """
-    for table in schema.metadata.sorted_tables:
-        raw.execute(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-    found = raw.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()
-    if found is None:
-        raw.execute(f"INSERT INTO bgtasks_meta (key, value) VALUES ('version', '{schema.VERSION}')")
-    else:
-        _check_version(found[0])
-        for version in range(int(found[0]) + 1, schema.VERSION + 1):
-            for statement in schema.upgrade(version, dialect.name):
-                raw.execute(statement)
-            raw.execute(f"UPDATE bgtasks_meta SET value = '{version}' WHERE key = 'version'")
-    for table in schema.metadata.sorted_tables:
-        for index in table.indexes:
-            raw.execute(str(sa.schema.CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
-
-
-def check_version(connection: Connection) -> None:
-    """See that the tables are not those of a newer version, which may have come since they were opened.
-
-    :raises StoreUnusable: they are.
-    """
-    _check_version(connection.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone()[0])
-
-
-def _check_version(found: str) -> None:
-    if int(found) > schema.VERSION:
-        raise StoreUnusable(
-            f"BGTASKS_STORE: these tables were made by a newer flask-bgtasks (layout {found}, "
-            f"this one knows {schema.VERSION}). Upgrade this installation, or name another database",
-            "its tables were made by a newer version of flask-bgtasks",
-        )

@@ -46,7 +46,8 @@ from .outbox import SqlOutbox
 from .part import known_form
 from .postgresql import PostgresDatabase
 from .queries import SqlQueries
-from .sqlite import SqliteDatabase, check_version
+from .schema import check_version
+from .sqlite import SqliteDatabase
 from .statements import Statements
 
 TRIM_EVERY = 256
