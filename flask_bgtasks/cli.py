@@ -6,6 +6,8 @@ Only ``worker`` runs tasks.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
@@ -33,8 +35,7 @@ def register(state: AppState) -> None:
     def list_tasks(status: str | None, limit: int) -> None:
         """List tasks, newest first."""
         statuses = None if status is None else [Status(status)]
-        state.completion.complete()
-        stuck = {task.request_id for task in stuck_tasks(state.store, state.registry)}
+        stuck = _stuck(state)
         for task in state.store.find(TaskQuery(statuses=statuses, limit=limit)).tasks:
             click.echo(_line(task, stuck=task.request_id in stuck))
 
@@ -42,13 +43,9 @@ def register(state: AppState) -> None:
     @click.argument("request_id")
     def show(request_id: str) -> None:
         """Show one task and its history."""
-        try:
+        with _found():
             task = state.access.any_task(request_id)
-        except TaskNotFound as error:
-            raise click.ClickException(str(error)) from None
-        state.completion.complete()
-        stuck = any(one.request_id == request_id for one in stuck_tasks(state.store, state.registry))
-        click.echo(_line(task, stuck=stuck))
+        click.echo(_line(task, stuck=request_id in _stuck(state)))
         if task.error_message:
             click.echo(f"  error: {task.error_message}")
         for event in state.store.events(request_id):
@@ -59,10 +56,8 @@ def register(state: AppState) -> None:
     @click.argument("request_id")
     def cancel(request_id: str) -> None:
         """Cancel a task: at once if nobody runs it, else at its next report."""
-        try:
+        with _found():
             task = state.cancel(state.access.any_task(request_id).request_id).task
-        except TaskNotFound as error:
-            raise click.ClickException(str(error)) from None
         click.echo(_line(task))
 
     @group.command()
@@ -191,6 +186,21 @@ def _firestore(state: AppState) -> click.Group:
         click.echo(text, nl=False)
 
     return group
+
+
+@contextmanager
+def _found() -> Iterator[None]:
+    """Around what asks for a task: one that is not there is said in a line."""
+    try:
+        yield
+    except TaskNotFound as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _stuck(state: AppState) -> set[str]:
+    """The ids of tasks that no function here is registered for."""
+    state.completion.complete()
+    return {task.request_id for task in stuck_tasks(state.store, state.registry)}
 
 
 def _line(task: Task, *, stuck: bool = False) -> str:

@@ -39,14 +39,8 @@ def name_of(function: Callable[..., Any]) -> str:
 
 def find_class_view(view: Callable[..., Any]) -> types.FunctionType | None:
     """What ``as_view`` made, below the decorators of a view; None for a view that is a function."""
-    function: Callable[..., Any] | None = view
-    for _ in range(DEEPEST):
-        if function is None:
-            return None
-        if is_class_view(function):
-            return cast(types.FunctionType, function)
-        function = find_decorated(function)
-    return None
+    found = next((one for one in _inwards(view) if is_class_view(one)), None)
+    return cast("types.FunctionType | None", found)
 
 
 def new_instance(view: Callable[..., Any]) -> Any:
@@ -78,25 +72,30 @@ def is_template(kind: type, name: str) -> bool:
     A base class's ``dispatch_request`` that calls ``self.generate()``, which its subclasses have; or a method that
     calls its parent's by ``super()``.
     """
-    definer = next(one for one in kind.__mro__ if name in vars(one))
-    place = kind.__mro__.index(definer)
-    code = _code_below_decorators(vars(definer)[name])
+    definer, *above = definers_of(kind, name)
+    *_, innermost = _inwards(vars(definer)[name])
+    code = _code_of_call(innermost)
     if code is None:
         return False
     mentioned = _names_in(code)
-    above = next((one for one in kind.__mro__[place + 1 :] if name in vars(one)), View)
-    if "super" in mentioned and above.__module__.partition(".")[0] != "flask":
+    if "super" in mentioned and above and above[0].__module__.partition(".")[0] != "flask":
         return True
-    return any(is_plain_function(vars(one).get(hook)) for one in kind.__mro__[:place] for hook in mentioned)
+    below = kind.__mro__[: kind.__mro__.index(definer)]
+    return any(is_plain_function(vars(one).get(hook)) for one in below for hook in mentioned)
 
 
-def _code_below_decorators(function: Any) -> types.CodeType | None:
+def definers_of(kind: type, name: str) -> list[type]:
+    """The classes in which an attribute of a class stands; the first is the one that counts."""
+    return [one for one in kind.__mro__ if name in vars(one)]
+
+
+def _inwards(function: Any) -> Iterator[Any]:
+    """A function, what it decorates, what that decorates, and so on."""
     for _ in range(DEEPEST):
-        inner = find_decorated(function)
-        if inner is None:
-            break
-        function = inner
-    return _code_of_call(function)
+        yield function
+        function = find_decorated(function)
+        if function is None:
+            return
 
 
 def _names_in(code: types.CodeType) -> set[str]:

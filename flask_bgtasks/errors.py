@@ -113,11 +113,8 @@ class StoreUnavailable(BackgroundTasksError):
     """
 
     def __init__(self, message: str = "the task store cannot be used right now", brief: str | None = None) -> None:
-        super().__init__(message, brief)
+        super().__init__(message)
         self.brief = brief
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class StoreUnusable(StoreUnavailable, ConfigurationError):
@@ -135,11 +132,7 @@ class OutcomeUnknown(StoreUnavailable):
 
     def __init__(self, message: str, request_id: str | None = None) -> None:
         super().__init__(message)
-        self.args = (message, request_id)
         self.request_id = request_id
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 class NotStorable(BackgroundTasksError):
@@ -235,12 +228,9 @@ class LoginLost(BackgroundTasksError):
 
     def __init__(self, request_id: str, status_code: int, dropped: Iterable[str] = ()) -> None:
         self.request_id, self.status_code, self.dropped = request_id, status_code, tuple(dropped)
-        super().__init__(self.request_id, self.status_code, self.dropped)
-
-    def __str__(self) -> str:
         lacks = f" (it lacks {', '.join(self.dropped)})" if self.dropped else ""
-        return (
-            f"the view answered {self.status_code} in its run, though the request was let in: the run does not find "
+        super().__init__(
+            f"the view answered {status_code} in its run, though the request was let in: the run does not find "
             f"the request's login{lacks}. Name the headers that the view reads in BGTASKS_KEEP_HEADERS, or restore "
             "the login in a @bgtasks.before_run function"
         )

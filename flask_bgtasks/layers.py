@@ -20,6 +20,7 @@ from .decorated import (
     DEEPEST,
     all_attributes,
     codes_inside,
+    definers_of,
     find_decorated,
     is_class_view,
     is_like_a_decorator,
@@ -195,7 +196,7 @@ class Chain:
 
     def _own_dispatch(self, old: type, below: int) -> dict[str, Any]:
         """A ``dispatch_request`` of the app's own, which checks something before it calls Flask's: a decorator too."""
-        definer = next(kind for kind in old.__mro__ if "dispatch_request" in vars(kind))
+        definer = definers_of(old, "dispatch_request")[0]
         original = vars(definer)["dispatch_request"]
         if definer.__module__.partition(".")[0] in VIEW_PACKAGES or not is_plain_function(original):
             return {}
@@ -226,7 +227,8 @@ class Chain:
 
 def _method_of(kind: type, name: str) -> Any:
     """A class's method as it stands in the class, or in one above it; None if there is none."""
-    return next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
+    definers = definers_of(kind, name)
+    return vars(definers[0])[name] if definers else None
 
 
 def _probe() -> None:
