@@ -93,13 +93,19 @@ def test_suspects_run_one_at_a_time_and_others_after_them(make):
     assert (queue.beside["s1"], queue.beside["s2"]) == (0, 0)
 
 
-def test_a_suspect_waits_for_what_runs_and_nothing_begins_meanwhile(make):
+def one_runs_and_a_suspect_waits(make):
+    """And another task behind it."""
     queue = Queue(task("o1"))
     runner = make(queue)
     runner.look()
     queue.wait_for("o1")
     queue.tasks[:] = [suspect("s1"), task("o2")]
     runner.isolate("s1", seconds=64.0)
+    return queue, runner
+
+
+def test_a_suspect_waits_for_what_runs_and_nothing_begins_meanwhile(make):
+    queue, runner = one_runs_and_a_suspect_waits(make)
     assert runner.free == 0
     queue.let_go("o1")
 
@@ -118,12 +124,7 @@ def test_a_suspect_that_goes_on_for_long_holds_nobody_up(make, monkeypatch):
 
 
 def test_a_suspect_that_another_process_has_taken_is_waited_for_no_longer(make):
-    queue = Queue(task("o1"))
-    runner = make(queue)
-    runner.look()
-    queue.wait_for("o1")
-    queue.tasks[:] = [suspect("s1"), task("o2")]
-    runner.isolate("s1", seconds=64.0)
+    queue, _ = one_runs_and_a_suspect_waits(make)
 
     queue.tasks[:] = [task("o2")]
 

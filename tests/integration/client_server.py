@@ -1,11 +1,11 @@
 """For the client's tests: short waits, and waiting for what they lead to."""
 
-import threading
-import time
+import functools
 from dataclasses import replace
 
 from flask_bgtasks import Backoff
 from flask_bgtasks.client import Timing
+from tests import waiting
 
 PATIENCE = 20.0
 
@@ -25,10 +25,4 @@ HASTE = replace(
 """The usual ladder, a fraction of its waits."""
 
 
-def until(condition, seconds=PATIENCE):
-    """Ask again and again until it is so; the first true answer."""
-    stop, pause = time.monotonic() + seconds, threading.Event()
-    while not (found := condition()):
-        assert time.monotonic() < stop, "it never became so"
-        pause.wait(0.01)
-    return found
+until = functools.partial(waiting.until, timeout=PATIENCE)

@@ -2,19 +2,12 @@
 
 import ctypes
 import threading
-import time
 
 import pytest
 
 from flask_bgtasks import current_task, step
 from flask_bgtasks.background_thread import BackgroundThread
-
-
-def until(condition, timeout=10):
-    tick, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        tick.wait(0.002)
+from tests.waiting import until
 
 
 def kill(thread):

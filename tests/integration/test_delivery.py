@@ -19,6 +19,7 @@ from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.memory import MemoryStore
+from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -74,14 +75,6 @@ def begin_one(store, deliveries):
     request_id = str(uuid.uuid4())
     store.create(Task(request_id, "t", Kind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.owed)
     return store.claim(request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.owed).task
-
-
-def until(condition, timeout=10):
-    """Wait for what no sink is told of: that a delivery was settled."""
-    tick, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        tick.wait(0.002)
 
 
 def told(sink, request_id):

@@ -1,5 +1,6 @@
 """The Firestore mirror, on the official emulator: what stands in the documents, and when it is written."""
 
+import functools
 import itertools
 import json
 import threading
@@ -12,6 +13,7 @@ from flask_bgtasks import BackgroundTasks, ConfigurationError, current_task, ste
 from flask_bgtasks.firestore import documents
 from flask_bgtasks.sinks import firestore as sink_module
 from flask_bgtasks.sinks.firestore import Ramp
+from tests import waiting
 
 firestore = pytest.importorskip("google.cloud.firestore")
 httpx = pytest.importorskip("httpx")
@@ -47,12 +49,7 @@ def make(firestore_project, tmp_path):
         app.extensions["bgtasks"].close(grace=PATIENCE)
 
 
-def until(look, timeout=PATIENCE):
-    deadline, pause = time.monotonic() + timeout, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline, "not in time"
-        pause.wait(0.01)
-    return found
+until = functools.partial(waiting.until, timeout=PATIENCE)
 
 
 def read(db, collection, request_id):

@@ -10,6 +10,8 @@ from flask_bgtasks import Backoff, TaskCancelled, current_task, hookimpl, signal
 from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.sinks.memory import MemorySink
+from tests.integration.test_delivery import told
+from tests.waiting import until
 
 ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, TaskCancelled, MemoryError]
 
@@ -25,17 +27,6 @@ def impatient(monkeypatch):
 @pytest.fixture(params=ENDERS, ids=lambda error: error.__name__)
 def ender(request):
     return request.param
-
-
-def until(condition, timeout=10):
-    tick, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        tick.wait(0.002)
-
-
-def told(sink, request_id):
-    return [event.type.value for task, event in sink.events if task.request_id == request_id]
 
 
 class Hostile(MemorySink):

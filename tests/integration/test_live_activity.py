@@ -1,6 +1,5 @@
 """Live Activities: a task on the lock screen, by FCM, against a stand-in that answers as FCM does."""
 
-import threading
 from datetime import timedelta
 
 import pytest
@@ -18,6 +17,7 @@ from flask_bgtasks.sinks import fcm as fcm_module
 from flask_bgtasks.sinks import live_activity
 from tests.backends.fcm import error
 from tests.backends.firebase import needs
+from tests.waiting import until
 
 pytest.importorskip("firebase_admin")
 
@@ -57,15 +57,6 @@ class Lesson:
         self.store.transition(ID, change, deliveries=self.state.deliveries.owed)
         self.state.deliveries.wake()
         until(lambda: self.store.stats().deliveries_owed == 0)
-
-
-def until(condition):
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come to be")
 
 
 @pytest.fixture

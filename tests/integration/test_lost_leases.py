@@ -16,18 +16,11 @@ from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.base import Settlement, system_clock
 from flask_bgtasks.stores.sql import SqlStore
+from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 PATIENCE = 10
 LEASE = timedelta(seconds=60)
-
-
-def until(look):
-    deadline, pause = time.perf_counter() + PATIENCE, threading.Event()
-    while not (found := look()):
-        assert time.perf_counter() < deadline
-        pause.wait(0.005)
-    return found
 
 
 @pytest.fixture

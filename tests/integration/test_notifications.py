@@ -31,6 +31,7 @@ from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.preferences import Preferences
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory import MemoryStore
+from tests.waiting import until
 
 NIGHT = datetime(2026, 1, 1, 23, 30, tzinfo=timezone.utc)
 INSTALLATION = "cXyZ0123456789abcdefGH"
@@ -157,15 +158,6 @@ def deliver_due(deliveries):
 
 def nothing_owed(store):
     return store.stats().deliveries_owed == 0
-
-
-def until(condition):
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come to be")
 
 
 # -- to whom -----------------------------------------------------------------------------------------------------------

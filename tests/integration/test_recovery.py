@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -13,6 +12,7 @@ from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint,
 from flask_bgtasks import recovery as recovery_module
 from flask_bgtasks.model import EventType
 from flask_bgtasks.stores.base import Settlement
+from tests.waiting import until
 
 PATIENCE = 10
 
@@ -47,14 +47,6 @@ def make(tmp_path):
     yield build
     for app in made:
         app.state.close(grace=PATIENCE)
-
-
-def until(look):
-    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline
-        pause.wait(0.005)
-    return found
 
 
 def submit(app, *args):

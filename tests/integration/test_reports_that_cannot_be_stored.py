@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 from decimal import Decimal
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from flask_bgtasks import NotSerializable, checkpoint, current_task, step, track
 from flask_bgtasks.model import EventType
 from flask_bgtasks.stores.memory import MemoryStore
+from tests.waiting import until
 
 numpy = pytest.importorskip("numpy")
 
@@ -19,13 +19,6 @@ class Broken:
         raise RuntimeError("no text")
 
     __repr__ = __str__
-
-
-def until(condition, timeout=10):
-    tick, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        tick.wait(0.002)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

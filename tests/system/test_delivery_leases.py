@@ -1,12 +1,11 @@
 """Deliveries of several processes: one hangs in a sink, one is stopped, one has another clock."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import uuid
 from datetime import datetime, timedelta, timezone
 
@@ -15,6 +14,7 @@ import pytest
 from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.sql import SqlStore
+from tests import waiting
 from tests.system.gunicorn_server import ROOT
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -68,12 +68,7 @@ sys.stdin.read()
 """
 
 
-def until(look):
-    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline, "not in time"
-        pause.wait(0.02)
-    return found
+until = functools.partial(waiting.until, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Under uWSGI: its stop gives back what runs; what a busy worker could not give back goes on with the next start."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -9,13 +10,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests import waiting
 from tests.backends import free_port
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -68,7 +68,7 @@ def serve(command, tmp_path):
             )
         begun.append(process)
         url = f"http://127.0.0.1:{port}"
-        until(lambda: answers(url), (tmp_path / "uwsgi.log").read_text)
+        until(lambda: answers(url), says=(tmp_path / "uwsgi.log").read_text)
         return process, url, stats
 
     yield start
@@ -77,12 +77,7 @@ def serve(command, tmp_path):
         process.wait(10)
 
 
-def until(look, log=str):
-    deadline, pause = time.monotonic() + 60, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline, log()
-        pause.wait(0.02)
-    return found
+until = functools.partial(waiting.until, timeout=60)
 
 
 def answers(url):

@@ -11,6 +11,7 @@ from flask_bgtasks.delivery_leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.stores.base import Owed, Settlement
 from flask_bgtasks.stores.memory import MemoryStore
+from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)
@@ -47,15 +48,6 @@ def store(wall):
 
 def due(store, worker):
     return store.due_deliveries("sink", worker=worker, lease=LEASE)
-
-
-def until(condition):
-    tick = threading.Event()
-    for _ in range(5000):
-        if condition():
-            return
-        tick.wait(0.002)
-    raise AssertionError("not in time")
 
 
 def watched(watch, clock, seconds, step=5.0):

@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from flask_bgtasks import processes
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
@@ -24,13 +23,6 @@ def child():
     yield process
     process.kill()
     process.communicate()
-
-
-def until(look):
-    deadline, pause = time.monotonic() + 10, threading.Event()
-    while not look():
-        assert time.monotonic() < deadline
-        pause.wait(0.005)
 
 
 def test_this_process_is_alive_and_has_one_name():

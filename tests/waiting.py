@@ -1,0 +1,18 @@
+"""Waits for conditions: a sleep in a test is a bug."""
+
+import threading
+import time
+
+
+def until(look, timeout=10, says=lambda: "not in time"):
+    """The first true answer of ``look()``, which is asked again and again.
+
+    By a clock that no test moves.
+
+    :param timeout: seconds, after which the test fails. :param says: with what words.
+    """
+    deadline, pause = time.perf_counter() + timeout, threading.Event()
+    while not (found := look()):
+        assert time.perf_counter() < deadline, says()
+        pause.wait(0.005)
+    return found
