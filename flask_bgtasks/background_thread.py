@@ -73,6 +73,22 @@ def ticks(
             awake.set()
 
 
+def ended_within(seconds: float, function: Callable[[], object], *, name: str) -> bool:
+    """Run what may hang in a thread of its own; whether it has ended in that time.
+
+    In this thread, without a limit, where none can be begun: at the end of an interpreter (from Python 3.12 on), or
+    where there are as many as the system allows.
+    """
+    thread = threading.Thread(target=function, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        function()
+        return True
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
 class BackgroundThread:
     """One daemon thread, begun on first need, and again whenever it is found dead.
 

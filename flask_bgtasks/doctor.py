@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from . import identities, processes
+from .background_thread import ended_within
 from .blotting import blotted
 from .completion import misplacement
 from .errors import BackgroundTasksError
@@ -103,10 +103,7 @@ def _contained(state: AppState, what: str, look: Look) -> list[Finding]:
         except BaseException as error:  # a check that ends the process would end this thread in silence
             found.append(Finding(FAIL, what, blotted(f"{type(error).__name__}: {error}")))
 
-    thread = threading.Thread(target=run, name="bgtasks-doctor", daemon=True)
-    thread.start()
-    thread.join(DEADLINE_SECONDS)
-    if thread.is_alive():
+    if not ended_within(DEADLINE_SECONDS, run, name="bgtasks-doctor"):
         return [*found, Finding(FAIL, what, f"no answer within {DEADLINE_SECONDS:g} s")]
     return found
 

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 
 from . import serving
-from .background_thread import BackgroundThread
+from .background_thread import BackgroundThread, ended_within
 from .delivery import Deliveries
 from .engine import Engine
 from .forks import after_fork_in_child
@@ -166,15 +166,7 @@ class Lifecycle:
         ended: list[int] = []
         # Beside this thread, which must end the process in time: the store, or the flusher that holds what is to be
         # given back, may wait for a silent server.
-        thread = threading.Thread(
-            target=lambda: ended.append(self._engine.release()), name="bgtasks-release", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError:  # the interpreter is ending (Python 3.12 and later), or there are as many as may be
-            ended.append(self._engine.release())
-        else:
-            thread.join(RELEASE_SECONDS)
+        ended_within(RELEASE_SECONDS, lambda: ended.append(self._engine.release()), name="bgtasks-release")
         if not ended:
             log.warning("the store does not answer: what is not given back yet goes on when its lease has run out")
         elif ended[0]:

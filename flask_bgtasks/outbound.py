@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from .background_thread import ended_within
 from .blotting import origin
 from .errors import BackgroundTasksError, ConfigurationError, Undeliverable
 
@@ -174,10 +175,7 @@ def _looked_up(target: _Target, seconds: float) -> Sequence[Address]:
         except (OSError, ValueError, UnicodeError) as error:
             failed.append(error)
 
-    thread = threading.Thread(target=look, name="bgtasks-lookup", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive() or failed or not found:
+    if not ended_within(seconds, look, name="bgtasks-lookup") or failed or not found:
         raise Unreachable(f"{target.host} is not found: {failed[0] if failed else 'no answer in time'}")
     return found
 
