@@ -244,7 +244,14 @@ def test_many_tasks_share_a_call(make, db):
     app, gates, calls = make(workers=12), [threading.Event(), threading.Event()], []
     sink = app.extensions["bgtasks"].plugins.get("firestore")
     write = sink._write_progress
-    sink._write_progress = lambda due: (calls.append(len(due)), write(due))
+
+    def counted(due):
+        calls.append(len(due))
+        if gates[0].is_set() and len(calls) == 1:  # a slow call: meanwhile all that it has not taken reports
+            until(lambda: sum(page.newest is not None for page in sink._pages.values()) >= 12 - len(due))
+        write(due)
+
+    sink._write_progress = counted
 
     def lesson():
         for number, gate in enumerate(gates, 1):
@@ -270,7 +277,7 @@ def test_many_tasks_share_a_call(make, db):
             handle.wait(timeout=PATIENCE)
 
     assert sum(calls) >= 12
-    assert max(calls) > 3
+    assert max(calls) >= 6  # the first call's or, all the others', the second's
 
 
 def test_progress_that_comes_late_does_not_overtake_the_end(make, db):
