@@ -3,8 +3,11 @@
 import threading
 import time
 
+PATIENCE = 60
+"""Seconds until a test that waits for something gives up: far more than anything needs, also on a busy machine."""
 
-def until(look, timeout=10, says=lambda: "not in time"):
+
+def until(look, timeout=PATIENCE, says=lambda: "not in time"):
     """The first true answer of ``look()``, which is asked again and again.
 
     By a clock that no test moves.

@@ -114,7 +114,10 @@ class Unspeakable:
 @app.post("/odd")
 @bgtasks.background(**patient)
 def odd():
-    """Reports what cannot be stored, or changes it afterwards. What is refused is refused where it is reported."""
+    """Reports what cannot be stored, or changes it afterwards. What is refused is refused where it is reported.
+
+    Then it works on for longer than a lease: what cannot be stored must not keep the lease from being renewed.
+    """
     changed = {"n": 1}
     for report in (
         lambda: current_task.update(details=Unspeakable()),
@@ -128,6 +131,7 @@ def odd():
     with contextlib.suppress(Exception):
         current_task.emit(changed)
         changed["n"] = object()
+    hold_on(0 if CALM else 1.3 * LEASE)
     return pipeline(request.get_json()["n"])
 
 
@@ -156,11 +160,16 @@ def meet(burst, wanted, hold=0.0):
             note("bursts.log", burst, wanted, len(os.listdir(folder)))
             break
         time.sleep(0.02)
-    until = time.monotonic() + hold
+    hold_on(hold)
+    return wanted
+
+
+def hold_on(seconds):
+    """Report for so long, without a checkpoint."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         current_task.update(details="holding on")
         time.sleep(0.1)
-    return wanted
 
 
 @app.post("/burst")

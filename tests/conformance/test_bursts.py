@@ -7,8 +7,8 @@ import pytest
 
 from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.runners.threads import ThreadRunner
+from tests.waiting import PATIENCE
 
-PATIENCE = 10
 THREADS = 8
 
 

@@ -9,8 +9,8 @@ from flask_bgtasks.model import Kind, OnInterrupt, Status, Task
 from flask_bgtasks.runners import isolation
 from flask_bgtasks.runners.isolation import seconds_alone
 from flask_bgtasks.runners.threads import ThreadRunner
+from tests.waiting import PATIENCE
 
-PATIENCE = 10
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 HELD = {"status": Status.PROCESSING, "worker": "w", "lease_until": T0, "attempt": 1}
 

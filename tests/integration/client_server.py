@@ -6,8 +6,7 @@ from dataclasses import replace
 from flask_bgtasks import Backoff
 from flask_bgtasks.client import Timing
 from tests import waiting
-
-PATIENCE = 20.0
+from tests.waiting import PATIENCE
 
 HASTE = replace(
     Timing(),

@@ -4,6 +4,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -50,6 +51,6 @@ def finished(state):
     from flask_bgtasks import TaskHandle
 
     def wait(app, response):
-        return TaskHandle(state(app), response.headers["Task-Id"]).wait_until_done(timeout=10)
+        return TaskHandle(state(app), response.headers["Task-Id"]).wait_until_done(timeout=PATIENCE)
 
     return wait

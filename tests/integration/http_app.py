@@ -17,8 +17,7 @@ from flask_bgtasks import BackgroundTasks, current_task, step
 from flask_bgtasks.http.parts import parts_of
 from flask_bgtasks.state import AppState, state_of
 from tests.unit.sse_reader import read
-
-PATIENCE = 20.0  # seconds until a test that waits for something gives up
+from tests.waiting import PATIENCE
 
 
 @dataclass

@@ -14,10 +14,9 @@ from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.model import Status
 from flask_bgtasks.sinks import alerts as alerts_module
 from flask_bgtasks.stores.base import Owed
+from tests.waiting import PATIENCE
 
 apprise = pytest.importorskip("apprise")
-
-PATIENCE = 20
 
 
 class Pager:

@@ -14,6 +14,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.worker import _own_state
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,13 +88,13 @@ def test_each_of_two_apps_on_one_file_runs_its_own_tasks(make_app):
     waiting, own = submit(shop), submit(blog)
     state_of(blog).lifecycle.start()
 
-    assert own.wait(timeout=10) == "blog"
+    assert own.wait(timeout=PATIENCE) == "blog"
     assert state_of(blog).lifecycle.recovery.look() == 0
     assert waiting.task.status.value == "started"
     state_of(shop).close()
     at_work = make_app("shop")
     state_of(at_work).lifecycle.start()
-    assert TaskHandle(state_of(at_work), waiting.request_id).wait(timeout=10) == "shop"
+    assert TaskHandle(state_of(at_work), waiting.request_id).wait(timeout=PATIENCE) == "shop"
 
 
 def test_a_killed_process_is_followed_by_one_of_its_own_app(make_app, tmp_path):
@@ -107,7 +108,7 @@ def test_a_killed_process_is_followed_by_one_of_its_own_app(make_app, tmp_path):
 
     blog = make_app("blog")
     assert state_of(blog).lifecycle.recovery.look() == 0
-    assert submit(blog).wait(timeout=10) == "blog"
+    assert submit(blog).wait(timeout=PATIENCE) == "blog"
     shop = make_app("shop", runner="external")
     assert state_of(shop).store.get(request_id).held
     state_of(shop).close()
@@ -115,7 +116,7 @@ def test_a_killed_process_is_followed_by_one_of_its_own_app(make_app, tmp_path):
     at_work = make_app("shop")
     state_of(at_work).lifecycle.recovery.look()
     handle = TaskHandle(state_of(at_work), request_id)
-    assert handle.wait(timeout=10) == "shop"
+    assert handle.wait(timeout=PATIENCE) == "shop"
     assert handle.task.attempt == 2
 
 
@@ -203,13 +204,13 @@ def line_of_app(app):
 
 def test_doctor_says_whose_file_it_is(make_app, tmp_path):
     shop = make_app("shop")
-    submit(shop).wait(timeout=10)
+    submit(shop).wait(timeout=PATIENCE)
     assert line_of_app(shop) == "ok    app: 'shop', 1 task in this store"
 
     blog = make_app("blog")
     assert line_of_app(blog).startswith("warn  app: 'blog', 0 tasks in this store; here too: 'shop', 1 task: each app")
     assert "BGTASKS_APP_ID" in line_of_app(blog)
-    submit(blog).wait(timeout=10)
+    submit(blog).wait(timeout=PATIENCE)
     assert line_of_app(shop).startswith("warn  app: 'shop', 1 task in this store; here too: 'blog', 1 task: give each")
     named = make_app("blog", store=f"sqlite:///{tmp_path}/bgtasks.sqlite3")
     assert line_of_app(named) == "ok    app: 'blog', 1 task in this store; here too: 'shop', 1 task"
@@ -228,7 +229,7 @@ def test_an_app_under_a_new_name_adopts_its_tasks_from_the_shell(make_app):
 
     assert adopted.output == "tasks that were of 'app' and are of 'studio' now: 1\n"
     state_of(renamed).lifecycle.start()
-    assert TaskHandle(state_of(renamed), waiting.request_id).wait(timeout=10) == "studio"
+    assert TaskHandle(state_of(renamed), waiting.request_id).wait(timeout=PATIENCE) == "studio"
 
 
 # -- two apps of one process -------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from flask_bgtasks import flusher as flusher_module
 from flask_bgtasks.changes import Reopen
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.stores.base import TaskQuery
+from tests.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
 
@@ -81,7 +82,7 @@ def test_a_checkpoint_that_finished_is_not_run_again(app, twice):
 
     handle = twice(pipeline, "a b")
 
-    assert handle.wait(timeout=10) == ["a", "b"]
+    assert handle.wait(timeout=PATIENCE) == ["a", "b"]
     assert calls == [1]
     assert steps(app, handle, "checkpoint") == ["Outline"]
     assert steps(app, handle, "restored") == ["Outline"]
@@ -95,7 +96,7 @@ def test_any_json_value_comes_back_as_it_was(twice, value):
         seen.append(checkpoint("Make", lambda: value))
         fail_first()
 
-    twice(pipeline).wait(timeout=10)
+    twice(pipeline).wait(timeout=PATIENCE)
 
     assert seen == [value, value]
     assert type(seen[1]) is type(value)
@@ -108,7 +109,7 @@ def test_the_first_attempt_sees_what_a_later_one_would(twice):
         seen.append(checkpoint("Make", lambda: {"pair": (1, 2), 3: "key"}))
         fail_first()
 
-    twice(pipeline).wait(timeout=10)
+    twice(pipeline).wait(timeout=PATIENCE)
 
     assert seen == [{"pair": [1, 2], "3": "key"}] * 2
 
@@ -125,7 +126,7 @@ def test_a_function_that_raises_stores_nothing_and_runs_again_while_those_before
         checkpoint("Sound", calls.append, "sound")
         return checkpoint("Flaky", flaky)
 
-    assert twice(pipeline).wait(timeout=10) == "done"
+    assert twice(pipeline).wait(timeout=PATIENCE) == "done"
     assert calls == ["sound", "flaky", "flaky"]
 
 
@@ -136,7 +137,7 @@ def test_what_is_not_json_is_said_with_its_place(app, twice, caplog):
     handle = twice(pipeline)
 
     with pytest.raises(TaskFailed, match=r"checkpoint 'Draw'.*value\['pictures'\]\[0\]\['bytes'\]"):
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
     assert handle.task.error_type == NotSerializable.__name__
     assert handle.task.attempt == 1  # it would not be JSON the next time either
     assert steps(app, handle, "failed") == ["Draw"]
@@ -153,7 +154,7 @@ def test_a_value_that_is_too_large_is_refused(make_app, bg):
         handle = pipeline.submit()
 
     with pytest.raises(TaskFailed, match=r"checkpoint 'Draw'.*BGTASKS_MAX_RESULT_BYTES"):
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
     assert handle.task.error_type == PayloadTooLarge.__name__
 
 
@@ -163,7 +164,7 @@ def test_a_completed_task_keeps_no_checkpoints(app, twice):
         fail_first()
 
     handle = twice(pipeline)
-    handle.wait(timeout=10)
+    handle.wait(timeout=PATIENCE)
 
     assert app.extensions["bgtasks"].store.load_checkpoints(handle.request_id) == {}
 
@@ -180,7 +181,7 @@ def test_a_failed_task_that_is_retried_by_hand_goes_on_from_its_checkpoints(app,
     assert handle.status is Status.FAILED
     handle.retry()
 
-    assert handle.wait(timeout=10) == "done"
+    assert handle.wait(timeout=PATIENCE) == "done"
     assert calls == ["made"]
     assert handle.task.attempt == 2
 
@@ -196,7 +197,7 @@ def test_repeated_names_are_told_apart(twice):
         fail_first()
         return made
 
-    assert twice(pipeline).wait(timeout=10) == [1, 2, 3]
+    assert twice(pipeline).wait(timeout=PATIENCE) == [1, 2, 3]
     assert len(calls) == 3
 
 
@@ -209,7 +210,7 @@ def test_the_same_name_in_another_step_is_another_checkpoint(twice):
         fail_first()
         return made
 
-    assert twice(pipeline).wait(timeout=10) == ["One", "Two"]
+    assert twice(pipeline).wait(timeout=PATIENCE) == ["One", "Two"]
 
 
 def test_inside_a_checkpoint_that_finished_nothing_is_reached_and_inside_another_what_finished_is_kept(app, twice):
@@ -231,7 +232,7 @@ def test_inside_a_checkpoint_that_finished_nothing_is_reached_and_inside_another
 
     handle = twice(pipeline)
 
-    assert handle.wait(timeout=10) == ["a1", "a2", "b1", "b2"]
+    assert handle.wait(timeout=PATIENCE) == ["a1", "a2", "b1", "b2"]
     assert calls == ["a1", "a2", "b1", "b2"]
     assert steps(app, handle, "restored") == ["First", "Second > Part", "Second > Part"]
     assert "remarks" not in events(app, handle, "completed")[0].data
@@ -254,7 +255,7 @@ def test_in_threads_the_arguments_tell_calls_apart_whatever_their_order(app, twi
 
     handle = twice(pipeline)
 
-    assert handle.wait(timeout=10) == {name: f"picture of {name}" for name in "abc"}
+    assert handle.wait(timeout=PATIENCE) == {name: f"picture of {name}" for name in "abc"}
     assert sorted(calls) == ["a", "b", "c"]
     assert "remarks" not in events(app, handle, "completed")[0].data
 
@@ -267,7 +268,7 @@ def test_other_arguments_run_again_and_it_is_said(app, twice, caplog):
         fail_first()
 
     handle = twice(pipeline)
-    handle.wait(timeout=10)
+    handle.wait(timeout=PATIENCE)
 
     assert calls == ["draft 1", "draft 2"]
     remarks = events(app, handle, "completed")[0].data["remarks"]
@@ -283,7 +284,7 @@ def test_a_checkpoint_that_is_no_longer_reached_is_said(app, twice, caplog):
         fail_first()
 
     handle = twice(pipeline)
-    handle.wait(timeout=10)
+    handle.wait(timeout=PATIENCE)
 
     [remark] = events(app, handle, "completed")[0].data["remarks"]
     assert remark.startswith("checkpoint 'Draft' of an earlier attempt was not reached")
@@ -300,7 +301,7 @@ def test_another_order_is_said_and_the_values_are_used(app, twice):
         fail_first()
 
     handle = twice(pipeline)
-    handle.wait(timeout=10)
+    handle.wait(timeout=PATIENCE)
 
     assert calls == ["One", "Two"]
     [remark] = events(app, handle, "completed")[0].data["remarks"]
@@ -320,7 +321,7 @@ def test_arguments_that_are_no_json_are_told_apart_by_their_order(twice):
         fail_first()
         return made
 
-    assert twice(pipeline).wait(timeout=10) == [1, 2, 3]
+    assert twice(pipeline).wait(timeout=PATIENCE) == [1, 2, 3]
     assert len(calls) == 3
 
 
@@ -354,7 +355,7 @@ def test_as_a_decorator_each_call_is_a_checkpoint(app, twice):
     handle = twice(pipeline)
 
     assert outline.__doc__ == "Its own text."
-    assert handle.wait(timeout=10) == [["a", "b"], "c", 3]
+    assert handle.wait(timeout=PATIENCE) == [["a", "b"], "c", 3]
     assert calls == ["outline", "proofread", "count"]
     assert steps(app, handle, "restored") == ["outline", "Proofread", "Count"]
 
@@ -397,7 +398,7 @@ def test_the_percentage_never_falls_and_the_resumed_attempt_says_so(app, twice):
         checkpoint("Three", lambda: 3)
 
     handle = twice(pipeline, steps=["One", "Two", "Three"])
-    handle.wait(timeout=10)
+    handle.wait(timeout=PATIENCE)
 
     shown = [e.data["progress_percentage"] for e in events(app, handle) if "progress_percentage" in e.data]
     assert shown == sorted(shown)
@@ -423,7 +424,7 @@ def test_an_attempt_that_catches_up_says_which_it_is(make_app, bg):
         sink = app.extensions["bgtasks"].plugins.get("memory")
         sink.wait_for(lambda sink: [p for _, p in sink.progress if p.details == "drawing (resumed, attempt 2)"])
         gate.set()
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
 
 
 def test_the_newest_attempts_output_is_complete_and_nothing_in_it_is_double(app, twice):
@@ -441,7 +442,7 @@ def test_the_newest_attempts_output_is_complete_and_nothing_in_it_is_double(app,
         checkpoint("C", write, "c")
 
     handle = twice(pipeline)
-    handle.wait(timeout=10)
+    handle.wait(timeout=PATIENCE)
 
     outputs = {1: [], 2: []}
     for event in events(app, handle, "output"):
@@ -458,7 +459,7 @@ def test_a_restored_step_teaches_no_duration(app, twice):
         with step("Two"):
             list(track([1]))
 
-    twice(pipeline).wait(timeout=10)
+    twice(pipeline).wait(timeout=PATIENCE)
 
     assert list(app.extensions["bgtasks"].store.load_durations("pipeline")) == ["Two"]
 
@@ -529,7 +530,7 @@ def test_a_store_that_is_out_of_reach_is_asked_again_for_a_checkpoint(make_app, 
     with app.app_context():
         handle = pipeline.submit()
 
-    assert handle.wait(timeout=10) == "made"
+    assert handle.wait(timeout=PATIENCE) == "made"
     assert not refusals
 
 

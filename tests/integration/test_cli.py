@@ -1,6 +1,7 @@
 """flask bgtasks …"""
 
 from flask_bgtasks import step
+from tests.waiting import PATIENCE
 
 
 def test_tasks_are_listed_shown_and_counted_from_the_shell(make_app, bg):
@@ -13,7 +14,7 @@ def test_tasks_are_listed_shown_and_counted_from_the_shell(make_app, bg):
 
     with app.app_context():
         handle = generate.submit()
-        handle.wait_until_done(timeout=10)
+        handle.wait_until_done(timeout=PATIENCE)
     shell = app.test_cli_runner()
 
     listed = shell.invoke(args=["bgtasks", "list"]).output

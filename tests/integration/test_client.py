@@ -27,6 +27,7 @@ from tests.backends.network import Network
 from tests.backends.wsgi import served
 from tests.integration.client_server import HASTE, until
 from tests.integration.http_app import opened, with_owners
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -380,7 +381,7 @@ def test_the_awaited_client_does_the_same(server, tmp_path):
             task = await client.submit("/process", json={"input_text": "x"})
             events = [event async for event in task]
             several = await asyncio.gather(*[client.submit("/process", json={"input_text": str(n)}) for n in range(5)])
-            results = await asyncio.gather(*[one.wait(timeout=20) for one in several])
+            results = await asyncio.gather(*[one.wait(timeout=PATIENCE) for one in several])
             with pytest.raises(TaskFailed, match="pen"):
                 await (await client.submit("/break", json={})).wait()
             assert await client.pending() == []

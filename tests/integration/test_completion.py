@@ -11,8 +11,7 @@ from flask.views import MethodView
 from flask_bgtasks import BackgroundTasks, ConfigurationError, Status, TaskHandle, TaskOptions, step
 from flask_bgtasks import worker as worker_module
 from flask_bgtasks.serving import Server
-
-PATIENCE = 20.0
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, ConfigurationError, ShuttingDown, hookimpl
 from flask_bgtasks.runners.threads import ThreadRunner
 from flask_bgtasks.stores.base import Attempt
+from tests.waiting import PATIENCE
 
 
 def test_init_app_starts_no_thread_and_opens_no_file(tmp_path):
@@ -33,7 +34,7 @@ def test_two_apps_share_an_extension_object_and_nothing_else(make_app, bg, tmp_p
     one, two = make_app(), make_app()
     with one.app_context():
         handle = generate.submit()
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
 
     assert two.extensions["bgtasks"].store.stats().by_status == {}
 
@@ -128,7 +129,7 @@ def test_a_plugin_registered_later_is_told_of_what_comes(make_app, bg):
 
     with app.app_context():
         bg.register(Sink())
-        generate.submit().wait(timeout=10)
+        generate.submit().wait(timeout=PATIENCE)
 
     assert told.wait(10)
 
@@ -197,9 +198,9 @@ def test_steps_are_learnt_over_runs_and_give_a_remaining_time(make_app, bg):
     with app.app_context():
         for _ in range(3):
             handle = generate.submit()
-            handle.wait(timeout=10)
+            handle.wait(timeout=PATIENCE)
         first = handle.task
-        generate.submit().wait(timeout=10)
+        generate.submit().wait(timeout=PATIENCE)
         store, waiting = app.extensions["bgtasks"].store, threading.Event()
         while (learnt := store.load_durations("generate"))["Read"].runs < 4:  # learnt right after the end
             waiting.wait(0.001)
@@ -218,7 +219,7 @@ def test_closing_an_app_ends_its_threads(make_app, bg):
         return 1
 
     with app.app_context():
-        generate.submit().wait_until_done(timeout=10)
+        generate.submit().wait_until_done(timeout=PATIENCE)
     mine = set(threading.enumerate()) - before
     app.extensions["bgtasks"].close(grace=10)
 

@@ -12,6 +12,7 @@ from flask_bgtasks import BackgroundTasks, ConfigurationError
 from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.firebase_features import CLOCK_SKEW, FIDS, LIVE_ACTIVITIES
 from tests.integration.client_server import until
+from tests.waiting import PATIENCE
 
 firebase_admin = pytest.importorskip("firebase_admin")
 
@@ -76,7 +77,7 @@ def test_what_is_for_an_installation_id_is_kept_as_a_dead_letter_and_a_token_is_
         state.store.save_device(make_device(kind, value, owner="anna"), most=20)
 
     with app.app_context():
-        work.submit(owner="anna").wait_until_done(timeout=20)
+        work.submit(owner="anna").wait_until_done(timeout=PATIENCE)
     fcm.wait_for(lambda fcm: fcm.counts() == {TOKEN: 1})
     state.deliveries.wake()
 

@@ -14,13 +14,12 @@ from flask_bgtasks.firestore import documents
 from flask_bgtasks.sinks import firestore as sink_module
 from flask_bgtasks.sinks.firestore import Ramp
 from tests import waiting
+from tests.waiting import PATIENCE
 
 firestore = pytest.importorskip("google.cloud.firestore")
 httpx = pytest.importorskip("httpx")
 
 pytestmark = pytest.mark.slow
-
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ until = functools.partial(waiting.until, timeout=PATIENCE)
 
 
 def read(db, collection, request_id):
-    return db.collection(collection).document(request_id).get(retry=None, timeout=2).to_dict()
+    return db.collection(collection).document(request_id).get(retry=None, timeout=PATIENCE).to_dict()
 
 
 def ended(db, request_id):
@@ -220,7 +219,7 @@ def test_progress_is_followed_and_written_at_most_once_a_second(make, db):
             time.sleep(0.02)
     until(lambda: watching.get().to_dict()["status"] == "completed")
 
-    assert len(seen) >= 4  # in 3.3 seconds
+    assert len(seen) >= 3  # in 3.3 seconds
     assert seen == sorted(seen)
     assert len(writes) <= 4
     gaps = [later - earlier for earlier, later in itertools.pairwise(writes)]
@@ -233,7 +232,7 @@ def count_writes(app, collection):
     write = sink._write_progress
 
     def counted(due):
-        times.extend(time.monotonic() for _ in due)
+        times.extend(one.page.written for one in due)
         write(due)
 
     sink._write_progress = counted
@@ -340,7 +339,7 @@ def test_an_outage_costs_the_tasks_nothing_and_everything_arrives_afterwards(
         own_emulator.start() if how == "killed" else own_emulator.thaw()
         until(lambda: store.stats().deliveries_owed == 0, timeout=60)
 
-    assert took < 2
+    assert took < 20  # 33 calls, two seconds until each is given up
     assert store.dead_deliveries() == []
     client = firestore.Client(project=firestore_project)
     assert [read(client, "background_tasks", h.request_id)["result_data"] for h in handles] == list(range(10))

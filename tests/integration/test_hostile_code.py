@@ -11,7 +11,7 @@ from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.sinks.memory import MemorySink
 from tests.integration.test_delivery import told
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, TaskCancelled, MemoryError]
 
@@ -102,7 +102,7 @@ def test_a_sink_that_raises_what_ends_a_thread_gets_the_next_progress(make_app, 
                 time.sleep(0.001)
 
     with app.app_context():
-        work.submit().wait(timeout=10)
+        work.submit().wait(timeout=PATIENCE)
 
     assert sink.raised["progress"] > 2
 
@@ -137,7 +137,7 @@ def test_receivers_that_raise_what_ends_a_thread_hurt_no_task_and_no_other_recei
     thread = threading.Thread(target=submit)  # in the main thread Ctrl-C ends the process, as it should
     thread.start()
     thread.join(10)
-    handles[0].wait(timeout=10)
+    handles[0].wait(timeout=PATIENCE)
     until(lambda: "notification_sent" in heard)
 
     assert {"task_accepted", "task_started", "step_started", "step_finished", "task_completed"} <= set(heard)
@@ -220,7 +220,7 @@ def test_a_receiver_that_hangs_lets_no_lease_run_out(make_app, bg):
     with signals.task_progress.connected_to(hanging, app), app.app_context():
         try:
             handle = work.submit()
-            handle.wait(timeout=10)
+            handle.wait(timeout=PATIENCE)
         finally:
             let_go.set()
     assert handle.task.attempt == 1

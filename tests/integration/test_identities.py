@@ -6,6 +6,7 @@ import pytest
 from flask import g, request
 
 from flask_bgtasks import TaskHandle, identities
+from tests.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
 
@@ -19,7 +20,7 @@ def answered(state):
         assert accepted.status_code == 202, accepted.text
         with app.app_context():
             handle = TaskHandle(state(app), accepted.headers["Task-Id"])
-            task = handle.wait_until_done(timeout=10)
+            task = handle.wait_until_done(timeout=PATIENCE)
             assert task.error_message is None, task.error_message
             return handle.result_data()
 

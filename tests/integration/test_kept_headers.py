@@ -8,6 +8,7 @@ from flask import Flask, request, session
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
 from flask_bgtasks.sealing import MOST_BYTES, Sealer
+from tests.waiting import PATIENCE
 
 SECRET = "s3cret-t0ken"
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
@@ -70,7 +71,7 @@ def test_a_header_that_is_named_reaches_the_run_sealed_and_is_gone_after_it(
     client = app.test_client(use_cookies=False)  # or it would send its own
     with caplog.at_level(logging.DEBUG):
         accepted = client.post("/process", headers={**sent, "X-Other": "not-kept"})
-        TaskHandle(state(app), accepted.headers["Task-Id"]).wait_until_done(timeout=10)
+        TaskHandle(state(app), accepted.headers["Task-Id"]).wait_until_done(timeout=PATIENCE)
 
     assert client.get(accepted.location + "/result").json == {"same": True}
     assert "gAAAAA" in gate.seen[0]  # what Fernet makes begins with this

@@ -16,10 +16,9 @@ from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.base import Settlement, system_clock
 from flask_bgtasks.stores.sql import SqlStore
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
-PATIENCE = 10
 LEASE = timedelta(seconds=60)
 
 

@@ -12,9 +12,7 @@ from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint,
 from flask_bgtasks import recovery as recovery_module
 from flask_bgtasks.model import EventType
 from flask_bgtasks.stores.base import Settlement
-from tests.waiting import until
-
-PATIENCE = 10
+from tests.waiting import PATIENCE, until
 
 
 @pytest.fixture

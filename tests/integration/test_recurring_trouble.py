@@ -8,6 +8,7 @@ import pytest
 
 from flask_bgtasks import current_task, log_lines, step
 from flask_bgtasks.log_lines import Recurring
+from tests.waiting import PATIENCE
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -80,6 +81,6 @@ def test_a_store_that_is_away_is_said_once_by_each_who_meets_it(make_app, bg, tm
             time.sleep(0.01)
         (tmp_path / "away").rename(path)
         go_on.set()
-        handle.wait(timeout=20)
+        handle.wait(timeout=PATIENCE)
 
     assert sum("is not stored yet" in record.message for record in caplog.records) == 1

@@ -11,6 +11,7 @@ from flask_bgtasks import TaskFailed, TaskHandle, signals
 from flask_bgtasks.changes import Reopen
 from flask_bgtasks.errors import LoginLost
 from flask_bgtasks.model import Status
+from tests.waiting import PATIENCE
 
 REFUSING = [400, 402, 404, 405, 406, 409, 410, 411, 412, 413, 415, 422, 423, 428, 451]
 FAILING = [408, 425, 429, 500, 501, 503]
@@ -38,7 +39,7 @@ def submitted(app, bg, view, *, headers=None, **options):
     client = app.test_client()
     response = client.post("/process", headers=headers)
     assert response.status_code == 202
-    return client, TaskHandle(app.extensions["bgtasks"], response.headers["Task-Id"]).wait_until_done(timeout=10)
+    return client, TaskHandle(app.extensions["bgtasks"], response.headers["Task-Id"]).wait_until_done(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("code", REFUSING)
@@ -147,7 +148,7 @@ def test_a_task_that_lost_its_login_runs_again_with_the_login_of_who_opens_it(ma
         private = state(app).credentials.of(context.request)
     state(app).retry(task.request_id, private=private)
 
-    assert TaskHandle(state(app), task.request_id).wait_until_done(timeout=10).status is Status.COMPLETED
+    assert TaskHandle(state(app), task.request_id).wait_until_done(timeout=PATIENCE).status is Status.COMPLETED
 
 
 def test_the_reopening_change_takes_a_login_with_it(make_app, bg, state):
@@ -165,7 +166,7 @@ def test_who_waits_for_a_task_whose_login_was_lost_is_told_by_what_the_error_is(
     _, task = submitted(app, bg, by_session)
 
     with pytest.raises(TaskFailed) as caught:
-        TaskHandle(state(app), task.request_id).wait(timeout=10)
+        TaskHandle(state(app), task.request_id).wait(timeout=PATIENCE)
 
     assert caught.value.error_type == "LoginLost"
 

@@ -9,7 +9,7 @@ import pytest
 from flask_bgtasks import NotSerializable, checkpoint, current_task, step, track
 from flask_bgtasks.model import EventType
 from flask_bgtasks.stores.memory import MemoryStore
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 numpy = pytest.importorskip("numpy")
 
@@ -32,7 +32,7 @@ def run(app, bg):
         task = bg.task(name="work")(body)
         with app.app_context():
             handle = task.submit()
-            handle.wait(timeout=30)
+            handle.wait(timeout=PATIENCE)
         store = app.extensions["bgtasks"].store
         return handle.task, store.events(handle.request_id, limit=10_000)
 
@@ -144,7 +144,7 @@ def test_a_report_that_the_store_refuses_takes_none_with_it_that_waits_beside_it
     state = app.extensions["bgtasks"]
     with app.app_context():
         handle = work.submit()
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
 
     events = state.store.events(handle.request_id)
     assert handle.task.attempt == 1

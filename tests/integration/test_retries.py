@@ -25,6 +25,7 @@ from flask_bgtasks import (
 from flask_bgtasks import flusher as flusher_module
 from flask_bgtasks.calling import Answer
 from flask_bgtasks.model import Result
+from tests.waiting import PATIENCE
 
 NOW = Backoff(0)
 
@@ -63,7 +64,7 @@ def test_it_is_tried_again_until_it_succeeds(app, bg):
     with app.app_context():
         handle = task.submit()
 
-    assert handle.wait(timeout=10) == "done"
+    assert handle.wait(timeout=PATIENCE) == "done"
     assert handle.task.attempt == 3
     retries = history(app, handle.request_id, "retrying")
     assert [event.data["error_message"] for event in retries] == ["busy 1", "busy 2"]
@@ -77,7 +78,7 @@ def test_it_has_failed_when_all_attempts_have(app, bg):
         handle = task.submit()
 
     with pytest.raises(TaskFailed, match="busy 3"):
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
     assert handle.task.attempt == 3
 
 
@@ -290,7 +291,7 @@ def test_the_wait_holds_no_thread(waiting, bg):
     def other():
         return "ran"
 
-    assert other.submit().wait(timeout=10) == "ran"
+    assert other.submit().wait(timeout=PATIENCE) == "ran"
     assert handle.status is Status.PROCESSING
 
 
@@ -374,7 +375,7 @@ def test_an_attempt_that_takes_too_long_stops_at_its_next_report(make_app, bg):
     with app.app_context():
         handle = endless.submit()
         with pytest.raises(TaskFailed, match=r"longer than its timeout of 0\.05 s"):
-            handle.wait(timeout=10)
+            handle.wait(timeout=PATIENCE)
     assert handle.task.error_type == "TaskTimeout"
 
 
@@ -390,7 +391,7 @@ def test_a_timeout_is_a_failure_like_any_other(make_app, bg, retry_on, attempts)
         return "in time"
 
     with app.app_context():
-        done = slow.submit().wait_until_done(timeout=10)
+        done = slow.submit().wait_until_done(timeout=PATIENCE)
 
     assert done.attempt == attempts
 
@@ -411,8 +412,8 @@ def test_an_attempt_that_reports_nothing_is_ended_without_its_doing(make_app, bg
 
     with app.app_context():
         handle = stuck.submit()
-        done = handle.wait_until_done(timeout=10)
-        assert other.submit().wait(timeout=10) == "ran"  # on the one thread that there is: another one by now
+        done = handle.wait_until_done(timeout=PATIENCE)
+        assert other.submit().wait(timeout=PATIENCE) == "ran"  # on the one thread that there is: another one by now
         gate.set()
         assert left.wait(10)
         app.extensions["bgtasks"].lifecycle.drain(10)

@@ -4,6 +4,7 @@ import pytest
 from flask import Blueprint, Flask, g
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, Status, TaskHandle
+from tests.waiting import PATIENCE
 
 
 def view(**kwargs):
@@ -115,7 +116,7 @@ def test_tasks_are_accepted_run_and_followed_on_every_host(tmp_path, how, late):
     for path in ("/process", "/plain"):
         accepted = client.post(path, base_url="http://a.example.com", headers={"Prefer": "respond-async"})
         assert accepted.status_code == 202
-        task = TaskHandle(app.extensions["bgtasks"], accepted.headers["Task-Id"]).wait_until_done(timeout=10)
+        task = TaskHandle(app.extensions["bgtasks"], accepted.headers["Task-Id"]).wait_until_done(timeout=PATIENCE)
         assert task.status is Status.COMPLETED, task.error_message
         for host in ("a.example.com", "b.example.com", "example.com"):
             assert client.get(accepted.location, base_url=f"http://{host}").status_code == 200
@@ -163,7 +164,7 @@ def test_hosts_with_variables_reach_the_app_and_not_our_views(tmp_path, how):
 
     client = app.test_client()
     accepted = client.post("/process", base_url="http://school.example.com")
-    done = TaskHandle(app.extensions["bgtasks"], accepted.headers["Task-Id"]).wait_until_done(timeout=10)
+    done = TaskHandle(app.extensions["bgtasks"], accepted.headers["Task-Id"]).wait_until_done(timeout=PATIENCE)
 
     assert done.status is Status.COMPLETED, done.error_message
     assert client.get(accepted.location, base_url="http://school.example.com").status_code == 200

@@ -8,6 +8,7 @@ from flask import Blueprint, Flask
 from flask.views import MethodView
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskFailed, TaskHandle
+from tests.waiting import PATIENCE
 
 shared = BackgroundTasks()
 
@@ -45,7 +46,7 @@ def result_of(app, path="/process", **kwargs):
     """What the task of a request to this app came to."""
     accepted = app.test_client().post(path, **kwargs)
     assert accepted.status_code == 202, accepted.text
-    task = TaskHandle(app.extensions["bgtasks"], accepted.headers["Task-Id"]).wait_until_done(timeout=10)
+    task = TaskHandle(app.extensions["bgtasks"], accepted.headers["Task-Id"]).wait_until_done(timeout=PATIENCE)
     assert task.error_message is None
     return app.test_client().get(accepted.location + "/result").get_json()
 
@@ -53,7 +54,7 @@ def result_of(app, path="/process", **kwargs):
 def run_stored(app, name, *args):
     """Run a task of that name as a process does that only found it in the store."""
     with app.app_context():
-        return app.extensions["bgtasks"].extension.submit(name, args=args).wait(timeout=10)
+        return app.extensions["bgtasks"].extension.submit(name, args=args).wait(timeout=PATIENCE)
 
 
 # -- ways to write a factory: the view of each app is a closure of its own
@@ -278,7 +279,7 @@ def test_a_function_that_was_submitted_in_an_apps_context_is_that_apps(factory):
     factory.init()
     for app, function, name in ((one, first, "one"), (two, second, "two")):
         with app.app_context():
-            assert function.submit().wait(timeout=10) == name
+            assert function.submit().wait(timeout=PATIENCE) == name
 
     assert [run_stored(app, "generate") for app in (one, two)] == ["one", "two"]
 
@@ -345,7 +346,7 @@ def test_another_apps_function_is_not_submitted_in_the_place_of_ones_own(factory
     one, two = create_app("one"), create_app("two")
 
     with two.app_context():
-        assert tasks["generate"].submit().wait(timeout=10) == "two"
+        assert tasks["generate"].submit().wait(timeout=PATIENCE) == "two"
     with one.app_context(), pytest.raises(ConfigurationError, match=r"create_app\.<locals>\.generate"):
         tasks["generate"].submit()
 
@@ -377,7 +378,7 @@ def test_what_stands_at_the_top_of_a_module_belongs_to_every_app(tmp_path):
 
     for app in apps:
         with app.app_context():
-            assert shout.submit("a").wait(timeout=10) == "A"
+            assert shout.submit("a").wait(timeout=PATIENCE) == "A"
         assert run_stored(app, "shout", "b") == "B"
         app.extensions["bgtasks"].close(grace=5)
 
@@ -472,7 +473,7 @@ def test_a_failed_task_of_the_wrong_app_is_not_what_a_client_gets(factory):
     with two.app_context():
         accepted = two.test_client().post("/fail")
         with pytest.raises(TaskFailed, match="ValueError"):
-            factory.bg.get(accepted.headers["Task-Id"]).wait(timeout=10)
+            factory.bg.get(accepted.headers["Task-Id"]).wait(timeout=PATIENCE)
     assert one.test_client().get(accepted.location).status_code == 404
 
 

@@ -7,6 +7,7 @@ from werkzeug.exceptions import UnprocessableEntity
 from flask_bgtasks import RetryLater
 from flask_bgtasks.errors import ConfigurationError
 from flask_bgtasks.settings import Settings
+from tests.waiting import PATIENCE
 
 LEAK = "cannot connect to db-7.internal as app:hunter2, SELECT secret FROM users"
 
@@ -32,7 +33,7 @@ def failed(make_app, bg):
         client = app.test_client()
         request_id = client.post("/process", json={}).json["request_id"]
         with app.app_context():
-            task = bg.get(request_id).wait_until_done(timeout=10)
+            task = bg.get(request_id).wait_until_done(timeout=PATIENCE)
         recorder = app.extensions["bgtasks"].plugins.get("memory")
         seen = [client.get(f"/tasks/{request_id}{path}").text for path in ("", "/progress", "/events", "/result")]
         seen += [client.get(f"/tasks?ids={request_id}").text, str(recorder.__dict__)]
@@ -118,7 +119,7 @@ def test_a_tracked_block_and_a_function_are_treated_the_same(make_app, bg):
             raise OutOfInk(LEAK)
         messages = {
             bg.get(tracked.request_id).task.error_message,
-            generate.submit().wait_until_done(timeout=10).error_message,
+            generate.submit().wait_until_done(timeout=PATIENCE).error_message,
         }
 
     assert messages == {"the task failed (OutOfInk)"}

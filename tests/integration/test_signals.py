@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from flask_bgtasks import TaskFailed, TaskWasCancelled, current_task, signals, step
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_tasks_life_is_told_in_order_with_the_app_as_sender(heard, bg):
 
     with app.app_context():
         handle = generate.submit()
-        handle.wait(timeout=10)
+        handle.wait(timeout=PATIENCE)
 
     assert names(rows) == ["task_accepted", "task_started", "step_started", "step_finished", "task_completed"]
     assert all(sender is app for _, sender, _ in rows)
@@ -62,16 +63,16 @@ def test_failure_cancellation_and_retry_are_told(heard, bg):
     with app.app_context():
         failed = fail.submit()
         with pytest.raises(TaskFailed):
-            failed.wait(timeout=10)
+            failed.wait(timeout=PATIENCE)
         failed.retry()
         with pytest.raises(TaskFailed):
-            failed.wait(timeout=10)
+            failed.wait(timeout=PATIENCE)
         waiting = wait.submit()
         assert entered.acquire(timeout=10)
         waiting.cancel()
         go_on.set()
         with pytest.raises(TaskWasCancelled):
-            waiting.wait(timeout=10)
+            waiting.wait(timeout=PATIENCE)
 
     told = names(rows)
     assert told.count("task_failed") == 2
@@ -95,7 +96,7 @@ def test_progress_is_told_when_it_is_stored(heard, bg):
         assert told.wait(10)
 
     with app.app_context():
-        generate.submit().wait(timeout=10)
+        generate.submit().wait(timeout=PATIENCE)
     done.set()
 
     assert ("task_progress", 50.0) in [(n, v["progress"].percentage) for n, _, v in rows if "progress" in v]
@@ -118,7 +119,7 @@ def test_a_receiver_that_raises_hurts_nobody(make_app, bg, caplog):
         return 1
 
     with app.app_context():
-        assert generate.submit().wait(timeout=10) == 1
+        assert generate.submit().wait(timeout=PATIENCE) == 1
 
     assert heard == [1]
     assert "a receiver of" in caplog.text
@@ -139,5 +140,5 @@ def test_take_over_from_a_dead_process_is_told(heard, bg):
         state.store.claim(task.request_id, worker="dead", lease=timedelta(seconds=-1))
         state.engine.run(task.request_id)
 
-        assert bg.get(task.request_id).wait(timeout=10) == 2
+        assert bg.get(task.request_id).wait(timeout=PATIENCE) == 2
     assert names(rows).count("task_recovered") == 1

@@ -17,6 +17,7 @@ from flask_bgtasks import StoreUnavailable, current_task, step
 from flask_bgtasks.model import Kind, Task
 from flask_bgtasks.stores.sql import SqlStore, sqlite, sqlite_file
 from flask_bgtasks.stores.sql.rows import EPOCH
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -263,7 +264,7 @@ def test_without_descriptors_a_task_waits_and_goes_on_when_there_are_some(make_a
         while handle.task.seq == before and handle.progress is None:
             time.sleep(0.01)
         go_on.set()
-        assert handle.wait(timeout=10) == 1
+        assert handle.wait(timeout=PATIENCE) == 1
     assert "broke" not in caplog.text
 
 

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 
 from flask_bgtasks import checkpoint, current_task, hookimpl, pipeline, signals, step
 from flask_bgtasks.model import Entry, EventType
+from tests.waiting import PATIENCE
 
 HALF = "half \ud83d\x00"
 CLEAN = "half \ufffd\ufffd"
@@ -290,7 +291,7 @@ def test_a_functions_value_that_is_no_json_fails_the_task_once(app, bg, made):
         return NO_RESULTS[made]()
 
     with app.app_context():
-        task = function.submit().wait_until_done(timeout=10)
+        task = function.submit().wait_until_done(timeout=PATIENCE)
     readable(app.test_client(), task.request_id)
 
     assert (task.status.value, task.error_type, len(calls)) == ("failed", "NotSerializable", 1)
@@ -305,8 +306,8 @@ def test_arguments_owners_and_names_may_be_any_text(app, bg):
         handle = function.submit(HALF, key={HALF: HALF}, owner=HALF, user_token=HALF)
         other = function.submit("a", key=1, owner="half \ud83e\x00")
 
-        assert handle.wait(timeout=10) == ["half \ufffd\x00", {"half \ufffd\x00": "half \ufffd\x00"}]
-        assert other.wait_until_done(timeout=10).owner != handle.task.owner
+        assert handle.wait(timeout=PATIENCE) == ["half \ufffd\x00", {"half \ufffd\x00": "half \ufffd\x00"}]
+        assert other.wait_until_done(timeout=PATIENCE).owner != handle.task.owner
         handle.task.owner.encode()
 
 
@@ -392,7 +393,7 @@ def test_an_exception_whose_attributes_raise_is_described_by_its_class(app, bg, 
         raise error("odd")
 
     with app.app_context():
-        task = function.submit().wait_until_done(timeout=10)
+        task = function.submit().wait_until_done(timeout=PATIENCE)
 
     assert (task.status.value, task.error_type, task.attempt) == ("failed", error.__name__, 1)
     assert len(calls) == 1

@@ -87,7 +87,7 @@ def test_reports_of_which_it_is_not_known_whether_they_are_stored_are_stored_onc
 
     with app.app_context():
         handle = generate.submit()
-    assert handle.wait_until_done(timeout=10).status is Status.COMPLETED
+    assert handle.wait_until_done(timeout=PATIENCE).status is Status.COMPLETED
 
     events = store.events(handle.request_id)
     chunks = [chunk for event in events if event.type is EventType.OUTPUT for chunk in event.data["chunks"]]
@@ -123,7 +123,7 @@ def test_a_checkpoint_that_cannot_be_stored_for_long_gives_the_task_back_and_doe
 
     state.engine.run(handle.request_id)
 
-    assert handle.wait(timeout=10) == "made"
+    assert handle.wait(timeout=PATIENCE) == "made"
 
 
 def test_progress_that_cannot_be_put_together_takes_no_output_with_it(make_app, bg, monkeypatch):
@@ -152,7 +152,7 @@ def test_progress_that_cannot_be_put_together_takes_no_output_with_it(make_app, 
         with pytest.raises(RuntimeError):
             running.take()
     go.set()
-    handle.wait_until_done(timeout=10)
+    handle.wait_until_done(timeout=PATIENCE)
 
     events = app.extensions["bgtasks"].store.events(handle.request_id)
     assert [e.data["chunks"] for e in events if e.type is EventType.OUTPUT] == [["kept"]]

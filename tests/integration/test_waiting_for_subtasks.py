@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from flask_bgtasks import TaskCancelled, WaitTimeout
+from tests.waiting import PATIENCE
 
 
 def submit(app, function, *args):
@@ -25,11 +26,11 @@ def test_tasks_that_wait_for_subtasks_on_all_threads_come_to_their_end(make_app,
     @bg.task
     def parent(n):
         together.wait(20)  # every thread has a parent now
-        return child.submit(n).wait(timeout=20)
+        return child.submit(n).wait(timeout=PATIENCE)
 
     handles = [submit(app, parent, n) for n in range(workers)]
 
-    assert [handle.wait(timeout=20) for handle in handles] == [n * 2 for n in range(workers)]
+    assert [handle.wait(timeout=PATIENCE) for handle in handles] == [n * 2 for n in range(workers)]
 
 
 def test_a_chain_of_tasks_that_wait_for_each_other_needs_one_thread(make_app, bg):
@@ -37,9 +38,9 @@ def test_a_chain_of_tasks_that_wait_for_each_other_needs_one_thread(make_app, bg
 
     @bg.task
     def count(n):
-        return 0 if n == 0 else 1 + count.submit(n - 1).wait(timeout=20)
+        return 0 if n == 0 else 1 + count.submit(n - 1).wait(timeout=PATIENCE)
 
-    assert submit(app, count, 5).wait(timeout=20) == 5
+    assert submit(app, count, 5).wait(timeout=PATIENCE) == 5
 
 
 def test_a_subtask_that_may_not_begin_beside_its_parent_is_said(make_app, bg, caplog):
@@ -51,7 +52,7 @@ def test_a_subtask_that_may_not_begin_beside_its_parent_is_said(make_app, bg, ca
             only.submit(0).wait(timeout=1.5)
 
     with caplog.at_level(logging.WARNING, "flask_bgtasks"):
-        failed = submit(app, only, 1).wait_until_done(timeout=20)
+        failed = submit(app, only, 1).wait_until_done(timeout=PATIENCE)
 
     assert failed.error_type == WaitTimeout.__name__
     assert any("max_concurrency" in record.message for record in caplog.records)
@@ -70,7 +71,7 @@ def test_a_task_that_waits_notices_that_it_was_cancelled(make_app, bg):
         handle = child.submit()
         waits.set()
         try:
-            handle.wait(timeout=20)
+            handle.wait(timeout=PATIENCE)
         except TaskCancelled:
             seen.append("cancelled")
             raise
@@ -78,7 +79,7 @@ def test_a_task_that_waits_notices_that_it_was_cancelled(make_app, bg):
     handle = submit(app, parent)
     assert waits.wait(20)
     handle.cancel()
-    ended = handle.wait_until_done(timeout=20)
+    ended = handle.wait_until_done(timeout=PATIENCE)
     go_on.set()
 
     assert (ended.status.value, seen) == ("cancelled", ["cancelled"])

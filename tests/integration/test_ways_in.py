@@ -21,6 +21,7 @@ from flask_bgtasks import (
     current_task,
     step,
 )
+from tests.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
 
@@ -459,7 +460,7 @@ def test_a_function_is_submitted_and_still_callable(make_app, bg, store):
     with app.app_context():
         handle = generate.submit("ab", times=2, owner="ada", user_token="device")
 
-        assert handle.wait(timeout=10) == {"text": "abab", "app": "app_under_test"}
+        assert handle.wait(timeout=PATIENCE) == {"text": "abab", "app": "app_under_test"}
         assert (handle.task.owner, handle.task.name) == ("ada", "generate")
         assert handle.status is Status.COMPLETED
         assert generate("x") == {"text": "x", "app": "app_under_test"}
@@ -473,7 +474,7 @@ def test_async_functions_run(make_app, bg):
         return n + 1
 
     with app.app_context():
-        assert generate.submit(1).wait(timeout=10) == 2
+        assert generate.submit(1).wait(timeout=PATIENCE) == 2
 
 
 def test_an_argument_that_is_not_json_is_named(make_app, bg):
@@ -494,7 +495,7 @@ def test_a_value_that_is_not_json_fails_the_task_with_the_mend(make_app, bg):
         return {1, 2}
 
     with app.app_context(), pytest.raises(TaskFailed, match=r"result of type set is not JSON and not a response"):
-        generate.submit().wait(timeout=10)
+        generate.submit().wait(timeout=PATIENCE)
 
 
 def test_a_task_that_fails_says_why(make_app, bg):
@@ -505,7 +506,7 @@ def test_a_task_that_fails_says_why(make_app, bg):
         raise LookupError("no such model")
 
     with app.app_context(), pytest.raises(TaskFailed, match="no such model") as failed:
-        generate.submit().wait(timeout=10)
+        generate.submit().wait(timeout=PATIENCE)
     assert failed.value.error_type == "LookupError"
 
 
@@ -528,10 +529,10 @@ def test_a_running_task_is_cancelled_at_its_next_report_and_can_be_retried(make_
         assert handle.cancel().cancel_requested_at is not None
         go_on.set()
         with pytest.raises(TaskWasCancelled):
-            handle.wait(timeout=10)
+            handle.wait(timeout=PATIENCE)
 
         assert bg.retry(handle.request_id).status is Status.STARTED
-        assert handle.wait(timeout=10) == 2
+        assert handle.wait(timeout=PATIENCE) == 2
         with pytest.raises(TransitionRefused):
             handle.retry()
 
@@ -554,9 +555,9 @@ def test_a_task_that_waits_is_cancelled_at_once_and_never_runs(make_app, bg):
         waiting = other.submit()
         assert bg.cancel(waiting.request_id).status is Status.CANCELLED
         go_on.set()
-        blocker.wait(timeout=10)
+        blocker.wait(timeout=PATIENCE)
         third = other.submit()
-        third.wait(timeout=10)
+        third.wait(timeout=PATIENCE)
 
     assert ran == [1]
 
@@ -585,7 +586,7 @@ def test_a_stored_task_whose_function_is_gone_fails_with_the_mend(make_app, bg, 
         state(app).engine.run(request_id)
 
         with pytest.raises(TaskFailed, match=r"no task is called 'old' here.*name= of old"):
-            TaskHandle(state(app), request_id).wait(timeout=10)
+            TaskHandle(state(app), request_id).wait(timeout=PATIENCE)
 
 
 # -- track_request and the explicit calls
@@ -600,7 +601,7 @@ def test_code_that_runs_where_it_stands_is_recorded(make_app, bg, state):
             task.set_result({"n": 1})
         done = bg.get(task.request_id)
 
-        assert done.wait(timeout=10) == {"n": 1}
+        assert done.wait(timeout=PATIENCE) == {"n": 1}
         sink = state(app).plugins.get("memory")
         assert sink.wait_for(lambda s: s.notifications)[0].title == "ready"
 
@@ -626,7 +627,7 @@ def test_a_task_can_be_told_by_hand(make_app, bg, store):
             bg.update_status(given, "completed", {"blocks": []})
         done = bg.get(given)
 
-        assert done.wait(timeout=10) == {"blocks": []}
+        assert done.wait(timeout=PATIENCE) == {"blocks": []}
         with pytest.raises(TransitionRefused):
             bg.update_status(given, "processing")
         with pytest.raises(ValueError, match="one of started, processing"):
@@ -709,4 +710,4 @@ def test_a_tracked_block_inside_a_task_leaves_the_task_as_it_was(make_app, bg):
         return current_task.request_id == mine
 
     with app.app_context():
-        assert outer.submit().wait(timeout=10) is True
+        assert outer.submit().wait(timeout=PATIENCE) is True

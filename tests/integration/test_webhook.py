@@ -19,6 +19,7 @@ from flask_bgtasks import resting as resting_module
 from flask_bgtasks.log_lines import one_line
 from flask_bgtasks.notifications import Message
 from flask_bgtasks.sinks import webhook as webhook_module
+from tests.waiting import PATIENCE
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
 
@@ -110,7 +111,7 @@ def make(tmp_path, monkeypatch):
 def run(app, **kwargs):
     with app.app_context():
         handle = app.work.submit(owner="anna", **kwargs)
-        handle.wait_until_done(timeout=10)
+        handle.wait_until_done(timeout=PATIENCE)
     return handle.request_id
 
 

@@ -20,6 +20,8 @@ import http_ece
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 
+from tests.waiting import PATIENCE
+
 PRIVATE, PUBLIC = webpush_module.make_keys()
 
 
@@ -106,7 +108,7 @@ class Studio:
     def run(self):
         with self.app.app_context():
             handle = self.work.submit(owner="anna")
-            handle.wait_until_done(timeout=10)
+            handle.wait_until_done(timeout=PATIENCE)
         return handle.request_id
 
     def settled(self):

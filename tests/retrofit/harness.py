@@ -19,8 +19,7 @@ from werkzeug.test import TestResponse
 
 from flask_bgtasks import BackgroundTasks, TaskHandle
 from flask_bgtasks.stores.base import TaskQuery
-
-PATIENCE = 20  # seconds for one run; far more than any needs
+from tests.waiting import PATIENCE
 
 
 def needs(package: str) -> None:

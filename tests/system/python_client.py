@@ -10,8 +10,7 @@ import subprocess
 import sys
 
 from tests.system.gunicorn_server import ROOT
-
-PATIENCE = 60.0
+from tests.waiting import PATIENCE
 
 WHERE = ("before sending", "before the answer", "while following", "before telling", "before seen")
 

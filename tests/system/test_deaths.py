@@ -13,10 +13,10 @@ import pytest
 
 from tests.system.gunicorn_server import ROOT, free_port, gunicorn
 from tests.unit.sse_reader import read
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-PATIENCE = 30
 
 APP = """
 import os, threading, time

@@ -16,10 +16,10 @@ from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.sql import SqlStore
 from tests import waiting
 from tests.system.gunicorn_server import ROOT
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-PATIENCE = 60
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 OWED = [Owed("noted")]
 

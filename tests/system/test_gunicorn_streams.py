@@ -16,11 +16,11 @@ import pytest
 
 from tests.system.gunicorn_server import gunicorn
 from tests.unit.sse_reader import read
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 THREADS = 8
-PATIENCE = 40.0
 
 APP = """
 import os, threading

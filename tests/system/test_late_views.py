@@ -9,6 +9,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, TaskHandle
 from tests.system.gunicorn_server import ROOT, gunicorn
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -35,8 +36,6 @@ def create_app(endpoints):
 
 app = create_app({endpoints!r})
 """
-
-PATIENCE = 40
 
 
 @pytest.fixture

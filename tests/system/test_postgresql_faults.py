@@ -18,10 +18,10 @@ from flask_bgtasks.stores.sql import SqlStore, postgresql, psycopg_connection
 from tests.backends import free_port
 from tests.backends.network import Network
 from tests.backends.postgresql import Cluster
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-PATIENCE = 60
 LEASE = timedelta(seconds=30)
 
 

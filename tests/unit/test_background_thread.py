@@ -5,8 +5,7 @@ import threading
 import pytest
 
 from flask_bgtasks.background_thread import BackgroundThread
-
-PATIENCE = 20
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture

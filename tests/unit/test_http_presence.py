@@ -10,8 +10,8 @@ import pytest
 
 from flask_bgtasks.http import presence
 from flask_bgtasks.http.presence import arrives, takes
+from tests.waiting import PATIENCE
 
-PATIENCE = 20.0
 MUCH = b"x" * 200_000  # more than a small receive buffer takes, less than the send buffer of a loopback connection
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a socket's send queue")

@@ -265,7 +265,7 @@ def test_who_drips_is_cut_off(tmp_path, monkeypatch, scheme, encrypts, head, sta
             answered = door.post(f"{scheme}://hooks.example:{port}/", body=b"", headers={}, seconds=0.5).status
         took = time.monotonic() - begun
 
-    assert took < 5
+    assert took < 20  # the whole of it would take minutes
     assert answered == status
 
 
