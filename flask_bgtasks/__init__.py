@@ -5,10 +5,13 @@ These names are the public API; nothing else is promised.
 
 from __future__ import annotations
 
-from .backoff import Backoff
 from .checkpoints import checkpoint
-from .definitions import TaskOptions, UnknownTask
-from .devices import Device
+from .core.backoff import Backoff
+from .core.definitions import TaskOptions, UnknownTask
+from .core.devices import Device
+from .core.model import Event, EventType, Progress, Result, Status, Task
+from .core.notifications import Message, Notification
+from .core.webhooks import WebhookTarget
 from .errors import (
     AlreadyClaimed,
     AnonymousQueueFull,
@@ -45,13 +48,10 @@ from .errors import (
 from .extension import BackgroundTasks, TaskFunction
 from .handles import TaskHandle
 from .hookspecs import hookimpl
-from .model import Event, EventType, Progress, Result, Status, Task
-from .notifications import Message, Notification
 from .pipeline import copy_current_task, current_task, step, track
 from .runners.base import Runner
 from .stores.base import Store
 from .tracked import TrackedTask
-from .webhooks import WebhookTarget
 
 __all__ = [
     "AlreadyClaimed",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
 
-from .devices import FCM_TOKEN, FID, Device, of_user_token
+from .core.devices import FCM_TOKEN, FID, Device, of_user_token
+from .core.model import Task, TokenNote
 from .forks import after_fork_in_child
-from .model import Task, TokenNote
 from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")

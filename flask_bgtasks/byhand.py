@@ -9,13 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import calling
-from .blotting import blotted
-from .changes import Cancel, Change, Complete, Fail
 from .clean_text import text_of
+from .core.model import Progress, Status, Task
+from .core.redaction import blotted
+from .core.steps import as_float
+from .core.transitions import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
-from .model import Progress, Status, Task
 from .owners import is_id
-from .plan import as_float
 
 if TYPE_CHECKING:
     from .state import AppState

@@ -17,10 +17,10 @@ from flask import Flask, Response, got_request_exception, request, request_finis
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from . import captured, clean_json, headers
-from .blotting import blotted
 from .clean_text import MAX_TEXT, clean, text_of
+from .core.model import Result
+from .core.redaction import blotted
 from .errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
-from .model import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from typing import Any, TypeVar, overload
 
 from . import clean_json, pipeline
 from .clean_text import text_of
+from .core.model import Checkpoint
+from .core.steps import Node
 from .errors import NotSerializable, PayloadTooLarge
-from .model import Checkpoint
-from .plan import Node
 from .running import Running
 
 log = logging.getLogger("flask_bgtasks")

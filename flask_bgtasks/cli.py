@@ -13,11 +13,11 @@ from dataclasses import asdict
 import click
 from flask.cli import AppGroup
 
-from . import documents
+from .core import documents
+from .core.model import Status, Task
 from .doctor import FAIL, examine
 from .errors import ConfigurationError, TaskNotFound
 from .firestore import rules
-from .model import Status, Task
 from .state import AppState
 from .stores.base import TaskQuery
 from .stuck import stuck_tasks

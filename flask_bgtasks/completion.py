@@ -16,13 +16,13 @@ from typing import Any, cast
 from flask import Flask
 
 from . import routes
+from .core.definitions import TaskDefinition, TaskOptions, clash
+from .core.model import Kind
 from .declarations import DECLARED, AppRegistry, Declarations
-from .definitions import TaskDefinition, TaskOptions, clash
 from .errors import ConfigurationError, unknown_name
 from .forks import after_fork_in_child
 from .layers import Chain
 from .marks import definition_of, mark, referred_to_by, wrapped_by
-from .model import Kind
 from .settings import PREFIX
 
 log = logging.getLogger("flask_bgtasks")

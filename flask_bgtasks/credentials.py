@@ -14,8 +14,8 @@ from flask import Flask, Request
 
 from . import identities
 from .calling import Answer
+from .core.model import LOGIN_LOST, Task
 from .errors import LoginLost
-from .model import LOGIN_LOST, Task
 from .owners import Owners
 from .sealing import Headers, Sealer
 from .stores.base import PRIVATE

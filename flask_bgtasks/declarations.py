@@ -20,10 +20,10 @@ from typing import Any, cast
 
 from flask import Flask
 
-from .definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
+from .core.definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
+from .core.model import Kind, Task
 from .forks import after_fork_in_child
 from .marks import definition_of
-from .model import Kind, Task
 from .placement import apps_around, functions, scope
 
 REGISTRIES_KEY = "bgtasks.registries"

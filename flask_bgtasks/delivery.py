@@ -18,19 +18,20 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from . import notifications, processes, signals
+from . import processes, signals
 from .background_thread import BackgroundThread, Contained
-from .backoff import Backoff, retry_after_seconds
-from .changes import Outcome
 from .clean_text import text_of
+from .core import notifications
+from .core.backoff import Backoff, retry_after_seconds
+from .core.devices import Device
+from .core.model import Event, Progress, Task
+from .core.notifications import Message, Notification
+from .core.transitions import Outcome
 from .delivery_leases import LEASE, LeaseKeeper, LeaseWatch
-from .devices import Device
 from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from .forks import after_fork_in_child
 from .lanes import Lane, Reply
 from .log_lines import one_line
-from .model import Event, Progress, Task
-from .notifications import Message, Notification
 from .notifying import Held, Notifier, Rules
 from .plugins import Plugins
 from .stores.base import Delivery, Owed, Settlement, Store

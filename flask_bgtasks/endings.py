@@ -14,15 +14,15 @@ from datetime import timedelta
 from typing import TypeVar
 
 from .background_thread import Contained
-from .blotting import blotted
 from .calling import Answer
-from .changes import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
 from .clean_text import text_of
-from .definitions import TaskOptions
+from .core.definitions import TaskOptions
+from .core.model import Entry, Progress, Task
+from .core.redaction import blotted
+from .core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
 from .delivery import Deliveries
 from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
 from .flusher import OVER, RELEASED, Flusher
-from .model import Entry, Progress, Task
 from .retrying import wait_before_retry
 from .running import Running
 from .stores.base import Store

@@ -20,16 +20,16 @@ from flask import Flask
 from . import calling, pipeline, processes, signals
 from .background_thread import BackgroundThread
 from .calling import Answer
-from .changes import Change, Outcome, RequestCancel
 from .checkpoints import Book
-from .definitions import Registry, TaskDefinition
+from .core.definitions import Registry, TaskDefinition
+from .core.model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
+from .core.steps import Node, Plan
+from .core.transitions import Change, Outcome, RequestCancel
 from .delivery import Deliveries
 from .endings import Endings
 from .errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
-from .model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
-from .plan import Node, Plan
 from .retrying import wait_before_retry
 from .running import Running
 from .settings import Settings

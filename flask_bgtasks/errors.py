@@ -274,7 +274,7 @@ class Undeliverable(BackgroundTasksError):
 class DeviceGone(Undeliverable):
     """A sink raises this for an address that is no longer anybody's: the device is forgotten, no letter is kept.
 
-    :param device_id: the :attr:`~flask_bgtasks.devices.Device.id`.
+    :param device_id: the :attr:`~flask_bgtasks.core.devices.Device.id`.
     """
 
     def __init__(self, message: str, *, device_id: str) -> None:

@@ -17,13 +17,13 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 
 from . import byhand, calling
 from .clean_text import identity
+from .core.definitions import TaskDefinition, TaskOptions
+from .core.model import Kind, Status, Task
+from .core.notifications import Notification
 from .declarations import Declarations
-from .definitions import TaskDefinition, TaskOptions
 from .errors import ConfigurationError
 from .handles import TaskHandle
 from .marks import mark
-from .model import Kind, Status, Task
-from .notifications import Notification
 from .owners import OwnerLoader
 from .pipeline import current_task
 from .rollback import undone_on_failure

@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
 from .background_thread import BackgroundThread, ticks
+from .core.model import Checkpoint, Entry, Progress, Task
+from .core.steps import Node
 from .errors import (
     BackgroundTasksError,
     LeaseLost,
@@ -25,8 +27,6 @@ from .errors import (
 from .forks import after_fork_in_child
 from .heartbeat import Heartbeat
 from .log_lines import Recurring
-from .model import Checkpoint, Entry, Progress, Task
-from .plan import Node
 from .running import Running
 from .stores.base import Store
 

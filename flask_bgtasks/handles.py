@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import pipeline
 from .clean_json import parsed
+from .core.model import Kind, Progress, Result, Status, Task
 from .errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
-from .model import Kind, Progress, Result, Status, Task
 
 if TYPE_CHECKING:
     from .state import AppState

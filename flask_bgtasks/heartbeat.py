@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from .background_thread import BackgroundThread, ticks
+from .core.model import Task
 from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
 from .log_lines import Recurring
-from .model import Task
 from .running import Running
 from .stores.base import Store
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     import click
     from flask import Flask, Request
 
-    from .devices import Device
-    from .model import Event, Progress, Result, Task
-    from .notifications import Message, Notification
+    from .core.devices import Device
+    from .core.model import Event, Progress, Result, Task
+    from .core.notifications import Message, Notification
+    from .core.webhooks import WebhookTarget
     from .runners.base import Pick, Runner
     from .settings import Settings
     from .stores.base import Store
-    from .webhooks import WebhookTarget
 
 PROJECT = "flask_bgtasks"
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .background_thread import BackgroundThread
-from .backoff import Backoff, dice
 from .clean_text import text_of
+from .core.backoff import Backoff, dice
+from .core.model import Progress, Task
 from .errors import BackgroundTasksError
 from .log_lines import Recurring
-from .model import Progress, Task
 from .stores.base import Delivery
 
 log = logging.getLogger("flask_bgtasks")

@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import notifications
 from .clean_json import parsed
 from .clean_text import text_of
-from .devices import Device, of_user_token
+from .core import notifications
+from .core.devices import Device, of_user_token
+from .core.model import Status, Task, TokenNote
+from .core.notifications import DEVICE_CHANNEL, Notification, Notify
+from .core.preferences import DROP, Preferences
 from .errors import TaskNotFound, Undeliverable
-from .model import Status, Task, TokenNote
-from .notifications import DEVICE_CHANNEL, Notification, Notify
 from .plugins import Plugins
-from .preferences import DROP, Preferences
 from .stores.base import Delivery, Store
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from . import identities
 from .clean_text import identity
+from .core.model import Task
 from .errors import AccessDenied, TaskExpired, TaskNotFound
-from .model import Task
 from .plugins import Plugins
 from .settings import Settings
 from .stores.base import Store

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
 from . import processes
-from .model import Task
+from .core.model import Task
 from .stores.base import Store
 
 

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar, Union
 
 from .clean_text import is_text, optional_text
+from .core.steps import Node, as_float, as_weight
 from .errors import TaskCancelled
-from .plan import Node, as_float, as_weight
 from .running import Running
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from datetime import timedelta
 
 from . import processes
 from .background_thread import BackgroundThread
-from .backoff import dice
-from .devices import UNSEEN_DAYS
+from .core.backoff import dice
+from .core.devices import UNSEEN_DAYS
 from .errors import BackgroundTasksError, ShuttingDown
 from .forks import after_fork_in_child
 from .log_lines import Recurring

@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .backoff import Backoff, dice
+from .core.backoff import Backoff, dice
 from .errors import RetryLater
 from .forks import after_fork_in_child
 

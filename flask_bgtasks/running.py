@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from . import clean_json
 from .clean_text import MAX_TEXT, clean, optional_text, text_of
+from .core.model import Entry, Event, EventType, Progress, Result
+from .core.steps import KEY_SEPARATOR, MAX_PATH, Node, Plan
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
-from .model import Entry, Event, EventType, Progress, Result
-from .plan import KEY_SEPARATOR, MAX_PATH, Node, Plan
 from .reports import divided
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
+from .core.notifications import check_link
 from .errors import ConfigurationError, unknown_name
-from .notifications import check_link
 
 PREFIX = "BGTASKS_"
 

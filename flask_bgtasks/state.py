@@ -15,18 +15,18 @@ from flask import Flask, current_app, has_request_context, request
 
 from . import app_ids, arguments, captured, log_lines, serving, stuck
 from .addresses import NO_HINTS, Addresses, Hints
-from .changes import Outcome, Reopen
 from .clean_text import clean, identity, text_of
 from .completion import Completion
+from .core.definitions import Registry, TaskDefinition
+from .core.model import OnInterrupt, Task
+from .core.transitions import Outcome, Reopen
 from .credentials import Credentials
 from .declarations import AppRegistry, Declarations
-from .definitions import Registry, TaskDefinition
 from .delivery import Deliveries
 from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
 from .layers import Chain
 from .lifecycle import Lifecycle
-from .model import OnInterrupt, Task
 from .notifying import Rules
 from .owners import Access, Owners
 from .passage import Run

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 
-from .changes import Abandon, Change
+from .core.model import Kind, Task
+from .core.transitions import Abandon, Change
 from .errors import TransitionRefused
-from .model import Kind, Task
 from .stores.base import Store
 
 GRACE = timedelta(seconds=60)

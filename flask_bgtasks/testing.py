@@ -13,9 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from flask import Flask
 
+    from .core.model import Event, EventType, Task
+    from .core.notifications import Notification
     from .handles import TaskHandle
-    from .model import Event, EventType, Task
-    from .notifications import Notification
     from .sinks.memory import MemorySink
     from .state import AppState
 

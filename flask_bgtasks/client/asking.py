@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .. import processes
-from ..backoff import dice
+from ..core.backoff import dice
 from ..errors import TaskNotFound
 from .channel import Timing
 from .effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock

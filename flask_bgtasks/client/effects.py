@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from ..backoff import retry_after_seconds
+from ..core.backoff import retry_after_seconds
 from .events import TaskEvent
 
 R = TypeVar("R")

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 from functools import partial
 
-from ..backoff import Backoff
+from ..core.backoff import Backoff
 from . import provenance, records
 from .asking import MOST_AT_ONCE, Session
 from .effects import Answer, Flow

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..backoff import Backoff, retry_after_seconds
-from ..devices import FID, masked
+from ..core.backoff import Backoff, retry_after_seconds
+from ..core.devices import FID, masked
 from ..errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..firebase_credentials import find_credentials
 from ..firebase_features import FIDS, LIVE_ACTIVITIES

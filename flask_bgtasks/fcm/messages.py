@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..clean_text import valid
+from ..core.notifications import Notification
 from ..fitting import cut, fitted
-from ..notifications import Notification
 
 log = logging.getLogger("flask_bgtasks")
 

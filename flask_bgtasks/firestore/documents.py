@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..clean_json import is_too_deep, parsed
-from ..model import Progress, Result, Status, Task
+from ..core.model import Progress, Result, Status, Task
 from . import values
 
 LARGEST_INLINE = 700_000

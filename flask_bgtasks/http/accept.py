@@ -15,12 +15,12 @@ from typing import Any
 from flask import Response, after_this_request, current_app, request
 
 from .. import arguments, calling, captured
-from ..changes import Reopen
-from ..definitions import TaskDefinition
+from ..core.definitions import TaskDefinition
+from ..core.model import Status, Task
+from ..core.transitions import Reopen
 from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
 from ..foreground import Foreground
 from ..layers import Chain
-from ..model import Status, Task
 from ..passage import Arguments, Passage
 from ..state import AppState
 from ..stores.base import PRIVATE, Created, TaskQuery

@@ -10,8 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
+from ..core.model import Event, Task
 from ..errors import TaskNotFound
-from ..model import Event, Task
 from ..owners import is_id
 from ..stores.base import Store, TaskQuery
 from . import representation

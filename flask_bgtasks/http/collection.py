@@ -10,9 +10,9 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..documents import rfc3339
+from ..core.documents import rfc3339
+from ..core.model import Kind, Status, Task
 from ..errors import BackgroundTasksError
-from ..model import Kind, Status, Task
 from ..owners import is_id
 from ..stores.base import Page, TaskQuery
 from . import idempotency, openapi, parameters

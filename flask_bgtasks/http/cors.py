@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from flask import Flask, Response, request
 
-from ..model import Kind
+from ..core.model import Kind
 from ..state import state_of
 from .accept import ACCEPTED_FLAG
 

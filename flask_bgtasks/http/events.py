@@ -9,10 +9,10 @@ from flask import Response, current_app, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from ..changes import MarkTold
-from ..documents import event_document
+from ..core.documents import event_document
+from ..core.model import Event, Task
+from ..core.transitions import MarkTold
 from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
-from ..model import Event, Task
 from ..notifying import UNSEEN
 from ..state import AppState
 from . import cursors, parameters, sse

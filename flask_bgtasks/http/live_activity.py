@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..devices import FCM_TOKEN, FID, LIVE_ACTIVITY, device_id, make_device, of_user_token
+from ..core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, device_id, make_device, of_user_token
+from ..core.model import Task
 from ..errors import TaskFinished
-from ..model import Task
 from . import bodies
 from .parts import Parts, parts_of
 from .problems import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from ..model import Status
+from ..core.model import Status
 from .problems import Problem
 
 MOST_IDS = 100

@@ -11,8 +11,8 @@ from typing import cast
 
 from flask import Flask, request
 
+from ..core.model import Task
 from ..errors import TaskNotFound
-from ..model import Task
 from ..owners import is_id
 from ..state import KEY, AppState, state_of
 from .answers import Answers

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..preferences import Preferences
+from ..core.preferences import Preferences
 from . import bodies
 from .parts import parts_of
 from .problems import Problem

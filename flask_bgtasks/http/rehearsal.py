@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import arguments
-from ..definitions import TaskDefinition
-from ..model import Task
+from ..core.definitions import TaskDefinition
+from ..core.model import Task
 from ..passage import Arguments, Arrived, Rehearsal
 from ..state import EPOCH, AppState
 

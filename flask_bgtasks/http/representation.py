@@ -11,8 +11,8 @@ from typing import Any
 
 from ..clean_json import dumps as dumps  # what every answer is written with
 from ..clean_json import repeated
-from ..documents import attention_document, progress_document, rfc3339, task_document
-from ..model import Result, Status, Task
+from ..core.documents import attention_document, progress_document, rfc3339, task_document
+from ..core.model import Result, Status, Task
 
 POLL_MS = 1000
 """What clients that poll have always done, where nothing better is known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 
 from .. import headers
-from ..model import Result, Status, Task
+from ..core.model import Result, Status, Task
 from ..state import AppState
 from .problems import Problem
 

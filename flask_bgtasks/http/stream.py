@@ -13,9 +13,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import documents
+from ..core import documents
+from ..core.model import Event, Task
 from ..errors import BackgroundTasksError, TaskNotFound
-from ..model import Event, Task
 from ..watcher import Following, Watcher
 from . import sse
 from .presence import LOOK_SECONDS

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Request
 
 from ..addresses import Hints
-from ..devices import WEBPUSH
+from ..core.devices import WEBPUSH
 from ..state import AppState
 from . import bodies, devices
 

@@ -8,10 +8,10 @@ from typing import Any
 from flask import Response, current_app, request
 from werkzeug.http import parse_etags
 
-from .. import documents
-from ..changes import MarkSeen, Mute
+from ..core import documents
+from ..core.model import Task
+from ..core.transitions import MarkSeen, Mute
 from ..errors import TaskExpired
-from ..model import Task
 from . import bodies, parameters, prefer, stored
 from .accept import accepted
 from .answers import Entry

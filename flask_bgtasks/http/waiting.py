@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..model import Status, Task
+from ..core.model import Status, Task
 from ..state import AppState
 from .presence import LOOK_SECONDS
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..model import Task
+from ..core.model import Task
 
 Run = Callable[[str], Any]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..model import Kind, OnInterrupt, Task
+from ..core.model import Kind, OnInterrupt, Task
 
 FIRST_SECONDS = 1.0
 FACTOR = 8.0

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from ..backoff import Backoff
-from ..blotting import blotted
+from ..core.backoff import Backoff
+from ..core.model import Event, EventType, Task
+from ..core.notifications import Message
+from ..core.redaction import blotted
 from ..errors import ConfigurationError, RetryLater
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
-from ..model import Event, EventType, Task
-from ..notifications import Message
 from ..resting import Rests
 
 if TYPE_CHECKING:

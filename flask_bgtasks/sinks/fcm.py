@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from ..devices import FCM_TOKEN, FID, Device, of_user_token
+from ..core.devices import FCM_TOKEN, FID, Device, of_user_token
+from ..core.model import Progress, Task
+from ..core.notifications import DEVICE_CHANNEL, Message, Notification
+from ..core.preferences import Preferences
 from ..errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
 from ..firebase_features import FIDS
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
-from ..model import Progress, Task
-from ..notifications import DEVICE_CHANNEL, Message, Notification
-from ..preferences import Preferences
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from ..core.model import Event, Progress, Task
+from ..core.notifications import Notification
 from ..hookspecs import hookimpl
-from ..model import Event, Progress, Task
-from ..notifications import Notification
 
 T = TypeVar("T")
 

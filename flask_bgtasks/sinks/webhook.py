@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from ..backoff import Backoff, dice, retry_after_seconds
-from ..documents import rfc3339, task_document
+from ..core.backoff import Backoff, dice, retry_after_seconds
+from ..core.documents import rfc3339, task_document
+from ..core.model import Event, Task
+from ..core.notifications import Message
+from ..core.webhooks import WebhookTarget
 from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
 from ..hookspecs import hookimpl
-from ..model import Event, Task
-from ..notifications import Message
 from ..outbound import Door, Unreachable
 from ..resting import Rests
-from ..webhooks import WebhookTarget
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..backoff import Backoff, dice, retry_after_seconds
-from ..devices import WEBPUSH, Device
+from ..core.backoff import Backoff, dice, retry_after_seconds
+from ..core.devices import WEBPUSH, Device
+from ..core.notifications import DEVICE_CHANNEL, Message, Notification
 from ..errors import ConfigurationError, DeviceGone, RetryLater, Undeliverable
 from ..fitting import fitted
 from ..hookspecs import hookimpl
-from ..notifications import DEVICE_CHANNEL, Message, Notification
 from ..outbound import Door, Unreachable
 from ..resting import Rests, Turn
 

@@ -1,6 +1,6 @@
 """The store protocol: the one authority on tasks, which accepts a change or refuses it, atomically.
 
-A store reads a task, lets :mod:`flask_bgtasks.model` say what becomes of it, and writes that, all in one
+A store reads a task, lets :mod:`flask_bgtasks.core.model` say what becomes of it, and writes that, all in one
 transaction. What the adapters share stands here; an adapter brings only its own way of reading and writing.
 """
 
@@ -14,9 +14,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..background_thread import Contained
-from ..changes import Change, Outcome, Renew, Reopen, Report
+from ..core.model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
+from ..core.transitions import Change, Outcome, Renew, Reopen, Report
 from ..errors import AnonymousQueueFull, OwnerQueueFull
-from ..model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 from .contacts import Contacts
 
 Clock = Callable[[], datetime]
@@ -328,7 +328,7 @@ class Store(Contacts, ABC):
         :returns: the attempt, its number one higher than the last, with all that it is run with: either the claim is
             stored and its input and checkpoints are here, or nothing was changed. Its task is ``done`` where the claim
             found that the last process died with it, and that it is not to be run again
-            (:class:`~flask_bgtasks.changes.Claim`).
+            (:class:`~flask_bgtasks.core.transitions.Claim`).
         :raises TaskNotFound: no such task.
         :raises AlreadyClaimed: someone alive holds it; ``until`` says how long.
         :raises AtCapacity: as many tasks of this name run as may.

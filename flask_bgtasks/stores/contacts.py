@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..devices import Device
+from ..core.devices import Device
 
 
 class Contacts(ABC):
@@ -26,10 +26,10 @@ class Contacts(ABC):
     def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
         """Register a device, or note that it was seen again; under its id, whoever's it was before.
 
-        Other devices of the same :attr:`~flask_bgtasks.devices.Device.installation` are forgotten where they are the
-        owner's, or have the same :attr:`~flask_bgtasks.devices.Device.proof`; and of its owner's those that were unseen
-        for longest, beyond ``most`` (what is for one task does not count). A device that is for one task replaces the
-        one of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
+        Other devices of the same :attr:`~flask_bgtasks.core.devices.Device.installation` are forgotten where they
+        are the owner's, or have the same :attr:`~flask_bgtasks.core.devices.Device.proof`; and of its owner's those
+        that were unseen for longest, beyond ``most`` (what is for one task does not count). A device that is for one
+        task replaces the one of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
 
         :param replaces: the id of a device of the same owner that is forgotten with it.
         :returns: the device as it is stored: its ``created_at`` stays, its ``seen_at`` is now.

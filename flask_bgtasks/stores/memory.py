@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..changes import Change, Claim, Outcome, accepted
+from ..core.model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
+from ..core.transitions import Change, Claim, Outcome, accepted
 from ..errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
-from ..model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from .base import (
     DEATH_KEPT,
     Attempt,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..devices import Device
+from ..core.devices import Device
 from .contacts import Contacts, superseded
 
 

@@ -19,9 +19,9 @@ from typing import Any
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.changes import Claim, Complete
-from flask_bgtasks.devices import FCM_TOKEN, make_device
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.devices import FCM_TOKEN, make_device
+from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.transitions import Claim, Complete
 from flask_bgtasks.stores.sql import SqlStore
 
 TASKS, DEVICES, OWNERS = 10_000, 3, 500

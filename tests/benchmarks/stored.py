@@ -13,8 +13,8 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
-from flask_bgtasks.changes import Complete
-from flask_bgtasks.model import Entry, EventType, Kind, Result, Task
+from flask_bgtasks.core.model import Entry, EventType, Kind, Result, Task
+from flask_bgtasks.core.transitions import Complete
 from flask_bgtasks.stores.base import Limits
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import EPOCH

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.changes import Cancel, Complete, Fail, Retry
 from flask_bgtasks.clean_text import identity
+from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status
+from flask_bgtasks.core.transitions import Cancel, Complete, Fail, Retry
 from flask_bgtasks.errors import StoreUnavailable
-from flask_bgtasks.model import Entry, EventType, Progress, Result, Status
 from flask_bgtasks.stores import base
 from tests.conformance.conftest import T0
 

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.changes import Complete, Fail, MarkSeen, RequestCancel
-from flask_bgtasks.devices import FCM_TOKEN, FID, PROOF, make_device
+from flask_bgtasks.core.devices import FCM_TOKEN, FID, PROOF, make_device
+from flask_bgtasks.core.model import Checkpoint, Progress, Result, Status
+from flask_bgtasks.core.transitions import Complete, Fail, MarkSeen, RequestCancel
 from flask_bgtasks.errors import AtCapacity, OwnerQueueFull, QueueFull, TaskNotFound
-from flask_bgtasks.model import Checkpoint, Progress, Result, Status
 from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery
 
 LEASE = timedelta(seconds=60)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.runners.threads import ThreadRunner
 from tests.waiting import PATIENCE
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.changes import Complete, Fail, MarkSeen, Reopen
-from flask_bgtasks.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, make_device, proof_of
-from flask_bgtasks.model import Result
+from flask_bgtasks.core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, make_device, proof_of
+from flask_bgtasks.core.model import Result
+from flask_bgtasks.core.transitions import Complete, Fail, MarkSeen, Reopen
 from flask_bgtasks.stores.base import Owed, Settlement
 
 INSTALLATION = "cXyZ0123456789abcdefGH"

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import Status
-from flask_bgtasks.changes import MAX_SUSPICIONS, Release
-from flask_bgtasks.model import Checkpoint
+from flask_bgtasks.core.model import Checkpoint
+from flask_bgtasks.core.transitions import MAX_SUSPICIONS, Release
 
 SPAN = timedelta(seconds=60)
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.model import Kind, OnInterrupt, Status, Task
+from flask_bgtasks.core.model import Kind, OnInterrupt, Status, Task
 from flask_bgtasks.runners import isolation
 from flask_bgtasks.runners.isolation import seconds_alone
 from flask_bgtasks.runners.threads import ThreadRunner

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.changes import MarkSeen
+from flask_bgtasks.core.transitions import MarkSeen
 from flask_bgtasks.stores.base import TaskQuery
 
 ODD = [

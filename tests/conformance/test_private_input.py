@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.changes import Cancel, Complete, Expire, Fail, Release, Reopen, RequestCancel, Retry
-from flask_bgtasks.model import Kind, OnInterrupt, Status
+from flask_bgtasks.core.model import Kind, OnInterrupt, Status
+from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Reopen, RequestCancel, Retry
 
 SECRET = "s3aled-t0ken"
 INPUT = {"method": "POST", "private": {"headers": SECRET, "identity": {"flask_login": "7"}}}

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import ShuttingDown, StoreUnavailable
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.runners.inline import InlineRunner
 from flask_bgtasks.runners.threads import ThreadRunner
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flask_bgtasks.changes import Complete, Fail, Report
 from flask_bgtasks.clean_text import MAX_TEXT
-from flask_bgtasks.model import Checkpoint, Entry, EventType, Progress, Result
+from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Progress, Result
+from flask_bgtasks.core.transitions import Complete, Fail, Report
 from tests.conformance.conftest import T0
 
 MIB = 2**20

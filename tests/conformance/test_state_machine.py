@@ -19,7 +19,8 @@ from hypothesis.stateful import (
 )
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
-from flask_bgtasks.changes import (
+from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result, Task
+from flask_bgtasks.core.transitions import (
     Cancel,
     Complete,
     Expire,
@@ -32,7 +33,6 @@ from flask_bgtasks.changes import (
     RequestCancel,
     Retry,
 )
-from flask_bgtasks.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result, Task
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore

@@ -17,8 +17,8 @@ from flask_bgtasks import (
     TaskNotFound,
     TransitionRefused,
 )
-from flask_bgtasks.changes import Cancel, Complete, Fail, MarkSeen, Renew, Reopen, Report, RequestCancel
-from flask_bgtasks.model import Entry, EventType, Progress, Result, Status, StepHistory, TokenNote
+from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status, StepHistory, TokenNote
+from flask_bgtasks.core.transitions import Cancel, Complete, Fail, MarkSeen, Renew, Reopen, Report, RequestCancel
 from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery, average
 
 EVENT = Owed("sink")

@@ -20,7 +20,7 @@ from flask_bgtasks import (
     track,
 )
 from flask_bgtasks import flusher as flusher_module
-from flask_bgtasks.changes import Reopen
+from flask_bgtasks.core.transitions import Reopen
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.stores.base import TaskQuery
 from tests.waiting import PATIENCE

@@ -15,8 +15,8 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, Notification, signals
 from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
-from flask_bgtasks.backoff import Backoff
-from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
+from flask_bgtasks.core.backoff import Backoff
+from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.fcm import client as client_module
 from flask_bgtasks.firebase_features import FIDS, LIVE_ACTIVITIES
 from tests.backends import free_port
@@ -764,8 +764,8 @@ class Stepping:
     """A running task, whose progress a test reports by hand."""
 
     def __init__(self, studio, store):
-        from flask_bgtasks.changes import Claim
-        from flask_bgtasks.model import Kind, Task
+        from flask_bgtasks.core.model import Kind, Task
+        from flask_bgtasks.core.transitions import Claim
 
         now = store.now()
         task = Task(
@@ -776,7 +776,7 @@ class Stepping:
         self.studio, self.number = studio, 0
 
     def step(self, name):
-        from flask_bgtasks.model import Progress
+        from flask_bgtasks.core.model import Progress
 
         self.number += 1
         progress = Progress(self.studio.store.now(), 1, percentage=10.0 * self.number, step=name)

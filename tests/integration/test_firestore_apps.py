@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.devices import FCM_TOKEN, make_device
-from flask_bgtasks.model import Checkpoint, Progress
+from flask_bgtasks.core.devices import FCM_TOKEN, make_device
+from flask_bgtasks.core.model import Checkpoint, Progress
 from flask_bgtasks.stores.base import Owed, TaskQuery
 from flask_bgtasks.stores.firestore import apps as apps_module
 from tests.conformance.conftest import Bench, FakeClock, firestore_store

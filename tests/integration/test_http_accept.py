@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_bgtasks.model import Status
+from flask_bgtasks.core.model import Status
 from tests.integration.http_app import PATIENCE, make, with_owners
 
 

@@ -6,9 +6,9 @@ import json
 import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from flask_bgtasks.changes import Claim, Report
+from flask_bgtasks.core.model import Entry, EventType, Progress
+from flask_bgtasks.core.transitions import Claim, Report
 from flask_bgtasks.http import bodies, collection, events
-from flask_bgtasks.model import Entry, EventType, Progress
 from tests.integration.http_app import PATIENCE, make, with_owners
 
 ANN = {"X-User": "ann"}

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import hookimpl
-from flask_bgtasks.devices import LIVE_ACTIVITY, make_device
+from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_tasks import problem
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from flask_bgtasks.preferences import Preferences
+from flask_bgtasks.core.preferences import Preferences
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_tasks import problem
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
+from flask_bgtasks.core.model import Status
 from flask_bgtasks.http import representation
 from flask_bgtasks.http.problems import BASE, TYPES
-from flask_bgtasks.model import Status
 from tests.integration.http_app import PATIENCE, make, with_owners
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"

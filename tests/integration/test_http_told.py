@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.changes import MarkTold
+from flask_bgtasks.core.transitions import MarkTold
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.http import presence
 from flask_bgtasks.http.parts import parts_of

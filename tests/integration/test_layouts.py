@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import ConfigurationError, TaskNotFound
-from flask_bgtasks.devices import FCM_TOKEN, make_device
-from flask_bgtasks.model import Kind, Task, TokenNote
+from flask_bgtasks.core.devices import FCM_TOKEN, make_device
+from flask_bgtasks.core.model import Kind, Task, TokenNote
 from flask_bgtasks.stores.base import Owed, Settlement, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import EPOCH

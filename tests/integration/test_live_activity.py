@@ -8,11 +8,11 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
-from flask_bgtasks.backoff import Backoff
-from flask_bgtasks.changes import Claim, Complete, Fail, Release
-from flask_bgtasks.devices import LIVE_ACTIVITY, make_device
+from flask_bgtasks.core.backoff import Backoff
+from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
+from flask_bgtasks.core.model import Kind, Progress, Task
+from flask_bgtasks.core.transitions import Claim, Complete, Fail, Release
 from flask_bgtasks.firebase_features import FIDS, LIVE_ACTIVITIES
-from flask_bgtasks.model import Kind, Progress, Task
 from flask_bgtasks.sinks import fcm as fcm_module
 from flask_bgtasks.sinks import live_activity
 from tests.backends.fcm import error

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, hookimpl, processes
-from flask_bgtasks.changes import Complete
+from flask_bgtasks.core.model import Kind, Progress, Task
+from flask_bgtasks.core.transitions import Complete
 from flask_bgtasks.delivery import Deliveries
-from flask_bgtasks.model import Kind, Progress, Task
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.base import Settlement, system_clock

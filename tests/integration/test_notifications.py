@@ -22,13 +22,23 @@ from flask_bgtasks import (
 )
 from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
-from flask_bgtasks.changes import Cancel, Claim, Complete, Fail, MarkSeen, MarkTold, Mute, Reopen, RequestCancel
+from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
+from flask_bgtasks.core.model import Kind, Result, Task
+from flask_bgtasks.core.preferences import Preferences
+from flask_bgtasks.core.transitions import (
+    Cancel,
+    Claim,
+    Complete,
+    Fail,
+    MarkSeen,
+    MarkTold,
+    Mute,
+    Reopen,
+    RequestCancel,
+)
 from flask_bgtasks.delivery import Deliveries
-from flask_bgtasks.devices import FCM_TOKEN, FID, make_device
-from flask_bgtasks.model import Kind, Result, Task
 from flask_bgtasks.notifying import Rules
 from flask_bgtasks.plugins import Plugins
-from flask_bgtasks.preferences import Preferences
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory import MemoryStore
 from tests.waiting import until

@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, processes
 from flask_bgtasks import recovery as recovery_module
-from flask_bgtasks.model import EventType
+from flask_bgtasks.core.model import EventType
 from flask_bgtasks.stores.base import Settlement
 from tests.waiting import PATIENCE, until
 

@@ -8,9 +8,9 @@ from flask import abort, request
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from flask_bgtasks import TaskFailed, TaskHandle, signals
-from flask_bgtasks.changes import Reopen
+from flask_bgtasks.core.model import Status
+from flask_bgtasks.core.transitions import Reopen
 from flask_bgtasks.errors import LoginLost
-from flask_bgtasks.model import Status
 from tests.waiting import PATIENCE
 
 REFUSING = [400, 402, 404, 405, 406, 409, 410, 411, 412, 413, 415, 422, 423, 428, 451]

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from flask_bgtasks import NotSerializable, checkpoint, current_task, step, track
-from flask_bgtasks.model import EventType
+from flask_bgtasks.core.model import EventType
 from flask_bgtasks.stores.memory import MemoryStore
 from tests.waiting import PATIENCE, until
 

@@ -24,7 +24,7 @@ from flask_bgtasks import (
 )
 from flask_bgtasks import flusher as flusher_module
 from flask_bgtasks.calling import Answer
-from flask_bgtasks.model import Result
+from flask_bgtasks.core.model import Result
 from tests.waiting import PATIENCE
 
 NOW = Backoff(0)

@@ -10,8 +10,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.changes import RequestCancel
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.transitions import RequestCancel
 from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.sql import SqlStore
 

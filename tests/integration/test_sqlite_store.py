@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
-from flask_bgtasks.changes import Claim, Complete, Report
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.transitions import Claim, Complete, Report
 from flask_bgtasks.stores.base import Limits, Owed, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore, sqlite
 from flask_bgtasks.stores.sql.rows import EPOCH, micros
@@ -328,7 +328,7 @@ def test_a_missing_folder_is_named(tmp_path):
 CHILD = """
 import sys, uuid
 from datetime import timedelta
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import EPOCH, micros
 store = SqlStore("sqlite:///" + sys.argv[1])

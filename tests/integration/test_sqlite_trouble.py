@@ -14,7 +14,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.stores.sql import SqlStore, sqlite, sqlite_file
 from flask_bgtasks.stores.sql.rows import EPOCH
 from tests.waiting import PATIENCE

@@ -10,7 +10,7 @@ from flask import Response, abort, jsonify
 from werkzeug.exceptions import BadRequest
 
 from flask_bgtasks import checkpoint, current_task, hookimpl, pipeline, signals, step
-from flask_bgtasks.model import Entry, EventType
+from flask_bgtasks.core.model import Entry, EventType
 from tests.waiting import PATIENCE
 
 HALF = "half \ud83d\x00"

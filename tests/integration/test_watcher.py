@@ -7,8 +7,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.changes import Claim, Complete, Report
-from flask_bgtasks.model import Entry, EventType, Kind, Task
+from flask_bgtasks.core.model import Entry, EventType, Kind, Task
+from flask_bgtasks.core.transitions import Claim, Complete, Report
 from flask_bgtasks.stores.memory import MemoryStore
 from flask_bgtasks.watcher import Watcher
 

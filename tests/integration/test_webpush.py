@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Notification
 from flask_bgtasks import lanes as lanes_module
-from flask_bgtasks.devices import WEBPUSH, make_device
+from flask_bgtasks.core.devices import WEBPUSH, make_device
 from flask_bgtasks.sinks import webpush as webpush_module
 from tests.backends import free_port
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.model import Kind, Task
+from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.sql import SqlStore
 from tests import waiting

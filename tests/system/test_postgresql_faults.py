@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, step
-from flask_bgtasks.model import Entry, EventType, Kind, Progress, Task
+from flask_bgtasks.core.model import Entry, EventType, Kind, Progress, Task
 from flask_bgtasks.stores.sql import SqlStore, postgresql, psycopg_connection
 from tests.backends import free_port
 from tests.backends.network import Network

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flask_bgtasks.blotting import LONGEST, blotted
+from flask_bgtasks.core.redaction import LONGEST, blotted
 
 SECRET = "hunter2"
 

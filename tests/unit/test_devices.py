@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.devices import (
+from flask_bgtasks.core.devices import (
     FCM_TOKEN,
     FID,
     LIVE_ACTIVITY,

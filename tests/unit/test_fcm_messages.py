@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bgtasks import Notification
-from flask_bgtasks.devices import FCM_TOKEN
+from flask_bgtasks.core.devices import FCM_TOKEN
 from flask_bgtasks.fcm.messages import MOST_BYTES, MOST_TTL_SECONDS, Address, fit, of_notification
 from flask_bgtasks.fitting import OURS, cut
 

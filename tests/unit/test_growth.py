@@ -18,8 +18,9 @@ from flask import Flask, request
 
 import flask_bgtasks
 from example_app import reading
-from flask_bgtasks import backoff, blotting, captured, devices
+from flask_bgtasks import captured
 from flask_bgtasks.client.eventstream import EventStreamParser
+from flask_bgtasks.core import backoff, devices, redaction
 from flask_bgtasks.errors import BackgroundTasksError
 from flask_bgtasks.http import bodies, cursors, events, idempotency, parameters, prefer, sse, views
 from flask_bgtasks.http.problems import Problem
@@ -208,8 +209,8 @@ DOOR = Door()
 ID = "11111111-2222-4333-8444-555555555555"
 
 PARSERS = {
-    "redaction": blotting.blotted,
-    "an address to show": blotting.origin,
+    "redaction": redaction.blotted,
+    "an address to show": redaction.origin,
     "Prefer": prefer.parse,
     "Idempotency-Key": idempotency.parse,
     "?idempotency_key=": idempotency.parse_parameter,
@@ -257,7 +258,7 @@ def test_a_hostile_prefer_header_is_read_in_no_time():
 
 def test_a_hostile_error_text_is_redacted_in_no_time():
     for pump in ("-eyJ", "eyJ.", "password=", "://a:", "Authorization: ", "'password': '", "a.", "\\"):
-        assert timed(blotting.blotted, pump * (80_000 // len(pump))) < 1.0
+        assert timed(redaction.blotted, pump * (80_000 // len(pump))) < 1.0
 
 
 @pytest.mark.parametrize("header", ["a" + " " * 8000 + "/b", ",".join(["a" + " " * 800 + "/b"] * 100), "a\t;" * 2000])

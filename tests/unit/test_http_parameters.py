@@ -2,9 +2,9 @@
 
 import pytest
 
+from flask_bgtasks.core.model import Status
 from flask_bgtasks.http import parameters
 from flask_bgtasks.http.problems import Problem
-from flask_bgtasks.model import Status
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0", 0), ("1.5", 1.5), ("1e9", 60), ("60.1", 60), (" 5 ", 5)])

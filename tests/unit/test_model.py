@@ -5,7 +5,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
-from flask_bgtasks.changes import (
+from flask_bgtasks.core.model import Event, EventType, Kind, Progress, Result, Task
+from flask_bgtasks.core.transitions import (
     Cancel,
     Claim,
     Complete,
@@ -20,7 +21,6 @@ from flask_bgtasks.changes import (
     Retry,
     accepted,
 )
-from flask_bgtasks.model import Event, EventType, Kind, Progress, Result, Task
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bgtasks import ConfigurationError, Notification, TaskOptions
-from flask_bgtasks.model import Kind, Status, Task
-from flask_bgtasks.notifications import as_document, asked_for, checked, for_task, of_document
+from flask_bgtasks.core.model import Kind, Status, Task
+from flask_bgtasks.core.notifications import as_document, asked_for, checked, for_task, of_document
 from flask_bgtasks.settings import Settings
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import picking, processes
-from flask_bgtasks.model import Kind, Status, Task
+from flask_bgtasks.core.model import Kind, Status, Task
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

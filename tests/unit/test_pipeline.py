@@ -21,7 +21,7 @@ from flask_bgtasks import (
     step,
     track,
 )
-from flask_bgtasks.plan import Expected, Node, Plan
+from flask_bgtasks.core.steps import Expected, Node, Plan
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.model import StepHistory
-from flask_bgtasks.plan import Expected, Plan
+from flask_bgtasks.core.model import StepHistory
+from flask_bgtasks.core.steps import Expected, Plan
 
 
 def plan(*names, total_steps=None, durations=None):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.preferences import DROP, HOLD, KINDS, MOST_MUTED, Preferences, QuietHours
+from flask_bgtasks.core.preferences import DROP, HOLD, KINDS, MOST_MUTED, Preferences, QuietHours
 
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 

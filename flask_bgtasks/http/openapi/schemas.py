@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ...devices import FCM_TOKEN, FID, WEBPUSH
-from ...model import EventType, Status
-from ...preferences import DROP, HOLD, KINDS, MOST_MUTED
+from ...core.devices import FCM_TOKEN, FID, WEBPUSH
+from ...core.model import EventType, Status
+from ...core.preferences import DROP, HOLD, KINDS, MOST_MUTED
 from .. import bodies
 from ..devices import DEVICE_ID, ENDPOINT, KEYS, PLATFORM
 from ..parameters import MOST_IDS

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from ...devices import Device
+from ...core.devices import Device
 from ...firestore.client import ONCE, field
 from ..contacts import superseded
 from ..keys import can_exist

@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...changes import Change, Outcome
+from ...core.model import Event, Task
+from ...core.transitions import Change, Outcome
 from ...errors import NotStorable, StoreUnavailable, TaskNotFound
 from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
-from ...model import Event, Task
 from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
 from ..keys import can_exist
 from . import rows

@@ -8,9 +8,21 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...devices import Device
+from ...core.devices import Device
+from ...core.model import (
+    Checkpoint,
+    Event,
+    EventType,
+    Kind,
+    OnInterrupt,
+    Progress,
+    Result,
+    Status,
+    Task,
+    TokenNote,
+    made_of,
+)
 from ...firestore.values import text
-from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, TokenNote, made_of
 from ..base import CHECKPOINT, PRIVATE, Delivery
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

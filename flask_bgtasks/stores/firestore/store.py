@@ -7,7 +7,8 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...changes import Change, Claim, Outcome, accepted
+from ...core.model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
+from ...core.transitions import Change, Claim, Outcome, accepted
 from ...errors import (
     AtCapacity,
     ConfigurationError,
@@ -18,7 +19,6 @@ from ...errors import (
     TransitionRefused,
 )
 from ...firestore.client import ONCE, field
-from ...model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
 from ..base import (
     CHECKPOINT,
     DEATH_KEPT,

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...devices import Device
+from ...core.devices import Device
 from ..contacts import superseded
 from ..keys import can_exist
 from . import rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ...model import Task
+from ...core.model import Task
 from ..base import DEATH_KEPT, death_of, lost_holder
 from . import rows
 from .contacts import SqlContacts

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from ...model import Kind, Task
+from ...core.model import Kind, Task
 from . import rows
 from .database import Connection
 from .part import SqlPart

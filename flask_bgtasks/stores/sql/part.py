@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from ...core.model import Task
 from ...errors import OutcomeUnknown, TaskNotFound
-from ...model import Task
 from ..base import Owed, Store
 from ..keys import can_exist
 from . import rows

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ...changes import Report
+from ...core.transitions import Report
 from ...errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
 from ...forks import after_fork_in_child
 from ..server_clock import ServerClock

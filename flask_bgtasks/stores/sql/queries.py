@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ...core.model import Task
 from ...errors import TransitionRefused
-from ...model import Task
 from ..base import Owed, Page, Stats, TaskQuery
 from ..keys import can_exist, read_cursor, write_cursor
 from . import rows

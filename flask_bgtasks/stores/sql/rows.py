@@ -7,8 +7,20 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...devices import Device
-from ...model import Checkpoint, Event, EventType, Kind, OnInterrupt, Progress, Result, Status, Task, TokenNote, made_of
+from ...core.devices import Device
+from ...core.model import (
+    Checkpoint,
+    Event,
+    EventType,
+    Kind,
+    OnInterrupt,
+    Progress,
+    Result,
+    Status,
+    Task,
+    TokenNote,
+    made_of,
+)
 from ..base import CHECKPOINT, Delivery
 from . import schema
 

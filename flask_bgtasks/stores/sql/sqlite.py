@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from ...changes import Claim
+from ...core.transitions import Claim
 from ...errors import OutcomeUnknown, StoreUnavailable
 from ...forks import after_fork_in_child
 from ..base import Clock

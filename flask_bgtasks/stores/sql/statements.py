@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
-from ...model import PASSING
+from ...core.model import PASSING
 from ..base import CHECKPOINT, PRIVATE
 from .schema import deliveries, durations, events, payloads, tasks
 

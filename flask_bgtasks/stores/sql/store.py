@@ -17,9 +17,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...changes import Change, Claim, Outcome, accepted
+from ...core.model import Checkpoint, Event, Kind, Result, StepHistory, Task
+from ...core.transitions import Change, Claim, Outcome, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
-from ...model import Checkpoint, Event, Kind, Result, StepHistory, Task
 from ..base import (
     CHECKPOINT,
     PRIVATE,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from .clean_text import clean, optional_text, text_of
-from .errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
+from ..clean_text import clean, optional_text, text_of
+from ..errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
 from .model import (
     Checkpoint,
     Entry,

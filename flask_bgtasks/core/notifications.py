@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from .clean_text import is_text, text_of
-from .errors import ConfigurationError
+from ..clean_text import is_text, text_of
+from ..errors import ConfigurationError
 from .model import Status, Task, TokenNote
 
 DEVICE_CHANNEL = "device:"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol, Union
 
+from ..clean_text import identity, text_of
+from ..errors import BackgroundTasksError, ConfigurationError
 from .backoff import Backoff
-from .clean_text import identity, text_of
-from .errors import BackgroundTasksError, ConfigurationError
 from .model import HIGHEST_PRIORITY, Kind
 from .notifications import Notify, checked
-from .plan import Expected, as_weight
+from .steps import Expected, as_weight
 
 Respond = Literal["async", "prefer", "hold"]
 RESPONDS = ("async", "prefer", "hold")
@@ -37,7 +37,7 @@ class TaskOptions:
         the request, before anything is stored.
     :param steps: the names of the top-level steps in order, or ``(name, weight)`` pairs.
     :param total_steps: how many top-level steps there are, where their names are not known.
-    :param notify: the notification when the task ends; see :data:`~flask_bgtasks.notifications.Notify`.
+    :param notify: the notification when the task ends; see :data:`~flask_bgtasks.core.notifications.Notify`.
     :param retries: how often an attempt that failed is followed by another one.
     :param retry_on: the exceptions for which it is. By default any, but for an HTTP error that the client has to mend
         (4xx other than 408, 425 and 429).

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .clean_text import ELLIPSIS, identity
+from ..clean_text import ELLIPSIS, identity
 from .model import StepHistory
 
 LEARNT_AFTER_RUNS = 3

@@ -9,9 +9,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .blotting import origin
-from .errors import ConfigurationError, unknown_name
+from ..errors import ConfigurationError, unknown_name
 from .model import Event, EventType, Task
+from .redaction import origin
 
 ENDS = tuple(type.value for type in EventType if type.terminal)
 
