@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from flask import Flask
 
-from .core.redaction import blotted
+from .core.text.redaction import blotted
 from .errors import ConfigurationError
 from .settings import Settings, check_app_id
 from .stores.base import Store

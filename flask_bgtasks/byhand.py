@@ -9,10 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import calling
-from .clean_text import text_of
 from .core.model import Progress, Status, Task
-from .core.redaction import blotted
 from .core.steps import as_float
+from .core.text.clean import text_of
+from .core.text.redaction import blotted
 from .core.transitions import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
 from .owners import is_id

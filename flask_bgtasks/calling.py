@@ -16,10 +16,11 @@ from typing import Any, cast
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured, clean_json, headers
-from .clean_text import MAX_TEXT, clean, text_of
+from . import captured, headers
 from .core.model import Result
-from .core.redaction import blotted
+from .core.text import json_values
+from .core.text.clean import MAX_TEXT, clean, text_of
+from .core.text.redaction import blotted
 from .errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
 
 
@@ -86,8 +87,8 @@ def _json(app: Flask, value: Any) -> str:
     try:
         text: str = app.json.dumps(value)
     except UnicodeError:  # the app's encoder refuses half a surrogate pair
-        text = app.json.dumps(clean_json.cleaned(value))
-    return clean_json.checked(text)
+        text = app.json.dumps(json_values.cleaned(value))
+    return json_values.checked(text)
 
 
 def call_view(
@@ -285,7 +286,7 @@ def _description(error: BaseException) -> str:
         if isinstance(given, Mapping):
             given = next((given[key] for key in MESSAGE_KEYS if given.get(key)), given)
         if isinstance(given, (Mapping, list, tuple)):
-            return clean(clean_json.dumps(given).decode(), MAX_TEXT)
+            return clean(json_values.dumps(given).decode(), MAX_TEXT)
         return (text_of(given) if given is not None else "") or text_of(error.name)
     text = text_of(error, MAX_LOOKED_AT)
     if isinstance(error, KeyError):
@@ -352,8 +353,8 @@ def json_arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
     def copied(label: Any, value: Any) -> Any:
         try:
-            return clean_json.snapshot(value)[0]
-        except clean_json.NotJson as error:
+            return json_values.snapshot(value)[0]
+        except json_values.NotJson as error:
             raise NotSerializable(
                 f"task {name!r}: argument {label!r} is not JSON ({error}). "
                 "Give ids, texts and numbers; load objects inside the task"

@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from . import clean_json, pipeline
-from .clean_text import text_of
+from . import pipeline
 from .core.model import Checkpoint
 from .core.steps import Node
+from .core.text import json_values
+from .core.text.clean import text_of
 from .errors import NotSerializable, PayloadTooLarge
 from .running import Running
 
@@ -298,8 +299,8 @@ def _path_of(stored: Checkpoint) -> tuple[str, ...]:
 def _json(name: str, value: Any) -> str:
     """:raises NotSerializable: the value is not JSON."""
     try:
-        return clean_json.encode(value)
-    except clean_json.NotJson as error:
+        return json_values.encode(value)
+    except json_values.NotJson as error:
         raise NotSerializable(
             f"checkpoint {name!r}: its value is not JSON ({error}). "
             "Return texts, numbers, lists and dicts of them; store files elsewhere and return their address"

@@ -20,12 +20,12 @@ from flask import Flask
 
 from . import processes, signals
 from .background_thread import BackgroundThread, Contained
-from .clean_text import text_of
 from .core import notifications
 from .core.backoff import Backoff, retry_after_seconds
 from .core.devices import Device
 from .core.model import Event, Progress, Task
 from .core.notifications import Message, Notification
+from .core.text.clean import text_of
 from .core.transitions import Outcome
 from .delivery_leases import LEASE, LeaseKeeper, LeaseWatch
 from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from . import identities, processes
 from .background_thread import ended_within
 from .completion import misplacement
-from .core.redaction import blotted
+from .core.text.redaction import blotted
 from .errors import BackgroundTasksError
 from .settings import DEFAULT_STORE
 from .state import AppState

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 from .background_thread import Contained
 from .calling import Answer
-from .clean_text import text_of
 from .core.definitions import TaskOptions
 from .core.model import Entry, Progress, Task
-from .core.redaction import blotted
+from .core.text.clean import text_of
+from .core.text.redaction import blotted
 from .core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
 from .delivery import Deliveries
 from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound

@@ -16,10 +16,10 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
-from .clean_text import identity
 from .core.definitions import TaskDefinition, TaskOptions
 from .core.model import Kind, Status, Task
 from .core.notifications import Notification
+from .core.text.clean import identity
 from .declarations import Declarations
 from .errors import ConfigurationError
 from .handles import TaskHandle

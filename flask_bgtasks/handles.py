@@ -9,8 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import pipeline
-from .clean_json import parsed
 from .core.model import Kind, Progress, Result, Status, Task
+from .core.text.json_values import parsed
 from .errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
 
 if TYPE_CHECKING:

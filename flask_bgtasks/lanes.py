@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .background_thread import BackgroundThread
-from .clean_text import text_of
 from .core.backoff import Backoff, dice
 from .core.model import Progress, Task
+from .core.text.clean import text_of
 from .errors import BackgroundTasksError
 from .log_lines import Recurring
 from .stores.base import Delivery

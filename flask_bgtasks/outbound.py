@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from .background_thread import ended_within
-from .core.redaction import origin
+from .core.text.redaction import origin
 from .errors import BackgroundTasksError, ConfigurationError, Undeliverable
 
 DEADLINE_SECONDS = 10.0

@@ -14,8 +14,8 @@ from flask import Flask, request
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from . import identities
-from .clean_text import identity
 from .core.model import Task
+from .core.text.clean import identity
 from .errors import AccessDenied, TaskExpired, TaskNotFound
 from .plugins import Plugins
 from .settings import Settings

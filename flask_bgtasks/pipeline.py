@@ -13,8 +13,8 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Generic, TypeVar, Union
 
-from .clean_text import is_text, optional_text
 from .core.steps import Node, as_float, as_weight
+from .core.text.clean import is_text, optional_text
 from .errors import TaskCancelled
 from .running import Running
 

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from . import clean_json
-from .clean_text import MAX_TEXT, clean, optional_text, text_of
 from .core.model import Entry, Event, EventType, Progress, Result
 from .core.steps import KEY_SEPARATOR, MAX_PATH, Node, Plan
+from .core.text import json_values
+from .core.text.clean import MAX_TEXT, clean, optional_text, text_of
 from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .reports import divided
 
@@ -133,8 +133,8 @@ class Running:
     def emit(self, chunk: Any, node: Node) -> None:
         self.check()
         try:
-            kept, size = clean_json.snapshot(chunk)
-        except clean_json.NotJson as error:
+            kept, size = json_values.snapshot(chunk)
+        except json_values.NotJson as error:
             raise NotSerializable(
                 f"emit() of {type(chunk).__name__}: {error}. "
                 "Emit texts or JSON values (bytes: upload them, emit the address)"
@@ -274,4 +274,4 @@ class Running:
 
 def _identity(report: Entry | Event) -> tuple[EventType, datetime, bytes]:
     """What tells a report from all others of its attempt."""
-    return report.type, report.at, clean_json.dumps(report.data)
+    return report.type, report.at, json_values.dumps(report.data)

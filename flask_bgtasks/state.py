@@ -15,10 +15,10 @@ from flask import Flask, current_app, has_request_context, request
 
 from . import app_ids, arguments, captured, log_lines, serving, stuck
 from .addresses import NO_HINTS, Addresses, Hints
-from .clean_text import clean, identity, text_of
 from .completion import Completion
 from .core.definitions import Registry, TaskDefinition
 from .core.model import OnInterrupt, Task
+from .core.text.clean import clean, identity, text_of
 from .core.transitions import Outcome, Reopen
 from .credentials import Credentials
 from .declarations import AppRegistry, Declarations

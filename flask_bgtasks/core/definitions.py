@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol, Union
 
-from ..clean_text import identity, text_of
 from ..errors import BackgroundTasksError, ConfigurationError
 from .backoff import Backoff
 from .model import HIGHEST_PRIORITY, Kind
 from .notifications import Notify, checked
 from .steps import Expected, as_weight
+from .text.clean import identity, text_of
 
 Respond = Literal["async", "prefer", "hold"]
 RESPONDS = ("async", "prefer", "hold")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from ..clean_text import is_text, text_of
 from ..errors import ConfigurationError
 from .model import Status, Task, TokenNote
+from .text.clean import is_text, text_of
 
 DEVICE_CHANNEL = "device:"
 """Begins the channel of a message to one device of an owner; the device's id follows."""

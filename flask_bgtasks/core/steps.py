@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..clean_text import ELLIPSIS, identity
 from .model import StepHistory
+from .text.clean import ELLIPSIS, identity
 
 LEARNT_AFTER_RUNS = 3
 """Fewer earlier runs than this say too little: one slow first run would bend the bar."""

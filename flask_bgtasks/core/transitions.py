@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from ..clean_text import clean, optional_text, text_of
 from ..errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
 from .model import (
     Checkpoint,
@@ -29,6 +28,7 @@ from .model import (
     is_refusal,
     place_in_queue,
 )
+from .text.clean import clean, optional_text, text_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ConfigurationError, unknown_name
 from .model import Event, EventType, Task
-from .redaction import origin
+from .text.redaction import origin
 
 ENDS = tuple(type.value for type in EventType if type.terminal)
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..clean_text import valid
 from ..core.notifications import Notification
+from ..core.text.clean import valid
 from ..fitting import cut, fitted
 
 log = logging.getLogger("flask_bgtasks")

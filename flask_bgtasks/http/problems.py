@@ -15,7 +15,7 @@ from flask import Response
 from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response as SansResponse
 
-from ..clean_json import dumps
+from ..core.text.json_values import dumps
 from ..errors import (
     AccessDenied,
     AnonymousQueueFull,

@@ -19,7 +19,7 @@ from flask import current_app
 from ..core.backoff import Backoff
 from ..core.model import Event, EventType, Task
 from ..core.notifications import Message
-from ..core.redaction import blotted
+from ..core.text.redaction import blotted
 from ..errors import ConfigurationError, RetryLater
 from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl

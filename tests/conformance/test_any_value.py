@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.clean_text import identity
 from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status
+from flask_bgtasks.core.text.clean import identity
 from flask_bgtasks.core.transitions import Cancel, Complete, Fail, Retry
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.stores import base

@@ -2,8 +2,8 @@
 
 import pytest
 
-from flask_bgtasks.clean_text import MAX_TEXT
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Progress, Result
+from flask_bgtasks.core.text.clean import MAX_TEXT
 from flask_bgtasks.core.transitions import Complete, Fail, Report
 from tests.conformance.conftest import T0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flask_bgtasks.core.redaction import LONGEST, blotted
+from flask_bgtasks.core.text.redaction import LONGEST, blotted
 
 SECRET = "hunter2"
 

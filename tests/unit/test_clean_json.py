@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks import clean_json
-from flask_bgtasks.clean_json import NotJson, checked, dumps, encode, repeated, snapshot
+from flask_bgtasks.core.text import json_values
+from flask_bgtasks.core.text.json_values import NotJson, checked, dumps, encode, repeated, snapshot
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
 ANY_JSON = st.recursive(
@@ -120,6 +120,6 @@ def test_a_stored_answer_is_repeated_as_valid_json_or_not_at_all():
     assert repeated(b'{"a": NaN}') == b'{"a":null}'
     assert repeated(b'"\\ud83d"') == '"\ufffd"'.encode()
     assert repeated(b"[" * 1000 + b"]" * 1000) is None
-    assert clean_json.parsed(b"[" * 100_000 + b"]" * 100_000) is None
+    assert json_values.parsed(b"[" * 100_000 + b"]" * 100_000) is None
     with pytest.raises(ValueError):
         repeated(b"<html>")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.clean_text import MAX_IDENTITY_BYTES, clean, identity, is_text, text_of
+from flask_bgtasks.core.text.clean import MAX_IDENTITY_BYTES, clean, identity, is_text, text_of
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=50)
 

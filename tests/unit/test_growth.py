@@ -20,7 +20,8 @@ import flask_bgtasks
 from example_app import reading
 from flask_bgtasks import captured
 from flask_bgtasks.client.eventstream import EventStreamParser
-from flask_bgtasks.core import backoff, devices, redaction
+from flask_bgtasks.core import backoff, devices
+from flask_bgtasks.core.text import redaction
 from flask_bgtasks.errors import BackgroundTasksError
 from flask_bgtasks.http import bodies, cursors, events, idempotency, parameters, prefer, sse, views
 from flask_bgtasks.http.problems import Problem

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .clean_text import REPLACEMENT, text_of, valid
+from .clean import REPLACEMENT, text_of, valid
 
 MAX_DEPTH = 200
 """Lists and objects within one another, of what goes in. Python's parser gives up near 1,000, less what its caller's
