@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .core.devices import FCM_TOKEN, FID, Device, of_user_token
 from .core.model import Task, TokenNote
-from .forks import after_fork_in_child
+from .runtime.fork import after_fork_in_child
 from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")

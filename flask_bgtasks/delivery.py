@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from . import processes, signals
-from .background_thread import BackgroundThread, Contained
+from . import signals
 from .core import notifications
 from .core.backoff import Backoff, retry_after_seconds
 from .core.devices import Device
@@ -29,11 +28,13 @@ from .core.text.clean import text_of
 from .core.transitions import Outcome
 from .delivery_leases import LEASE, LeaseKeeper, LeaseWatch
 from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
-from .forks import after_fork_in_child
 from .lanes import Lane, Reply
-from .log_lines import one_line
 from .notifying import Held, Notifier, Rules
 from .plugins import Plugins
+from .runtime import processes
+from .runtime.background_thread import BackgroundThread, Contained
+from .runtime.fork import after_fork_in_child
+from .runtime.log_lines import one_line
 from .stores.base import Delivery, Owed, Settlement, Store
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from .background_thread import BackgroundThread
 from .errors import BackgroundTasksError
-from .forks import after_fork_in_child
-from .log_lines import Recurring
+from .runtime.background_thread import BackgroundThread
+from .runtime.fork import after_fork_in_child
+from .runtime.log_lines import Recurring
 from .stores.base import Delivery, Store
 
 log = logging.getLogger("flask_bgtasks")

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from . import identities, processes
-from .background_thread import ended_within
+from . import identities
 from .completion import misplacement
 from .core.text.redaction import blotted
 from .errors import BackgroundTasksError
+from .runtime import processes
+from .runtime.background_thread import ended_within
 from .settings import DEFAULT_STORE
 from .state import AppState
 from .stuck import stuck_tasks, told

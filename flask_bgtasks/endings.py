@@ -13,7 +13,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from .background_thread import Contained
 from .calling import Answer
 from .core.definitions import TaskOptions
 from .core.model import Entry, Progress, Task
@@ -25,6 +24,7 @@ from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFo
 from .flusher import OVER, RELEASED, Flusher
 from .retrying import wait_before_retry
 from .running import Running
+from .runtime.background_thread import Contained
 from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")

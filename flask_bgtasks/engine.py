@@ -17,8 +17,7 @@ from typing import Any
 from blinker import Signal
 from flask import Flask
 
-from . import calling, pipeline, processes, signals
-from .background_thread import BackgroundThread
+from . import calling, pipeline, signals
 from .calling import Answer
 from .checkpoints import Book
 from .core.definitions import Registry, TaskDefinition
@@ -32,6 +31,8 @@ from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
 from .retrying import wait_before_retry
 from .running import Running
+from .runtime import processes
+from .runtime.background_thread import BackgroundThread
 from .settings import Settings
 from .stores.base import MAX_TASK_NAMES, Attempt, Limits, Store
 

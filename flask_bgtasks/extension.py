@@ -26,7 +26,7 @@ from .handles import TaskHandle
 from .marks import mark
 from .owners import OwnerLoader
 from .pipeline import current_task
-from .rollback import undone_on_failure
+from .runtime.rollback import undone_on_failure
 from .state import KEY, AppState, build, current_state, state_of
 from .tracked import TrackedTask
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
-from .background_thread import BackgroundThread, ticks
 from .core.model import Checkpoint, Entry, Progress, Task
 from .core.steps import Node
 from .errors import (
@@ -24,10 +23,11 @@ from .errors import (
     TaskCancelled,
     TaskNotFound,
 )
-from .forks import after_fork_in_child
 from .heartbeat import Heartbeat
-from .log_lines import Recurring
 from .running import Running
+from .runtime.background_thread import BackgroundThread, ticks
+from .runtime.fork import after_fork_in_child
+from .runtime.log_lines import Recurring
 from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")

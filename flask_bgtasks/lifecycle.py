@@ -12,15 +12,15 @@ import time
 import weakref
 from collections.abc import Callable
 
-from . import serving
-from .background_thread import BackgroundThread, ended_within
 from .delivery import Deliveries
 from .engine import Engine
-from .forks import after_fork_in_child
 from .picking import Picker
 from .recovery import LOOK_SECONDS, Recovery
 from .runners.base import Runner
-from .shutdown import Sigterm, StopWatch, before_exit
+from .runtime import server as serving
+from .runtime.background_thread import BackgroundThread, ended_within
+from .runtime.fork import after_fork_in_child
+from .runtime.shutdown import Sigterm, StopWatch, before_exit
 from .stores.base import Store
 from .watcher import Watcher
 
@@ -94,26 +94,26 @@ class Lifecycle:
     def _forked(self) -> None:
         self._reset()
         self._stop_watch.reset()
-        server = serving.server_of_fork()
-        if server is not None:
-            self.start(server)
+        served_by = serving.server_of_fork()
+        if served_by is not None:
+            self.start(served_by)
 
     def loaded(self) -> None:
         """The app is being made: if a server makes it, to serve it in this process, begin when it is complete."""
-        server = serving.server()
-        if server is None or not self._runner.picks:
+        served_by = serving.server()
+        if served_by is None or not self._runner.picks:
             return
-        if not server.own_signals:
+        if not served_by.own_signals:
             self._sigterm.install()
-        self.start(server)
+        self.start(served_by)
 
-    def start(self, server: serving.Server | None = None) -> None:
+    def start(self, served_by: serving.Server | None = None) -> None:
         """Begin looking for work in this process, where its runner runs any. Called again it changes nothing."""
         if not self._runner.picks:
             self._deliveries.wake()  # another process may have left something owed
         elif not self._runner.draining:
-            self._stop_watch.start(None if server is None else server.stopping)
-            self.recovery.start(server)
+            self._stop_watch.start(None if served_by is None else served_by.stopping)
+            self.recovery.start(served_by)
 
     def stop(self) -> None:
         """Have the process drained, by a thread of its own. Safe in a signal handler."""

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
-from . import processes
 from .core.model import Task
+from .runtime import processes
 from .stores.base import Store
 
 

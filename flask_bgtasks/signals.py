@@ -9,7 +9,7 @@ from typing import Any
 
 from blinker import Namespace, Signal
 
-from .background_thread import Contained
+from .runtime.background_thread import Contained
 
 _signals = Namespace()
 

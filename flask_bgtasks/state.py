@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from flask import Flask, current_app, has_request_context, request
 
-from . import app_ids, arguments, captured, log_lines, serving, stuck
+from . import app_ids, arguments, captured, stuck
 from .addresses import NO_HINTS, Addresses, Hints
 from .completion import Completion
 from .core.definitions import Registry, TaskDefinition
@@ -34,6 +34,8 @@ from .picking import Picker
 from .plugins import Plugins
 from .recovery import LOOK_SECONDS
 from .runners.base import Runner
+from .runtime import log_lines
+from .runtime import server as serving
 from .settings import Settings
 from .stores.base import Attempt, Created, Limits, Store
 from .watcher import Watcher

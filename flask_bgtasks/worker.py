@@ -15,7 +15,7 @@ from typing import Any
 
 from flask import Flask
 
-from . import processes
+from .runtime import processes
 from .state import KEY, AppState, state_of
 
 LOOK_SECONDS = 0.2

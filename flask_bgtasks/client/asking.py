@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .. import processes
 from ..core.backoff import dice
 from ..errors import TaskNotFound
+from ..runtime import processes
 from .channel import Timing
 from .effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock
 from .errors import CredentialsRefused

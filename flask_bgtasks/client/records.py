@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from .. import processes
+from ..runtime import processes
 from .events import TERMINAL
 
 CLAIM_SECONDS = 120.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError, StoreUnavailable, TaskNotFound
-from ..forks import after_fork_in_child
+from ..runtime.fork import after_fork_in_child
 from .errors import KeyReused, TooManyPending
 from .ids import is_request_id
 from .records import PENDING, Record, State, Transition, joined

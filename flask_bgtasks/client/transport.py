@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from ..forks import after_fork_in_child
+from ..runtime.fork import after_fork_in_child
 from .effects import LEAST_SECONDS, Answer, Open, Request
 from .errors import Unreachable
 

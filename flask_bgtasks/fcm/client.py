@@ -23,8 +23,8 @@ from ..core.devices import FID, masked
 from ..errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..firebase_credentials import find_credentials
 from ..firebase_features import FIDS, LIVE_ACTIVITIES
-from ..forks import after_fork_in_child
 from ..resting import Rests
+from ..runtime.fork import after_fork_in_child
 from .messages import Address, Push
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BackgroundTasksError, ConfigurationError, RetryLater, Undeliverable
 from ..firebase_credentials import find_credentials
-from ..forks import after_fork_in_child
+from ..runtime.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from flask import Flask

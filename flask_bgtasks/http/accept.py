@@ -22,12 +22,12 @@ from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable,
 from ..foreground import Foreground
 from ..layers import Chain
 from ..passage import Arguments, Passage
+from ..runtime.connection import cut_short
 from ..state import AppState
 from ..stores.base import PRIVATE, Created, TaskQuery
 from . import boundary, idempotency, prefer, problems, rehearsal, stored, user_token
 from .parts import Parts, parts_of
 from .prefer import Prefer
-from .presence import cut_short
 from .problems import Problem
 from .representation import dumps, links, retry_after
 from .waiting import wait_for_end, wait_until

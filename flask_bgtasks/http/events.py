@@ -14,10 +14,10 @@ from ..core.model import Event, Task
 from ..core.transitions import MarkTold
 from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ..notifying import UNSEEN
+from ..runtime.connection import arrives, cut_short, limit_writes, takes
 from ..state import AppState
 from . import cursors, parameters, sse
 from .parts import Parts, parts_of
-from .presence import arrives, cut_short, limit_writes, takes
 from .problems import Problem
 from .representation import dumps
 from .stream import EventStream, Subscription, Teller, Told, page

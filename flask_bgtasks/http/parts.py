@@ -14,9 +14,9 @@ from flask import Flask, request
 from ..core.model import Task
 from ..errors import TaskNotFound
 from ..owners import is_id
+from ..runtime.server_threads import streams
 from ..state import KEY, AppState, state_of
 from .answers import Answers
-from .capacity import streams
 from .client_address import client_network
 from .figures import Figures
 from .problems import TYPES, Problem

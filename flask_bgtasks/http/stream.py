@@ -16,9 +16,9 @@ from typing import Any
 from ..core import documents
 from ..core.model import Event, Task
 from ..errors import BackgroundTasksError, TaskNotFound
+from ..runtime.connection import LOOK_SECONDS
 from ..watcher import Following, Watcher
 from . import sse
-from .presence import LOOK_SECONDS
 from .representation import brief, dumps
 from .slots import Slot
 

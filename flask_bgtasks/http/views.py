@@ -12,11 +12,11 @@ from ..core import documents
 from ..core.model import Task
 from ..core.transitions import MarkSeen, Mute
 from ..errors import TaskExpired
+from ..runtime.connection import cut_short
 from . import bodies, parameters, prefer, stored
 from .accept import accepted
 from .answers import Entry
 from .parts import Parts, parts_of
-from .presence import cut_short
 from .problems import Problem
 from .representation import dumps, retry_after
 from .waiting import wait_until

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from ..core.model import Status, Task
+from ..runtime.connection import LOOK_SECONDS
 from ..state import AppState
-from .presence import LOOK_SECONDS
 
 
 def wait_until(

@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..errors import BackgroundTasksError, ShuttingDown, StoreUnavailable
-from ..forks import after_fork_in_child
-from ..log_lines import Recurring
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import Recurring
 from .base import Pick, Run, Runner
 from .isolation import Isolation, seconds_alone
 

@@ -21,9 +21,9 @@ from ..core.model import Event, EventType, Task
 from ..core.notifications import Message
 from ..core.text.redaction import blotted
 from ..errors import ConfigurationError, RetryLater
-from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
 from ..resting import Rests
+from ..runtime.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from apprise import Apprise

@@ -25,8 +25,8 @@ from ..errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, U
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
 from ..firebase_features import FIDS
-from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
+from ..runtime.fork import after_fork_in_child
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..background_thread import BackgroundThread
 from ..core.model import Event, Progress, Result, Status, Task
 from ..firestore import documents
 from ..firestore.client import ONCE, Firestore, bulk_batch, connect, told
-from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
-from ..log_lines import Recurring
+from ..runtime.background_thread import BackgroundThread
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import Recurring
 
 if TYPE_CHECKING:
     from flask import Flask

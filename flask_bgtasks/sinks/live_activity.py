@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from ..background_thread import BackgroundThread
 from ..core.devices import LIVE_ACTIVITY, Device, device_id
 from ..core.model import Event, Progress, Task
 from ..core.notifications import Message
@@ -29,8 +28,9 @@ from ..errors import DeviceGone, TaskNotFound
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import Activity, Address, Push, of_step
 from ..firebase_features import LIVE_ACTIVITIES
-from ..forks import after_fork_in_child
 from ..hookspecs import hookimpl
+from ..runtime.background_thread import BackgroundThread
+from ..runtime.fork import after_fork_in_child
 from .fcm import Silence, wants_progress
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ..background_thread import Contained
 from ..core.model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
 from ..core.transitions import Change, Outcome, Renew, Reopen, Report
 from ..errors import AnonymousQueueFull, OwnerQueueFull
+from ..runtime.background_thread import Contained
 from .contacts import Contacts
 
 Clock = Callable[[], datetime]
@@ -322,7 +322,7 @@ class Store(Contacts, ABC):
         """Take the right to run a task.
 
         :param request_id: the task, as ``submit`` returned it.
-        :param worker: which process asks, as :func:`flask_bgtasks.processes.me` names it.
+        :param worker: which process asks, as :func:`flask_bgtasks.runtime.processes.me` names it.
         :param lease: how long the claim holds without :meth:`renew`, at least one second.
         :param most_running: how many tasks may run at once, by name; names that are not there have no limit.
         :returns: the attempt, its number one higher than the last, with all that it is run with: either the claim is

@@ -15,13 +15,13 @@ from flask_bgtasks import (
     checkpoint,
     copy_current_task,
     current_task,
-    processes,
     step,
     track,
 )
 from flask_bgtasks import flusher as flusher_module
 from flask_bgtasks.core.transitions import Reopen
 from flask_bgtasks.errors import StoreUnavailable
+from flask_bgtasks.runtime import processes
 from flask_bgtasks.stores.base import TaskQuery
 from tests.waiting import PATIENCE
 

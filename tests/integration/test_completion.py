@@ -10,7 +10,7 @@ from flask.views import MethodView
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, Status, TaskHandle, TaskOptions, step
 from flask_bgtasks import worker as worker_module
-from flask_bgtasks.serving import Server
+from flask_bgtasks.runtime.server import Server
 from tests.waiting import PATIENCE
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from flask_bgtasks import current_task, step
-from flask_bgtasks.background_thread import BackgroundThread
+from flask_bgtasks.runtime.background_thread import BackgroundThread
 from tests.waiting import until
 
 

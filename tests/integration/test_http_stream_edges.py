@@ -12,8 +12,8 @@ from flask import current_app, has_app_context, has_request_context
 
 from flask_bgtasks.http import sse
 from flask_bgtasks.http.parts import parts_of
-from flask_bgtasks.http.presence import gone
 from flask_bgtasks.http.stream import Subscription, Teller
+from flask_bgtasks.runtime.connection import gone
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.unit.sse_reader import read
 

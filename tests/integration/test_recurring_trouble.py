@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from flask_bgtasks import current_task, log_lines, step
-from flask_bgtasks.log_lines import Recurring
+from flask_bgtasks import current_task, step
+from flask_bgtasks.runtime import log_lines
+from flask_bgtasks.runtime.log_lines import Recurring
 from tests.waiting import PATIENCE
 
 log = logging.getLogger("flask_bgtasks")

@@ -17,7 +17,7 @@ from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks import outbound as outbound_module
 from flask_bgtasks import resting as resting_module
 from flask_bgtasks.core.notifications import Message
-from flask_bgtasks.log_lines import one_line
+from flask_bgtasks.runtime.log_lines import one_line
 from flask_bgtasks.sinks import webhook as webhook_module
 from tests.waiting import PATIENCE
 

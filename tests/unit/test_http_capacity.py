@@ -5,8 +5,8 @@ import types
 
 import pytest
 
-from flask_bgtasks.http.capacity import UNBOUNDED, streams
 from flask_bgtasks.http.slots import Slots
+from flask_bgtasks.runtime.server_threads import UNBOUNDED, streams
 
 
 def called_from(module: str, function: str, **attributes: object):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from flask_bgtasks.http import presence
-from flask_bgtasks.http.presence import arrives, takes
+from flask_bgtasks.runtime import connection as presence
+from flask_bgtasks.runtime.connection import arrives, takes
 from tests.waiting import PATIENCE
 
 MUCH = b"x" * 200_000  # more than a small receive buffer takes, less than the send buffer of a loopback connection
@@ -44,10 +44,10 @@ def read_all(client, size):
 
 
 @linux
-@pytest.mark.parametrize("connection", [tcp, unix])
+@pytest.mark.parametrize("pair", [tcp, unix])
 @pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
 def test_what_the_other_side_has_taken_has_arrived(connection, key):
-    with connection() as (server, client):
+    with pair() as (server, client):
         server.sendall(b"the end")
         client.recv(100)
 
@@ -138,9 +138,9 @@ def fill(server):
     server.setblocking(True)
 
 
-@pytest.mark.parametrize("connection", [tcp, unix])
+@pytest.mark.parametrize("pair", [tcp, unix])
 def test_a_client_that_reads_takes_more_at_once(connection):
-    with connection() as (server, client):
+    with pair() as (server, client):
         look = takes({"gunicorn.socket": server}, lambda: False)
         server.sendall(b"x" * 1000)
 
@@ -148,11 +148,11 @@ def test_a_client_that_reads_takes_more_at_once(connection):
         assert client.recv(5) == b"xxxxx"
 
 
-@pytest.mark.parametrize("connection", [tcp, unix])
-def test_a_client_that_takes_nothing_is_cut_off(monkeypatch, connection):
+@pytest.mark.parametrize("pair", [tcp, unix])
+def test_a_client_that_takes_nothing_is_cut_off(monkeypatch, pair):
     monkeypatch.setattr(presence, "SEND_SECONDS", 0.2)
     monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
-    with connection() as (server, _):
+    with pair() as (server, _):
         fill(server)
 
         assert not takes({"werkzeug.socket": server}, lambda: False)()
@@ -160,10 +160,10 @@ def test_a_client_that_takes_nothing_is_cut_off(monkeypatch, connection):
             server.sendall(b"the server's last words")
 
 
-@pytest.mark.parametrize("connection", [tcp, unix])
-def test_a_client_that_goes_on_reading_is_waited_for(monkeypatch, connection):
+@pytest.mark.parametrize("pair", [tcp, unix])
+def test_a_client_that_goes_on_reading_is_waited_for(monkeypatch, pair):
     monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
-    with connection() as (server, client):
+    with pair() as (server, client):
         fill(server)
         reader = threading.Thread(target=read_to_the_end, args=(client,))
         asked = []

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from flask_bgtasks.log_lines import LONGEST_TEXT, OneLine, one_line
+from flask_bgtasks.runtime.log_lines import LONGEST_TEXT, OneLine, one_line
 
 FORGED = "x\n2026-01-01 INFO admin logged in"
 

@@ -4,8 +4,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks import picking, processes
+from flask_bgtasks import picking
 from flask_bgtasks.core.model import Kind, Status, Task
+from flask_bgtasks.runtime import processes
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_bgtasks import processes
+from flask_bgtasks.runtime import processes
 from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")

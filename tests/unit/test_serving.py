@@ -6,7 +6,7 @@ import types
 import click
 import pytest
 
-from flask_bgtasks import serving
+from flask_bgtasks.runtime import server as serving
 
 
 def called_from(*places, **variables):

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ...core.transitions import Report
 from ...errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
-from ...forks import after_fork_in_child
+from ...runtime.fork import after_fork_in_child
 from ..server_clock import ServerClock
 from . import schema
 from .database import Connection, Database, Operation, Parameters

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ...core.transitions import Claim
 from ...errors import OutcomeUnknown, StoreUnavailable
-from ...forks import after_fork_in_child
+from ...runtime.fork import after_fork_in_child
 from ..base import Clock
 from . import schema
 from .database import Connection, Database, Operation, Parameters

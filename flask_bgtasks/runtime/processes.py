@@ -12,7 +12,7 @@ import platform
 import threading
 from pathlib import Path
 
-from .forks import after_fork_in_child
+from .fork import after_fork_in_child
 
 _PROC = Path("/proc")
 

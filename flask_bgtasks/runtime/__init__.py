@@ -1,0 +1,1 @@
+"""This process and the server around it: forks, threads, stops, connections, log lines."""
