@@ -5,7 +5,6 @@ These names are the public API; nothing else is promised.
 
 from __future__ import annotations
 
-from .checkpoints import checkpoint
 from .core.backoff import Backoff
 from .core.definitions import TaskOptions, UnknownTask
 from .core.devices import Device
@@ -48,7 +47,8 @@ from .errors import (
 from .extension import BackgroundTasks, TaskFunction
 from .handles import TaskHandle
 from .hookspecs import hookimpl
-from .pipeline import copy_current_task, current_task, step, track
+from .pipeline.checkpoint import checkpoint
+from .pipeline.reporting import copy_current_task, current_task, step, track
 from .runners.base import Runner
 from .stores.base import Store
 from .tracked import TrackedTask

@@ -22,8 +22,8 @@ from .core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, R
 from .delivery import Deliveries
 from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
 from .flusher import OVER, RELEASED, Flusher
+from .pipeline.attempt import Running
 from .retrying import wait_before_retry
-from .running import Running
 from .runtime.background_thread import Contained
 from .stores.base import Store
 

@@ -17,9 +17,8 @@ from typing import Any
 from blinker import Signal
 from flask import Flask
 
-from . import calling, pipeline, signals
+from . import calling, signals
 from .calling import Answer
-from .checkpoints import Book
 from .core.definitions import Registry, TaskDefinition
 from .core.model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
 from .core.steps import Node, Plan
@@ -29,8 +28,10 @@ from .endings import Endings
 from .errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
+from .pipeline import reporting
+from .pipeline.attempt import Running
+from .pipeline.checkpoint import Book
 from .retrying import wait_before_retry
-from .running import Running
 from .runtime import processes
 from .runtime.background_thread import BackgroundThread
 from .settings import Settings
@@ -164,7 +165,7 @@ class Engine:
         attempt, asked = self._claim(request_id)
         running = self._running(attempt, self._registry.find(attempt.task.name), asked)
         self._flusher.add(running)
-        before = pipeline.enter(running)
+        before = reporting.enter(running)
         try:
             yield running
         except TaskCancelled:
@@ -178,7 +179,7 @@ class Engine:
             self._finish(attempt.task, running, Answer(running.result))
         finally:
             self._flusher.remove(running)
-            pipeline.leave(before)
+            reporting.leave(before)
 
     def _claim(self, request_id: str) -> tuple[Attempt, float]:
         """An attempt, and when it was asked for, by ``time.monotonic``: from then on its lease holds at least.
@@ -257,7 +258,7 @@ class Engine:
     def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
         """Call, and store how it ended; whether another attempt follows."""
         self._flusher.add(running)
-        before = pipeline.enter(running)
+        before = reporting.enter(running)
         try:
             self._flusher.confirm(running)
             running.check()
@@ -268,7 +269,7 @@ class Engine:
             log.exception("task %s cannot be run", task.request_id)
             answer = Answer(None, calling.describe(error), type(error).__name__, error)
         finally:
-            pipeline.leave(before)
+            reporting.leave(before)
         return self._finish(task, running, answer)
 
     def _stop(self, task: Task, running: Running) -> bool:

@@ -25,7 +25,7 @@ from .errors import ConfigurationError
 from .handles import TaskHandle
 from .marks import mark
 from .owners import OwnerLoader
-from .pipeline import current_task
+from .pipeline.reporting import current_task
 from .runtime.rollback import undone_on_failure
 from .state import KEY, AppState, build, current_state, state_of
 from .tracked import TrackedTask

@@ -1,6 +1,6 @@
 """Writes what running attempts report into the store: one thread per process.
 
-Reads the attempts' values (:class:`~flask_bgtasks.pipeline.Running`), knows the store's protocol. The thread is made on
+Reads the attempts' values (:class:`~flask_bgtasks.pipeline.reporting.Running`), knows the store's protocol. The thread is made on
 first need, and sleeps while nothing runs here. Their leases are renewed by another one (:mod:`.heartbeat`).
 """
 
@@ -24,7 +24,7 @@ from .errors import (
     TaskNotFound,
 )
 from .heartbeat import Heartbeat
-from .running import Running
+from .pipeline.attempt import Running
 from .runtime.background_thread import BackgroundThread, ticks
 from .runtime.fork import after_fork_in_child
 from .runtime.log_lines import Recurring

@@ -13,10 +13,11 @@ from typing import Any
 
 from flask import Response
 
-from . import calling, pipeline
+from . import calling
 from .calling import Answer
 from .errors import PayloadTooLarge, TaskCancelled
-from .running import Running
+from .pipeline import reporting
+from .pipeline.attempt import Running
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -67,12 +68,12 @@ class Foreground:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Make it the attempt that the pipeline reports into."""
-        before = pipeline.enter(self._running)
+        before = reporting.enter(self._running)
         try:
             self._running.check()
             yield
         finally:
-            pipeline.leave(before)
+            reporting.leave(before)
 
     # -- how the view ended ------------------------------------------------------------------------------------------
 

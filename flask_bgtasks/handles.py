@@ -8,10 +8,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import pipeline
 from .core.model import Kind, Progress, Result, Status, Task
 from .core.text.json_values import parsed
 from .errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
+from .pipeline import reporting
 
 if TYPE_CHECKING:
     from .state import AppState
@@ -75,7 +75,7 @@ class TaskHandle:
         if task.done:
             return task
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiting = pipeline.current()
+        waiting = reporting.current()
         stand_in = None if waiting is None else _StandIn(self._state, waiting[0].request_id)
         with self._state.watcher.follow([self.request_id]) as following:
             while not (task := following.task(self.request_id)).done:

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from .core.model import Task
 from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
-from .running import Running
+from .pipeline.attempt import Running
 from .runtime.background_thread import BackgroundThread, ticks
 from .runtime.log_lines import Recurring
 from .stores.base import Store

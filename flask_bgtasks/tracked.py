@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import calling
-from .running import Running
+from .pipeline.attempt import Running
 
 if TYPE_CHECKING:
     from .state import AppState

@@ -9,8 +9,9 @@ import pytest
 from flask import Response, abort, jsonify
 from werkzeug.exceptions import BadRequest
 
-from flask_bgtasks import checkpoint, current_task, hookimpl, pipeline, signals, step
+from flask_bgtasks import checkpoint, current_task, hookimpl, signals, step
 from flask_bgtasks.core.model import Entry, EventType
+from flask_bgtasks.pipeline import reporting
 from tests.waiting import PATIENCE
 
 HALF = "half \ud83d\x00"
@@ -474,7 +475,7 @@ def test_an_end_that_the_store_refuses_ends_the_task_as_failed_once(app, bg, sta
     @bg.background
     def work():
         calls.append(1)
-        running, _ = pipeline.current()
+        running, _ = reporting.current()
         running._entries.append(unstorable_entry(running))
         return {"ok": True}
 

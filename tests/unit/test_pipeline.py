@@ -11,17 +11,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks import (
-    NotSerializable,
-    PayloadTooLarge,
-    TaskCancelled,
-    copy_current_task,
-    current_task,
-    pipeline,
-    step,
-    track,
-)
+from flask_bgtasks import NotSerializable, PayloadTooLarge, TaskCancelled, copy_current_task, current_task, step, track
 from flask_bgtasks.core.steps import Expected, Node, Plan
+from flask_bgtasks.pipeline import reporting
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -30,7 +22,7 @@ T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 def make_running():
     def make(*steps, max_output_bytes=1000):
         ticks = itertools.count()
-        running = pipeline.Running(
+        running = reporting.Running(
             request_id="00000000-0000-4000-8000-000000000000",
             attempt=1,
             owner="ada",
@@ -39,11 +31,11 @@ def make_running():
             monotonic=lambda: 0.0,
             max_output_bytes=max_output_bytes,
         )
-        pipeline.enter(running)
+        reporting.enter(running)
         return running
 
     yield make
-    pipeline.leave(None)
+    reporting.leave(None)
 
 
 def kinds(entries):

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import pytest
 
 from flask_bgtasks.core.model import Entry, EventType
-from flask_bgtasks.reports import MOST_BYTES, MOST_ENTRIES, MOST_EVENT_BYTES, divided
+from flask_bgtasks.pipeline.reports import MOST_BYTES, MOST_ENTRIES, MOST_EVENT_BYTES, divided
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

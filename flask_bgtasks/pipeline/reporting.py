@@ -13,10 +13,10 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Generic, TypeVar, Union
 
-from .core.steps import Node, as_float, as_weight
-from .core.text.clean import is_text, optional_text
-from .errors import TaskCancelled
-from .running import Running
+from ..core.steps import Node, as_float, as_weight
+from ..core.text.clean import is_text, optional_text
+from ..errors import TaskCancelled
+from .attempt import Running
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,15 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .core.model import Entry, Event, EventType, Progress, Result
-from .core.steps import KEY_SEPARATOR, MAX_PATH, Node, Plan
-from .core.text import json_values
-from .core.text.clean import MAX_TEXT, clean, optional_text, text_of
-from .errors import NotSerializable, PayloadTooLarge, TaskCancelled
+from ..core.model import Entry, Event, EventType, Progress, Result
+from ..core.steps import KEY_SEPARATOR, MAX_PATH, Node, Plan
+from ..core.text import json_values
+from ..core.text.clean import MAX_TEXT, clean, optional_text, text_of
+from ..errors import NotSerializable, PayloadTooLarge, TaskCancelled
 from .reports import divided
 
 if TYPE_CHECKING:
-    from .checkpoints import Book
+    from .checkpoint import Book
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
-from . import pipeline
-from .core.model import Checkpoint
-from .core.steps import Node
-from .core.text import json_values
-from .core.text.clean import text_of
-from .errors import NotSerializable, PayloadTooLarge
-from .running import Running
+from ..core.model import Checkpoint
+from ..core.steps import Node
+from ..core.text import json_values
+from ..core.text.clean import text_of
+from ..errors import NotSerializable, PayloadTooLarge
+from . import reporting
+from .attempt import Running
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -111,17 +111,17 @@ async def _await(name: str, function: Callable[..., Any], args: tuple[Any, ...],
 @contextmanager
 def _entered(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[_Visit | None]:
     """The step of a checkpoint; None where nothing is kept: outside a task, or in one that cannot run again."""
-    current = pipeline.current()
+    current = reporting.current()
     if current is None:
         yield None
         return
     running, parent = current
     if running.book is None:
-        with pipeline.step(name):
+        with reporting.step(name):
             yield None
         return
     visit = running.book.visit(running, parent, name, (args, kwargs))
-    pipeline.move(running, visit.node)
+    reporting.move(running, visit.node)
     try:
         yield visit
     except BaseException:
@@ -130,7 +130,7 @@ def _entered(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ite
         raise
     finally:
         running.book.leave(visit)
-        pipeline.move(running, parent, back_from=visit.node)
+        reporting.move(running, parent, back_from=visit.node)
 
 
 class Book:

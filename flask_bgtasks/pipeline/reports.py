@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .core.model import Entry, EventType
+from ..core.model import Entry, EventType
 
 MOST_ENTRIES = 400  # in one write; a Firestore commit holds some hundred documents within its deadline
 MOST_BYTES = 2**20  # in one write, about

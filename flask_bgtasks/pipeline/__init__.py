@@ -1,0 +1,1 @@
+"""What pipeline code touches: steps, progress, output, checkpoints, and the attempt that they belong to."""
