@@ -46,7 +46,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
             meet=functools.partial(warn_of_others, settings.app_id, address) if url == DEFAULT_STORE else None,
         )
     if scheme == "firestore":
-        from .firestore.client import connect
+        from .firebase.firestore.client import connect
         from .stores.firestore import FirestoreStore
 
         project, _, database = url.partition("://")[2].partition("/")

@@ -17,7 +17,7 @@ from .core import documents
 from .core.model import Status, Task
 from .doctor import FAIL, examine
 from .errors import ConfigurationError, TaskNotFound
-from .firestore import rules
+from .firebase.firestore import rules
 from .state import AppState
 from .stores.base import TaskQuery
 from .stuck import stuck_tasks

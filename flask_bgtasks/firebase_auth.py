@@ -15,7 +15,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable, Unauthorized
 
 from .errors import ConfigurationError
-from .firebase_features import CLOCK_SKEW
+from .firebase.features import CLOCK_SKEW
 from .hookspecs import hookimpl
 
 log = logging.getLogger("flask_bgtasks")

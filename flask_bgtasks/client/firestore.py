@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ..firestore.documents import read_result
+from ..firebase.firestore.documents import read_result
 from .ids import as_request_id
 
 HOST = "https://firestore.googleapis.com"

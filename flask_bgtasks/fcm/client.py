@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from ..core.backoff import Backoff, retry_after_seconds
 from ..core.devices import FID, masked
 from ..errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
-from ..firebase_credentials import find_credentials
-from ..firebase_features import FIDS, LIVE_ACTIVITIES
+from ..firebase.credentials import find_credentials
+from ..firebase.features import FIDS, LIVE_ACTIVITIES
 from ..resting import Rests
 from ..runtime.fork import after_fork_in_child
 from .messages import Address, Push

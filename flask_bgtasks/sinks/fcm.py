@@ -24,7 +24,7 @@ from ..core.preferences import Preferences
 from ..errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
-from ..firebase_features import FIDS
+from ..firebase.features import FIDS
 from ..hookspecs import hookimpl
 from ..runtime.fork import after_fork_in_child
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.model import Event, Progress, Result, Status, Task
-from ..firestore import documents
-from ..firestore.client import ONCE, Firestore, bulk_batch, connect, told
+from ..firebase.firestore import documents
+from ..firebase.firestore.client import ONCE, Firestore, bulk_batch, connect, told
 from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child

@@ -27,7 +27,7 @@ from ..core.notifications import Message
 from ..errors import DeviceGone, TaskNotFound
 from ..fcm.client import FcmClient, connect
 from ..fcm.messages import Activity, Address, Push, of_step
-from ..firebase_features import LIVE_ACTIVITIES
+from ..firebase.features import LIVE_ACTIVITIES
 from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child

@@ -105,7 +105,7 @@ def firestore_store(project, clock, app_id="shop"):
     """A store in a project of the emulator."""
     from google.cloud import firestore
 
-    from flask_bgtasks.firestore.client import Firestore, Target
+    from flask_bgtasks.firebase.firestore.client import Firestore, Target
     from flask_bgtasks.stores.firestore import FirestoreStore
 
     target = Target(project, None, lambda: firestore.Client(project=project), "tests")

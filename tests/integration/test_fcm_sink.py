@@ -18,7 +18,7 @@ from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.fcm import client as client_module
-from flask_bgtasks.firebase_features import FIDS, LIVE_ACTIVITIES
+from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from tests.backends import free_port
 from tests.backends.fcm import DROP, Raw, error, over_quota
 from tests.backends.firebase import needs
@@ -638,7 +638,7 @@ def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_
         from google.oauth2 import service_account
 
         from flask_bgtasks import RetryLater
-        from flask_bgtasks.firebase_credentials import SCOPES
+        from flask_bgtasks.firebase.credentials import SCOPES
 
         made = service_account.Credentials.from_service_account_file(str(path), scopes=SCOPES)
         client = FcmClient(project="studio-of-the-key", credentials=made, source="a key", endpoint=fcm.url)

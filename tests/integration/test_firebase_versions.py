@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
-from flask_bgtasks.firebase_features import CLOCK_SKEW, FIDS, LIVE_ACTIVITIES
+from flask_bgtasks.firebase.features import CLOCK_SKEW, FIDS, LIVE_ACTIVITIES
 from tests.integration.client_server import until
 from tests.waiting import PATIENCE
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, current_task, step
-from flask_bgtasks.firestore import documents
+from flask_bgtasks.firebase.firestore import documents
 from flask_bgtasks.sinks import firestore as sink_module
 from flask_bgtasks.sinks.firestore import Ramp
 from tests import waiting

@@ -37,7 +37,7 @@ def process():
 READER = """
 import json, pathlib, sys, time
 from google.cloud import firestore
-from flask_bgtasks.firestore.documents import read_result
+from flask_bgtasks.firebase.firestore.documents import read_result
 
 project, request_id, followed = sys.argv[1:]
 db, shown = firestore.Client(project=project), []

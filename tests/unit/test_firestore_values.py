@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from flask_bgtasks.firestore import documents, values
-from flask_bgtasks.firestore.client import told
+from flask_bgtasks.firebase.firestore import documents, values
+from flask_bgtasks.firebase.firestore.client import told
 
 
 def nested(depth):

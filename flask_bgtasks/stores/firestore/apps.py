@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ...errors import StoreUnavailable
-from ...firestore.client import ONCE, bulk_batch, field, refused
+from ...firebase.firestore.client import ONCE, bulk_batch, field, refused
 from . import rows
 from .database import (
     APPS,

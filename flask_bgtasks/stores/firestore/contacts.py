@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from ...core.devices import Device
-from ...firestore.client import ONCE, field
+from ...firebase.firestore.client import ONCE, field
 from ..contacts import superseded
 from ..keys import can_exist
 from . import rows

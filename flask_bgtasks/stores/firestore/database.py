@@ -20,7 +20,7 @@ from typing import Any
 from ...core.model import Event, Task
 from ...core.transitions import Change, Outcome
 from ...errors import NotStorable, StoreUnavailable, TaskNotFound
-from ...firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
+from ...firebase.firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
 from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
 from ..keys import can_exist
 from . import rows

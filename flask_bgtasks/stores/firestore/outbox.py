@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...errors import StoreUnavailable
-from ...firestore.client import ONCE, bulk_batch, field, refused
+from ...firebase.firestore.client import ONCE, bulk_batch, field, refused
 from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement
 from . import rows
 from .database import DELIVERIES, MOST_WRITES, FirestorePart

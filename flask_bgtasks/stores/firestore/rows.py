@@ -22,7 +22,7 @@ from ...core.model import (
     TokenNote,
     made_of,
 )
-from ...firestore.values import text
+from ...firebase.firestore.values import text
 from ..base import CHECKPOINT, PRIVATE, Delivery
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

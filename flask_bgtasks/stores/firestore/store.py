@@ -18,7 +18,7 @@ from ...errors import (
     TaskNotFound,
     TransitionRefused,
 )
-from ...firestore.client import ONCE, field
+from ...firebase.firestore.client import ONCE, field
 from ..base import (
     CHECKPOINT,
     DEATH_KEPT,

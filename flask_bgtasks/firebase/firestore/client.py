@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BackgroundTasksError, ConfigurationError, RetryLater, Undeliverable
-from ..firebase_credentials import find_credentials
-from ..runtime.fork import after_fork_in_child
+from ...errors import BackgroundTasksError, ConfigurationError, RetryLater, Undeliverable
+from ...runtime.fork import after_fork_in_child
+from ..credentials import find_credentials
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..settings import Settings
+    from ...settings import Settings
 
 DEADLINE_SECONDS = 2.0
 """Of each call. A write takes 2 ms on the emulator and some tens of them in production."""
@@ -95,7 +95,7 @@ def connect(app: Flask, settings: Settings, *, project: str | None = None, datab
     """Find out how to reach Firestore, as Firebase's users expect it; connects to nothing.
 
     The emulator that ``FIRESTORE_EMULATOR_HOST`` names, without credentials; else with those that
-    :func:`~flask_bgtasks.firebase_credentials.find_credentials` finds.
+    :func:`~flask_bgtasks.firebase.credentials.find_credentials` finds.
 
     :raises ConfigurationError: the extra is not installed, or there are no credentials.
     """

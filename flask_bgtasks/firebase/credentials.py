@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from .settings import Settings
+    from ..settings import Settings
 
 KEY_FILE = "firebase-service-account.json"
 """Found in the app's root without being named."""

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.text.clean import valid
+from ...core.text.clean import valid
 
 DEEPEST = 18
 """Maps and lists within one another: 20 are allowed, of which the document and the field take their share."""

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.model import Progress, Result, Status, Task
-from ..core.text.json_values import is_too_deep, parsed
+from ...core.model import Progress, Result, Status, Task
+from ...core.text.json_values import is_too_deep, parsed
 from . import values
 
 LARGEST_INLINE = 700_000

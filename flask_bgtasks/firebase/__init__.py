@@ -1,0 +1,1 @@
+"""Firebase, for the parts that speak with it: credentials, what the SDK can do, Firestore."""
