@@ -1,7 +1,7 @@
 """Writes what running attempts report into the store: one thread per process.
 
-Reads the attempts' values (:class:`~flask_bgtasks.pipeline.reporting.Running`), knows the store's protocol. The thread is made on
-first need, and sleeps while nothing runs here. Their leases are renewed by another one (:mod:`.heartbeat`).
+Reads the attempts' values (:class:`~flask_bgtasks.pipeline.attempt.Running`), knows the store's protocol. The thread
+is made on first need, and sleeps while nothing runs here. Their leases are renewed by another one (:mod:`.heartbeat`).
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def read_all(client, size):
 @linux
 @pytest.mark.parametrize("pair", [tcp, unix])
 @pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
-def test_what_the_other_side_has_taken_has_arrived(connection, key):
+def test_what_the_other_side_has_taken_has_arrived(pair, key):
     with pair() as (server, client):
         server.sendall(b"the end")
         client.recv(100)
@@ -139,7 +139,7 @@ def fill(server):
 
 
 @pytest.mark.parametrize("pair", [tcp, unix])
-def test_a_client_that_reads_takes_more_at_once(connection):
+def test_a_client_that_reads_takes_more_at_once(pair):
     with pair() as (server, client):
         look = takes({"gunicorn.socket": server}, lambda: False)
         server.sendall(b"x" * 1000)
