@@ -30,7 +30,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
     """``memory://``, ``sqlite://``, ``postgresql://``, ``firestore://``."""
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "memory":
-        from .stores.memory import MemoryStore
+        from .stores.memory.store import MemoryStore
 
         return MemoryStore(app_id=settings.app_id, max_events=settings.max_events)
     if scheme in ("sqlite", "postgresql"):

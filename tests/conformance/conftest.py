@@ -7,7 +7,7 @@ import pytest
 
 from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.core.transitions import Claim
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import micros
 

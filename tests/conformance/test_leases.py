@@ -10,7 +10,7 @@ from flask_bgtasks import AtCapacity, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result
 from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Renew, Report, RequestCancel, Retry
 from flask_bgtasks.stores.base import PRIVATE, Limits, Owed, Settlement
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 
 LEASE = timedelta(seconds=60)

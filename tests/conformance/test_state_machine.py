@@ -34,7 +34,7 @@ from flask_bgtasks.core.transitions import (
     Retry,
 )
 from flask_bgtasks.stores.base import Owed
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 from tests.conformance.conftest import T0, FakeClock, firestore_store
 

@@ -18,7 +18,7 @@ from flask_bgtasks.lanes import Reply
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.base import Owed
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -40,7 +40,7 @@ from flask_bgtasks.delivery import Deliveries
 from flask_bgtasks.notifying import Rules
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.waiting import until
 
 NIGHT = datetime(2026, 1, 1, 23, 30, tzinfo=timezone.utc)

@@ -8,7 +8,7 @@ import pytest
 
 from flask_bgtasks import NotSerializable, checkpoint, current_task, step, track
 from flask_bgtasks.core.model import EventType
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.waiting import PATIENCE, until
 
 numpy = pytest.importorskip("numpy")
@@ -126,7 +126,7 @@ class Choosy(MemoryStore):
 
 
 def test_a_report_that_the_store_refuses_takes_none_with_it_that_waits_beside_it(make_app, bg, caplog, monkeypatch):
-    monkeypatch.setattr("flask_bgtasks.stores.memory.MemoryStore", Choosy)
+    monkeypatch.setattr("flask_bgtasks.stores.memory.store.MemoryStore", Choosy)
     app = make_app(progress_interval=0.2, lease_seconds=1)
 
     @bg.task

@@ -18,7 +18,8 @@ from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailabl
 from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.core.transitions import Claim, Complete, Report
 from flask_bgtasks.stores.base import Limits, Owed, TaskQuery
-from flask_bgtasks.stores.sql import SqlStore, sqlite
+from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.drivers import sqlite
 from flask_bgtasks.stores.sql.rows import EPOCH, micros
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,7 +192,7 @@ def syncs(monkeypatch):
         calls.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
         real(fd)
 
-    monkeypatch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", fsync)
+    monkeypatch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", fsync)
     return calls
 
 
@@ -234,7 +235,7 @@ def test_one_sync_serves_all_who_committed_before_it_began(make, monkeypatch):
         assert go.wait(10)
         real(fd)
 
-    monkeypatch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", slow)
+    monkeypatch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", slow)
     first = start(lambda: store.create(new(), input={}))
     assert entered.wait(10)
     others = [start(lambda: store.create(new(), input={})) for _ in range(9)]
@@ -256,7 +257,7 @@ def test_a_disk_that_fails_is_said_and_the_next_write_tries_again(make, monkeypa
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", broken)
+        patch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", broken)
         with pytest.raises(StoreUnavailable, match="cannot be brought to disk"):
             store.create(new(), input={})
 

@@ -15,7 +15,8 @@ import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
 from flask_bgtasks.core.model import Kind, Task
-from flask_bgtasks.stores.sql import SqlStore, sqlite, sqlite_file
+from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.drivers import sqlite, sqlite_file
 from flask_bgtasks.stores.sql.rows import EPOCH
 from tests.waiting import PATIENCE
 

@@ -28,7 +28,7 @@ def test_a_task_whose_commit_may_not_be_on_disk_is_not_called_refused(studio, mo
     client = studio.app.test_client()
     client.get("/tasks/health")
     with monkeypatch.context() as patch:
-        patch.setattr("flask_bgtasks.stores.sql.walsync.os.fsync", _broken)
+        patch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", _broken)
         answer = client.post("/process", json={"input_text": "x"}, headers={"Prefer": prefer} if prefer else {})
 
     assert (answer.status_code, answer.content_type) == (503, "application/problem+json")

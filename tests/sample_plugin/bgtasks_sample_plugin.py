@@ -10,7 +10,7 @@ import click
 
 from flask_bgtasks import hookimpl
 from flask_bgtasks.runners.inline import InlineRunner
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 
 
 def _write(**row):

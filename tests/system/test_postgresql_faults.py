@@ -14,7 +14,8 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, step
 from flask_bgtasks.core.model import Entry, EventType, Kind, Progress, Task
-from flask_bgtasks.stores.sql import SqlStore, postgresql, psycopg_connection
+from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.drivers import postgresql, psycopg_connection
 from tests.backends import free_port
 from tests.backends.network import Network
 from tests.backends.postgresql import Cluster

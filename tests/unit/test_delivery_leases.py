@@ -10,7 +10,7 @@ from flask_bgtasks import delivery_leases
 from flask_bgtasks.core.model import Kind, Task
 from flask_bgtasks.delivery_leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.stores.base import Owed, Settlement
-from flask_bgtasks.stores.memory import MemoryStore
+from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)

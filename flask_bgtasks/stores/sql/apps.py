@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from . import rows
-from .database import Connection
-from .part import SqlPart
+from .base import SqlPart
+from .drivers.base import Connection
 from .schema import deliveries, devices, durations, marks, meta, preferences, tasks
 from .statements import ONE, ZERO
 

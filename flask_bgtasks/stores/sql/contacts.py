@@ -13,8 +13,8 @@ from ...core.devices import Device
 from ..contacts import superseded
 from ..keys import can_exist
 from . import rows
-from .database import Connection
-from .part import SqlPart
+from .base import SqlPart
+from .drivers.base import Connection
 from .schema import devices, marks, preferences
 from .statements import parameter
 

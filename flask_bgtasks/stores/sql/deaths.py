@@ -8,7 +8,7 @@ from ...core.model import Task
 from ..base import DEATH_KEPT, death_of, lost_holder
 from . import rows
 from .contacts import SqlContacts
-from .database import Connection
+from .drivers.base import Connection
 from .schema import tasks
 from .statements import OWN, PROCESSING, parameter
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from ...core.model import Kind, Task
 from . import rows
-from .database import Connection
-from .part import SqlPart
+from .base import SqlPart
+from .drivers.base import Connection
 from .schema import tasks
 from .statements import PROCESSING, STARTED
 

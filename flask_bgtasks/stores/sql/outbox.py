@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, new_token
 from . import rows
-from .database import Connection
-from .part import SqlPart
+from .base import SqlPart
+from .drivers.base import Connection
 from .schema import deliveries
 
 

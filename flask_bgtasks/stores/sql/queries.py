@@ -14,7 +14,7 @@ from ..base import Owed, Page, Stats, TaskQuery
 from ..keys import can_exist, read_cursor, write_cursor
 from . import rows
 from .apps import SqlApps
-from .database import Connection
+from .drivers.base import Connection
 from .schema import deliveries as letters
 from .schema import devices, events, payloads, tasks
 from .statements import FAILED, NO_REFUSAL, OWN, STARTED, parameter

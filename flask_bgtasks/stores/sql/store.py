@@ -39,15 +39,15 @@ from ..base import (
     system_clock,
 )
 from . import rows
-from .database import Connection, Database
+from .base import known_form
 from .deaths import SqlDeaths
+from .drivers.base import Connection, Database
+from .drivers.postgresql import PostgresDatabase
+from .drivers.sqlite import SqliteDatabase
 from .leases import SqlLeases
 from .outbox import SqlOutbox
-from .part import known_form
-from .postgresql import PostgresDatabase
 from .queries import SqlQueries
 from .schema import check_version
-from .sqlite import SqliteDatabase
 from .statements import Statements
 
 TRIM_EVERY = 256

@@ -9,7 +9,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from .base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, Store, new_token
+from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, Store, new_token
 
 
 class MemoryOutbox(Store):

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ...core.transitions import Report
-from ...errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
-from ...runtime.fork import after_fork_in_child
-from ..server_clock import ServerClock
-from . import schema
-from .database import Connection, Database, Operation, Parameters
-from .rows import moment
+from ....core.transitions import Report
+from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
+from ....runtime.fork import after_fork_in_child
+from ...server_clock import ServerClock
+from .. import schema
+from ..rows import moment
+from .base import Connection, Database, Operation, Parameters
 
 log = logging.getLogger("flask_bgtasks")
 

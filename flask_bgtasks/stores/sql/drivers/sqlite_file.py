@@ -10,7 +10,7 @@ import os
 import sqlite3
 import stat
 
-from ...errors import BackgroundTasksError, NotStorable, StoreUnavailable, StoreUnusable
+from ....errors import BackgroundTasksError, NotStorable, StoreUnavailable, StoreUnusable
 
 PRIVATE = 0o600  # the mode of the file, of its log and its shared memory
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core.devices import Device
-from .contacts import Contacts, superseded
+from ...core.devices import Device
+from ..contacts import Contacts, superseded
 
 
 class MemoryContacts(Contacts):

@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..core.model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
-from ..core.transitions import Change, Claim, Outcome, accepted
-from ..errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
-from .base import (
+from ...core.model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
+from ...core.transitions import Change, Claim, Outcome, accepted
+from ...errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
+from ..base import (
     DEATH_KEPT,
     Attempt,
     Clock,
@@ -38,9 +38,9 @@ from .base import (
     superfluous_steps,
     system_clock,
 )
-from .keys import read_cursor, write_cursor
-from .memory_contacts import MemoryContacts
-from .memory_outbox import MemoryOutbox
+from ..keys import read_cursor, write_cursor
+from .contacts import MemoryContacts
+from .outbox import MemoryOutbox
 
 
 class MemoryStore(MemoryOutbox, MemoryContacts, Store):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import Dialect
 
-from ...core.transitions import Change, Expire, MarkSeen, MarkTold, Renew, Report
+from ....core.transitions import Change, Expire, MarkSeen, MarkTold, Renew, Report
 
 T = TypeVar("T")
 

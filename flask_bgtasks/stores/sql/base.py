@@ -11,7 +11,7 @@ from ...errors import OutcomeUnknown, TaskNotFound
 from ..base import Owed, Store
 from ..keys import can_exist
 from . import rows
-from .database import Connection, Database, Operation
+from .drivers.base import Connection, Database, Operation
 from .statements import Statements
 
 T = TypeVar("T")

@@ -18,14 +18,14 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from ...core.transitions import Claim
-from ...errors import OutcomeUnknown, StoreUnavailable
-from ...runtime.fork import after_fork_in_child
-from ..base import Clock
-from . import schema
-from .database import Connection, Database, Operation, Parameters
+from ....core.transitions import Claim
+from ....errors import OutcomeUnknown, StoreUnavailable
+from ....runtime.fork import after_fork_in_child
+from ...base import Clock
+from .. import schema
+from .base import Connection, Database, Operation, Parameters
 from .sqlite_file import DatabaseFile, gone, keep_private, unavailable
-from .walsync import WalSync
+from .wal_sync import WalSync
 
 T = TypeVar("T")
 
