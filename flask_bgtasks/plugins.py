@@ -28,7 +28,7 @@ ENTRY_POINT_GROUP = "flask_bgtasks"
 BUILT_IN_SINKS = {
     "memory": "flask_bgtasks.sinks.memory:MemorySink",
     "firestore": "flask_bgtasks.sinks.firestore:FirestoreSink",
-    "fcm": "flask_bgtasks.sinks.fcm:FcmSink",
+    "fcm": "flask_bgtasks.sinks.fcm.sink:FcmSink",
     "live_activity": "flask_bgtasks.sinks.live_activity:LiveActivitySink",
     "webpush": "flask_bgtasks.sinks.webpush:WebPushSink",
     "webhook": "flask_bgtasks.sinks.webhook:WebhookSink",

@@ -22,8 +22,8 @@ from ..core.notifications import Message
 from ..core.text.redaction import blotted
 from ..errors import ConfigurationError, RetryLater
 from ..hookspecs import hookimpl
-from ..resting import Rests
 from ..runtime.fork import after_fork_in_child
+from .cooldown import Rests
 
 if TYPE_CHECKING:
     from apprise import Apprise

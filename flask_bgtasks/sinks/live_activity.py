@@ -25,13 +25,13 @@ from ..core.devices import LIVE_ACTIVITY, Device, device_id
 from ..core.model import Event, Progress, Task
 from ..core.notifications import Message
 from ..errors import DeviceGone, TaskNotFound
-from ..fcm.client import FcmClient, connect
-from ..fcm.messages import Activity, Address, Push, of_step
 from ..firebase.features import LIVE_ACTIVITIES
 from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
-from .fcm import Silence, wants_progress
+from .fcm.client import FcmClient, connect
+from .fcm.messages import Activity, Address, Push, of_step
+from .fcm.sink import Silence, wants_progress
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -22,8 +22,8 @@ from ..core.notifications import Message
 from ..core.webhooks import WebhookTarget
 from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
 from ..hookspecs import hookimpl
-from ..outbound import Door, Unreachable
-from ..resting import Rests
+from .cooldown import Rests
+from .safe_http import Door, Unreachable
 
 if TYPE_CHECKING:
     from flask import Flask

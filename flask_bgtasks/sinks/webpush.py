@@ -20,10 +20,10 @@ from ..core.backoff import Backoff, dice, retry_after_seconds
 from ..core.devices import WEBPUSH, Device
 from ..core.notifications import DEVICE_CHANNEL, Message, Notification
 from ..errors import ConfigurationError, DeviceGone, RetryLater, Undeliverable
-from ..fitting import fitted
 from ..hookspecs import hookimpl
-from ..outbound import Door, Unreachable
-from ..resting import Rests, Turn
+from .cooldown import Rests, Turn
+from .safe_http import Door, Unreachable
+from .truncation import fitted
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -17,8 +17,8 @@ from flask_bgtasks import delivery as delivery_module
 from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
-from flask_bgtasks.fcm import client as client_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
+from flask_bgtasks.sinks.fcm import client as client_module
 from tests.backends import free_port
 from tests.backends.fcm import DROP, Raw, error, over_quota
 from tests.backends.firebase import needs
@@ -499,7 +499,7 @@ def test_a_success_that_cannot_be_read_is_not_sent_again(studio, fcm, body, capl
 
 def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
     from flask_bgtasks import Undeliverable
-    from flask_bgtasks.fcm.messages import Address, Push
+    from flask_bgtasks.sinks.fcm.messages import Address, Push
 
     client = studio.state.plugins.get("fcm")._client
 
@@ -513,7 +513,7 @@ def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
 @pytest.mark.parametrize("answer", [error(400, "INVALID_ARGUMENT"), error(500, "INTERNAL"), error(403, "X")])
 def test_what_fcm_says_about_tokens_is_told_without_them(studio, fcm, caplog, answer):
     from flask_bgtasks import BackgroundTasksError
-    from flask_bgtasks.fcm.messages import Activity, Address, Push
+    from flask_bgtasks.sinks.fcm.messages import Activity, Address, Push
 
     code, body, *rest = answer
     fcm.answer((code, body.replace('"m"', f'"what is {TOKEN}, live_activity_token 80abSECRET?"'), *rest))
@@ -610,8 +610,8 @@ def key_file(folder, token_uri):
 def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_path, fcm, caplog):
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-    from flask_bgtasks.fcm.client import FcmClient
-    from flask_bgtasks.fcm.messages import Address, Push
+    from flask_bgtasks.sinks.fcm.client import FcmClient
+    from flask_bgtasks.sinks.fcm.messages import Address, Push
 
     class Tokens(BaseHTTPRequestHandler):
         refused = True
@@ -708,8 +708,8 @@ def _anonymous():
 def test_an_address_that_the_sdk_calls_deprecated_warns_nobody():
     from firebase_admin import messaging
 
-    from flask_bgtasks.fcm.client import _message
-    from flask_bgtasks.fcm.messages import Address, Push
+    from flask_bgtasks.sinks.fcm.client import _message
+    from flask_bgtasks.sinks.fcm.messages import Address, Push
 
     filters = list(warnings.filters)
     with warnings.catch_warnings():

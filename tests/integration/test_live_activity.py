@@ -13,8 +13,8 @@ from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Kind, Progress, Task
 from flask_bgtasks.core.transitions import Claim, Complete, Fail, Release
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
-from flask_bgtasks.sinks import fcm as fcm_module
 from flask_bgtasks.sinks import live_activity
+from flask_bgtasks.sinks.fcm import sink as fcm_module
 from tests.backends.fcm import error
 from tests.backends.firebase import needs
 from tests.waiting import until

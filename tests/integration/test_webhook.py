@@ -14,10 +14,10 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, WebhookTarget, hookimpl
 from flask_bgtasks import lanes as lanes_module
-from flask_bgtasks import outbound as outbound_module
-from flask_bgtasks import resting as resting_module
 from flask_bgtasks.core.notifications import Message
 from flask_bgtasks.runtime.log_lines import one_line
+from flask_bgtasks.sinks import cooldown as resting_module
+from flask_bgtasks.sinks import safe_http as outbound_module
 from flask_bgtasks.sinks import webhook as webhook_module
 from tests.waiting import PATIENCE
 

@@ -12,8 +12,10 @@ import firebase_admin.messaging  # noqa: F401 - imported once, here: a child is 
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, signals
-from flask_bgtasks.fcm import client  # noqa: F401 - as above
-from flask_bgtasks.sinks import fcm  # noqa: F401 - as above
+from flask_bgtasks.sinks.fcm import (
+    client,  # noqa: F401 - as above
+    sink,  # noqa: F401 - as above
+)
 
 
 def child(folder, url):

@@ -25,7 +25,7 @@ from flask_bgtasks.core.text import redaction
 from flask_bgtasks.errors import BackgroundTasksError
 from flask_bgtasks.http import bodies, cursors, events, idempotency, parameters, prefer, sse, views
 from flask_bgtasks.http.problems import Problem
-from flask_bgtasks.outbound import Door
+from flask_bgtasks.sinks.safe_http import Door
 
 PACKAGE = Path(flask_bgtasks.__file__).parent
 SOURCES = {path: path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py"))}

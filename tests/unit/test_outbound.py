@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flask_bgtasks import ConfigurationError, Undeliverable
-from flask_bgtasks import outbound as outbound_module
-from flask_bgtasks.outbound import Door, Unreachable
+from flask_bgtasks.sinks import safe_http as outbound_module
+from flask_bgtasks.sinks.safe_http import Door, Unreachable
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from flask_bgtasks import Backoff, RetryLater
-from flask_bgtasks import resting as resting_module
-from flask_bgtasks.resting import REMEMBERED, TURN_SECONDS, Rests
+from flask_bgtasks.sinks import cooldown as resting_module
+from flask_bgtasks.sinks.cooldown import REMEMBERED, TURN_SECONDS, Rests
 
 
 class Clock:

@@ -18,19 +18,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..core.backoff import Backoff, retry_after_seconds
-from ..core.devices import FID, masked
-from ..errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
-from ..firebase.credentials import find_credentials
-from ..firebase.features import FIDS, LIVE_ACTIVITIES
-from ..resting import Rests
-from ..runtime.fork import after_fork_in_child
+from ...core.backoff import Backoff, retry_after_seconds
+from ...core.devices import FID, masked
+from ...errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
+from ...firebase.credentials import find_credentials
+from ...firebase.features import FIDS, LIVE_ACTIVITIES
+from ...runtime.fork import after_fork_in_child
+from ..cooldown import Rests
 from .messages import Address, Push
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..settings import Settings
+    from ...settings import Settings
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from .core.text.redaction import origin
-from .errors import BackgroundTasksError, ConfigurationError, Undeliverable
-from .runtime.background_thread import ended_within
+from ..core.text.redaction import origin
+from ..errors import BackgroundTasksError, ConfigurationError, Undeliverable
+from ..runtime.background_thread import ended_within
 
 DEADLINE_SECONDS = 10.0
 """Of one call, all of it: looking the host up, connecting, sending, reading. Standard Webhooks asks for 15 to 30 s at

@@ -1,7 +1,7 @@
 """Sends notifications by Firebase Cloud Messaging: to phones, and to browsers that use Firebase.
 
-One message for each device, each owed on its own. What is sent is made in :mod:`flask_bgtasks.fcm.messages`, how in
-:mod:`flask_bgtasks.fcm.client`.
+One message for each device, each owed on its own. What is sent is made in :mod:`flask_bgtasks.sinks.fcm.messages`, how in
+:mod:`flask_bgtasks.sinks.fcm.client`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
-from ..core.devices import FCM_TOKEN, FID, Device, of_user_token
-from ..core.model import Progress, Task
-from ..core.notifications import DEVICE_CHANNEL, Message, Notification
-from ..core.preferences import Preferences
-from ..errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
-from ..fcm.client import FcmClient, connect
-from ..fcm.messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
-from ..firebase.features import FIDS
-from ..hookspecs import hookimpl
-from ..runtime.fork import after_fork_in_child
+from ...core.devices import FCM_TOKEN, FID, Device, of_user_token
+from ...core.model import Progress, Task
+from ...core.notifications import DEVICE_CHANNEL, Message, Notification
+from ...core.preferences import Preferences
+from ...errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
+from ...firebase.features import FIDS
+from ...hookspecs import hookimpl
+from ...runtime.fork import after_fork_in_child
+from .client import FcmClient, connect
+from .messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..settings import Settings
+    from ...settings import Settings
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..core.notifications import Notification
-from ..core.text.clean import valid
-from ..fitting import cut, fitted
+from ...core.notifications import Notification
+from ...core.text.clean import valid
+from ..truncation import cut, fitted
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -11,9 +11,9 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from .core.backoff import Backoff, dice
-from .errors import RetryLater
-from .runtime.fork import after_fork_in_child
+from ..core.backoff import Backoff, dice
+from ..errors import RetryLater
+from ..runtime.fork import after_fork_in_child
 
 REMEMBERED = 10_000  # addressees; the one that was heard of longest ago is forgotten first
 
