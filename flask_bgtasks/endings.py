@@ -19,7 +19,7 @@ from .core.model import Entry, Progress, Task
 from .core.text.clean import text_of
 from .core.text.redaction import blotted
 from .core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
-from .delivery import Deliveries
+from .delivery.dispatcher import Deliveries
 from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
 from .flusher import OVER, RELEASED, Flusher
 from .pipeline.attempt import Running

@@ -23,7 +23,7 @@ from .core.definitions import Registry, TaskDefinition
 from .core.model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
 from .core.steps import Node, Plan
 from .core.transitions import Change, Outcome, RequestCancel
-from .delivery import Deliveries
+from .delivery.dispatcher import Deliveries
 from .endings import Endings
 from .errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher

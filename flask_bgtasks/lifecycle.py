@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from .delivery import Deliveries
+from .delivery.dispatcher import Deliveries
 from .engine import Engine
 from .picking import Picker
 from .recovery import LOOK_SECONDS, Recovery

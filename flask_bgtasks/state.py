@@ -14,7 +14,6 @@ from typing import Any, cast
 from flask import Flask, current_app, has_request_context, request
 
 from . import app_ids, arguments, captured, stuck
-from .addresses import NO_HINTS, Addresses, Hints
 from .completion import Completion
 from .core.definitions import Registry, TaskDefinition
 from .core.model import OnInterrupt, Task
@@ -22,12 +21,13 @@ from .core.text.clean import clean, identity, text_of
 from .core.transitions import Outcome, Reopen
 from .credentials import Credentials
 from .declarations import AppRegistry, Declarations
-from .delivery import Deliveries
+from .delivery.device_registry import NO_HINTS, Addresses, Hints
+from .delivery.dispatcher import Deliveries
+from .delivery.notifier import Rules
 from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
 from .layers import Chain
 from .lifecycle import Lifecycle
-from .notifying import Rules
 from .owners import Access, Owners
 from .passage import Run
 from .picking import Picker

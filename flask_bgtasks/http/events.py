@@ -12,8 +12,8 @@ from werkzeug.http import parse_accept_header
 from ..core.documents import event_document
 from ..core.model import Event, Task
 from ..core.transitions import MarkTold
+from ..delivery.notifier import UNSEEN
 from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
-from ..notifying import UNSEEN
 from ..runtime.connection import arrives, cut_short, limit_writes, takes
 from ..state import AppState
 from . import cursors, parameters, sse

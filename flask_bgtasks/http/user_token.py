@@ -10,8 +10,8 @@ from typing import Any
 
 from flask import Request
 
-from ..addresses import Hints
 from ..core.devices import WEBPUSH
+from ..delivery.device_registry import Hints
 from ..state import AppState
 from . import bodies, devices
 

@@ -11,8 +11,9 @@ from datetime import timedelta
 
 import sqlalchemy
 
-from flask_bgtasks import RetryLater, TaskCancelled, delivery, hookimpl, lanes, signals
+from flask_bgtasks import RetryLater, TaskCancelled, hookimpl, signals
 from flask_bgtasks.bundled import sqlite_path
+from flask_bgtasks.delivery import dispatcher, sink_worker
 from flask_bgtasks.stores.base import system_clock
 from flask_bgtasks.stores.sql import SqlStore
 from tests.chaos.clock import MovedClock
@@ -37,8 +38,8 @@ CLOCK = int(os.environ.get("CHAOS_CLOCK", "0"))  # the place of this process's o
 
 def plug_in(app, bgtasks, lease):
     """Register the sinks and what the run's store needs; the settings that say which store that is."""
-    delivery.LEASE = timedelta(seconds=DELIVERY_LEASE)
-    lanes.LONGEST_SECONDS, lanes.SLOW_SECONDS = DELIVERY_LEASE / 2, DELIVERY_LEASE / 6
+    dispatcher.LEASE = timedelta(seconds=DELIVERY_LEASE)
+    sink_worker.LONGEST_SECONDS, sink_worker.SLOW_SECONDS = DELIVERY_LEASE / 2, DELIVERY_LEASE / 6
     bgtasks.register(FlakySink())
     bgtasks.register(HostileSink())
     if "CHAOS_POOL" in os.environ:

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Undeliverable, hookimpl
-from flask_bgtasks import delivery as delivery_module
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.model import Status
+from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks import alerts as alerts_module
 from flask_bgtasks.stores.base import Owed
 from tests.waiting import PATIENCE

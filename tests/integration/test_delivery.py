@@ -9,12 +9,12 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
-from flask_bgtasks import delivery as delivery_module
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.model import Kind, Progress, Result, Task
 from flask_bgtasks.core.transitions import Claim, Complete
-from flask_bgtasks.delivery import Deliveries
-from flask_bgtasks.lanes import Reply
+from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery.dispatcher import Deliveries
+from flask_bgtasks.delivery.sink_worker import Reply
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.base import Owed

@@ -13,10 +13,10 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Notification, signals
-from flask_bgtasks import delivery as delivery_module
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
+from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks.fcm import client as client_module
 from tests.backends import free_port

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from flask_bgtasks import Backoff, TaskCancelled, current_task, hookimpl, signals, step
-from flask_bgtasks import delivery as delivery_module
-from flask_bgtasks import lanes as lanes_module
+from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks.memory import MemorySink
 from tests.integration.test_delivery import told
 from tests.waiting import PATIENCE, until

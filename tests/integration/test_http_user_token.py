@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks import addresses, hookimpl
+from flask_bgtasks import hookimpl
+from flask_bgtasks.delivery import device_registry
 from flask_bgtasks.errors import StoreUnavailable
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_devices import FID, TOKEN, register
@@ -82,10 +83,10 @@ def devices(studio, owner="ann"):
     return list(studio.state.store.devices(owner=owner))
 
 
-def later(studio, monkeypatch, *, seconds=addresses.MOMENT_SECONDS + 1):
+def later(studio, monkeypatch, *, seconds=device_registry.MOMENT_SECONDS + 1):
     """What this process has registered is no longer of this moment."""
-    clock = addresses.time.monotonic
-    monkeypatch.setattr(addresses.time, "monotonic", lambda: clock() + seconds)
+    clock = device_registry.time.monotonic
+    monkeypatch.setattr(device_registry.time, "monotonic", lambda: clock() + seconds)
 
 
 @pytest.mark.parametrize(("token", "kind"), [(FID, "fid"), (TOKEN, "fcm_token"), ("x", "fcm_token")])
@@ -312,7 +313,7 @@ def test_what_is_remembered_of_tokens_is_bounded(client, studio, monkeypatch):
     monkeypatch.setattr(
         studio.state.store, "find_device", lambda device_id: (asked.append(device_id), find(device_id))[1]
     )
-    monkeypatch.setattr(addresses, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(device_registry, "MOST_REMEMBERED", 2)
     for token in ("a", "b", "c"):
         ask(client, token)
     asked.clear()

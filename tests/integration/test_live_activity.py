@@ -6,12 +6,12 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks import delivery as delivery_module
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Kind, Progress, Task
 from flask_bgtasks.core.transitions import Claim, Complete, Fail, Release
+from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity
 from flask_bgtasks.sinks.fcm import sink as fcm_module

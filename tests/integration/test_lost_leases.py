@@ -11,7 +11,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, hookimpl
 from flask_bgtasks.core.model import Kind, Progress, Task
 from flask_bgtasks.core.transitions import Complete
-from flask_bgtasks.delivery import Deliveries
+from flask_bgtasks.delivery.dispatcher import Deliveries
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.sinks.memory import MemorySink

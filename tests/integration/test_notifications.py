@@ -20,8 +20,6 @@ from flask_bgtasks import (
     hookimpl,
     signals,
 )
-from flask_bgtasks import delivery as delivery_module
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.core.model import Kind, Result, Task
 from flask_bgtasks.core.preferences import Preferences
@@ -36,8 +34,10 @@ from flask_bgtasks.core.transitions import (
     Reopen,
     RequestCancel,
 )
-from flask_bgtasks.delivery import Deliveries
-from flask_bgtasks.notifying import Rules
+from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery.dispatcher import Deliveries
+from flask_bgtasks.delivery.notifier import Rules
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, WebhookTarget, hookimpl
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.notifications import Message
+from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.runtime.log_lines import one_line
 from flask_bgtasks.sinks import cooldown as resting_module
 from flask_bgtasks.sinks import safe_http as outbound_module

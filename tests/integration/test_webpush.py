@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Notification
-from flask_bgtasks import lanes as lanes_module
 from flask_bgtasks.core.devices import WEBPUSH, make_device
+from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks import webpush as webpush_module
 from tests.backends import free_port
 

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks import delivery_leases
 from flask_bgtasks.core.model import Kind, Task
-from flask_bgtasks.delivery_leases import LeaseKeeper, LeaseWatch
+from flask_bgtasks.delivery import leases as delivery_leases
+from flask_bgtasks.delivery.leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.stores.base import Owed, Settlement
 from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.waiting import until

@@ -18,27 +18,27 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from . import signals
-from .core import notifications
-from .core.backoff import Backoff, retry_after_seconds
-from .core.devices import Device
-from .core.model import Event, Progress, Task
-from .core.notifications import Message, Notification
-from .core.text.clean import text_of
-from .core.transitions import Outcome
-from .delivery_leases import LEASE, LeaseKeeper, LeaseWatch
-from .errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
-from .lanes import Lane, Reply
-from .notifying import Held, Notifier, Rules
-from .plugins import Plugins
-from .runtime import processes
-from .runtime.background_thread import BackgroundThread, Contained
-from .runtime.fork import after_fork_in_child
-from .runtime.log_lines import one_line
-from .stores.base import Delivery, Owed, Settlement, Store
+from .. import signals
+from ..core import notifications
+from ..core.backoff import Backoff, retry_after_seconds
+from ..core.devices import Device
+from ..core.model import Event, Progress, Task
+from ..core.notifications import Message, Notification
+from ..core.text.clean import text_of
+from ..core.transitions import Outcome
+from ..errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
+from ..plugins import Plugins
+from ..runtime import processes
+from ..runtime.background_thread import BackgroundThread, Contained
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import one_line
+from ..stores.base import Delivery, Owed, Settlement, Store
+from .leases import LEASE, LeaseKeeper, LeaseWatch
+from .notifier import Held, Notifier, Rules
+from .sink_worker import Lane, Reply
 
 if TYPE_CHECKING:
-    from .notifying import NotifyOf
+    from .notifier import NotifyOf
 
 log = logging.getLogger("flask_bgtasks")
 

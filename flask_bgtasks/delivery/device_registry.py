@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import NamedTuple
 
-from .core.devices import FCM_TOKEN, FID, Device, of_user_token
-from .core.model import Task, TokenNote
-from .runtime.fork import after_fork_in_child
-from .stores.base import Store
+from ..core.devices import FCM_TOKEN, FID, Device, of_user_token
+from ..core.model import Task, TokenNote
+from ..runtime.fork import after_fork_in_child
+from ..stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 

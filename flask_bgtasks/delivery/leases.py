@@ -14,11 +14,11 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from .errors import BackgroundTasksError
-from .runtime.background_thread import BackgroundThread
-from .runtime.fork import after_fork_in_child
-from .runtime.log_lines import Recurring
-from .stores.base import Delivery, Store
+from ..errors import BackgroundTasksError
+from ..runtime.background_thread import BackgroundThread
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import Recurring
+from ..stores.base import Delivery, Store
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .core import notifications
-from .core.devices import Device, of_user_token
-from .core.model import Status, Task, TokenNote
-from .core.notifications import DEVICE_CHANNEL, Notification, Notify
-from .core.preferences import DROP, Preferences
-from .core.text.clean import text_of
-from .core.text.json_values import parsed
-from .errors import TaskNotFound, Undeliverable
-from .plugins import Plugins
-from .stores.base import Delivery, Store
+from ..core import notifications
+from ..core.devices import Device, of_user_token
+from ..core.model import Status, Task, TokenNote
+from ..core.notifications import DEVICE_CHANNEL, Notification, Notify
+from ..core.preferences import DROP, Preferences
+from ..core.text.clean import text_of
+from ..core.text.json_values import parsed
+from ..errors import TaskNotFound, Undeliverable
+from ..plugins import Plugins
+from ..stores.base import Delivery, Store
 
 if TYPE_CHECKING:
-    from .settings import Settings
+    from ..settings import Settings
 
     NotifyOf = Callable[[str], Notify]
 

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .core.backoff import Backoff, dice
-from .core.model import Progress, Task
-from .core.text.clean import text_of
-from .errors import BackgroundTasksError
-from .runtime.background_thread import BackgroundThread
-from .runtime.log_lines import Recurring
-from .stores.base import Delivery
+from ..core.backoff import Backoff, dice
+from ..core.model import Progress, Task
+from ..core.text.clean import text_of
+from ..errors import BackgroundTasksError
+from ..runtime.background_thread import BackgroundThread
+from ..runtime.log_lines import Recurring
+from ..stores.base import Delivery
 
 log = logging.getLogger("flask_bgtasks")
 
