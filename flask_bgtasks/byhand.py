@@ -9,13 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import calling
+from .auth.owners import is_id
 from .core.model import Progress, Status, Task
 from .core.steps import as_float
 from .core.text.clean import text_of
 from .core.text.redaction import blotted
 from .core.transitions import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
-from .owners import is_id
 
 if TYPE_CHECKING:
     from .state import AppState

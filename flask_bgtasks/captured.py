@@ -67,7 +67,7 @@ def capture(request: Request, *, max_bytes: int, private: Mapping[str, Any] | No
     """What of a request is stored. Afterwards its body can be read from the start, by whatever reads it.
 
     :param max_bytes: the largest body that is stored, in bytes.
-    :param private: what of its login the run is given (:meth:`~flask_bgtasks.credentials.Credentials.of`).
+    :param private: what of its login the run is given (:meth:`~flask_bgtasks.auth.credentials.Credentials.of`).
     :raises PayloadTooLarge: the body is larger. A body beyond the app's own limits raises as Werkzeug does.
     """
     body = _body(request, max_bytes)

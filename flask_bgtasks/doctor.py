@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from . import identities
+from .auth import identities
 from .completion import misplacement
 from .core.text.redaction import blotted
 from .errors import BackgroundTasksError

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast, overload
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from . import byhand, calling
+from .auth.owners import OwnerLoader
 from .core.definitions import TaskDefinition, TaskOptions
 from .core.model import Kind, Status, Task
 from .core.notifications import Notification
@@ -24,7 +25,6 @@ from .declarations import Declarations
 from .errors import ConfigurationError
 from .handles import TaskHandle
 from .marks import mark
-from .owners import OwnerLoader
 from .pipeline.reporting import current_task
 from .runtime.rollback import undone_on_failure
 from .state import KEY, AppState, build, current_state, state_of

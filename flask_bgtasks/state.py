@@ -14,12 +14,13 @@ from typing import Any, cast
 from flask import Flask, current_app, has_request_context, request
 
 from . import app_ids, arguments, captured, stuck
+from .auth.credentials import Credentials
+from .auth.owners import Access, Owners
 from .completion import Completion
 from .core.definitions import Registry, TaskDefinition
 from .core.model import OnInterrupt, Task
 from .core.text.clean import clean, identity, text_of
 from .core.transitions import Outcome, Reopen
-from .credentials import Credentials
 from .declarations import AppRegistry, Declarations
 from .delivery.device_registry import NO_HINTS, Addresses, Hints
 from .delivery.dispatcher import Deliveries
@@ -28,7 +29,6 @@ from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
 from .layers import Chain
 from .lifecycle import Lifecycle
-from .owners import Access, Owners
 from .passage import Run
 from .picking import Picker
 from .plugins import Plugins

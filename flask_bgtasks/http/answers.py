@@ -10,9 +10,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
+from ..auth.owners import is_id
 from ..core.model import Event, Task
 from ..errors import TaskNotFound
-from ..owners import is_id
 from ..stores.base import Store, TaskQuery
 from . import representation
 from .parameters import MOST_IDS

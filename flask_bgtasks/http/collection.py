@@ -10,10 +10,10 @@ from typing import Any
 
 from flask import Response, current_app, request
 
+from ..auth.owners import is_id
 from ..core.documents import rfc3339
 from ..core.model import Kind, Status, Task
 from ..errors import BackgroundTasksError
-from ..owners import is_id
 from ..stores.base import Page, TaskQuery
 from . import idempotency, openapi, parameters
 from .parts import Parts, parts_of

@@ -11,9 +11,9 @@ from typing import cast
 
 from flask import Flask, request
 
+from ..auth.owners import is_id
 from ..core.model import Task
 from ..errors import TaskNotFound
-from ..owners import is_id
 from ..runtime.server_threads import streams
 from ..state import KEY, AppState, state_of
 from .answers import Answers

@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
+from flask_bgtasks.auth.firebase import FirebaseOwner
 from flask_bgtasks.firebase.features import CLOCK_SKEW
-from flask_bgtasks.firebase_auth import FirebaseOwner
 from tests.backends.firebase import needs
 
 firebase_admin = pytest.importorskip("firebase_admin")

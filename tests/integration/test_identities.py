@@ -5,7 +5,8 @@ import json
 import pytest
 from flask import g, request
 
-from flask_bgtasks import TaskHandle, identities
+from flask_bgtasks import TaskHandle
+from flask_bgtasks.auth import identities
 from tests.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask, request, session
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
-from flask_bgtasks.sealing import MOST_BYTES, Sealer
+from flask_bgtasks.auth.sealing import MOST_BYTES, Sealer
 from tests.waiting import PATIENCE
 
 SECRET = "s3cret-t0ken"

@@ -14,9 +14,9 @@ from flask import Flask, Request, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable, Unauthorized
 
-from .errors import ConfigurationError
-from .firebase.features import CLOCK_SKEW
-from .hookspecs import hookimpl
+from ..errors import ConfigurationError
+from ..firebase.features import CLOCK_SKEW
+from ..hookspecs import hookimpl
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from flask import Flask, Request
 
+from ..calling import Answer
+from ..core.model import LOGIN_LOST, Task
+from ..errors import LoginLost
+from ..stores.base import PRIVATE
 from . import identities
-from .calling import Answer
-from .core.model import LOGIN_LOST, Task
-from .errors import LoginLost
 from .owners import Owners
 from .sealing import Headers, Sealer
-from .stores.base import PRIVATE
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -13,13 +13,13 @@ from typing import Any
 from flask import Flask, request
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
+from ..core.model import Task
+from ..core.text.clean import identity
+from ..errors import AccessDenied, TaskExpired, TaskNotFound
+from ..plugins import Plugins
+from ..settings import Settings
+from ..stores.base import Store
 from . import identities
-from .core.model import Task
-from .core.text.clean import identity
-from .errors import AccessDenied, TaskExpired, TaskNotFound
-from .plugins import Plugins
-from .settings import Settings
-from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 
