@@ -12,9 +12,9 @@ from typing import Any
 from flask import Flask, request
 from flask.views import View
 
-from . import decorated
 from .errors import NotSerializable
-from .passage import Arguments, Boundary, applied, difference, injected
+from .wrapping import decorated
+from .wrapping.passage import Arguments, Boundary, applied, difference, injected
 
 START = (-1, 0)
 """The number of the wrapper, before every decorator below it."""
@@ -36,7 +36,7 @@ def first(arguments: Arguments, view_args: Mapping[str, Any], view: Callable[...
 def passed_on(
     arguments: Arguments, boundaries: Sequence[Boundary], bound: Collection[object]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What the decorators below the wrapper added; see :func:`flask_bgtasks.passage.injected`."""
+    """What the decorators below the wrapper added; see :func:`flask_bgtasks.wrapping.passage.injected`."""
     return injected([(START, "", arguments), *boundaries], bound)
 
 

@@ -24,11 +24,11 @@ from .core.text.clean import identity
 from .declarations import Declarations
 from .errors import ConfigurationError
 from .handles import TaskHandle
-from .marks import mark
 from .pipeline.reporting import current_task
 from .runtime.rollback import undone_on_failure
 from .state import KEY, AppState, build, current_state, state_of
 from .tracked import TrackedTask
+from .wrapping.marks import mark
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -27,9 +27,7 @@ from .delivery.dispatcher import Deliveries
 from .delivery.notifier import Rules
 from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
-from .layers import Chain
 from .lifecycle import Lifecycle
-from .passage import Run
 from .picking import Picker
 from .plugins import Plugins
 from .recovery import LOOK_SECONDS
@@ -39,6 +37,8 @@ from .runtime import server as serving
 from .settings import Settings
 from .stores.base import Attempt, Created, Limits, Store
 from .watcher import Watcher
+from .wrapping.layers import Chain
+from .wrapping.passage import Run
 
 KEY = "bgtasks"
 

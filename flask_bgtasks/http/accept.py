@@ -20,11 +20,11 @@ from ..core.model import Status, Task
 from ..core.transitions import Reopen
 from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
 from ..foreground import Foreground
-from ..layers import Chain
-from ..passage import Arguments, Passage
 from ..runtime.connection import cut_short
 from ..state import AppState
 from ..stores.base import PRIVATE, Created, TaskQuery
+from ..wrapping.layers import Chain
+from ..wrapping.passage import Arguments, Passage
 from . import boundary, idempotency, prefer, problems, rehearsal, stored, user_token
 from .parts import Parts, parts_of
 from .prefer import Prefer

@@ -13,8 +13,8 @@ from typing import Any
 from .. import arguments
 from ..core.definitions import TaskDefinition
 from ..core.model import Task
-from ..passage import Arguments, Arrived, Rehearsal
 from ..state import EPOCH, AppState
+from ..wrapping.passage import Arguments, Arrived, Rehearsal
 
 
 def comes_to_the_gate(

@@ -9,9 +9,9 @@ import wrapt
 from flask import Flask, Response
 from flask.views import MethodView, View
 
-from flask_bgtasks.decorated import find_class_view, new_instance
-from flask_bgtasks.layers import Chain
-from flask_bgtasks.passage import Arrived, Passage, Rehearsal, Run, difference, injected, is_json
+from flask_bgtasks.wrapping.decorated import find_class_view, new_instance
+from flask_bgtasks.wrapping.layers import Chain
+from flask_bgtasks.wrapping.passage import Arrived, Passage, Rehearsal, Run, difference, injected, is_json
 
 
 def traced(f):

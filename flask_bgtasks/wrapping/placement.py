@@ -7,7 +7,7 @@ from types import FrameType
 
 from flask import Flask
 
-from .core.definitions import TaskDefinition
+from ..core.definitions import TaskDefinition
 
 _PASSED_OVER = ("flask_bgtasks", "flask", "werkzeug", "functools")
 """Packages whose frames are not the developer's: ``MethodView.as_view`` applies decorators too."""

@@ -79,7 +79,7 @@ class Layer:
 class Chain:
     """A view with a gate inside.
 
-    :ivar view: what to call, below :meth:`flask_bgtasks.passage.Passage.call`.
+    :ivar view: what to call, below :meth:`flask_bgtasks.wrapping.passage.Passage.call`.
     :ivar layers: its decorators, outermost first.
     :ivar bound: the objects whose bound methods are in the chain.
     :ivar sealed: callables that look like decorators and could not be opened: what they guard, they guard unseen.

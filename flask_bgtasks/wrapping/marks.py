@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
-from .core.definitions import TaskDefinition
+from ..core.definitions import TaskDefinition
 
 MARK = "__bgtasks__"
 
