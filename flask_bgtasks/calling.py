@@ -16,7 +16,7 @@ from typing import Any, cast
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import captured, headers
+from .capture import headers, kept_request
 from .core.model import Result
 from .core.text import json_values
 from .core.text.clean import MAX_TEXT, clean, text_of
@@ -124,7 +124,7 @@ def call_view(
         return []
 
     standin, start_response = cast(Flask, _Standin(app, run)), cast(Any, lambda *_: None)
-    type(app).__call__(standin, captured.environ(stored), start_response)
+    type(app).__call__(standin, kept_request.environ(stored), start_response)
     if ended is not None:
         raise ended
     assert answer is not None
@@ -199,7 +199,7 @@ def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], N
 
     :param before: as in :func:`call_view`.
     """
-    with app.request_context(captured.environ(stored)):
+    with app.request_context(kept_request.environ(stored)):
         _preprocess_url(app)
         before()
         yield stored

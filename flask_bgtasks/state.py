@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from flask import Flask, current_app, has_request_context, request
 
-from . import app_ids, arguments, captured, stuck
+from . import app_ids, stuck
 from .auth.credentials import Credentials
 from .auth.owners import Access, Owners
+from .capture import arguments, kept_request
 from .completion import Completion
 from .core.definitions import Registry, TaskDefinition
 from .core.model import OnInterrupt, Task
@@ -418,7 +419,7 @@ def _run_later(runner: Runner, task: Task, wait: float) -> None:
 
 
 def _before_run(app: Flask, declarations: Declarations, credentials: Credentials, attempt: Attempt) -> None:
-    captured.restore_limits(request, attempt.input)
+    kept_request.restore_limits(request, attempt.input)
     credentials.restore(attempt.task, attempt.input)
     for function in declarations.before_run_functions:
         app.ensure_sync(function)(attempt.task)

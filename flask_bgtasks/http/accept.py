@@ -14,7 +14,8 @@ from typing import Any
 
 from flask import Response, after_this_request, current_app, request
 
-from .. import arguments, calling, captured
+from .. import calling
+from ..capture import arguments, kept_request
 from ..core.definitions import TaskDefinition
 from ..core.model import Status, Task
 from ..core.transitions import Reopen
@@ -182,12 +183,12 @@ class _Visit:
         state, definition = self._state, self._definition
         wish = prefer.parse(request.headers.get("Prefer"))
         key = idempotency.parse(request.headers.get("Idempotency-Key"))
-        input = captured.capture(
+        input = kept_request.capture(
             request, max_bytes=state.settings.max_request_bytes, private=state.credentials.of(request)
         )
         owner = state.owners.current()
         scope = None if key is None else idempotency.scope(owner, definition.name, key)
-        fingerprint = None if key is None else captured.fingerprint(input)
+        fingerprint = None if key is None else kept_request.fingerprint(input)
 
         here = _runs_here(definition, self._chain, wish)
         created = _repeated(state, scope, fingerprint)  # before validate: what was accepted is not judged again

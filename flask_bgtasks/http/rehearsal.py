@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from .. import arguments
+from ..capture import arguments
 from ..core.definitions import TaskDefinition
 from ..core.model import Task
 from ..state import EPOCH, AppState

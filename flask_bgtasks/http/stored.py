@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from .. import headers
+from ..capture import headers
 from ..core.model import Result, Status, Task
 from ..state import AppState
 from .problems import Problem

@@ -8,7 +8,8 @@ from flask import Blueprint, Flask, jsonify, request, session
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from flask_bgtasks import BackgroundTasks, captured
+from flask_bgtasks import BackgroundTasks
+from flask_bgtasks.capture import kept_request
 
 
 def look():
@@ -318,7 +319,7 @@ def test_what_an_earlier_version_has_stored_still_runs():
 
     from werkzeug.wrappers import Request
 
-    again = Request(captured.environ(old))
+    again = Request(kept_request.environ(old))
 
     assert again.url == "https://[::1]:8443/studio/process/ü?a=1"
     assert again.get_data() == b"body"

@@ -18,7 +18,7 @@ from flask import Flask, request
 
 import flask_bgtasks
 from example_app import reading
-from flask_bgtasks import captured
+from flask_bgtasks.capture import kept_request
 from flask_bgtasks.client.eventstream import EventStreamParser
 from flask_bgtasks.core import backoff, devices
 from flask_bgtasks.core.text import redaction
@@ -226,8 +226,8 @@ PARSERS = {
     "?status=": parameters.statuses,
     "a language": bodies.is_language,
     "Retry-After": backoff.retry_after_seconds,
-    "Host": lambda text: captured._name_and_port(text, "http"),
-    "Content-Type": lambda text: captured.fingerprint(
+    "Host": lambda text: kept_request._name_and_port(text, "http"),
+    "Content-Type": lambda text: kept_request.fingerprint(
         {"method": "", "path": "", "query": "", "headers": [["Content-Type", text]], "text": ""}
     ),
     "a user_token": devices.of_user_token,

@@ -1,7 +1,6 @@
 """Sends notifications by Firebase Cloud Messaging: to phones, and to browsers that use Firebase.
 
-One message for each device, each owed on its own. What is sent is made in :mod:`flask_bgtasks.sinks.fcm.messages`, how in
-:mod:`flask_bgtasks.sinks.fcm.client`.
+One message for each device, each owed on its own. What is sent is made in :mod:`.messages`, how in :mod:`.client`.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from typing import Any
 from flask import Flask, request
 from flask.views import View
 
-from .errors import NotSerializable
-from .wrapping import decorated
-from .wrapping.passage import Arguments, Boundary, applied, difference, injected
+from ..errors import NotSerializable
+from ..wrapping import decorated
+from ..wrapping.passage import Arguments, Boundary, applied, difference, injected
 
 START = (-1, 0)
 """The number of the wrapper, before every decorator below it."""

@@ -19,9 +19,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.http import parse_options_header
 from werkzeug.wsgi import LimitedStream
 
+from ..errors import PayloadTooLarge
+from ..stores.base import PRIVATE
 from . import headers as kept
-from .errors import PayloadTooLarge
-from .stores.base import PRIVATE
 
 PROXY_FIX = "werkzeug.proxy_fix.orig"
 """Where Werkzeug's ``ProxyFix`` keeps what it has replaced."""
