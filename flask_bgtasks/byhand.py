@@ -8,7 +8,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from . import calling
 from .auth.owners import is_id
 from .core.model import Progress, Status, Task
 from .core.steps import as_float
@@ -16,6 +15,7 @@ from .core.text.clean import text_of
 from .core.text.redaction import blotted
 from .core.transitions import Cancel, Change, Complete, Fail
 from .errors import ConfigurationError, TransitionRefused
+from .execution import invocation
 
 if TYPE_CHECKING:
     from .state import AppState
@@ -56,7 +56,7 @@ def update_status(
         return task
     change: Change
     if wanted is Status.COMPLETED:
-        result = calling.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
+        result = invocation.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
         change = Complete(task.attempt, result)
     elif wanted is Status.FAILED:
         change = Fail(task.attempt, blotted(text_of(error_message)) if error_message else "the task failed")

@@ -17,10 +17,10 @@ from .core import documents
 from .core.model import Status, Task
 from .doctor import FAIL, examine
 from .errors import ConfigurationError, TaskNotFound
+from .execution.stuck import stuck_tasks
 from .firebase.firestore import rules
 from .state import AppState
 from .stores.base import TaskQuery
-from .stuck import stuck_tasks
 
 STUCK = "  (stuck: no function of this name is registered)"
 

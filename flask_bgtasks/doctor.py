@@ -16,11 +16,11 @@ from .auth import identities
 from .completion import misplacement
 from .core.text.redaction import blotted
 from .errors import BackgroundTasksError
+from .execution.stuck import stuck_tasks, told
 from .runtime import processes
 from .runtime.background_thread import ended_within
 from .settings import DEFAULT_STORE
 from .state import AppState
-from .stuck import stuck_tasks, told
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 

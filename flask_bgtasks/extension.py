@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast, overload
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from . import byhand, calling
+from . import byhand
 from .auth.owners import OwnerLoader
 from .core.definitions import TaskDefinition, TaskOptions
 from .core.model import Kind, Status, Task
@@ -23,6 +23,7 @@ from .core.notifications import Notification
 from .core.text.clean import identity
 from .declarations import Declarations
 from .errors import ConfigurationError
+from .execution import invocation
 from .handles import TaskHandle
 from .pipeline.reporting import current_task
 from .runtime.rollback import undone_on_failure
@@ -242,7 +243,7 @@ class BackgroundTasks:
         user_token: str | None,
     ) -> TaskHandle:
         state = current_state()
-        input = calling.json_arguments(definition.name, tuple(args), kwargs)
+        input = invocation.json_arguments(definition.name, tuple(args), kwargs)
         created = state.submit(definition, input, owner=_owner(state, owner), user_token=user_token)
         return TaskHandle(state, created.task.request_id)
 

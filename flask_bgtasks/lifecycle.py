@@ -13,9 +13,9 @@ import weakref
 from collections.abc import Callable
 
 from .delivery.dispatcher import Deliveries
-from .engine import Engine
-from .picking import Picker
-from .recovery import LOOK_SECONDS, Recovery
+from .execution.engine import Engine
+from .execution.fetcher import Picker
+from .execution.recovery import LOOK_SECONDS, Recovery
 from .runners.base import Runner
 from .runtime import server as serving
 from .runtime.background_thread import BackgroundThread, ended_within

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from flask import Flask, current_app, has_request_context, request
 
-from . import app_ids, stuck
+from . import app_ids
 from .auth.credentials import Credentials
 from .auth.owners import Access, Owners
 from .capture import arguments, kept_request
@@ -26,12 +26,13 @@ from .declarations import AppRegistry, Declarations
 from .delivery.device_registry import NO_HINTS, Addresses, Hints
 from .delivery.dispatcher import Deliveries
 from .delivery.notifier import Rules
-from .engine import Engine, Environment
 from .errors import ConfigurationError, ShuttingDown
+from .execution import stuck
+from .execution.engine import Engine, Environment
+from .execution.fetcher import Picker
+from .execution.recovery import LOOK_SECONDS
 from .lifecycle import Lifecycle
-from .picking import Picker
 from .plugins import Plugins
-from .recovery import LOOK_SECONDS
 from .runners.base import Runner
 from .runtime import log_lines
 from .runtime import server as serving
@@ -190,7 +191,7 @@ class AppState:
         self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 
     def cancel(self, request_id: str) -> Outcome:
-        """Ask a task to stop; see :meth:`flask_bgtasks.engine.Engine.cancel`."""
+        """Ask a task to stop; see :meth:`flask_bgtasks.execution.engine.Engine.cancel`."""
         outcome = self.engine.cancel(request_id)
         if outcome.task.done:
             self.runner.cancel(request_id)

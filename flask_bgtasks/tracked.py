@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import calling
+from .execution import invocation
 from .pipeline.attempt import Running
 
 if TYPE_CHECKING:
@@ -37,4 +37,4 @@ class TrackedTask:
         """
         state = self._state
         limit = state.settings.max_result_bytes
-        self._running.result = calling.json_result(state.app, value, "track_request", limit)
+        self._running.result = invocation.json_result(state.app, value, "track_request", limit)

@@ -12,9 +12,9 @@ from typing import Any
 
 from flask import Flask, Request
 
-from ..calling import Answer
 from ..core.model import LOGIN_LOST, Task
 from ..errors import LoginLost
+from ..execution.invocation import Answer
 from ..stores.base import PRIVATE
 from . import identities
 from .owners import Owners

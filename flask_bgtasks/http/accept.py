@@ -14,13 +14,13 @@ from typing import Any
 
 from flask import Response, after_this_request, current_app, request
 
-from .. import calling
 from ..capture import arguments, kept_request
 from ..core.definitions import TaskDefinition
 from ..core.model import Status, Task
 from ..core.transitions import Reopen
 from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
-from ..foreground import Foreground
+from ..execution import invocation
+from ..execution.foreground import Foreground
 from ..runtime.connection import cut_short
 from ..state import AppState
 from ..stores.base import PRIVATE, Created, TaskQuery
@@ -323,7 +323,7 @@ def _outcome(parts: Parts, task: Task) -> Response:
 
 def _raise_as_flask_would(state: AppState, task: Task) -> None:
     """In testing and debug mode an exception that nobody handled reaches the test, or the debugger."""
-    if task.status is Status.FAILED and calling.propagates(current_app):
+    if task.status is Status.FAILED and invocation.propagates(current_app):
         error = state.engine.take_raised(task.request_id)
         if error is not None:
             raise error

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from flask import Flask, Response
 
 from ..errors import TaskCancelled
-from ..foreground import Foreground, Superseded
+from ..execution.foreground import Foreground, Superseded
 
 log = logging.getLogger("flask_bgtasks")
 

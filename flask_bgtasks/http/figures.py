@@ -10,8 +10,8 @@ import time
 from collections.abc import Container
 
 from ..errors import BackgroundTasksError
+from ..execution.stuck import stuck_tasks, told
 from ..stores.base import Stats, Store
-from ..stuck import stuck_tasks, told
 
 FRESH_SECONDS = 1.0
 STUCK_FRESH_SECONDS = 10.0

@@ -13,8 +13,9 @@ from uuid import uuid4
 
 from flask import Flask, request
 
-from flask_bgtasks import BackgroundTasks, Backoff, checkpoint, current_task, flusher
+from flask_bgtasks import BackgroundTasks, Backoff, checkpoint, current_task
 from flask_bgtasks.core import transitions
+from flask_bgtasks.execution import flusher
 from tests.chaos import plugins
 from tests.chaos.notes import CALM, FOLDER, LUCK, answer_census, note
 

@@ -18,9 +18,9 @@ from flask_bgtasks import (
     step,
     track,
 )
-from flask_bgtasks import flusher as flusher_module
 from flask_bgtasks.core.transitions import Reopen
 from flask_bgtasks.errors import StoreUnavailable
+from flask_bgtasks.execution import flusher as flusher_module
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.stores.base import TaskQuery
 from tests.waiting import PATIENCE

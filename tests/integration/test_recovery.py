@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task
-from flask_bgtasks import recovery as recovery_module
 from flask_bgtasks.core.model import EventType
+from flask_bgtasks.execution import recovery as recovery_module
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.stores.base import Settlement
 from tests.waiting import PATIENCE, until

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
-from flask_bgtasks import BackgroundTasks, Status, stuck
+from flask_bgtasks import BackgroundTasks, Status
+from flask_bgtasks.execution import stuck
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from werkzeug.exceptions import HTTPException, UnprocessableEntity
 
-from flask_bgtasks.calling import describe
+from flask_bgtasks.execution.invocation import describe
 
 
 @pytest.mark.parametrize(

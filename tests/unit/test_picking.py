@@ -4,8 +4,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks import picking
 from flask_bgtasks.core.model import Kind, Status, Task
+from flask_bgtasks.execution import fetcher
 from flask_bgtasks.runtime import processes
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -41,13 +41,13 @@ def lost(worker, until=T0):
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(picking.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(fetcher.time, "monotonic", lambda: now[0])
     return now
 
 
 def picker(store, **options):
     settings = {"names": lambda: {"n"}, "most_running": lambda: {"n": 2}, "lease": 30.0}
-    return picking.Picker(store, **{**settings, **options})
+    return fetcher.Picker(store, **{**settings, **options})
 
 
 def test_the_store_is_asked_for_what_this_process_can_run():

@@ -17,25 +17,26 @@ from typing import Any
 from blinker import Signal
 from flask import Flask
 
-from . import calling, signals
-from .calling import Answer
-from .core.definitions import Registry, TaskDefinition
-from .core.model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
-from .core.steps import Node, Plan
-from .core.transitions import Change, Outcome, RequestCancel
-from .delivery.dispatcher import Deliveries
-from .endings import Endings
-from .errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from .. import signals
+from ..core.definitions import Registry, TaskDefinition
+from ..core.model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
+from ..core.steps import Node, Plan
+from ..core.transitions import Change, Outcome, RequestCancel
+from ..delivery.dispatcher import Deliveries
+from ..errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from ..pipeline import reporting
+from ..pipeline.attempt import Running
+from ..pipeline.checkpoint import Book
+from ..runtime import processes
+from ..runtime.background_thread import BackgroundThread
+from ..settings import Settings
+from ..stores.base import MAX_TASK_NAMES, Attempt, Limits, Store
+from . import invocation
+from .finalizer import Endings
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
-from .pipeline import reporting
-from .pipeline.attempt import Running
-from .pipeline.checkpoint import Book
-from .retrying import wait_before_retry
-from .runtime import processes
-from .runtime.background_thread import BackgroundThread
-from .settings import Settings
-from .stores.base import MAX_TASK_NAMES, Attempt, Limits, Store
+from .invocation import Answer
+from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -172,7 +173,7 @@ class Engine:
             self._endings.cancel(running)
             raise
         except BaseException as error:
-            answer = Answer(None, calling.describe(error), type(error).__name__, error)
+            answer = Answer(None, invocation.describe(error), type(error).__name__, error)
             self._finish(attempt.task, running, answer)
             raise
         else:
@@ -241,9 +242,9 @@ class Engine:
         limit = self._settings.max_result_bytes
         if definition.kind is Kind.FUNCTION:
             assert definition.function is not None
-            return calling.call_function(self._app, definition.function, attempt.input, max_bytes=limit)
+            return invocation.call_function(self._app, definition.function, attempt.input, max_bytes=limit)
         input = self._environment.opened(attempt)
-        answer = calling.call_view(
+        answer = invocation.call_view(
             self._app,
             lambda: self._environment.call_view(definition, input),
             input,
@@ -251,7 +252,7 @@ class Engine:
             max_bytes=limit,
             before=lambda: self._environment.before_run(attempt),
         )
-        if answer.exception is not None and calling.propagates(self._app):
+        if answer.exception is not None and invocation.propagates(self._app):
             self._remember(attempt.task.request_id, answer.exception)
         return self._environment.checked(attempt.task, input, answer)
 
@@ -267,7 +268,7 @@ class Engine:
             return self._stop(task, running)
         except Exception as error:  # not the task's own: its request could not be restored, say
             log.exception("task %s cannot be run", task.request_id)
-            answer = Answer(None, calling.describe(error), type(error).__name__, error)
+            answer = Answer(None, invocation.describe(error), type(error).__name__, error)
         finally:
             reporting.leave(before)
         return self._finish(task, running, answer)
@@ -315,7 +316,7 @@ class Engine:
     def _for_clients(self, task: Task, answer: Answer) -> Answer:
         """The answer without what only the log is to say."""
         shown = self._settings.show_errors
-        given = calling.for_clients(answer, self._app.debug or self._app.testing if shown is None else shown)
+        given = invocation.for_clients(answer, self._app.debug or self._app.testing if shown is None else shown)
         if given.error != answer.error:
             # A warning: error trackers make an event of every error in a log, and have the exception itself already.
             what = (task.request_id, task.name, task.attempt, answer.error_type, answer.error)
@@ -355,7 +356,7 @@ class Engine:
         attempt = Attempt(task, input, {})
         opened = self._environment.opened(attempt)
         before = functools.partial(self._environment.before_run, attempt)
-        return calling.run_context(self._app, opened, before=before)
+        return invocation.run_context(self._app, opened, before=before)
 
     @property
     def running(self) -> int:

@@ -13,19 +13,19 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from .calling import Answer
-from .core.definitions import TaskOptions
-from .core.model import Entry, Progress, Task
-from .core.text.clean import text_of
-from .core.text.redaction import blotted
-from .core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
-from .delivery.dispatcher import Deliveries
-from .errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
+from ..core.definitions import TaskOptions
+from ..core.model import Entry, Progress, Task
+from ..core.text.clean import text_of
+from ..core.text.redaction import blotted
+from ..core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
+from ..delivery.dispatcher import Deliveries
+from ..errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
+from ..pipeline.attempt import Running
+from ..runtime.background_thread import Contained
+from ..stores.base import Store
 from .flusher import OVER, RELEASED, Flusher
-from .pipeline.attempt import Running
-from .retrying import wait_before_retry
-from .runtime.background_thread import Contained
-from .stores.base import Store
+from .invocation import Answer
+from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Collection
 from datetime import timedelta
 
-from .core.model import Task
-from .errors import BackgroundTasksError, LeaseLost, TaskNotFound
-from .pipeline.attempt import Running
-from .runtime.background_thread import BackgroundThread, ticks
-from .runtime.log_lines import Recurring
-from .stores.base import Store
+from ..core.model import Task
+from ..errors import BackgroundTasksError, LeaseLost, TaskNotFound
+from ..pipeline.attempt import Running
+from ..runtime.background_thread import BackgroundThread, ticks
+from ..runtime.log_lines import Recurring
+from ..stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 

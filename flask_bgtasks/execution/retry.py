@@ -6,11 +6,11 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException
 
-from .calling import Answer
-from .core.backoff import retry_after_seconds
-from .core.definitions import TaskOptions
-from .core.model import LOGIN_LOST, PASSING
-from .errors import NotSerializable, PayloadTooLarge, RetryLater
+from ..core.backoff import retry_after_seconds
+from ..core.definitions import TaskOptions
+from ..core.model import LOGIN_LOST, PASSING
+from ..errors import NotSerializable, PayloadTooLarge, RetryLater
+from .invocation import Answer
 
 LONGEST_WAIT_SECONDS = 86_400.0  # that a Retry-After is believed
 

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 
-from .core.model import Kind, Task
-from .core.transitions import Abandon, Change
-from .errors import TransitionRefused
-from .stores.base import Store
+from ..core.model import Kind, Task
+from ..core.transitions import Abandon, Change
+from ..errors import TransitionRefused
+from ..stores.base import Store
 
 GRACE = timedelta(seconds=60)
 """Our choice: a process that knows the name looks for work every second, and a deploy takes less than a minute."""

@@ -13,18 +13,18 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from .core.backoff import dice
-from .core.devices import UNSEEN_DAYS
-from .errors import BackgroundTasksError, ShuttingDown
-from .picking import Picker
-from .runners.base import Runner
-from .runners.isolation import seconds_alone
-from .runtime import processes
-from .runtime.background_thread import BackgroundThread
-from .runtime.fork import after_fork_in_child
-from .runtime.log_lines import Recurring
-from .runtime.server import Server
-from .stores.base import Store
+from ..core.backoff import dice
+from ..core.devices import UNSEEN_DAYS
+from ..errors import BackgroundTasksError, ShuttingDown
+from ..runners.base import Runner
+from ..runners.isolation import seconds_alone
+from ..runtime import processes
+from ..runtime.background_thread import BackgroundThread
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import Recurring
+from ..runtime.server import Server
+from ..stores.base import Store
+from .fetcher import Picker
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from flask import Response
 
-from . import calling
-from .calling import Answer
-from .errors import PayloadTooLarge, TaskCancelled
-from .pipeline import reporting
-from .pipeline.attempt import Running
+from ..errors import PayloadTooLarge, TaskCancelled
+from ..pipeline import reporting
+from ..pipeline.attempt import Running
+from . import invocation
+from .invocation import Answer
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -83,7 +83,7 @@ class Foreground:
         :raises Superseded: another attempt follows.
         """
         self._error = error
-        self._superseded(calling.failed_answer(error))
+        self._superseded(invocation.failed_answer(error))
 
     def refused(self, response: Response) -> None:
         """The view gave an answer that says that it failed.
@@ -91,8 +91,8 @@ class Foreground:
         :raises Superseded: another attempt follows.
         """
         if response.status_code >= 400 and not response.is_streamed:
-            result = calling.stored_response(response, self._name, self._max_bytes)
-            self._superseded(calling.answer_of(response, result, None))
+            result = invocation.stored_response(response, self._name, self._max_bytes)
+            self._superseded(invocation.answer_of(response, result, None))
 
     def _superseded(self, answer: Answer) -> None:
         if self._retried(answer):
@@ -107,11 +107,11 @@ class Foreground:
             return
         response.make_sequence()  # an iterator gives its parts once, and the client is to get them too
         try:
-            result = calling.stored_response(response, self._name, self._max_bytes)
+            result = invocation.stored_response(response, self._name, self._max_bytes)
         except PayloadTooLarge as error:
-            self._answer = calling.failed_answer(error)
+            self._answer = invocation.failed_answer(error)
         else:
-            self._answer = calling.answer_of(response, result, self._error)
+            self._answer = invocation.answer_of(response, result, self._error)
 
     def _is_stream(self, response: Response) -> bool:
         """Whether the client is to get the answer piece by piece. Werkzeug's answers to errors are iterators too."""
@@ -126,12 +126,12 @@ class Foreground:
         """The request was answered; whether another attempt follows. A stream ends its attempt itself."""
         if self._streams:
             return False
-        missing = calling.failed_answer(self._error or RuntimeError("the request ended without an answer"))
+        missing = invocation.failed_answer(self._error or RuntimeError("the request ended without an answer"))
         return self._end(self._answer or missing)
 
     def broke(self, error: BaseException) -> None:
         """The request ended with an exception: of the view, or of a teardown function that could not commit."""
-        self._end(calling.failed_answer(self._error or error))
+        self._end(invocation.failed_answer(self._error or error))
 
     def stopped(self) -> bool:
         """The view stopped because it was told to; whether somebody else goes on with the task."""
@@ -162,12 +162,12 @@ class Foreground:
         if isinstance(error, TaskCancelled):
             self.stopped()
         elif error is not None:
-            self._end(calling.failed_answer(error))
+            self._end(invocation.failed_answer(error))
         elif parts is None:
-            self._end(calling.failed_answer(calling.too_large(self._name, size, self._max_bytes)))
+            self._end(invocation.failed_answer(invocation.too_large(self._name, size, self._max_bytes)))
         else:
-            result = calling.head_of(response, b"".join(parts))
-            self._end(calling.answer_of(response, result, self._error))
+            result = invocation.head_of(response, b"".join(parts))
+            self._end(invocation.answer_of(response, result, self._error))
 
     @property
     def max_bytes(self) -> int:

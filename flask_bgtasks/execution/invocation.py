@@ -16,12 +16,12 @@ from typing import Any, cast
 from flask import Flask, Response, got_request_exception, request, request_finished, request_started
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from .capture import headers, kept_request
-from .core.model import Result
-from .core.text import json_values
-from .core.text.clean import MAX_TEXT, clean, text_of
-from .core.text.redaction import blotted
-from .errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
+from ..capture import headers, kept_request
+from ..core.model import Result
+from ..core.text import json_values
+from ..core.text.clean import MAX_TEXT, clean, text_of
+from ..core.text.redaction import blotted
+from ..errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
-from .core.model import Checkpoint, Entry, Progress, Task
-from .core.steps import Node
-from .errors import (
+from ..core.model import Checkpoint, Entry, Progress, Task
+from ..core.steps import Node
+from ..errors import (
     BackgroundTasksError,
     LeaseLost,
     NotStorable,
@@ -23,12 +23,12 @@ from .errors import (
     TaskCancelled,
     TaskNotFound,
 )
+from ..pipeline.attempt import Running
+from ..runtime.background_thread import BackgroundThread, ticks
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import Recurring
+from ..stores.base import Store
 from .heartbeat import Heartbeat
-from .pipeline.attempt import Running
-from .runtime.background_thread import BackgroundThread, ticks
-from .runtime.fork import after_fork_in_child
-from .runtime.log_lines import Recurring
-from .stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 
