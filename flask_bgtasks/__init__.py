@@ -5,6 +5,8 @@ These names are the public API; nothing else is promised.
 
 from __future__ import annotations
 
+from .app.handles import TaskHandle
+from .app.tracked import TrackedTask
 from .core.backoff import Backoff
 from .core.definitions import TaskOptions, UnknownTask
 from .core.devices import Device
@@ -45,13 +47,11 @@ from .errors import (
     WaitTimeout,
 )
 from .extension import BackgroundTasks, TaskFunction
-from .handles import TaskHandle
 from .hookspecs import hookimpl
 from .pipeline.checkpoint import checkpoint
 from .pipeline.reporting import copy_current_task, current_task, step, track
 from .runners.base import Runner
 from .stores.base import Store
-from .tracked import TrackedTask
 
 __all__ = [
     "AlreadyClaimed",

@@ -13,13 +13,13 @@ from dataclasses import asdict
 import click
 from flask.cli import AppGroup
 
+from .app.state import AppState
 from .core import documents
 from .core.model import Status, Task
 from .doctor import FAIL, examine
 from .errors import ConfigurationError, TaskNotFound
 from .execution.stuck import stuck_tasks
 from .firebase.firestore import rules
-from .state import AppState
 from .stores.base import TaskQuery
 
 STUCK = "  (stuck: no function of this name is registered)"

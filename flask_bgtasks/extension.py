@@ -1,8 +1,8 @@
 """The extension object: ``init_app``, ``@background``, ``@task``, ``track_request`` and the calls by hand.
 
 Declarations (tasks, owner loader, plugins) live on the object, as on a blueprint
-(:class:`~flask_bgtasks.declarations.Declarations`); what belongs to an app lives in its
-:class:`~flask_bgtasks.state.AppState`.
+(:class:`~flask_bgtasks.app.declarations.Declarations`); what belongs to an app lives in its
+:class:`~flask_bgtasks.app.state.AppState`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, TypeVar, cast, overload
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from . import byhand
+from .app import tracking
+from .app.declarations import Declarations
+from .app.handles import TaskHandle
+from .app.state import KEY, AppState, build, current_state, state_of
+from .app.tracked import TrackedTask
 from .auth.owners import OwnerLoader
 from .core.definitions import TaskDefinition, TaskOptions
 from .core.model import Kind, Status, Task
 from .core.notifications import Notification
 from .core.text.clean import identity
-from .declarations import Declarations
 from .errors import ConfigurationError
 from .execution import invocation
-from .handles import TaskHandle
 from .pipeline.reporting import current_task
 from .runtime.rollback import undone_on_failure
-from .state import KEY, AppState, build, current_state, state_of
-from .tracked import TrackedTask
 from .wrapping.marks import mark
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -273,7 +273,7 @@ class BackgroundTasks:
             {},
             owner=_owner(state, owner),
             user_token=user_token,
-            request_id=byhand.checked_id(request_id),
+            request_id=tracking.checked_id(request_id),
             run=False,
         )
         with state.engine.tracked(created.task.request_id) as running:
@@ -295,7 +295,7 @@ class BackgroundTasks:
         :returns: the task after it.
         :raises TransitionRefused: the task has ended otherwise, or does not run.
         """
-        return byhand.update_status(current_state(), request_id, status, result_data, error_message)
+        return tracking.update_status(current_state(), request_id, status, result_data, error_message)
 
     def update_progress(
         self, request_id: str, step: str, step_number: int, total_steps: int, details: str | None = None
@@ -306,7 +306,7 @@ class BackgroundTasks:
         :param total_steps: how many there are.
         :raises LeaseLost: the task does not run.
         """
-        return byhand.update_progress(current_state(), request_id, step, step_number, total_steps, details)
+        return tracking.update_progress(current_state(), request_id, step, step_number, total_steps, details)
 
     def send_push(self, user_token: str, title: str, body: str, data: Mapping[str, Any] | None = None) -> int:
         """Send a push by hand: stored, then sent by every sink that can send; how many those are.

@@ -13,11 +13,11 @@ import pytest
 if TYPE_CHECKING:
     from flask import Flask
 
+    from .app.handles import TaskHandle
+    from .app.state import AppState
     from .core.model import Event, EventType, Task
     from .core.notifications import Notification
-    from .handles import TaskHandle
     from .sinks.memory import MemorySink
-    from .state import AppState
 
 RECORDER = "bgtasks-recorder"
 
@@ -47,7 +47,7 @@ class Recorder:
 
     def handle(self, task: Any) -> TaskHandle:
         """The handle of a task, given as :meth:`wait_for` takes it."""
-        from .handles import TaskHandle
+        from .app.handles import TaskHandle
 
         headers = getattr(task, "headers", None)
         request_id = headers.get("Task-Id") if headers is not None else getattr(task, "request_id", task)
@@ -94,8 +94,8 @@ def bgtasks(request: pytest.FixtureRequest) -> Iterator[Recorder]:
 
     ``@pytest.mark.bgtasks(runner="threads")`` runs them in threads; any setting can be given so.
     """
+    from .app.state import KEY, state_of
     from .sinks.memory import MemorySink
-    from .state import KEY, state_of
 
     app: Flask = request.getfixturevalue("app")
     before = state_of(app)

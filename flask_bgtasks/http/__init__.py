@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import routes
+from ..app import routes
 
 if TYPE_CHECKING:
-    from ..state import AppState
+    from ..app.state import AppState
 
 
 def register(state: AppState) -> None:

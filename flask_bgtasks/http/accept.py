@@ -14,6 +14,7 @@ from typing import Any
 
 from flask import Response, after_this_request, current_app, request
 
+from ..app.state import AppState
 from ..capture import arguments, kept_request
 from ..core.definitions import TaskDefinition
 from ..core.model import Status, Task
@@ -22,7 +23,6 @@ from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable,
 from ..execution import invocation
 from ..execution.foreground import Foreground
 from ..runtime.connection import cut_short
-from ..state import AppState
 from ..stores.base import PRIVATE, Created, TaskQuery
 from ..wrapping.layers import Chain
 from ..wrapping.passage import Arguments, Passage

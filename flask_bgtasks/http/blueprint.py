@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from .. import routes
+from ..app import routes
 from ..errors import BackgroundTasksError, ConfigurationError
 from . import bodies, browser, collection, devices, events, live_activity, preferences, problems, views
 from .problems import Problem

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from flask import Flask, Response, request
 
+from ..app.state import state_of
 from ..core.model import Kind
-from ..state import state_of
 from .accept import ACCEPTED_FLAG
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer"

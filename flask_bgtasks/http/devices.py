@@ -8,9 +8,9 @@ from typing import Any
 
 from flask import Response, current_app, request
 
+from ..app.state import AppState
 from ..core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, Device, make_device, proof_of
 from ..core.documents import device_document
-from ..state import AppState
 from . import bodies
 from .parts import parts_of
 from .problems import Problem

@@ -9,13 +9,13 @@ from flask import Response, current_app, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
+from ..app.state import AppState
 from ..core.documents import event_document
 from ..core.model import Event, Task
 from ..core.transitions import MarkTold
 from ..delivery.notifier import UNSEEN
 from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ..runtime.connection import arrives, cut_short, limit_writes, takes
-from ..state import AppState
 from . import cursors, parameters, sse
 from .parts import Parts, parts_of
 from .problems import Problem

@@ -11,11 +11,11 @@ from typing import cast
 
 from flask import Flask, request
 
+from ..app.state import KEY, AppState, state_of
 from ..auth.owners import is_id
 from ..core.model import Task
 from ..errors import TaskNotFound
 from ..runtime.server_threads import streams
-from ..state import KEY, AppState, state_of
 from .answers import Answers
 from .client_address import client_network
 from .figures import Figures

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from ..app.state import EPOCH, AppState
 from ..capture import arguments
 from ..core.definitions import TaskDefinition
 from ..core.model import Task
-from ..state import EPOCH, AppState
 from ..wrapping.passage import Arguments, Arrived, Rehearsal
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Response
 
+from ..app.state import AppState
 from ..capture import headers
 from ..core.model import Result, Status, Task
-from ..state import AppState
 from .problems import Problem
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from flask import Request
 
+from ..app.state import AppState
 from ..core.devices import WEBPUSH
 from ..delivery.device_registry import Hints
-from ..state import AppState
 from . import bodies, devices
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 import sqlalchemy
 
 from flask_bgtasks import RetryLater, TaskCancelled, hookimpl, signals
-from flask_bgtasks.bundled import sqlite_path
+from flask_bgtasks.app.builtin_plugins import sqlite_path
 from flask_bgtasks.delivery import dispatcher, sink_worker
 from flask_bgtasks.stores.base import system_clock
 from flask_bgtasks.stores.sql import SqlStore

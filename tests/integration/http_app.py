@@ -14,8 +14,8 @@ from typing import Any
 from flask import Blueprint, Flask, Response, abort, jsonify, request
 
 from flask_bgtasks import BackgroundTasks, current_task, step
+from flask_bgtasks.app.state import AppState, state_of
 from flask_bgtasks.http.parts import parts_of
-from flask_bgtasks.state import AppState, state_of
 from tests.unit.sse_reader import read
 from tests.waiting import PATIENCE
 

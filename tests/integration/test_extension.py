@@ -87,7 +87,9 @@ def test_an_instance_folder_that_cannot_be_made_is_refused_with_the_mend(bg, tmp
 
 
 def test_an_instance_folder_that_cannot_be_written_is_refused(bg, tmp_path, monkeypatch):
-    monkeypatch.setattr("flask_bgtasks.bundled.os.access", lambda path, mode: False)  # root may write everywhere
+    monkeypatch.setattr(
+        "flask_bgtasks.app.builtin_plugins.os.access", lambda path, mode: False
+    )  # root may write everywhere
     app = Flask("readonly", instance_path=str(tmp_path))
 
     with pytest.raises(ConfigurationError, match="cannot be written by this user"):

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import TaskNotFound
+from flask_bgtasks.app.watcher import Watcher
 from flask_bgtasks.core.model import Entry, EventType, Kind, Task
 from flask_bgtasks.core.transitions import Claim, Complete, Report
 from flask_bgtasks.stores.memory.store import MemoryStore
-from flask_bgtasks.watcher import Watcher
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)

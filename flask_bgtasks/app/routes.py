@@ -10,7 +10,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RoutingException, Rule
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 BLUEPRINT = "bgtasks"
 """The name of the library's blueprint, which its endpoints begin with."""

@@ -14,10 +14,10 @@ from dataclasses import replace
 
 from flask import Flask
 
-from .core.text.redaction import blotted
-from .errors import ConfigurationError
-from .settings import Settings, check_app_id
-from .stores.base import Store
+from ..core.text.redaction import blotted
+from ..errors import ConfigurationError
+from ..settings import Settings, check_app_id
+from ..stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from types import TracebackType
 
-from .core.model import Event, Task
-from .errors import BackgroundTasksError, TaskNotFound
-from .runtime.background_thread import BackgroundThread
-from .runtime.fork import after_fork_in_child
-from .runtime.log_lines import Recurring
-from .stores.base import Store
+from ..core.model import Event, Task
+from ..errors import BackgroundTasksError, TaskNotFound
+from ..runtime.background_thread import BackgroundThread
+from ..runtime.fork import after_fork_in_child
+from ..runtime.log_lines import Recurring
+from ..stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from .auth.owners import is_id
-from .core.model import Progress, Status, Task
-from .core.steps import as_float
-from .core.text.clean import text_of
-from .core.text.redaction import blotted
-from .core.transitions import Cancel, Change, Complete, Fail
-from .errors import ConfigurationError, TransitionRefused
-from .execution import invocation
+from ..auth.owners import is_id
+from ..core.model import Progress, Status, Task
+from ..core.steps import as_float
+from ..core.text.clean import text_of
+from ..core.text.redaction import blotted
+from ..core.transitions import Cancel, Change, Complete, Fail
+from ..errors import ConfigurationError, TransitionRefused
+from ..execution import invocation
 
 if TYPE_CHECKING:
     from .state import AppState

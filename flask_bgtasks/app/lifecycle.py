@@ -12,16 +12,16 @@ import time
 import weakref
 from collections.abc import Callable
 
-from .delivery.dispatcher import Deliveries
-from .execution.engine import Engine
-from .execution.fetcher import Picker
-from .execution.recovery import LOOK_SECONDS, Recovery
-from .runners.base import Runner
-from .runtime import server as serving
-from .runtime.background_thread import BackgroundThread, ended_within
-from .runtime.fork import after_fork_in_child
-from .runtime.shutdown import Sigterm, StopWatch, before_exit
-from .stores.base import Store
+from ..delivery.dispatcher import Deliveries
+from ..execution.engine import Engine
+from ..execution.fetcher import Picker
+from ..execution.recovery import LOOK_SECONDS, Recovery
+from ..runners.base import Runner
+from ..runtime import server as serving
+from ..runtime.background_thread import BackgroundThread, ended_within
+from ..runtime.fork import after_fork_in_child
+from ..runtime.shutdown import Sigterm, StopWatch, before_exit
+from ..stores.base import Store
 from .watcher import Watcher
 
 log = logging.getLogger("flask_bgtasks")

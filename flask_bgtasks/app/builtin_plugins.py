@@ -10,15 +10,15 @@ from typing import Any
 
 from flask import Flask
 
+from ..errors import ConfigurationError
+from ..hookspecs import hookimpl
+from ..runners.base import Pick, Runner
+from ..runners.external import ExternalRunner
+from ..runners.inline import InlineRunner
+from ..runners.threads import ThreadRunner
+from ..settings import DEFAULT_STORE, Settings
+from ..stores.base import Store
 from .app_ids import warn_of_others
-from .errors import ConfigurationError
-from .hookspecs import hookimpl
-from .runners.base import Pick, Runner
-from .runners.external import ExternalRunner
-from .runners.inline import InlineRunner
-from .runners.threads import ThreadRunner
-from .settings import DEFAULT_STORE, Settings
-from .stores.base import Store
 
 SERVING_CONNECTIONS = 28
 """To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
@@ -30,11 +30,11 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
     """``memory://``, ``sqlite://``, ``postgresql://``, ``firestore://``."""
     scheme = url.partition(":")[0].partition("+")[0]
     if scheme == "memory":
-        from .stores.memory.store import MemoryStore
+        from ..stores.memory.store import MemoryStore
 
         return MemoryStore(app_id=settings.app_id, max_events=settings.max_events)
     if scheme in ("sqlite", "postgresql"):
-        from .stores.sql import SqlStore
+        from ..stores.sql import SqlStore
 
         address = sqlite_path(app, url) if scheme == "sqlite" else url
         return SqlStore(
@@ -46,8 +46,8 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
             meet=functools.partial(warn_of_others, settings.app_id, address) if url == DEFAULT_STORE else None,
         )
     if scheme == "firestore":
-        from .firebase.firestore.client import connect
-        from .stores.firestore import FirestoreStore
+        from ..firebase.firestore.client import connect
+        from ..stores.firestore import FirestoreStore
 
         project, _, database = url.partition("://")[2].partition("/")
         firestore = connect(app, settings, project=project or None, database=database or None)

@@ -20,11 +20,11 @@ from typing import Any, cast
 
 from flask import Flask
 
-from .core.definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
-from .core.model import Kind, Task
-from .runtime.fork import after_fork_in_child
-from .wrapping.marks import definition_of
-from .wrapping.placement import apps_around, functions, scope
+from ..core.definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
+from ..core.model import Kind, Task
+from ..runtime.fork import after_fork_in_child
+from ..wrapping.marks import definition_of
+from ..wrapping.placement import apps_around, functions, scope
 
 REGISTRIES_KEY = "bgtasks.registries"
 """Under ``app.extensions``: the app's registry for each extension object that something was declared on for it. It

@@ -8,10 +8,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from .core.model import Kind, Progress, Result, Status, Task
-from .core.text.json_values import parsed
-from .errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
-from .pipeline import reporting
+from ..core.model import Kind, Progress, Result, Status, Task
+from ..core.text.json_values import parsed
+from ..errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
+from ..pipeline import reporting
 
 if TYPE_CHECKING:
     from .state import AppState

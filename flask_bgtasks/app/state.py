@@ -13,34 +13,34 @@ from typing import Any, cast
 
 from flask import Flask, current_app, has_request_context, request
 
+from ..auth.credentials import Credentials
+from ..auth.owners import Access, Owners
+from ..capture import arguments, kept_request
+from ..core.definitions import Registry, TaskDefinition
+from ..core.model import OnInterrupt, Task
+from ..core.text.clean import clean, identity, text_of
+from ..core.transitions import Outcome, Reopen
+from ..delivery.device_registry import NO_HINTS, Addresses, Hints
+from ..delivery.dispatcher import Deliveries
+from ..delivery.notifier import Rules
+from ..errors import ConfigurationError, ShuttingDown
+from ..execution import stuck
+from ..execution.engine import Engine, Environment
+from ..execution.fetcher import Picker
+from ..execution.recovery import LOOK_SECONDS
+from ..plugins import Plugins
+from ..runners.base import Runner
+from ..runtime import log_lines
+from ..runtime import server as serving
+from ..settings import Settings
+from ..stores.base import Attempt, Created, Limits, Store
+from ..wrapping.layers import Chain
+from ..wrapping.passage import Run
 from . import app_ids
-from .auth.credentials import Credentials
-from .auth.owners import Access, Owners
-from .capture import arguments, kept_request
 from .completion import Completion
-from .core.definitions import Registry, TaskDefinition
-from .core.model import OnInterrupt, Task
-from .core.text.clean import clean, identity, text_of
-from .core.transitions import Outcome, Reopen
 from .declarations import AppRegistry, Declarations
-from .delivery.device_registry import NO_HINTS, Addresses, Hints
-from .delivery.dispatcher import Deliveries
-from .delivery.notifier import Rules
-from .errors import ConfigurationError, ShuttingDown
-from .execution import stuck
-from .execution.engine import Engine, Environment
-from .execution.fetcher import Picker
-from .execution.recovery import LOOK_SECONDS
 from .lifecycle import Lifecycle
-from .plugins import Plugins
-from .runners.base import Runner
-from .runtime import log_lines
-from .runtime import server as serving
-from .settings import Settings
-from .stores.base import Attempt, Created, Limits, Store
 from .watcher import Watcher
-from .wrapping.layers import Chain
-from .wrapping.passage import Run
 
 KEY = "bgtasks"
 
@@ -378,7 +378,6 @@ def _chain(chains: dict[View, Chain], definition: TaskDefinition, view: View) ->
 
 
 def _bundled() -> Any:
-    from . import bundled
 
     return bundled
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .execution import invocation
-from .pipeline.attempt import Running
+from ..execution import invocation
+from ..pipeline.attempt import Running
 
 if TYPE_CHECKING:
     from .state import AppState

@@ -15,15 +15,15 @@ from typing import Any, cast
 
 from flask import Flask
 
+from ..core.definitions import TaskDefinition, TaskOptions, clash
+from ..core.model import Kind
+from ..errors import ConfigurationError, unknown_name
+from ..runtime.fork import after_fork_in_child
+from ..settings import PREFIX
+from ..wrapping.layers import Chain
+from ..wrapping.marks import definition_of, mark, referred_to_by, wrapped_by
 from . import routes
-from .core.definitions import TaskDefinition, TaskOptions, clash
-from .core.model import Kind
 from .declarations import DECLARED, AppRegistry, Declarations
-from .errors import ConfigurationError, unknown_name
-from .runtime.fork import after_fork_in_child
-from .settings import PREFIX
-from .wrapping.layers import Chain
-from .wrapping.marks import definition_of, mark, referred_to_by, wrapped_by
 
 log = logging.getLogger("flask_bgtasks")
 
