@@ -106,7 +106,8 @@ class BackgroundTasks:
         :param settings: settings by lower-case name without the prefix; they win over ``app.config``.
         :raises ConfigurationError: a setting is wrong, or the app has this extension already.
         """
-        from . import cli, http  # the parts that stand on top of this one
+        from . import http  # the parts that stand on top of this one
+        from .cli import commands  # the parts that stand on top of this one
 
         if KEY in app.extensions:
             raise ConfigurationError(
@@ -123,7 +124,7 @@ class BackgroundTasks:
             state = build(app, self.declarations, settings, extension=self, wrap=self._wrapper)
             self.declarations.claim_around(app, sys._getframe(1))
             state.completion.prepare()
-            cli.register(state)
+            commands.register(state)
             http.register(state)  # last of what may be refused: rules cannot be taken back
             app.before_request(_before_request)
             app.extensions[KEY] = state

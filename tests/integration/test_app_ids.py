@@ -12,8 +12,8 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
+from flask_bgtasks.cli.worker import _own_state
 from flask_bgtasks.stores.memory.store import MemoryStore
-from flask_bgtasks.worker import _own_state
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, jsonify
 from flask.views import MethodView
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, Status, TaskHandle, TaskOptions, step
-from flask_bgtasks import worker as worker_module
+from flask_bgtasks.cli import worker as worker_module
 from flask_bgtasks.runtime.server import Server
 from tests.waiting import PATIENCE
 

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, hookimpl
-from flask_bgtasks import doctor as doctor_module
+from flask_bgtasks.cli import doctor as doctor_module
 
 
 class Service:

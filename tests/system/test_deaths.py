@@ -378,7 +378,7 @@ def test_a_zombie_that_wakes_up_changes_nothing(tmp_path):
 
 TAKEN_BY_ANOTHER_THREAD = """
 import os, signal, threading
-from flask_bgtasks.worker import _Stop
+from flask_bgtasks.cli.worker import _Stop
 
 stop, main = _Stop(), threading.main_thread().native_id
 signal.signal(signal.SIGTERM, stop)

@@ -15,8 +15,8 @@ from typing import Any
 
 from flask import Flask
 
-from .app.state import KEY, AppState, state_of
-from .runtime import processes
+from ..app.state import KEY, AppState, state_of
+from ..runtime import processes
 
 LOOK_SECONDS = 0.2
 """A worker is told of nothing: it looks for work this often, which costs two reads of small indexes."""

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from .app.completion import misplacement
-from .app.state import AppState
-from .auth import identities
-from .core.text.redaction import blotted
-from .errors import BackgroundTasksError
-from .execution.stuck import stuck_tasks, told
-from .runtime import processes
-from .runtime.background_thread import ended_within
-from .settings import DEFAULT_STORE
+from ..app.completion import misplacement
+from ..app.state import AppState
+from ..auth import identities
+from ..core.text.redaction import blotted
+from ..errors import BackgroundTasksError
+from ..execution.stuck import stuck_tasks, told
+from ..runtime import processes
+from ..runtime.background_thread import ended_within
+from ..settings import DEFAULT_STORE
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 

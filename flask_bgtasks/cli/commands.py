@@ -13,14 +13,14 @@ from dataclasses import asdict
 import click
 from flask.cli import AppGroup
 
-from .app.state import AppState
-from .core import documents
-from .core.model import Status, Task
+from ..app.state import AppState
+from ..core import documents
+from ..core.model import Status, Task
+from ..errors import ConfigurationError, TaskNotFound
+from ..execution.stuck import stuck_tasks
+from ..firebase.firestore import rules
+from ..stores.base import TaskQuery
 from .doctor import FAIL, examine
-from .errors import ConfigurationError, TaskNotFound
-from .execution.stuck import stuck_tasks
-from .firebase.firestore import rules
-from .stores.base import TaskQuery
 
 STUCK = "  (stuck: no function of this name is registered)"
 
@@ -150,7 +150,7 @@ def register(state: AppState) -> None:
     @group.command()
     def vapid() -> None:
         """Make a key pair for Web Push without Firebase."""
-        from .sinks.webpush import make_keys
+        from ..sinks.webpush import make_keys
 
         try:
             private, public = make_keys()
