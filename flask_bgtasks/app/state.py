@@ -379,7 +379,7 @@ def _chain(chains: dict[View, Chain], definition: TaskDefinition, view: View) ->
 
 def _bundled() -> Any:
 
-    return bundled
+    return builtin_plugins
 
 
 def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
