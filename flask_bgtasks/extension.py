@@ -363,7 +363,7 @@ class BackgroundTasks:
         return definition
 
     def _wrapper(self, definition: TaskDefinition, view: Callable[..., Any]) -> Callable[..., Any]:
-        from .http.accept import accept
+        from .http.submission.accept import accept
 
         @functools.wraps(view)
         def accepted(*args: Any, **view_args: Any) -> Any:

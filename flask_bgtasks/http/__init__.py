@@ -19,7 +19,9 @@ def register(state: AppState) -> None:
     :raises ConfigurationError: the app has a blueprint of that name, or a route at an address of ours. Nothing is
         registered then.
     """
-    from . import blueprint, boundary, cors, vary
+    from . import blueprint, cors
+    from .responses import vary
+    from .submission import boundary
 
     app, settings = state.app, state.settings
     blueprint.check(app, settings.url_prefix)

@@ -12,8 +12,10 @@ from werkzeug.routing import Rule
 
 from ..app import routes
 from ..errors import BackgroundTasksError, ConfigurationError
-from . import bodies, browser, collection, devices, events, live_activity, preferences, problems, views
+from . import problems
 from .problems import Problem
+from .requests import json_body
+from .views import assets, collection, devices, events, live_activity, preferences, task
 
 NAME = routes.BLUEPRINT
 
@@ -28,25 +30,25 @@ ROUTES: dict[str, dict[str, View]] = {
     "/devices": {"GET": devices.listed, "POST": devices.register},
     "/devices/<device_id>": {"DELETE": devices.forget},
     "/preferences": {"GET": preferences.read, "PUT": preferences.save},
-    "/<request_id>": {"GET": views.status, "DELETE": views.delete},
-    "/<request_id>/progress": {"GET": views.progress},
+    "/<request_id>": {"GET": task.status, "DELETE": task.delete},
+    "/<request_id>/progress": {"GET": task.progress},
     "/<request_id>/events": {"GET": events.of_one},
-    "/<request_id>/result": {"GET": views.result},
-    "/<request_id>/cancel": {"POST": views.cancel},
-    "/<request_id>/retry": {"POST": views.retry},
-    "/<request_id>/seen": {"POST": views.seen},
-    "/<request_id>/mute": {"POST": views.mute, "DELETE": views.unmute},
+    "/<request_id>/result": {"GET": task.result},
+    "/<request_id>/cancel": {"POST": task.cancel},
+    "/<request_id>/retry": {"POST": task.retry},
+    "/<request_id>/seen": {"POST": task.seen},
+    "/<request_id>/mute": {"POST": task.mute, "DELETE": task.unmute},
     "/<request_id>/live-activity": {"POST": live_activity.register, "DELETE": live_activity.forget},
 }
 """Paths under the prefix, and what answers each method. HEAD goes with GET, OPTIONS with all."""
 
 FILES: dict[str, dict[str, View]] = {
-    "/client.js": {"GET": browser.module},
-    "/client.d.ts": {"GET": browser.declaration},
-    "/client/<name>": {"GET": browser.part},
-    "/bg-task.js": {"GET": browser.component},
-    "/bg-task.d.ts": {"GET": browser.component_declaration},
-    "/service-worker.js": {"GET": browser.service_worker},
+    "/client.js": {"GET": assets.module},
+    "/client.d.ts": {"GET": assets.declaration},
+    "/client/<name>": {"GET": assets.part},
+    "/bg-task.js": {"GET": assets.component},
+    "/bg-task.d.ts": {"GET": assets.component_declaration},
+    "/service-worker.js": {"GET": assets.service_worker},
 }
 """The browser's part, which is no call of the contract."""
 
@@ -135,7 +137,7 @@ def _forget_domain(endpoint: str | None, values: dict[str, Any] | None) -> None:
 
 
 def _bound_body() -> None:
-    bodies.bound(request)
+    json_body.bound(request)
 
 
 def _library_error(error: BackgroundTasksError) -> Response:
@@ -144,6 +146,6 @@ def _library_error(error: BackgroundTasksError) -> Response:
 
 def _name(view: View) -> str:
     """The endpoint of a view: its name, after that of its module unless it is one of the first two."""
-    if view.__module__ in (views.__name__, collection.__name__):
+    if view.__module__ in (task.__name__, collection.__name__):
         return view.__name__
     return f"{view.__module__.rpartition('.')[2]}_{view.__name__}"

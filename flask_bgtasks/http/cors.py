@@ -12,7 +12,7 @@ from flask import Flask, Response, request
 
 from ..app.state import state_of
 from ..core.model import Kind
-from .accept import ACCEPTED_FLAG
+from .submission.accept import ACCEPTED_FLAG
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer"
 EXPOSED_HEADERS = (

@@ -15,7 +15,7 @@ from flask import Blueprint, Flask, Response, abort, jsonify, request
 
 from flask_bgtasks import BackgroundTasks, current_task, step
 from flask_bgtasks.app.state import AppState, state_of
-from flask_bgtasks.http.parts import parts_of
+from flask_bgtasks.http.context import parts_of
 from tests.unit.sse_reader import read
 from tests.waiting import PATIENCE
 

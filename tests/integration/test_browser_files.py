@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.http.browser import FOLDER
+from flask_bgtasks.http.views.assets import FOLDER
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_bgtasks.core.model import Entry, EventType, Progress
 from flask_bgtasks.core.transitions import Claim, Report
-from flask_bgtasks.http import bodies, collection, events
+from flask_bgtasks.http.requests import json_body
+from flask_bgtasks.http.views import collection, events
 from tests.integration.http_app import PATIENCE, make, with_owners
 
 ANN = {"X-User": "ann"}
@@ -94,7 +95,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(studio, method, path)
 
     assert status == 413, answer
     problem = json.loads(answer)
-    assert (problem["type"].rpartition("#")[2], problem["limit"]) == ("request-too-large", bodies.MOST_BYTES)
+    assert (problem["type"].rpartition("#")[2], problem["limit"]) == ("request-too-large", json_body.MOST_BYTES)
     assert body.read_bytes == 0
 
 
@@ -106,7 +107,7 @@ def test_a_body_that_does_not_say_its_size_is_read_so_far_and_no_further(studio,
 
     assert status == 413, answer
     assert json.loads(answer)["type"].endswith("#request-too-large")
-    assert body.read_bytes <= bodies.MOST_BYTES + 1
+    assert body.read_bytes <= json_body.MOST_BYTES + 1
 
 
 @pytest.mark.parametrize(("method", "path"), OTHERS, ids=lambda part: part)
@@ -121,7 +122,7 @@ def test_a_body_that_nobody_wants_is_not_read(studio, method, path):
 
 def test_a_chunked_body_of_the_largest_size_is_read(studio):
     text = json.dumps({"muted": ["x"]}).encode()
-    padded = text + b" " * (bodies.MOST_BYTES - len(text))
+    padded = text + b" " * (json_body.MOST_BYTES - len(text))
 
     status, answer, _ = chunked(studio.app, "PUT", "/tasks/preferences", io.BytesIO(padded), **ANN)
     more, _, _ = chunked(studio.app, "PUT", "/tasks/preferences", io.BytesIO(padded + b" "), **ANN)

@@ -10,9 +10,9 @@ from datetime import timedelta
 import pytest
 from flask import current_app, has_app_context, has_request_context
 
-from flask_bgtasks.http import sse
-from flask_bgtasks.http.parts import parts_of
-from flask_bgtasks.http.stream import Subscription, Teller
+from flask_bgtasks.http.context import parts_of
+from flask_bgtasks.http.streaming import sse
+from flask_bgtasks.http.streaming.stream import Subscription, Teller
 from flask_bgtasks.runtime.connection import gone
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.unit.sse_reader import read

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from flask_bgtasks import current_task, step
-from flask_bgtasks.http import sse
+from flask_bgtasks.http.streaming import sse
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.unit.sse_reader import read
 

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks.core.model import Status
-from flask_bgtasks.http import representation
 from flask_bgtasks.http.problems import BASE, TYPES
+from flask_bgtasks.http.responses import representation
 from tests.integration.http_app import PATIENCE, make, with_owners
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -170,7 +170,7 @@ def test_a_poll_sees_what_another_process_wrote(tmp_path):
 
 
 def test_many_more_tasks_than_the_cache_holds_are_answered(tmp_path):
-    from flask_bgtasks.http.answers import Answers
+    from flask_bgtasks.http.responses.status_cache import Answers
 
     studio = make("memory://", tmp_path)
     ids = [studio.done() for _ in range(8)]
@@ -289,7 +289,7 @@ def test_a_wait_that_is_no_time_is_refused(client, studio, wait):
 
 
 def test_all_places_are_given_back(client, studio):
-    from flask_bgtasks.http.parts import parts_of
+    from flask_bgtasks.http.context import parts_of
 
     request_id = studio.running()
     client.get(f"/tasks/{request_id}?wait=0.01")
@@ -869,7 +869,7 @@ def test_figures_are_totals(client, studio):
 
 
 def test_figures_say_how_soon_outcomes_are_seen(client, studio, monkeypatch):
-    monkeypatch.setattr("flask_bgtasks.http.figures.FRESH_SECONDS", -1)
+    monkeypatch.setattr("flask_bgtasks.http.responses.stats_cache.FRESH_SECONDS", -1)
     figures = client.get("/tasks/stats").json
     assert (figures["seen"], figures["mean_seconds_to_seen"]) == (0, None)
     client.post(f"/tasks/{studio.done()}/seen")

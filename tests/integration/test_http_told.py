@@ -13,7 +13,7 @@ import pytest
 
 from flask_bgtasks.core.transitions import MarkTold
 from flask_bgtasks.errors import StoreUnavailable
-from flask_bgtasks.http.parts import parts_of
+from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.pipeline.reporting import current_task
 from flask_bgtasks.runtime import connection as presence
 from tests.backends import wsgi

@@ -137,7 +137,7 @@ def test_known_tasks_answer_as_described(studio, known, which):
     [("poll_after_ms", "soon"), ("seq", None), ("undocumented", 1)],
 )
 def test_a_planted_fault_is_found(studio, known, monkeypatch, name, fault):
-    from flask_bgtasks.http import representation
+    from flask_bgtasks.http.responses import representation
 
     right = representation.brief
     monkeypatch.setattr(representation, "brief", lambda task, base: {**right(task, base), name: fault})

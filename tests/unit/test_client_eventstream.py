@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flask_bgtasks.client import eventstream
 from flask_bgtasks.client.eventstream import EventStreamParser, NotAnEventStream
-from flask_bgtasks.http import sse
+from flask_bgtasks.http.streaming import sse
 from tests.unit.sse_reader import read
 
 

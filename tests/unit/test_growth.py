@@ -23,8 +23,11 @@ from flask_bgtasks.client.eventstream import EventStreamParser
 from flask_bgtasks.core import backoff, devices
 from flask_bgtasks.core.text import redaction
 from flask_bgtasks.errors import BackgroundTasksError
-from flask_bgtasks.http import bodies, cursors, events, idempotency, parameters, prefer, sse, views
 from flask_bgtasks.http.problems import Problem
+from flask_bgtasks.http.requests import json_body, query
+from flask_bgtasks.http.streaming import cursors, sse
+from flask_bgtasks.http.submission import idempotency, prefer
+from flask_bgtasks.http.views import events, task
 from flask_bgtasks.sinks.safe_http import Door
 
 PACKAGE = Path(flask_bgtasks.__file__).parent
@@ -203,7 +206,7 @@ def read_accept(text):
 
 def read_accept_language(text):
     with APP.test_request_context(headers={"Accept-Language": re.sub(r"[\r\n]", " ", text)}):
-        bodies.spoken(request)
+        json_body.spoken(request)
 
 
 DOOR = Door()
@@ -215,16 +218,16 @@ PARSERS = {
     "Prefer": prefer.parse,
     "Idempotency-Key": idempotency.parse,
     "?idempotency_key=": idempotency.parse_parameter,
-    "If-None-Match": lambda text: views._matches(text, '"1"'),
+    "If-None-Match": lambda text: task._matches(text, '"1"'),
     "Accept": read_accept,
     "Accept-Language": read_accept_language,
     "Last-Event-ID": lambda text: cursors.parse_one(text, ID),
     "Last-Event-ID of several": lambda text: cursors.parse_many(text, [ID]),
-    "?wait=": lambda text: parameters.seconds("wait", text, most=60),
-    "?limit=": lambda text: parameters.whole("limit", text, default=50, most=100),
-    "?ids=": parameters.ids,
-    "?status=": parameters.statuses,
-    "a language": bodies.is_language,
+    "?wait=": lambda text: query.seconds("wait", text, most=60),
+    "?limit=": lambda text: query.whole("limit", text, default=50, most=100),
+    "?ids=": query.ids,
+    "?status=": query.statuses,
+    "a language": json_body.is_language,
     "Retry-After": backoff.retry_after_seconds,
     "Host": lambda text: kept_request._name_and_port(text, "http"),
     "Content-Type": lambda text: kept_request.fingerprint(

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from flask_bgtasks.http.slots import Slots
+from flask_bgtasks.http.streaming.slots import Slots
 from flask_bgtasks.runtime.server_threads import UNBOUNDED, streams
 
 

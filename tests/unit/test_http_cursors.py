@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.http.cursors import parse_many, parse_one, write_many
 from flask_bgtasks.http.problems import Problem
+from flask_bgtasks.http.streaming.cursors import parse_many, parse_one, write_many
 
 A, B, C = (f"{n}0000000-0000-4000-8000-000000000000" for n in (1, 2, 3))
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.http.idempotency import LONGEST, parse, parse_parameter, scope
 from flask_bgtasks.http.problems import Problem
+from flask_bgtasks.http.submission.idempotency import LONGEST, parse, parse_parameter, scope
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 

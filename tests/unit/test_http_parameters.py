@@ -3,38 +3,38 @@
 import pytest
 
 from flask_bgtasks.core.model import Status
-from flask_bgtasks.http import parameters
 from flask_bgtasks.http.problems import Problem
+from flask_bgtasks.http.requests import query
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0", 0), ("1.5", 1.5), ("1e9", 60), ("60.1", 60), (" 5 ", 5)])
 def test_seconds_are_read_and_cut(text, expected):
-    assert parameters.seconds("wait", text, most=60) == expected
+    assert query.seconds("wait", text, most=60) == expected
 
 
 def test_ids_are_each_asked_for_once():
-    assert parameters.ids("b, a,b,,") == ["b", "a"]
+    assert query.ids("b, a,b,,") == ["b", "a"]
 
 
 def test_as_many_ids_as_were_sent_are_counted():
-    assert parameters.ids(",".join(["x"] * parameters.MOST_IDS)) == ["x"]
+    assert query.ids(",".join(["x"] * query.MOST_IDS)) == ["x"]
 
     with pytest.raises(Problem, match="101 were given"):
-        parameters.ids(",".join(["x"] * (parameters.MOST_IDS + 1)))
+        query.ids(",".join(["x"] * (query.MOST_IDS + 1)))
 
 
 def test_states_are_read():
-    assert parameters.statuses("failed, completed") == {Status.FAILED, Status.COMPLETED}
-    assert parameters.statuses(None) is None
+    assert query.statuses("failed, completed") == {Status.FAILED, Status.COMPLETED}
+    assert query.statuses(None) is None
 
 
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: parameters.seconds("wait", "abc", most=60),
-        lambda: parameters.whole("limit", "x", default=1, most=10),
-        lambda: parameters.flag("seen", "maybe"),
-        lambda: parameters.statuses("done"),
+        lambda: query.seconds("wait", "abc", most=60),
+        lambda: query.whole("limit", "x", default=1, most=10),
+        lambda: query.flag("seen", "maybe"),
+        lambda: query.statuses("done"),
     ],
 )
 def test_a_wrong_one_says_its_name_what_came_and_what_is_wanted(read):
@@ -47,6 +47,6 @@ def test_a_wrong_one_says_its_name_what_came_and_what_is_wanted(read):
 
 def test_a_long_value_is_not_repeated_whole():
     with pytest.raises(Problem) as caught:
-        parameters.flag("seen", "x" * 10_000)
+        query.flag("seen", "x" * 10_000)
 
     assert len(caught.value.detail) < 200

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.http.prefer import NOTHING, Prefer, parse
+from flask_bgtasks.http.submission.prefer import NOTHING, Prefer, parse
 
 
 @pytest.mark.parametrize(

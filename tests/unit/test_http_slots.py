@@ -2,8 +2,8 @@
 
 import pytest
 
-from flask_bgtasks.http.client_address import client_network
-from flask_bgtasks.http.slots import Slots
+from flask_bgtasks.http.requests.client_address import client_network
+from flask_bgtasks.http.streaming.slots import Slots
 
 
 def take(slots, whose=None, limit=8):

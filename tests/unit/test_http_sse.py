@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.http import sse
+from flask_bgtasks.http.streaming import sse
 from tests.unit.sse_reader import read
 
 

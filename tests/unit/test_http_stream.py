@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks.core.model import Event, EventType, Kind, Status, Task
-from flask_bgtasks.http.stream import Subscription, Teller, page
+from flask_bgtasks.http.streaming.stream import Subscription, Teller, page
 from tests.unit.sse_reader import read
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -8,10 +8,10 @@ from typing import Any
 from ...core.devices import FCM_TOKEN, FID, WEBPUSH
 from ...core.model import EventType, Status
 from ...core.preferences import DROP, HOLD, KINDS, MOST_MUTED
-from .. import bodies
-from ..devices import DEVICE_ID, ENDPOINT, KEYS, PLATFORM
-from ..parameters import MOST_IDS
 from ..problems import BASE, TYPES
+from ..requests import json_body
+from ..requests.query import MOST_IDS
+from ..views.devices import DEVICE_ID, ENDPOINT, KEYS, PLATFORM
 
 PROBLEMS_PAGE = BASE.rstrip("#")
 
@@ -104,19 +104,19 @@ _ATTENTION: dict[str, Schema] = {
 }
 """In lists that are read from the store only: what is answered from memory, by ``seq``, would be out of date."""
 
-_ADDRESS = _whole(bodies.ADDRESS, "The address. No answer holds it.")
+_ADDRESS = _whole(json_body.ADDRESS, "The address. No answer holds it.")
 _TOKEN = _nullable(
     _whole(
-        bodies.ADDRESS,
+        json_body.ADDRESS,
         "The registration token of the installation. It shows that the installation is the client's, and ends what "
         "others have registered for it. Its hash is kept.",
     )
 )
-_LANGUAGE = _whole(bodies.LANGUAGE, "A language tag (BCP 47).", maxLength=bodies.LONGEST_LANGUAGE)
+_LANGUAGE = _whole(json_body.LANGUAGE, "A language tag (BCP 47).", maxLength=json_body.LONGEST_LANGUAGE)
 
 _DEVICE: dict[str, Schema] = {
     "platform": _nullable(_whole(PLATFORM, "`ios`, `android`, `web`.")),
-    "app": _nullable(_whole(bodies.NAME, "Which app, and of which version: for who looks at the list.")),
+    "app": _nullable(_whole(json_body.NAME, "Which app, and of which version: for who looks at the list.")),
     "lang": _nullable(_LANGUAGE),
 }
 
@@ -124,7 +124,7 @@ _REPLACES = _nullable(_whole(DEVICE_ID, "The `id` of the same device under an ea
 
 _SUBSCRIPTION = _object(
     {
-        "endpoint": _whole(ENDPOINT, maxLength=bodies.LONGEST_ADDRESS),
+        "endpoint": _whole(ENDPOINT, maxLength=json_body.LONGEST_ADDRESS),
         "keys": _object({name: _whole(pattern) for name, (_, pattern) in KEYS.items()}, open=True),
     },
     open=True,

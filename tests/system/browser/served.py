@@ -10,7 +10,7 @@ from pathlib import Path
 from flask import Flask, abort, request
 
 from flask_bgtasks import BackgroundTasks, checkpoint, current_task
-from flask_bgtasks.http import sse
+from flask_bgtasks.http.streaming import sse
 
 sse.PING_SECONDS = 0.4  # so that a watchdog need not wait for 40 s either: see visit() in conftest.py
 STEPS = ["Read", "Write", "Draw"]

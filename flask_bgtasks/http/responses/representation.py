@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..core.documents import attention_document, progress_document, rfc3339, task_document
-from ..core.model import Result, Status, Task
-from ..core.text.json_values import dumps as dumps  # what every answer is written with
-from ..core.text.json_values import repeated
+from ...core.documents import attention_document, progress_document, rfc3339, task_document
+from ...core.model import Result, Status, Task
+from ...core.text.json_values import dumps as dumps  # what every answer is written with
+from ...core.text.json_values import repeated
 
 POLL_MS = 1000
 """What clients that poll have always done, where nothing better is known."""

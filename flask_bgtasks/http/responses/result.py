@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Response
 
-from ..app.state import AppState
-from ..capture import headers
-from ..core.model import Result, Status, Task
-from .problems import Problem
+from ...app.state import AppState
+from ...capture import headers
+from ...core.model import Result, Status, Task
+from ..problems import Problem
 
 
 def answer(state: AppState, task: Task) -> Response:

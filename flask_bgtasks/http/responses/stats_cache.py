@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Container
 
-from ..errors import BackgroundTasksError
-from ..execution.stuck import stuck_tasks, told
-from ..stores.base import Stats, Store
+from ...errors import BackgroundTasksError
+from ...execution.stuck import stuck_tasks, told
+from ...stores.base import Stats, Store
 
 FRESH_SECONDS = 1.0
 STUCK_FRESH_SECONDS = 10.0

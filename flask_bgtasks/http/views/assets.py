@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Response, send_from_directory
 
-from ..errors import TaskNotFound
+from ...errors import TaskNotFound
 
 FOLDER = Path(__file__).parents[1] / "client" / "browser"
 

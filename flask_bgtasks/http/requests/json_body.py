@@ -10,7 +10,7 @@ from typing import Any
 from flask import Request
 from werkzeug.wsgi import LimitedStream
 
-from .problems import Problem
+from ..problems import Problem
 
 MOST_BYTES = 64 * 1024  # of a body: a device takes up a few hundred, preferences with all names a few thousand
 LONGEST_ADDRESS = 4096  # characters of a device's address; FCM's have about 160

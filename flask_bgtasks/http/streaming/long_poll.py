@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ..app.state import AppState
-from ..core.model import Status, Task
-from ..runtime.connection import LOOK_SECONDS
+from ...app.state import AppState
+from ...core.model import Status, Task
+from ...runtime.connection import LOOK_SECONDS
 
 
 def wait_until(

@@ -10,15 +10,17 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..auth.owners import is_id
-from ..core.documents import rfc3339
-from ..core.model import Kind, Status, Task
-from ..errors import BackgroundTasksError
-from ..stores.base import Page, TaskQuery
-from . import idempotency, openapi, parameters
-from .parts import Parts, parts_of
-from .problems import Problem
-from .representation import dumps, with_attention
+from ...auth.owners import is_id
+from ...core.documents import rfc3339
+from ...core.model import Kind, Status, Task
+from ...errors import BackgroundTasksError
+from ...stores.base import Page, TaskQuery
+from .. import openapi
+from ..context import Parts, parts_of
+from ..problems import Problem
+from ..requests import query as parameters
+from ..responses.representation import dumps, with_attention
+from ..submission import idempotency
 
 log = logging.getLogger("flask_bgtasks")
 

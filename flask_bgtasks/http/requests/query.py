@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from ..core.model import Status
-from .problems import Problem
+from ...core.model import Status
+from ..problems import Problem
 
 MOST_IDS = 100
 MOST_LISTED = 100

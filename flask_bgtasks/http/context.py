@@ -16,11 +16,11 @@ from ..auth.owners import is_id
 from ..core.model import Task
 from ..errors import TaskNotFound
 from ..runtime.server_threads import streams
-from .answers import Answers
-from .client_address import client_network
-from .figures import Figures
 from .problems import TYPES, Problem
-from .slots import Slot, Slots
+from .requests.client_address import client_network
+from .responses.stats_cache import Figures
+from .responses.status_cache import Answers
+from .streaming.slots import Slot, Slots
 
 PARTS_KEY = KEY + ".http"
 

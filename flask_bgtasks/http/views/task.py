@@ -8,18 +8,20 @@ from typing import Any
 from flask import Response, current_app, request
 from werkzeug.http import parse_etags
 
-from ..core import documents
-from ..core.model import Task
-from ..core.transitions import MarkSeen, Mute
-from ..errors import TaskExpired
-from ..runtime.connection import cut_short
-from . import bodies, parameters, prefer, stored
-from .accept import accepted
-from .answers import Entry
-from .parts import Parts, parts_of
-from .problems import Problem
-from .representation import dumps, retry_after
-from .waiting import wait_until
+from ...core import documents
+from ...core.model import Task
+from ...core.transitions import MarkSeen, Mute
+from ...errors import TaskExpired
+from ...runtime.connection import cut_short
+from ..context import Parts, parts_of
+from ..problems import Problem
+from ..requests import json_body, query
+from ..responses import result as stored
+from ..responses.representation import dumps, retry_after
+from ..responses.status_cache import Entry
+from ..streaming.long_poll import wait_until
+from ..submission import prefer
+from ..submission.accept import accepted
 
 SEEN_VIA = ("poll", "stream", "push", "firestore")
 
@@ -157,7 +159,7 @@ def _wait_asked(parts: Parts, headers: list[tuple[str, str]]) -> float:
     most = parts.state.settings.max_wait
     text = request.args.get("wait")
     if text is not None:
-        return parameters.seconds("wait", text, most=most)
+        return query.seconds("wait", text, most=most)
     wish = prefer.parse(request.headers.get("Prefer"))
     if wish.wait is None:
         return 0
@@ -202,9 +204,9 @@ def _done(task: Task) -> bool:
 
 def _seen_via() -> str:
     """Where the client saw it. Sent by ``navigator.sendBeacon`` too, hence whatever the content type says."""
-    if not bodies.data(request):
+    if not json_body.data(request):
         return "poll"
-    body = bodies.parsed(bodies.data(request))
+    body = json_body.parsed(json_body.data(request))
     via = body.get("via") if isinstance(body, dict) else None
     if via not in SEEN_VIA:
         raise Problem("bad-body", f'{{"via": …}} with one of {", ".join(SEEN_VIA)} is wanted')

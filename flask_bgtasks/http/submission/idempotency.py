@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import re
 
-from .parameters import bad
-from .problems import Problem
+from ..problems import Problem
+from ..requests.query import bad
 
 LONGEST = 255
 

@@ -10,12 +10,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
-from ..auth.owners import is_id
-from ..core.model import Event, Task
-from ..errors import TaskNotFound
-from ..stores.base import Store, TaskQuery
+from ...auth.owners import is_id
+from ...core.model import Event, Task
+from ...errors import TaskNotFound
+from ...stores.base import Store, TaskQuery
+from ..requests.query import MOST_IDS
 from . import representation
-from .parameters import MOST_IDS
 
 MOST_ENTRIES = 2048
 MOST_BYTES = 32 * 2**20

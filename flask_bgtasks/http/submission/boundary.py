@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from flask import Flask, Response
 
-from ..errors import TaskCancelled
-from ..execution.foreground import Foreground, Superseded
+from ...errors import TaskCancelled
+from ...execution.foreground import Foreground, Superseded
 
 log = logging.getLogger("flask_bgtasks")
 

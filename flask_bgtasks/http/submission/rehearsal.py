@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from ..app.state import EPOCH, AppState
-from ..capture import arguments
-from ..core.definitions import TaskDefinition
-from ..core.model import Task
-from ..wrapping.passage import Arguments, Arrived, Rehearsal
+from ...app.state import EPOCH, AppState
+from ...capture import arguments
+from ...core.definitions import TaskDefinition
+from ...core.model import Task
+from ...wrapping.passage import Arguments, Arrived, Rehearsal
 
 
 def comes_to_the_gate(

@@ -14,24 +14,26 @@ from typing import Any
 
 from flask import Response, after_this_request, current_app, request
 
-from ..app.state import AppState
-from ..capture import arguments, kept_request
-from ..core.definitions import TaskDefinition
-from ..core.model import Status, Task
-from ..core.transitions import Reopen
-from ..errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
-from ..execution import invocation
-from ..execution.foreground import Foreground
-from ..runtime.connection import cut_short
-from ..stores.base import PRIVATE, Created, TaskQuery
-from ..wrapping.layers import Chain
-from ..wrapping.passage import Arguments, Passage
-from . import boundary, idempotency, prefer, problems, rehearsal, stored, user_token
-from .parts import Parts, parts_of
+from ...app.state import AppState
+from ...capture import arguments, kept_request
+from ...core.definitions import TaskDefinition
+from ...core.model import Status, Task
+from ...core.transitions import Reopen
+from ...errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
+from ...execution import invocation
+from ...execution.foreground import Foreground
+from ...runtime.connection import cut_short
+from ...stores.base import PRIVATE, Created, TaskQuery
+from ...wrapping.layers import Chain
+from ...wrapping.passage import Arguments, Passage
+from .. import problems
+from ..context import Parts, parts_of
+from ..problems import Problem
+from ..responses import result as stored
+from ..responses.representation import dumps, links, retry_after
+from ..streaming.long_poll import wait_for_end, wait_until
+from . import boundary, idempotency, prefer, rehearsal, user_token
 from .prefer import Prefer
-from .problems import Problem
-from .representation import dumps, links, retry_after
-from .waiting import wait_for_end, wait_until
 
 ACCEPTED_FLAG = "bgtasks.accepted"
 """Stands in the WSGI environment of a request that came here, for those who look at its answer later (CORS)."""

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
-from .problems import Problem
+from ..problems import Problem
 
 _NUMBER = re.compile(r"[0-9]{1,15}")  # fits a JavaScript number
 

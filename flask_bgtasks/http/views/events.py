@@ -9,18 +9,19 @@ from flask import Response, current_app, request
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
-from ..app.state import AppState
-from ..core.documents import event_document
-from ..core.model import Event, Task
-from ..core.transitions import MarkTold
-from ..delivery.notifier import UNSEEN
-from ..errors import AccessDenied, BackgroundTasksError, TaskNotFound
-from ..runtime.connection import arrives, cut_short, limit_writes, takes
-from . import cursors, parameters, sse
-from .parts import Parts, parts_of
-from .problems import Problem
-from .representation import dumps
-from .stream import EventStream, Subscription, Teller, Told, page
+from ...app.state import AppState
+from ...core.documents import event_document
+from ...core.model import Event, Task
+from ...core.transitions import MarkTold
+from ...delivery.notifier import UNSEEN
+from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound
+from ...runtime.connection import arrives, cut_short, limit_writes, takes
+from ..context import Parts, parts_of
+from ..problems import Problem
+from ..requests import query
+from ..responses.representation import dumps
+from ..streaming import cursors, sse
+from ..streaming.stream import EventStream, Subscription, Teller, Told, page
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -67,9 +68,9 @@ def of_one(request_id: str) -> Response:
 def of_many() -> Response:
     """``GET /tasks/events?ids=a,b``: a browser has six HTTP/1.1 connections per origin, over all its tabs."""
     parts = parts_of(current_app)
-    ids = parameters.ids(request.args.get("ids", ""))
+    ids = query.ids(request.args.get("ids", ""))
     if not ids:
-        raise parameters.bad("ids", "", "the ids of one or more tasks are wanted, with commas between them")
+        raise query.bad("ids", "", "the ids of one or more tasks are wanted, with commas between them")
     _wanted(("text/event-stream",))
     tasks = _readable(parts, ids)
     if not tasks:
@@ -110,7 +111,7 @@ def _readable(parts: Parts, ids: list[str]) -> dict[str, Task]:
 
 
 def _page(parts: Parts, task: Task, after: int) -> Response:
-    limit = parameters.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, most=PAGE_EVENTS)
+    limit = query.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, most=PAGE_EVENTS)
     events, documents = _fitting(parts, task.request_id, after, limit)
     document = dumps(page(task.request_id, events, after=after, task=task))
     body = b"".join((document[:-1], b',"events":[', b",".join(documents), b"]}"))

@@ -13,13 +13,13 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..app.watcher import Following, Watcher
-from ..core import documents
-from ..core.model import Event, Task
-from ..errors import BackgroundTasksError, TaskNotFound
-from ..runtime.connection import LOOK_SECONDS
+from ...app.watcher import Following, Watcher
+from ...core import documents
+from ...core.model import Event, Task
+from ...errors import BackgroundTasksError, TaskNotFound
+from ...runtime.connection import LOOK_SECONDS
+from ..responses.representation import brief, dumps
 from . import sse
-from .representation import brief, dumps
 from .slots import Slot
 
 log = logging.getLogger("flask_bgtasks")

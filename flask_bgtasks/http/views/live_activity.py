@@ -6,14 +6,14 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, device_id, make_device, of_user_token
-from ..core.model import Task
-from ..errors import TaskFinished
-from . import bodies
-from .parts import Parts, parts_of
-from .problems import Problem
+from ...core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, device_id, make_device, of_user_token
+from ...core.model import Task
+from ...errors import TaskFinished
+from ..context import Parts, parts_of
+from ..problems import Problem
+from ..requests import json_body
 
-WANTED = f"1 to {bodies.LONGEST_ADDRESS} visible ASCII characters are wanted"
+WANTED = f"1 to {json_body.LONGEST_ADDRESS} visible ASCII characters are wanted"
 
 
 def register(request_id: str) -> Response:
@@ -24,8 +24,8 @@ def register(request_id: str) -> Response:
     parts = parts_of(current_app)
     store, most = parts.state.store, parts.state.settings.max_devices_per_owner
     task = parts.state.access.task(request_id)
-    body = bodies.json_object(request, known=("token", "device"))
-    token = bodies.text(body, "token", bodies.ADDRESS, WANTED)
+    body = json_body.json_object(request, known=("token", "device"))
+    token = json_body.text(body, "token", json_body.ADDRESS, WANTED)
     activity = make_device(
         LIVE_ACTIVITY, token, request_id=request_id, owner=task.owner, details={"device": _device(body.get("device"))}
     )
@@ -51,25 +51,25 @@ def forget(request_id: str) -> Response:
 
 
 def _named(parts: Parts, request_id: str) -> list[str]:
-    if not bodies.data(request):
+    if not json_body.data(request):
         return [device.id for device in parts.state.store.devices(request_id=request_id)]
-    body = bodies.json_object(request, known=("token",))
-    token = bodies.text(body, "token", bodies.ADDRESS, WANTED)
+    body = json_body.json_object(request, known=("token",))
+    token = json_body.text(body, "token", json_body.ADDRESS, WANTED)
     return [device_id(LIVE_ACTIVITY, token, request_id=request_id)]
 
 
 def _device(found: Any) -> dict[str, str]:
     """Where FCM finds the device: its address as ``{kind, value}``, or as a text, which tells its kind by its looks."""
-    if isinstance(found, str) and bodies.ADDRESS.fullmatch(found):
+    if isinstance(found, str) and json_body.ADDRESS.fullmatch(found):
         given = of_user_token(found)
         return {"kind": given.kind, "value": given.value}
     if not isinstance(found, dict):
         raise Problem("bad-body", 'device: the FCM address of the device is wanted, {"kind": "fid", "value": …} say')
-    bodies.refuse_unknown(found, ("kind", "value"))
+    json_body.refuse_unknown(found, ("kind", "value"))
     kind = found.get("kind")
     if kind not in (FID, FCM_TOKEN):
         raise Problem("bad-body", f"device.kind: {FID} or {FCM_TOKEN} is wanted")
-    return {"kind": kind, "value": bodies.text(found, "value", bodies.ADDRESS, WANTED)}
+    return {"kind": kind, "value": json_body.text(found, "value", json_body.ADDRESS, WANTED)}
 
 
 def _refuse_ended(task: Task) -> None:

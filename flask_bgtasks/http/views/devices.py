@@ -8,13 +8,13 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..app.state import AppState
-from ..core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, Device, make_device, proof_of
-from ..core.documents import device_document
-from . import bodies
-from .parts import parts_of
-from .problems import Problem
-from .representation import dumps
+from ...app.state import AppState
+from ...core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, Device, make_device, proof_of
+from ...core.documents import device_document
+from ..context import parts_of
+from ..problems import Problem
+from ..requests import json_body
+from ..responses.representation import dumps
 
 FIELDS = ("kind", "value", "token", "platform", "app", "lang", "replaces")
 
@@ -52,10 +52,10 @@ def register() -> Response:
     """
     parts = parts_of(current_app)
     owner = parts.owner()
-    body = bodies.json_object(request, known=FIELDS)
+    body = json_body.json_object(request, known=FIELDS)
     device = _device(body, owner, kinds(parts.state))
-    replaces = bodies.optional_text(body, "replaces", DEVICE_ID, "the id of another device is wanted")
-    stored, known = parts.state.addresses.register(device, replaces=replaces, spoken=bodies.spoken(request))
+    replaces = json_body.optional_text(body, "replaces", DEVICE_ID, "the id of another device is wanted")
+    stored, known = parts.state.addresses.register(device, replaces=replaces, spoken=json_body.spoken(request))
     response = _json(device_document(stored), 200 if known else 201)
     response.headers["Location"] = f"{parts.base()}/devices/{stored.id}"
     return response
@@ -89,9 +89,11 @@ def _device(body: Mapping[str, Any], owner: str, known: list[str]) -> Device:
         kind,
         value,
         owner=owner,
-        platform=bodies.optional_text(body, "platform", PLATFORM, "a word of at most 32 characters is wanted, ios say"),
-        app=bodies.optional_text(body, "app", bodies.NAME, "1 to 255 visible ASCII characters are wanted"),
-        lang=bodies.language(body),
+        platform=json_body.optional_text(
+            body, "platform", PLATFORM, "a word of at most 32 characters is wanted, ios say"
+        ),
+        app=json_body.optional_text(body, "app", json_body.NAME, "1 to 255 visible ASCII characters are wanted"),
+        lang=json_body.language(body),
         details=details,
     )
 
@@ -102,9 +104,9 @@ def _address(kind: str, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]
         raise Problem("bad-body", f"token: only a device of the kind {FID} has it beside its value")
     if kind == WEBPUSH:
         return _subscription(body.get("value"))
-    wanted = f"1 to {bodies.LONGEST_ADDRESS} visible ASCII characters are wanted"
-    value = bodies.text(body, "value", bodies.ADDRESS, wanted)
-    token = bodies.optional_text(body, "token", bodies.ADDRESS, wanted)
+    wanted = f"1 to {json_body.LONGEST_ADDRESS} visible ASCII characters are wanted"
+    value = json_body.text(body, "value", json_body.ADDRESS, wanted)
+    token = json_body.optional_text(body, "token", json_body.ADDRESS, wanted)
     return value, {} if token is None else {PROOF: proof_of(token)}
 
 
@@ -114,9 +116,9 @@ def _subscription(found: Any) -> tuple[str, Mapping[str, Any]]:
         wanted = '{"endpoint": …, "keys": {"p256dh": …, "auth": …}}'
         raise Problem("bad-body", f"value: a PushSubscription is wanted, {wanted}")
     endpoint, keys = found.get("endpoint"), found.get("keys")
-    if not isinstance(endpoint, str) or len(endpoint) > bodies.LONGEST_ADDRESS or not ENDPOINT.fullmatch(endpoint):
+    if not isinstance(endpoint, str) or len(endpoint) > json_body.LONGEST_ADDRESS or not ENDPOINT.fullmatch(endpoint):
         raise Problem(
-            "bad-body", f"value.endpoint: an https address of at most {bodies.LONGEST_ADDRESS} characters is wanted"
+            "bad-body", f"value.endpoint: an https address of at most {json_body.LONGEST_ADDRESS} characters is wanted"
         )
     if not isinstance(keys, dict):
         raise Problem("bad-body", "value.keys: an object with p256dh and auth is wanted")

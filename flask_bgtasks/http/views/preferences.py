@@ -7,11 +7,11 @@ from typing import Any
 
 from flask import Response, current_app, request
 
-from ..core.preferences import Preferences
-from . import bodies
-from .parts import parts_of
-from .problems import Problem
-from .representation import dumps
+from ...core.preferences import Preferences
+from ..context import parts_of
+from ..problems import Problem
+from ..requests import json_body
+from ..responses.representation import dumps
 
 
 def read() -> Response:
@@ -26,7 +26,7 @@ def save() -> Response:
     parts = parts_of(current_app)
     owner = parts.owner()
     try:
-        document = Preferences.from_document(bodies.json_object(request)).document()
+        document = Preferences.from_document(json_body.json_object(request)).document()
     except ValueError as error:
         raise Problem("bad-body", str(error)) from None
     if not all(map(str.isprintable, document["muted"])):  # a NUL, say, which PostgreSQL does not store

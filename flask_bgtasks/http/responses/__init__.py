@@ -1,0 +1,1 @@
+"""What tasks, results and figures look like in an answer."""

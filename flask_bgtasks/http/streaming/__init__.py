@@ -1,0 +1,1 @@
+"""Answers that wait: event streams and long polls."""

@@ -1,0 +1,1 @@
+"""Requests for work: read, checked, stored, answered."""
