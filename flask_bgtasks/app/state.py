@@ -378,6 +378,7 @@ def _chain(chains: dict[View, Chain], definition: TaskDefinition, view: View) ->
 
 
 def _bundled() -> Any:
+    from . import builtin_plugins
 
     return builtin_plugins
 

@@ -13,7 +13,7 @@ from flask import Response, send_from_directory
 
 from ...errors import TaskNotFound
 
-FOLDER = Path(__file__).parents[1] / "client" / "browser"
+FOLDER = Path(__file__).parents[2] / "client" / "browser"
 
 PART = re.compile(r"[A-Za-z0-9_-]{1,64}\.(js|d\.ts)")
 
