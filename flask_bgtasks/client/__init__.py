@@ -6,7 +6,6 @@ These names are its public API. Needs the extra ``client`` for everything but :m
 from __future__ import annotations
 
 from ..errors import TaskFailed, TaskWasCancelled, WaitTimeout
-from .channel import Timing
 from .clients import AsyncClient, AsyncTask, Client, Task
 from .errors import (
     CredentialsRefused,
@@ -18,7 +17,8 @@ from .errors import (
     Unreachable,
 )
 from .events import Kind, Outcome, TaskEvent
-from .firestore import FirestoreReader
+from .flows.ladder import Timing
+from .io.firestore import FirestoreReader
 from .service import BackgroundTaskCompletionService
 
 __all__ = [

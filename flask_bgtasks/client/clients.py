@@ -11,14 +11,14 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mappi
 from typing import Any
 
 from ..errors import ConfigurationError
-from . import operations
-from .asking import Headers, Mirror, Session
-from .channel import Timing
-from .drivers import AwaitingDriver, BlockingDriver
 from .events import Outcome, TaskEvent
+from .flows import operations
+from .flows.ladder import Timing
+from .flows.session import Headers, Mirror, Session
+from .io.drivers import AwaitingDriver, BlockingDriver
 from .methods import as_it_is, awaited, awaited_of_task, blocking, blocking_of_task
-from .records import Record
-from .registry import Registry, default_path
+from .pending.records import Record
+from .pending.registry import Registry, default_path
 
 
 class _AnyTask:
@@ -192,7 +192,7 @@ class Client(_AnyClient):
     @staticmethod
     def _make_driver(base_url: str, options: Mapping[str, Any]) -> BlockingDriver:
         with _extra():
-            from .transport import BlockingTransport
+            from .io.transport import BlockingTransport
         return BlockingDriver(BlockingTransport(base_url, options))
 
     def __enter__(self) -> Client:
@@ -228,7 +228,7 @@ class AsyncClient(_AnyClient):
     @staticmethod
     def _make_driver(base_url: str, options: Mapping[str, Any]) -> AwaitingDriver:
         with _extra():
-            from .transport import AwaitingTransport
+            from .io.transport import AwaitingTransport
         return AwaitingDriver(AwaitingTransport(base_url, options))
 
     async def __aenter__(self) -> AsyncClient:

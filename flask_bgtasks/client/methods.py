@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from .asking import Session
-from .effects import Flow
+from .flows.session import Session
+from .io.effects import Flow
 
 P = ParamSpec("P")
 R = TypeVar("R")  # of an operation

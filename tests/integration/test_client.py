@@ -21,8 +21,8 @@ from flask_bgtasks.client import (
     TaskWasCancelled,
     TooManyPending,
     WaitTimeout,
-    registry,
 )
+from flask_bgtasks.client.pending import registry
 from tests.backends.network import Network
 from tests.backends.wsgi import served
 from tests.integration.client_server import HASTE, until

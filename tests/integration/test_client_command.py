@@ -5,8 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from flask_bgtasks.client import clients, command
-from flask_bgtasks.client.command import main
+from flask_bgtasks.client import clients
+from flask_bgtasks.client.cli import command
+from flask_bgtasks.client.cli.command import main
 from tests.backends.wsgi import served
 from tests.integration.client_server import until
 from tests.integration.http_app import opened

@@ -12,9 +12,9 @@ from functools import partial
 import pytest
 
 from flask_bgtasks import ConfigurationError, StoreUnavailable, TaskNotFound
-from flask_bgtasks.client import records
-from flask_bgtasks.client.records import Record, Sighting, State
-from flask_bgtasks.client.registry import FINISHED_SECONDS, MOST_FINISHED, Registry
+from flask_bgtasks.client.pending import records
+from flask_bgtasks.client.pending.records import Record, Sighting, State
+from flask_bgtasks.client.pending.registry import FINISHED_SECONDS, MOST_FINISHED, Registry
 
 ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"
 NEW = Record(key="k", state=State.QUEUED, created_at=0.0, expires_at=100.0, path="/process", body=b"{}", body_hash="h")
@@ -122,8 +122,8 @@ SETTLE = """
 import sys
 from functools import partial
 from flask_bgtasks.client import records
-from flask_bgtasks.client.records import Sighting
-from flask_bgtasks.client.registry import Registry
+from flask_bgtasks.client.pending.records import Sighting
+from flask_bgtasks.client.pending.registry import Registry
 registry = Registry(sys.argv[1], server="s")
 sys.stdin.readline()
 for n in range(30):

@@ -41,7 +41,8 @@ def told(folder):
 
 
 def _main(url, folder, die, body):
-    from flask_bgtasks.client import Client, transport
+    from flask_bgtasks.client import Client
+    from flask_bgtasks.client.io import transport
 
     def at(where):
         if die == where:

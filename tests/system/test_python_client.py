@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from flask_bgtasks.client import BackgroundTaskCompletionService, Client, FirestoreReader, Kind
-from flask_bgtasks.client.records import State
-from flask_bgtasks.client.registry import Registry
+from flask_bgtasks.client.pending.records import State
+from flask_bgtasks.client.pending.registry import Registry
 from tests.backends.network import Chaos, Network
 from tests.integration.client_server import HASTE, until
 from tests.system import python_client
@@ -205,7 +205,7 @@ def test_what_ends_while_the_backend_is_away_is_learnt_from_firestore(firestore_
 def test_ctrl_c_ends_the_watching_and_not_the_task(serve, tmp_path):
     # As from a terminal: a shell starts what it runs in the background with SIGINT ignored, and that is inherited.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from flask_bgtasks.client.command import main; main()"
+    code += "from flask_bgtasks.client.cli.command import main; main()"
     options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
     with serve() as server:
         base = [sys.executable, "-c", code, "--url", server.url, "--store", str(tmp_path / "pending.sqlite3")]

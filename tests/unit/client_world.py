@@ -7,10 +7,10 @@ import random
 import uuid
 from dataclasses import dataclass, field
 
-from flask_bgtasks.client.asking import Session
-from flask_bgtasks.client.effects import Answer, Call, Close, Emit, Open, Read, Request, Sleep, Tell
 from flask_bgtasks.client.errors import Unreachable
-from flask_bgtasks.client.registry import Registry
+from flask_bgtasks.client.flows.session import Session
+from flask_bgtasks.client.io.effects import Answer, Call, Close, Emit, Open, Read, Request, Sleep, Tell
+from flask_bgtasks.client.pending.registry import Registry
 
 TERMINAL = {"completed", "failed", "cancelled"}
 

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from flask_bgtasks.client.drivers import AwaitingDriver, BlockingDriver
-from flask_bgtasks.client.effects import Call, Emit, Left, Request, Sleep, Tell, within
+from flask_bgtasks.client.io.drivers import AwaitingDriver, BlockingDriver
+from flask_bgtasks.client.io.effects import Call, Emit, Left, Request, Sleep, Tell, within
 
 REQUEST = Request(method="GET", path="/", headers={}, timeout=5.0)
 

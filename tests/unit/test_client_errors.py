@@ -10,8 +10,8 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, NotSerializable
 from flask_bgtasks.client import AsyncClient, AsyncTask, Client, Outcome, Task
-from flask_bgtasks.client.effects import Answer
-from flask_bgtasks.client.registry import default_path
+from flask_bgtasks.client.io.effects import Answer
+from flask_bgtasks.client.pending.registry import default_path
 
 FOREVER = "http://127.0.0.1:9"
 

@@ -9,11 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.client import FirestoreReader, InvalidRequestId, operations
-from flask_bgtasks.client.command import main
-from flask_bgtasks.client.effects import Answer
-from flask_bgtasks.client.ids import as_request_id, is_request_id
-from flask_bgtasks.client.records import Record, State
+from flask_bgtasks.client import FirestoreReader, InvalidRequestId
+from flask_bgtasks.client.cli.command import main
+from flask_bgtasks.client.flows import operations
+from flask_bgtasks.client.io.effects import Answer
+from flask_bgtasks.client.pending.ids import as_request_id, is_request_id
+from flask_bgtasks.client.pending.records import Record, State
 from tests.unit.client_world import World
 
 ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"

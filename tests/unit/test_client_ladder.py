@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from flask_bgtasks.client import CredentialsRefused, Kind, TaskGone, TaskRejected, WaitTimeout, operations
-from flask_bgtasks.client.channel import Channel, Rung, Timing
-from flask_bgtasks.client.records import State
+from flask_bgtasks.client import CredentialsRefused, Kind, TaskGone, TaskRejected, WaitTimeout
+from flask_bgtasks.client.flows import operations
+from flask_bgtasks.client.flows.ladder import Channel, Rung, Timing
+from flask_bgtasks.client.pending.records import State
 from tests.unit.client_world import World
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_bgtasks.client import CredentialsRefused, TaskGone, TaskRejected, Unreachable, operations, provenance
-from flask_bgtasks.client.effects import Answer
-from flask_bgtasks.client.records import State
+from flask_bgtasks.client import CredentialsRefused, TaskGone, TaskRejected, Unreachable
+from flask_bgtasks.client.flows import operations, provenance
+from flask_bgtasks.client.io.effects import Answer
+from flask_bgtasks.client.pending.records import State
 from flask_bgtasks.http import problems
 from tests.unit.client_world import World
 

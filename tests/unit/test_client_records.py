@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.client import records
-from flask_bgtasks.client.records import OVER, UNTOLD, Record, Sighting, State
+from flask_bgtasks.client.pending import records
+from flask_bgtasks.client.pending.records import OVER, UNTOLD, Record, Sighting, State
 
 NEW = Record(key="k", state=State.QUEUED, created_at=0.0, expires_at=100.0, path="/process", body=b"{}")
 FOLLOWING = records.accepted(replace(NEW, state=State.SENDING), "id")

@@ -19,7 +19,7 @@ from flask import Flask, request
 import flask_bgtasks
 from example_app import reading
 from flask_bgtasks.capture import kept_request
-from flask_bgtasks.client.eventstream import EventStreamParser
+from flask_bgtasks.client.io.sse import EventStreamParser
 from flask_bgtasks.core import backoff, devices
 from flask_bgtasks.core.text import redaction
 from flask_bgtasks.errors import BackgroundTasksError

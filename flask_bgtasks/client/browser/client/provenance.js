@@ -1,5 +1,5 @@
 // Whose word an answer is: the backend's, or that of something on the way to it (a proxy during a deploy, a firewall, a
-// captive portal). Only the backend's word ends anything. `flask_bgtasks/client/provenance.py` is the same in Python,
+// captive portal). Only the backend's word ends anything. `flask_bgtasks/client/flows/provenance.py` is the same in Python,
 // and tests/data/answers.json is the table that both are tested against.
 
 import { isRequestId } from './ids.js';

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from .effects import Answer
-from .ids import is_request_id
+from ..io.effects import Answer
+from ..pending.ids import is_request_id
 
 PROBLEMS = "https://flask-bgtasks.readthedocs.io/problems/#"  # what the ``type`` of our problem documents begins with
 

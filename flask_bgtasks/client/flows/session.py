@@ -12,17 +12,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ..core.backoff import dice
-from ..errors import TaskNotFound
-from ..runtime import processes
-from .channel import Timing
-from .effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock
-from .errors import CredentialsRefused
-from .events import Outcome
-from .ids import as_request_id
+from ...core.backoff import dice
+from ...errors import TaskNotFound
+from ...runtime import processes
+from ..errors import CredentialsRefused
+from ..events import Outcome
+from ..io.effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock
+from ..pending.ids import as_request_id
+from ..pending.records import Record, Sighting, State, Transition, blocked, unblocked
+from ..pending.registry import Registry
+from .ladder import Timing
 from .provenance import wants_login
-from .records import Record, Sighting, State, Transition, blocked, unblocked
-from .registry import Registry
 
 log = logging.getLogger("flask_bgtasks.client")
 

@@ -11,16 +11,16 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .asking import MOST_AT_ONCE, Mirror, sighting_of
-from .channel import Rung
-from .effects import Answer, Call, Close, Flow, Left, Read, Stream
-from .errors import CredentialsRefused, Unreachable
-from .eventstream import EventStreamParser, NotAnEventStream, ServerSentEvent
+from ..errors import CredentialsRefused, Unreachable
+from ..io.effects import Answer, Call, Close, Flow, Left, Read, Stream
+from ..io.sse import EventStreamParser, NotAnEventStream, ServerSentEvent
+from ..pending.records import Record, Sighting, missed
+from .ladder import Rung
 from .provenance import is_refusal, unlike
-from .records import Record, Sighting, missed
+from .session import MOST_AT_ONCE, Mirror, sighting_of
 
 if TYPE_CHECKING:
-    from .following import Following
+    from .follow import Following
 
 log = logging.getLogger("flask_bgtasks.client")
 

@@ -12,17 +12,18 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from ..errors import NotSerializable, TaskNotFound, TransitionRefused
-from . import provenance, records, rungs
-from .asking import MOST_AT_ONCE, Session, sighting_of
-from .effects import Answer, Call, Effect, Emit, Flow, Tell
-from .errors import CredentialsRefused, Unreachable
-from .events import Kind, Outcome, TaskEvent
-from .following import Following
-from .ids import as_request_id
+from ...errors import NotSerializable, TaskNotFound, TransitionRefused
+from ..errors import CredentialsRefused, Unreachable
+from ..events import Kind, Outcome, TaskEvent
+from ..io.effects import Answer, Call, Effect, Emit, Flow, Tell
+from ..pending import records
+from ..pending.ids import as_request_id
+from ..pending.records import UNTOLD, Record, State
+from . import channels, provenance
+from .announce import Listener
+from .follow import Following
 from .outbox import KEPT_SECONDS, flush
-from .records import UNTOLD, Record, State
-from .telling import Listener
+from .session import MOST_AT_ONCE, Session, sighting_of
 
 
 def submit(
@@ -113,11 +114,11 @@ def check_pending(session: Session, *, on_outcome: Listener | None = None) -> Fl
     reached = True
     try:
         for begin in range(0, len(following), MOST_AT_ONCE):
-            yield from rungs.ask_status(consumer, following[begin : begin + MOST_AT_ONCE], via="poll")
+            yield from channels.ask_status(consumer, following[begin : begin + MOST_AT_ONCE], via="poll")
     except Unreachable:
         reached = False
         if session.mirror is not None:
-            yield from rungs.read_mirror(consumer, session.mirror, following)
+            yield from channels.read_mirror(consumer, session.mirror, following)
     except CredentialsRefused:
         yield from session.block(following)
     for record in (yield from session.all_in(UNTOLD)):

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import records
-from .asking import Session
-from .effects import Answer, Call, Flow, Tell
-from .errors import Unreachable
-from .events import Outcome
+from ..errors import Unreachable
+from ..events import Outcome
+from ..io.effects import Answer, Call, Flow, Tell
+from ..pending import records
+from ..pending.records import UNTOLD, Record
 from .provenance import is_ours, task_id
-from .records import UNTOLD, Record
+from .session import Session
 
 log = logging.getLogger("flask_bgtasks.client")
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, Protocol, TypeVar
 
+from ..events import TaskEvent
 from .effects import Answer, Call, Close, Effect, Emit, Flow, Left, Open, Read, Request, Sleep, Tell
-from .events import TaskEvent
 
 R = TypeVar("R")
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
-from ..core.backoff import retry_after_seconds
-from .events import TaskEvent
+from ...core.backoff import retry_after_seconds
+from ..events import TaskEvent
 
 R = TypeVar("R")
 

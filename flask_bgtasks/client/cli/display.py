@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 import click
 
-from .events import Kind, TaskEvent
+from ..events import Kind, TaskEvent
 
 BAR_LENGTH = 1000  # steps of the bar: tenths of a percent
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import click
 
-from ..errors import BackgroundTasksError, WaitTimeout
-from .clients import Client, Task
+from ...errors import BackgroundTasksError, WaitTimeout
+from ..clients import Client, Task
+from ..errors import CredentialsRefused, Unreachable
+from ..events import Kind, TaskEvent
 from .display import Display
-from .errors import CredentialsRefused, Unreachable
-from .events import Kind, TaskEvent
 
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 3, "rejected": 4, "gone": 5}  # 2 is click's: a wrong command
 CREDENTIALS_REFUSED, NOT_YET, INTERRUPTED = 6, 7, 130

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
-from ..runtime.fork import after_fork_in_child
+from ...runtime.fork import after_fork_in_child
+from ..errors import Unreachable
 from .effects import LEAST_SECONDS, Answer, Open, Request
-from .errors import Unreachable
 
 CONNECT_SECONDS = 10.0
 

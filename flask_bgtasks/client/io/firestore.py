@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ..firebase.firestore.documents import read_result
-from .ids import as_request_id
+from ...firebase.firestore.documents import read_result
+from ..pending.ids import as_request_id
 
 HOST = "https://firestore.googleapis.com"
 EMULATOR = "FIRESTORE_EMULATOR_HOST"

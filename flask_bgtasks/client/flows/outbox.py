@@ -11,13 +11,14 @@ import logging
 from collections.abc import Collection
 from functools import partial
 
-from ..core.backoff import Backoff
-from . import provenance, records
-from .asking import MOST_AT_ONCE, Session
-from .effects import Answer, Flow
-from .errors import CredentialsRefused, Unreachable
+from ...core.backoff import Backoff
+from ..errors import CredentialsRefused, Unreachable
+from ..io.effects import Answer, Flow
+from ..pending import records
+from ..pending.records import Record, State
+from . import provenance
 from .provenance import DOUBTED_SECONDS, Verdict
-from .records import Record, State
+from .session import MOST_AT_ONCE, Session
 
 log = logging.getLogger("flask_bgtasks.client")
 

@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from enum import Enum
 
-from ..core.backoff import Backoff, dice
+from ...core.backoff import Backoff, dice
 
 
 class Rung(str, Enum):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from ..runtime import processes
-from .events import TERMINAL
+from ...runtime import processes
+from ..events import TERMINAL
 
 CLAIM_SECONDS = 120.0
 """How long a claim holds at most: longer than a request with all its timeouts."""

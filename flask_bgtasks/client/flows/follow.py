@@ -11,16 +11,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from ..errors import WaitTimeout
-from . import records, rungs
-from .asking import MOST_AT_ONCE, Session
-from .channel import Channel, Rung
-from .effects import Call, Effect, Flow, Sleep, within
-from .errors import CredentialsRefused, Unreachable
-from .events import KINDS, Kind, Outcome, TaskEvent
+from ...errors import WaitTimeout
+from ..errors import CredentialsRefused, Unreachable
+from ..events import KINDS, Kind, Outcome, TaskEvent
+from ..io.effects import Call, Effect, Flow, Sleep, within
+from ..pending import records
+from ..pending.records import OVER, PENDING, Record, Sighting, State
+from . import channels
+from .announce import Listener, tell
+from .ladder import Channel, Rung
 from .outbox import flush, send_seen
-from .records import OVER, PENDING, Record, Sighting, State
-from .telling import Listener, tell
+from .session import MOST_AT_ONCE, Session
 
 log = logging.getLogger("flask_bgtasks.client")
 
@@ -123,11 +124,11 @@ class Following:
             log.info("%d tasks are followed by %s now", len(following), rung.value)
             self._rung = rung
         if rung is Rung.MONITOR:
-            yield from rungs.monitor(self, following)
+            yield from channels.monitor(self, following)
         elif rung is Rung.STREAM and len(following) == len(waiting) <= MOST_AT_ONCE:
-            yield from rungs.stream(self, following)
+            yield from channels.stream(self, following)
         else:  # a stream would keep us from what is still to be sent, and from what it does not tell of
-            yield from rungs.poll(self, following)
+            yield from channels.poll(self, following)
 
     def _pause(self, waiting: list[Record]) -> float:
         """How long there is nothing to do but to wait: to send again, for somebody else, or to ask for a result."""

@@ -1,0 +1,1 @@
+"""bgtasks-client: the client at the shell."""

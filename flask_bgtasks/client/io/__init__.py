@@ -1,0 +1,1 @@
+"""What carries effects out: HTTP, event streams, threads, asyncio, Firestore."""

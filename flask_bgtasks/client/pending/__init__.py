@@ -1,0 +1,1 @@
+"""What the client remembers of tasks that it waits for, across restarts."""
