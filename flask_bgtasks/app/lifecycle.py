@@ -1,7 +1,7 @@
 """The life of an app's parts in one process: when looking for work begins, and how all of it ends.
 
-Knows the parts by their protocols; what tells it that the process serves, or stops, stands in :mod:`.serving` and
-:mod:`.shutdown`.
+Knows the parts by their protocols; what tells it that the process serves, or stops, stands in
+:mod:`..runtime.server` and :mod:`..runtime.shutdown`.
 """
 
 from __future__ import annotations

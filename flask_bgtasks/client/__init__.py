@@ -1,6 +1,6 @@
 """The Python client: submits requests and follows their tasks, through lost networks and the end of its process.
 
-These names are its public API. Needs the extra ``client`` for everything but :mod:`.firestore`.
+These names are its public API. Needs the extra ``client`` for everything but :mod:`.io.firestore`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The task, its history and what belongs to it, as values. How a task may change stands in :mod:`.changes`.
+"""The task, its history and what belongs to it, as values. How a task may change stands in :mod:`.transitions`.
 
 Pure: no I/O, no Flask, no clock. Knows no other module.
 """

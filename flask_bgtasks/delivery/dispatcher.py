@@ -2,7 +2,7 @@
 becomes of a delivery after it.
 
 What is owed stands in the store's outbox, recorded with the change itself; this reads it, calls and settles. When that
-happens, and in which thread, is the lanes' (:mod:`.lanes`).
+happens, and in which thread, is the lanes' (:mod:`.sink_worker`).
 """
 
 from __future__ import annotations

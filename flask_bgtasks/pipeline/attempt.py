@@ -2,7 +2,7 @@
 
 What is reported is made into clean text and plain JSON at once: what the pipeline does to its objects afterwards
 changes nothing, and a lazy translation is made in the language of the code that reports it. Knows the plan and the
-model; no store, no Flask, and no context variables: :mod:`.pipeline` says which attempt and which step a line of code
+model; no store, no Flask, and no context variables: :mod:`.reporting` says which attempt and which step a line of code
 is in.
 """
 

@@ -163,7 +163,7 @@ def stopping(frame: FrameType | None = None) -> Callable[[], bool]:
     """A function that tells whether the server process was told to stop; always False where that cannot be seen.
 
     No server tells an app. Gunicorn's workers keep it in an attribute, and the worker is found on the stack, as the
-    number of its threads is (:mod:`.capacity`).
+    number of its threads is (:mod:`.server_threads`).
 
     :param frame: where to begin looking; by default the caller's frame.
     """

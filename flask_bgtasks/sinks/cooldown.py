@@ -1,7 +1,7 @@
 """Who is left alone for now: one of the many that a sink delivers to, who does not answer or has asked for a pause.
 
 In the memory of one process, for the sinks whose addressees have nothing to do with each other; a service that all of
-a sink's deliveries go to is the lane's (:mod:`.lanes`). Safe in several threads.
+a sink's deliveries go to is the lane's (:mod:`..delivery.sink_worker`). Safe in several threads.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ MAX_TASK_NAMES = 500
 """That durations are kept for: ``track_request`` takes any name."""
 
 MAX_LEASES_SEEN = 1000
-"""Leases on the deliveries of one sink that are looked at together. One process takes 128 at once (:mod:`..lanes`)."""
+"""Leases on the deliveries of one sink that are looked at together. One process takes 128 at once."""
 
 CHECKPOINT = "checkpoint:"
 """What the name of a checkpoint's part begins with, where a store keeps a task's parts by name."""

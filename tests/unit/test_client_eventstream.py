@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.client.io import sse
+from flask_bgtasks.client.io import sse as eventstream
 from flask_bgtasks.client.io.sse import EventStreamParser, NotAnEventStream
 from flask_bgtasks.http.streaming import sse
 from tests.unit.sse_reader import read
@@ -67,7 +67,7 @@ def test_the_server_may_ask_for_a_pause():
 
 
 def test_an_event_that_does_not_end_is_not_kept_for_ever(monkeypatch):
-    monkeypatch.setattr(sse, "MOST_CHARACTERS", 1000)
+    monkeypatch.setattr(eventstream, "MOST_CHARACTERS", 1000)
     parser = EventStreamParser()
 
     with pytest.raises(NotAnEventStream):

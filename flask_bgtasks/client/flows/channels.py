@@ -1,6 +1,6 @@
 """The three ways to ask how tasks stand: a stream of events, a poll, and Firestore with a look for the backend.
 
-Each is one turn of :class:`.Following`: it asks, hands over what it learns, and waits as :mod:`.channel` says.
+Each is one turn of :class:`.follow.Following`: it asks, hands over what it learns, and waits as :mod:`.ladder` says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Follows tasks for one consumer, from wherever they stand until each of them is over.
 
 Turn by turn: send what is still to be sent, look at what the registry says (another thread or process may have settled
-a task), then ask by the rung of the ladder on which the network leaves us (:mod:`.rungs`).
+a task), then ask by the rung of the ladder on which the network leaves us (:mod:`.channels`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON values on their way in and out: what is reported is checked and copied, what is answered cannot fail.
 
 In: :func:`encode` and :func:`snapshot` take what every reader can take back, or say where it is not JSON. Out:
-:func:`dumps` writes whatever is stored, also by earlier versions. Pure; knows :mod:`.clean_text`.
+:func:`dumps` writes whatever is stored, also by earlier versions. Pure; knows :mod:`.clean`.
 """
 
 from __future__ import annotations

@@ -290,7 +290,7 @@ def _is_current(connection: PostgresConnection) -> bool:
 
 
 class _DriverSql:
-    """Lets :func:`.schema.create` execute texts on an SQLAlchemy connection."""
+    """Lets :func:`..schema.create` execute texts on an SQLAlchemy connection."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection

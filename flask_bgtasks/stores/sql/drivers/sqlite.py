@@ -2,7 +2,7 @@
 
 SQLite has one writer at a time, and a durable commit waits for the disk. So threads that write together commit
 together: the first to come leads; what others queue meanwhile is run as the next transaction, by one of them. And the
-wait for the disk is taken out of the transaction (:mod:`.walsync`), so that the next one does not stand behind it. A
+wait for the disk is taken out of the transaction (:mod:`.wal_sync`), so that the next one does not stand behind it. A
 lone thread is its own leader, and pays no hand-over.
 """
 
