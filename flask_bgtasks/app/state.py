@@ -302,7 +302,7 @@ def build(
     environment = Environment(
         call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
         opened=lambda attempt: credentials.opened(attempt.task, attempt.input),
-        checked=credentials.checked,
+        login_lost=credentials.lost,
         before_run=lambda attempt: _before_run(app, declarations, credentials, attempt),
         run_later=lambda task, wait: _run_later(runner, task, wait),
         can_wait=lambda: runner.can_wait,

@@ -12,9 +12,8 @@ from typing import Any
 
 from flask import Flask, Request
 
-from ..core.model import LOGIN_LOST, Task
+from ..core.model import Task
 from ..errors import LoginLost
-from ..execution.invocation import Answer
 from ..stores.base import PRIVATE
 from . import identities
 from .owners import Owners
@@ -69,23 +68,22 @@ class Credentials:
             self._owners.restore(task)
         identities.restore(self._app, saved)
 
-    def checked(self, task: Task, input: Mapping[str, Any], answer: Answer) -> Answer:
-        """An answer of a run elsewhere than in its request. One that asks for a login is not passed on as the view's.
+    def lost(self, task: Task, input: Mapping[str, Any], status_code: int | None) -> LoginLost | None:
+        """Whether a view that refuses a run elsewhere than in its request lacks the request's login.
 
         The request was let in, with a login that the run lacks: who is told ``401`` would log in again for nothing.
 
-        :param input: as :meth:`opened` gave it to the run.
+        :param input: as :meth:`opened` gave it to the run. :param status_code: what the view answered.
         """
-        code = answer.result.status_code if answer.result is not None else getattr(answer.exception, "code", None)
-        if answer.error is None or code not in (401, 403):
-            return answer
-        if code == 403 and input.get(PRIVATE, {}).get("identity", {}).keys() - {"flask_wtf"}:
-            return answer  # the run knew who asks: the view has judged
+        if status_code not in (401, 403):
+            return None
+        if status_code == 403 and input.get(PRIVATE, {}).get("identity", {}).keys() - {"flask_wtf"}:
+            return None  # the run knew who asks: the view has judged
         there = {header[0].lower() for header in input["headers"]}
         dropped = [name for name in input.get("dropped", ()) if name.lower() not in there]
-        lost = LoginLost(task.request_id, code, dropped)
+        lost = LoginLost(task.request_id, status_code, dropped)
         log.error("task %s (%s): %s", task.request_id, task.name, lost)
-        return Answer(None, str(lost), LOGIN_LOST, lost)
+        return lost
 
     def _sealed(self, request: Request) -> str | None:
         if self._sealer is None:

@@ -19,11 +19,11 @@ from flask import Flask
 
 from .. import signals
 from ..core.definitions import Registry, TaskDefinition
-from ..core.model import Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
+from ..core.model import LOGIN_LOST, Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
 from ..core.steps import Node, Plan
 from ..core.transitions import Change, Outcome, RequestCancel
 from ..delivery.dispatcher import Deliveries
-from ..errors import AlreadyClaimed, AtCapacity, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from ..errors import AlreadyClaimed, AtCapacity, LoginLost, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
 from ..pipeline.attempt import Running
 from ..pipeline.checkpoint import Book
@@ -67,7 +67,7 @@ class Environment:
     :param call_view: calls a task's view in the context of its run, with what was stored of its request.
     :param opened: a task's input with the headers that were kept of its request.
     :param before_run: restores the user and what the app wants in ``g``, in the run's request context.
-    :param checked: what a view's answer is taken for that was not given in its request.
+    :param login_lost: whether a status code of a view in a run says only that the run lacks the login of its request.
     :param run_later: has a task run after so many seconds.
     :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
     :param look: says that there may be work which had to wait for a place.
@@ -77,7 +77,7 @@ class Environment:
     call_view: Callable[[TaskDefinition, Mapping[str, Any]], object]
     opened: Callable[[Attempt], Mapping[str, Any]]
     before_run: Callable[[Attempt], None]
-    checked: Callable[[Task, Mapping[str, Any], Answer], Answer]
+    login_lost: Callable[[Task, Mapping[str, Any], int | None], LoginLost | None]
     run_later: Callable[[Task, float], None]
     can_wait: Callable[[], bool]
     look: Callable[[], None]
@@ -254,7 +254,15 @@ class Engine:
         )
         if answer.exception is not None and invocation.propagates(self._app):
             self._remember(attempt.task.request_id, answer.exception)
-        return self._environment.checked(attempt.task, input, answer)
+        return self._with_login(attempt.task, input, answer)
+
+    def _with_login(self, task: Task, input: Mapping[str, Any], answer: Answer) -> Answer:
+        """An answer that asks for a login, which the request had and the run lacks, is not passed on as the view's."""
+        if answer.error is None:
+            return answer
+        code = answer.result.status_code if answer.result is not None else getattr(answer.exception, "code", None)
+        lost = self._environment.login_lost(task, input, code)
+        return answer if lost is None else Answer(None, str(lost), LOGIN_LOST, lost)
 
     def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
         """Call, and store how it ended; whether another attempt follows."""
