@@ -7,6 +7,7 @@ good as new: a burst of tasks runs on all threads at once, keeps its leases, and
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -67,7 +68,7 @@ class Run:
         self.store = store(self.folder)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.rate, self.external, self.hostile, self.settle = rate, external, hostile, settle
-        self.senders = 4
+        self.senders = max(4, math.ceil(rate / 1.5))  # an answer takes a moment, and seconds while something is wrong
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.journal = Journal()
@@ -113,6 +114,7 @@ class Run:
                 self.faults.heal()
                 self._stop_all()
             left = self.store.remains()
+            self.stored = len(left.tasks)
             self.figures = self._figures(left)
             violations = [*check(left, self.folder, self.journal), *self.store.complaints()]
             if violations:  # it goes with the run
