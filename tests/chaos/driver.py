@@ -102,8 +102,7 @@ class Run:
                 self.faults.heal()
                 self.store.heal()
                 self._say("nothing is wrong any more")
-                for client in clients:
-                    client.join(90)
+                self.until(lambda: not any(client.is_alive() for client in clients), 90, None)
                 self._say("the clients have ended")
                 self._settle()
                 self._say("settled, or out of patience")
@@ -190,12 +189,13 @@ class Run:
     def _settle(self):
         def settled(besides=frozenset()):
             with contextlib.suppress(Exception):  # the store has just been started
-                left = self.store.remains()
+                left = self.store.unsettled()
                 return not left.owed and left.unfinished <= besides
             return False
 
         removed = self._removed()
         self.until(lambda: settled(removed), self.settle, None)
+        self.until(self.answers, 20, None)
         for request_id in removed:
             with contextlib.suppress(httpx.HTTPError):
                 httpx.post(f"{self.url}/tasks/{request_id}/cancel", headers={"X-Owner": "owner-0"}, timeout=20)
@@ -222,7 +222,7 @@ class Run:
 
     def _all_is_told(self):
         with contextlib.suppress(Exception):
-            return not self.store.remains().owed
+            return not self.store.unsettled().owed
         return False
 
     def _burst(self, count, wanted, hold):
@@ -231,7 +231,7 @@ class Run:
 
         def ended():
             with contextlib.suppress(Exception):
-                return not self.store.remains().unfinished & set(ids)
+                return not self.store.unsettled().unfinished & set(ids)
             return False
 
         self.until(ended, min(40, self.settle), None)

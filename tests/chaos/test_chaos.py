@@ -46,6 +46,7 @@ def test_the_same_holds_where_firestore_is_the_store(tmp_path, firestore_project
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("store", [Sqlite, Postgresql])
 def test_for_ten_minutes_whatever_breaks_every_accepted_task_ends_once(tmp_path, store, capsys):
     _need(store)
