@@ -40,10 +40,11 @@ class Client:
             with contextlib.suppress(httpx.HTTPError):
                 answer = self._http.post(path, json=body, headers=headers)
             request_id = self._read(key, path, answer)
-            if request_id is not None:
+            if request_id is not None and answer.status_code == 503:
+                self._journal.doubt(key, request_id)
+            elif request_id is not None:
                 self._journal.accept(key, request_id, owner)
-                if answer.status_code != 503:
-                    return request_id
+                return request_id
             if answer is not None and takes_its_word and "othing was " in answer.text:
                 self._journal.refuse(key)
                 return None

@@ -7,6 +7,7 @@ good as new: a burst of tasks runs on all threads at once, keeps its leases, and
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -67,7 +68,7 @@ class Run:
         self.store = store(self.folder)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.rate, self.external, self.hostile, self.settle = rate, external, hostile, settle
-        self.senders = 4
+        self.senders = max(4, math.ceil(rate / 1.5))  # an answer takes a moment, and seconds while something is wrong
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.journal = Journal()
@@ -101,8 +102,7 @@ class Run:
                 self.faults.heal()
                 self.store.heal()
                 self._say("nothing is wrong any more")
-                for client in clients:
-                    client.join(90)
+                self.until(lambda: not any(client.is_alive() for client in clients), 90, None)
                 self._say("the clients have ended")
                 self._settle()
                 self._say("settled, or out of patience")
@@ -113,6 +113,7 @@ class Run:
                 self.faults.heal()
                 self._stop_all()
             left = self.store.remains()
+            self.stored = len(left.tasks)
             self.figures = self._figures(left)
             violations = [*check(left, self.folder, self.journal), *self.store.complaints()]
             if violations:  # it goes with the run
@@ -188,12 +189,13 @@ class Run:
     def _settle(self):
         def settled(besides=frozenset()):
             with contextlib.suppress(Exception):  # the store has just been started
-                left = self.store.remains()
+                left = self.store.unsettled()
                 return not left.owed and left.unfinished <= besides
             return False
 
         removed = self._removed()
         self.until(lambda: settled(removed), self.settle, None)
+        self.until(self.answers, 20, None)
         for request_id in removed:
             with contextlib.suppress(httpx.HTTPError):
                 httpx.post(f"{self.url}/tasks/{request_id}/cancel", headers={"X-Owner": "owner-0"}, timeout=20)
@@ -220,7 +222,7 @@ class Run:
 
     def _all_is_told(self):
         with contextlib.suppress(Exception):
-            return not self.store.remains().owed
+            return not self.store.unsettled().owed
         return False
 
     def _burst(self, count, wanted, hold):
@@ -229,7 +231,7 @@ class Run:
 
         def ended():
             with contextlib.suppress(Exception):
-                return not self.store.remains().unfinished & set(ids)
+                return not self.store.unsettled().unfinished & set(ids)
             return False
 
         self.until(ended, min(40, self.settle), None)

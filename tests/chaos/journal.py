@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 class Journal:
     """Written by many threads; read when they are done.
 
-    `accepted`: by the client's key, the ids that it was answered.
+    `accepted`: by the client's key, the ids that it was answered. `doubtful`: those that may have been stored, or not.
     `owners`: by id, whose task it is, if it is to be followed.
     `refused`: keys of requests that were answered that nothing was changed, and that were not sent again.
     `shown`: by id and event number, the (type, attempt, time) of every event that a stream showed under it.
@@ -17,6 +17,7 @@ class Journal:
     def __init__(self, accepted=None):
         self._lock = threading.Lock()  # protects everything here
         self.accepted = defaultdict(list, accepted or {})
+        self.doubtful = defaultdict(set)
         self.owners = {}
         self.refused = set()
         self.shown = defaultdict(set)
@@ -28,6 +29,10 @@ class Journal:
             self.accepted[key].append(request_id)
             if owner is not None:
                 self.owners[request_id] = owner
+
+    def doubt(self, key, request_id):
+        with self._lock:
+            self.doubtful[key].add(request_id)
 
     def refuse(self, key):
         with self._lock:

@@ -28,32 +28,44 @@ class Remains:
     owed: list = field(default_factory=list)
     crashes: int = 0
 
-    @property
-    def unfinished(self):
-        """The ids of tasks that have not ended."""
-        return {i for i, (status, _, _) in self.tasks.items() if status in ("started", "processing")}
 
-    @property
-    def settled(self):
-        """Whether nothing waits, runs, or is owed."""
-        return not self.unfinished and not self.owed
+@dataclass
+class Unsettled:
+    """What is not done yet; cheap to ask for, again and again.
 
+    `unfinished`: the ids of tasks that have not ended. `owed`: how much is not delivered.
+    """
 
-def of_sqlite(path):
-    """Read the SQLite store."""
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as db:
-        return _of_sql(db)
+    unfinished: set
+    owed: int
+
+    def __bool__(self):
+        return bool(self.unfinished or self.owed)
 
 
-def of_postgresql(folder, port):
-    """Read the PostgreSQL store, by the server's socket: what is between it and the app is not in the way."""
+UNFINISHED = ("started", "processing")
+
+
+def sqlite(path):
+    """The SQLite store, to be read."""
+    return contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20))
+
+
+def postgresql(folder, port):
+    """The PostgreSQL store, by the server's socket: what is between it and the app is not in the way."""
     import psycopg
 
-    with psycopg.connect(host=str(folder), port=port, user="postgres", dbname="postgres", connect_timeout=5) as db:
-        return _of_sql(db)
+    return psycopg.connect(host=str(folder), port=port, user="postgres", dbname="postgres", connect_timeout=5)
 
 
-def _of_sql(db):
+def unsettled_of_sql(db):
+    """What is not done yet in a SQL store."""
+    ids = db.execute(f"SELECT request_id FROM bgtasks_tasks WHERE status IN {UNFINISHED}").fetchall()
+    return Unsettled({i for (i,) in ids}, db.execute("SELECT count(*) FROM bgtasks_deliveries").fetchone()[0])
+
+
+def of_sql(db):
+    """Everything in a SQL store."""
     left, ids = Remains(), {}
     columns = "request_id, number, status, attempt, seq, crashes + suspicions, name, error_message"
     for request_id, number, status, attempt, seq, crashes, name, error in db.execute(
@@ -76,8 +88,15 @@ def _of_sql(db):
     return left
 
 
+def unsettled_of_firestore(client):
+    """What is not done yet in the Firestore store."""
+    tasks = client.collection("bgtasks_tasks").where("status", "in", UNFINISHED).select([]).stream()
+    owed = client.collection("bgtasks_deliveries").select([]).stream()
+    return Unsettled({task.id for task in tasks}, sum(1 for _ in owed))
+
+
 def of_firestore(client):
-    """Read the Firestore store."""
+    """Everything in the Firestore store."""
     left = Remains()
     for task in client.collection("bgtasks_tasks").stream():
         found = task.to_dict()

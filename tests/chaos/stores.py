@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tests.backends import free_port
 from tests.backends.network import Network
+from tests.chaos import remains
 from tests.chaos.clock import CLOCKS, write
-from tests.chaos.remains import of_firestore, of_postgresql, of_sqlite
 
 DISK_MIB = 256
 
@@ -56,7 +56,12 @@ class Sqlite:
         return {"CHAOS_STORE": str(self._disk)}
 
     def remains(self):
-        return of_sqlite(self._path)
+        with remains.sqlite(self._path) as db:
+            return remains.of_sql(db)
+
+    def unsettled(self):
+        with remains.sqlite(self._path) as db:
+            return remains.unsettled_of_sql(db)
 
     def keep(self, folder):
         shutil.copytree(self._disk, folder)
@@ -146,7 +151,12 @@ class Postgresql:
         return {"CHAOS_STORE": str(self._folder / "disk"), "CHAOS_URL": url}
 
     def remains(self):
-        return of_postgresql(self.cluster.folder, self._port)
+        with remains.postgresql(self.cluster.folder, self._port) as db:
+            return remains.of_sql(db)
+
+    def unsettled(self):
+        with remains.postgresql(self.cluster.folder, self._port) as db:
+            return remains.unsettled_of_sql(db)
 
     def keep(self, folder):
         folder.mkdir()
@@ -238,7 +248,10 @@ class Firestore:
         return {"CHAOS_STORE": str(self._folder / "disk"), "CHAOS_URL": store}
 
     def remains(self):
-        return of_firestore(self._client)
+        return remains.of_firestore(self._client)
+
+    def unsettled(self):
+        return remains.unsettled_of_firestore(self._client)
 
     def keep(self, folder):
         """Nothing: the emulator's is gone with the test."""

@@ -46,10 +46,11 @@ def test_the_same_holds_where_firestore_is_the_store(tmp_path, firestore_project
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("store", [Sqlite, Postgresql])
 def test_for_ten_minutes_whatever_breaks_every_accepted_task_ends_once(tmp_path, store, capsys):
     _need(store)
-    run = Run(tmp_path / "run", store, seed=SEED)
+    run = Run(tmp_path / "run", store, seed=SEED, rate=9.0)
 
     violations = run.go(LONG_SECONDS)
 
@@ -57,7 +58,7 @@ def test_for_ten_minutes_whatever_breaks_every_accepted_task_ends_once(tmp_path,
         print(f"\n{run.summary()}; {len(violations)} violations")
     assert digest(violations) == [], run.summary()
     tasks, faults = LEAST[store]
-    assert run.tasks >= LONG_SECONDS / 600 * tasks, run.summary()
+    assert run.stored >= LONG_SECONDS / 600 * tasks, run.summary()  # with those of bursts: all are checked alike
     assert run.injuries.total() >= LONG_SECONDS / 600 * faults, run.summary()
 
 

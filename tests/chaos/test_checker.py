@@ -7,13 +7,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import uuid
 
 import pytest
 
+from tests.chaos import remains
 from tests.chaos.checker import check
 from tests.chaos.clock import CLOCKS, write
 from tests.chaos.journal import Journal
-from tests.chaos.remains import of_sqlite
 from tests.system.gunicorn_server import ROOT
 from tests.system.test_deaths import until
 
@@ -69,8 +70,8 @@ class Place:
             return found
 
     def settled(self):
-        waiting = self.ask("SELECT count(*) FROM bgtasks_tasks WHERE status IN ('started', 'processing')")[0][0]
-        return waiting == 0 and self.ask("SELECT count(*) FROM bgtasks_deliveries")[0][0] == 0
+        with remains.sqlite(self.store) as db:
+            return not remains.unsettled_of_sql(db)
 
     def log(self, name):
         return [line.split() for line in (self.folder / name).read_text().splitlines()]
@@ -79,7 +80,8 @@ class Place:
         """All violations; `journal`: what else clients saw."""
         seen = Journal(accepted)
         vars(seen).update(journal)
-        return check(of_sqlite(self.store), self.folder, seen)
+        with remains.sqlite(self.store) as db:
+            return check(remains.of_sql(db), self.folder, seen)
 
 
 @pytest.fixture(scope="module")
@@ -292,6 +294,13 @@ def test_one_key_with_two_tasks_is_found(broken):
     place, ids = broken
 
     assert place.check({"key": ids[:2]}) == ["key key: answered with 2 tasks"]
+
+
+def test_a_second_task_of_a_key_is_found_also_where_the_first_was_in_doubt(sound):
+    place, ids = sound
+
+    assert place.check({"key": ids[:1]}, doubtful={"key": {ids[1]}}) == ["key key: answered with 2 tasks"]
+    assert place.check({"key": ids[:1]}, doubtful={"key": {str(uuid.uuid4())}}) == []
 
 
 @pytest.mark.parametrize("fenced", [True, False], ids=["with the fence", "without the fence"])

@@ -20,8 +20,9 @@ LASTING = ("bgtasks-recovery", "bgtasks-flusher", "bgtasks-heartbeat", "bgtasks-
 def of_clients(journal, left):
     """What clients were answered, and what the store has of it."""
     for key, ids in journal.accepted.items():
-        if len(set(ids)) > 1:
-            yield f"key {key}: answered with {len(set(ids))} tasks"
+        made = {*ids, *(journal.doubtful.get(key, set()) & left.tasks.keys())}
+        if len(made) > 1:
+            yield f"key {key}: answered with {len(made)} tasks"
         for request_id in set(ids):
             if request_id not in left.tasks:
                 yield f"task {request_id}: accepted, and not there"
