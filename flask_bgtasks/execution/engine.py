@@ -26,7 +26,7 @@ from ..delivery.dispatcher import Deliveries
 from ..errors import AlreadyClaimed, AtCapacity, LoginLost, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
 from ..pipeline.attempt import Running
-from ..pipeline.checkpoint import Book
+from ..pipeline.checkpoint_log import CheckpointLog
 from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread
 from ..settings import Settings
@@ -226,11 +226,12 @@ class Engine:
             running.overdue = functools.partial(self._overdue, task, running, options.timeout)
         if task.kind is not Kind.TRACKED:
             running.releasable = task.on_interrupt is not OnInterrupt.FAIL
-            running.book = Book(
+            running.checkpoints = CheckpointLog(
                 attempt.checkpoints,
-                save=self._flusher.save_checkpoint,
-                confirm=self._flusher.confirm,
+                save=functools.partial(self._flusher.save_checkpoint, running),
+                confirm=functools.partial(self._flusher.confirm, running),
                 max_bytes=self._settings.max_result_bytes,
+                whose=f"task {task.request_id}, attempt {task.attempt}",
             )
         if task.attempt > 1 and task.progress is not None:
             running.behind = (task.progress.percentage, f"resumed, attempt {task.attempt}")

@@ -76,12 +76,13 @@ class Endings:
 
     def _complete(self, running: Running, answer: Answer) -> None:
         remarks, drop = [], False
-        if running.book is not None:
+        checkpoints = running.checkpoints
+        if checkpoints is not None:
             try:
-                running.book.unreached(running)
+                checkpoints.unreached()
             except Exception:  # the remarks are a bonus
                 log.exception("which checkpoints task %s left out cannot be told", running.request_id)
-            remarks, drop = running.book.remarks, running.book.used
+            remarks, drop = checkpoints.remarks, checkpoints.used
         data = {"remarks": list(remarks)} if remarks else None
         self._end(
             running,

@@ -14,17 +14,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.model import Entry, Event, EventType, Progress, Result
 from ..core.steps import KEY_SEPARATOR, MAX_PATH, Node, Plan
 from ..core.text import json_values
 from ..core.text.clean import MAX_TEXT, clean, optional_text, text_of
 from ..errors import NotSerializable, PayloadTooLarge, TaskCancelled
+from .checkpoint_log import CheckpointLog
 from .reports import divided
-
-if TYPE_CHECKING:
-    from .checkpoint import Book
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -78,7 +76,7 @@ class Running:
         self.deadline: float | None = None  # by time.monotonic; the flusher stops it then
         self.overdue: Callable[[], None] | None = None  # ends it where it does not stop after its deadline
         self.releasable = False  # whether another process can go on with it
-        self.book: Book | None = None  # its checkpoints, where it can have any
+        self.checkpoints: CheckpointLog | None = None  # where it can have any
         self.behind: tuple[float, str] | None = None  # what an earlier attempt had reached, and what to say until then
         self._clock = clock
         self._monotonic = monotonic

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from flask.views import MethodView
@@ -30,6 +29,7 @@ from .decorated import (
     module_of,
     name_of,
 )
+from .layer import Layer
 from .replaced import copy_function, replace, subclass
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -58,22 +58,6 @@ CACHE_PACKAGES = frozenset({"cachetools", "flask_cache", "flask_caching", "jobli
 
 VIEW_PACKAGES = frozenset({"flask", "flask_restful", "flask_restx", "flask_smorest", "apiflask"})
 """Whose ``dispatch_request`` only looks for the method to call."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Layer:
-    """One decorator of a view.
-
-    :ivar number: its place, outermost first; methods of a class-based view and their decorators come after the class's.
-    :ivar name: the decorator, for messages.
-    :ivar guard: it only judges the request.
-    :ivar cache: it may have the answer already.
-    """
-
-    number: tuple[int, int]
-    name: str
-    guard: bool
-    cache: bool = False
 
 
 class Chain:

@@ -25,7 +25,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.sansio.response import Response
 
 if TYPE_CHECKING:
-    from .layers import Layer
+    from .layer import Layer
 
 log = logging.getLogger("flask_bgtasks")
 

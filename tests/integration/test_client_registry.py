@@ -121,7 +121,7 @@ def test_many_threads_that_settle_one_task_find_one_of_them_to_be_first(open_reg
 SETTLE = """
 import sys
 from functools import partial
-from flask_bgtasks.client import records
+from flask_bgtasks.client.pending import records
 from flask_bgtasks.client.pending.records import Sighting
 from flask_bgtasks.client.pending.registry import Registry
 registry = Registry(sys.argv[1], server="s")

@@ -15,7 +15,7 @@ from flask_bgtasks.core.transitions import MarkTold
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.pipeline.reporting import current_task
-from flask_bgtasks.runtime import connection as presence
+from flask_bgtasks.runtime import connection
 from tests.backends import wsgi
 from tests.integration.http_app import PATIENCE, make
 from tests.unit.sse_reader import read
@@ -273,7 +273,7 @@ def test_a_client_that_reads_to_the_end_gets_no_push(studio, served):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for a socket's send queue")
 def test_a_client_that_takes_nothing_in_gets_its_push(studio, served, monkeypatch, marks):
     """A phone that fell asleep: the server wrote the end without an error, and nobody has acknowledged it."""
-    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.3)
     slots = parts_of(studio.app).slots
     request_id = studio.done("/wall")
 

@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE, until
 @pytest.fixture
 def dead():
     """The name of a process of this host that is dead."""
-    command = [sys.executable, "-c", "from flask_bgtasks import processes; print(processes.me())"]
+    command = [sys.executable, "-c", "from flask_bgtasks.runtime import processes; print(processes.me())"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

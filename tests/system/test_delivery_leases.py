@@ -28,12 +28,13 @@ import os, sys, time
 from datetime import timedelta
 from pathlib import Path
 from flask import Flask
-from flask_bgtasks import BackgroundTasks, delivery, hookimpl, lanes
+from flask_bgtasks import BackgroundTasks, hookimpl
+from flask_bgtasks.delivery import dispatcher, sink_worker
 from flask_bgtasks.stores.base import system_clock
 from flask_bgtasks.stores.sql import SqlStore
 
 folder, me, hours = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-delivery.LEASE, lanes.LONGEST_SECONDS, lanes.LOOK_SECONDS = timedelta(seconds=2), 1.0, 0.05
+dispatcher.LEASE, sink_worker.LONGEST_SECONDS, sink_worker.LOOK_SECONDS = timedelta(seconds=2), 1.0, 0.05
 
 def note(*words):
     out = os.open(folder / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

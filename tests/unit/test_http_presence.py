@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from flask_bgtasks.runtime import connection as presence
+from flask_bgtasks.runtime import connection
 from flask_bgtasks.runtime.connection import arrives, takes
 from tests.waiting import PATIENCE
 
@@ -56,7 +56,7 @@ def test_what_the_other_side_has_taken_has_arrived(pair, key):
 
 @linux
 def test_what_waits_for_a_client_that_takes_nothing_has_not_arrived(monkeypatch):
-    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.2)
     with tcp() as (server, client):
         server.sendall(MUCH)
         began = time.monotonic()
@@ -70,10 +70,10 @@ def test_what_waits_for_a_client_that_takes_nothing_has_not_arrived(monkeypatch)
 
 @linux
 def test_what_is_taken_while_it_is_waited_for_has_arrived(monkeypatch):
-    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", PATIENCE)
+    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", PATIENCE)
     with tcp() as (server, client):
         server.sendall(MUCH)
-        looked, look = threading.Event(), presence._unacknowledged
+        looked, look = threading.Event(), connection._unacknowledged
 
         def unacknowledged(descriptor):
             left = look(descriptor)
@@ -84,7 +84,7 @@ def test_what_is_taken_while_it_is_waited_for_has_arrived(monkeypatch):
             looked.wait(PATIENCE)
             read_all(client, len(MUCH))
 
-        monkeypatch.setattr(presence, "_unacknowledged", unacknowledged)
+        monkeypatch.setattr(connection, "_unacknowledged", unacknowledged)
         reader = threading.Thread(target=read_when_it_is_waited_for)
         reader.start()
 
@@ -94,7 +94,7 @@ def test_what_is_taken_while_it_is_waited_for_has_arrived(monkeypatch):
 
 @linux
 def test_what_was_written_to_a_client_that_had_gone_has_not_arrived(monkeypatch):
-    monkeypatch.setattr(presence, "ARRIVAL_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.1)
     with tcp() as (server, client):
         server.sendall(MUCH)
         client.close()  # with bytes unread, so that it resets the connection
@@ -119,7 +119,7 @@ def test_where_the_connection_is_not_shown_what_was_written_counts(environ):
 def test_where_the_system_does_not_tell_what_was_written_counts(monkeypatch):
     with tcp() as (server, _):
         server.sendall(MUCH)
-        monkeypatch.setattr(presence.sys, "platform", "darwin")
+        monkeypatch.setattr(connection.sys, "platform", "darwin")
 
         assert arrives({"gunicorn.socket": server})()
 
@@ -150,8 +150,8 @@ def test_a_client_that_reads_takes_more_at_once(pair):
 
 @pytest.mark.parametrize("pair", [tcp, unix])
 def test_a_client_that_takes_nothing_is_cut_off(monkeypatch, pair):
-    monkeypatch.setattr(presence, "SEND_SECONDS", 0.2)
-    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "SEND_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.05)
     with pair() as (server, _):
         fill(server)
 
@@ -162,7 +162,7 @@ def test_a_client_that_takes_nothing_is_cut_off(monkeypatch, pair):
 
 @pytest.mark.parametrize("pair", [tcp, unix])
 def test_a_client_that_goes_on_reading_is_waited_for(monkeypatch, pair):
-    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.05)
     with pair() as (server, client):
         fill(server)
         reader = threading.Thread(target=read_to_the_end, args=(client,))
@@ -180,21 +180,21 @@ def test_a_client_that_goes_on_reading_is_waited_for(monkeypatch, pair):
 
 
 def test_a_server_that_stops_waits_for_nobody(monkeypatch):
-    monkeypatch.setattr(presence, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0.01)
     with tcp() as (server, _):
         fill(server)
         began = time.monotonic()
 
         assert not takes({"gunicorn.socket": server}, lambda: True)()
-        assert time.monotonic() - began < presence.SEND_SECONDS / 2
+        assert time.monotonic() - began < connection.SEND_SECONDS / 2
 
 
 @linux
 def test_a_write_that_takes_too_long_is_ended_by_the_kernel(monkeypatch):
-    monkeypatch.setattr(presence, "SEND_SECONDS", 1)
+    monkeypatch.setattr(connection, "SEND_SECONDS", 1)
     with tcp() as (server, _):
         server.settimeout(None)
-        undo = presence.limit_writes({"gunicorn.socket": server})
+        undo = connection.limit_writes({"gunicorn.socket": server})
         with pytest.raises(BlockingIOError):
             while True:
                 server.sendall(MUCH)
@@ -206,7 +206,7 @@ def test_a_write_that_takes_too_long_is_ended_by_the_kernel(monkeypatch):
 @pytest.mark.parametrize("environ", [{}, {"gunicorn.socket": None}, {"werkzeug.socket": object()}])
 def test_where_the_connection_is_not_shown_the_client_takes_everything(environ):
     assert takes(environ, lambda: False)()
-    presence.limit_writes(environ)()
+    connection.limit_writes(environ)()
 
 
 def test_a_closed_connection_takes_nothing():

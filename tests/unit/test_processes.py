@@ -13,7 +13,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
-CHILD = "from flask_bgtasks import processes; import sys; print(processes.me(), flush=True); sys.stdin.read()"
+CHILD = "from flask_bgtasks.runtime import processes; import sys; print(processes.me(), flush=True); sys.stdin.read()"
 
 
 @pytest.fixture

@@ -8,19 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..errors import CredentialsRefused, Unreachable
 from ..io.effects import Answer, Call, Close, Flow, Left, Read, Stream
 from ..io.sse import EventStreamParser, NotAnEventStream, ServerSentEvent
 from ..pending.records import Record, Sighting, missed
-from .ladder import Rung
+from .ladder import Channel, Rung
 from .provenance import is_refusal, unlike
-from .session import MOST_AT_ONCE, Mirror, sighting_of
-
-if TYPE_CHECKING:
-    from .follow import Following
+from .session import MOST_AT_ONCE, Mirror, Session, sighting_of
 
 log = logging.getLogger("flask_bgtasks.client")
 
@@ -28,10 +26,43 @@ MOST_ANSWERS = 40  # versions that are remembered, one for each list of ids
 LOOK_AGAIN = 15.0  # seconds of a stream after which the registry is looked at: others write to it too
 
 
+class Follow(Protocol):
+    """What a channel needs of a consumer's follow; :class:`.follow.Following` is one."""
+
+    session: Session
+    channel: Channel
+    answers: dict[str, tuple[str, float | None]]
+
+    @property
+    def now(self) -> float:
+        """The monotonic time."""
+
+    def left(self) -> float | None:
+        """The seconds that are left; None without a limit."""
+
+    def sleep(self, seconds: float) -> Flow[None]:
+        """Let time pass, no more than is left."""
+
+    def all_over(self, followed: Iterable[Record]) -> bool:
+        """Whether the consumer has the outcome of all of these."""
+
+    def has_changed(self, followed: Iterable[Record]) -> Flow[bool]:
+        """Whether there are others to follow by now."""
+
+    def place(self, record: Record) -> int:
+        """The last event of its stream that the consumer has."""
+
+    def sight(self, record: Record, sighting: Sighting, event: Mapping[str, Any] | None = None) -> Flow[Record]:
+        """Take in what a channel says of a task, and give it to the consumer if it is new to that."""
+
+    def moved(self, record: Record, place: int) -> Flow[None]:
+        """The consumer has the events of this stream up to here."""
+
+
 # -- the stream ------------------------------------------------------------------------------------------------------
 
 
-def stream(follow: Following, followed: list[Record]) -> Flow[None]:
+def stream(follow: Follow, followed: list[Record]) -> Flow[None]:
     """Read one stream of these tasks, until it ends or there is something else to do."""
     by_id = {str(record.request_id): record for record in followed}
     places = ",".join(f"{i}:{place}" for i, record in by_id.items() if (place := follow.place(record)))
@@ -59,7 +90,7 @@ def stream(follow: Following, followed: list[Record]) -> Flow[None]:
         follow.channel.stream_refused(follow.now, retry_after=demand)
 
 
-def _read(follow: Following, opened: Stream, parser: EventStreamParser, by_id: dict[str, Record]) -> Flow[bool]:
+def _read(follow: Follow, opened: Stream, parser: EventStreamParser, by_id: dict[str, Record]) -> Flow[bool]:
     """Take in what comes; whether it ended, or broke, before we left it."""
     look_at = follow.now + LOOK_AGAIN
     try:
@@ -78,7 +109,7 @@ def _read(follow: Following, opened: Stream, parser: EventStreamParser, by_id: d
     return True
 
 
-def _take(follow: Following, by_id: dict[str, Record], event: ServerSentEvent) -> Flow[None]:
+def _take(follow: Follow, by_id: dict[str, Record], event: ServerSentEvent) -> Flow[None]:
     if event.type == "ping":
         return
     data = _document(event.data)
@@ -129,7 +160,7 @@ def _sighting(type: str, data: dict[str, Any]) -> Sighting:
 # -- polling ---------------------------------------------------------------------------------------------------------
 
 
-def poll(follow: Following, followed: list[Record]) -> Flow[None]:
+def poll(follow: Follow, followed: list[Record]) -> Flow[None]:
     """Ask once for all of them, and wait until the next time."""
     channel, monitored = follow.channel, follow.channel.rung is Rung.MONITOR
     changed, wish, demand = False, None, None
@@ -161,7 +192,7 @@ class Polled:
     demand: float | None = None
 
 
-def ask_status(follow: Following, followed: list[Record], *, via: str) -> Flow[Polled]:
+def ask_status(follow: Follow, followed: list[Record], *, via: str) -> Flow[Polled]:
     """Ask the backend how these tasks stand, at most :data:`.MOST_AT_ONCE`, and take that in.
 
     :raises Unreachable: it did not say.
@@ -200,7 +231,7 @@ def ask_status(follow: Following, followed: list[Record], *, via: str) -> Flow[P
     return Polled(changed, wish)
 
 
-def _missed(follow: Following, by_id: dict[str, Record], document: dict[str, Any]) -> Flow[None]:
+def _missed(follow: Follow, by_id: dict[str, Record], document: dict[str, Any]) -> Flow[None]:
     for request_id in document.get("missing") or []:
         if request_id in by_id:
             yield from follow.session.change(by_id[request_id].key, missed)
@@ -209,7 +240,7 @@ def _missed(follow: Following, by_id: dict[str, Record], document: dict[str, Any
 # -- the monitor -----------------------------------------------------------------------------------------------------
 
 
-def monitor(follow: Following, followed: list[Record]) -> Flow[None]:
+def monitor(follow: Follow, followed: list[Record]) -> Flow[None]:
     """The backend cannot be reached: look for it now and then, and read the mirror meanwhile."""
     mirror = follow.session.mirror
     if mirror is not None and follow.channel.mirror_due(follow.now):
@@ -222,7 +253,7 @@ def monitor(follow: Following, followed: list[Record]) -> Flow[None]:
         yield from follow.sleep(follow.channel.until_next(follow.now))
 
 
-def read_mirror(follow: Following, mirror: Mirror, followed: list[Record]) -> Flow[None]:
+def read_mirror(follow: Follow, mirror: Mirror, followed: list[Record]) -> Flow[None]:
     """Read how these tasks stand where they are mirrored."""
     for record in followed[:MOST_AT_ONCE]:
         try:
