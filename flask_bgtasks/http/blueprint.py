@@ -45,7 +45,7 @@ ROUTES: dict[str, dict[str, View]] = {
 FILES: dict[str, dict[str, View]] = {
     "/client.js": {"GET": assets.module},
     "/client.d.ts": {"GET": assets.declaration},
-    "/client/<name>": {"GET": assets.part},
+    "/client/<path:name>": {"GET": assets.part},
     "/bg-task.js": {"GET": assets.component},
     "/bg-task.d.ts": {"GET": assets.component_declaration},
     "/service-worker.js": {"GET": assets.service_worker},

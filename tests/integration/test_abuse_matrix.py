@@ -49,7 +49,7 @@ MATRIX = {
     "/<request_id>/live-activity": {"POST": (409, *NO), "DELETE": (204, *NO)},
     "/client.js": {"GET": OPEN},
     "/client.d.ts": {"GET": OPEN},
-    "/client/<name>": {"GET": OPEN},
+    "/client/<path:name>": {"GET": OPEN},
     "/bg-task.js": {"GET": OPEN},
     "/bg-task.d.ts": {"GET": OPEN},
     "/service-worker.js": {"GET": OPEN},
@@ -96,7 +96,7 @@ class Caller:
 
     def call(self, method, path, headers, *, forged, task=None):
         filled = path.replace("<request_id>", task or self.task).replace("<device_id>", self.device)
-        filled = filled.replace("<name>", "sse.js")
+        filled = filled.replace("<path:name>", "network/sse.js")
         query = {"ids": task or self.task} if path == "/events" else {}
         if forged:
             query["access_token"] = URLSafeTimedSerializer("another key", salt="flask-bgtasks.read").dumps(self.task)

@@ -21,7 +21,7 @@ MODULES = [
     "client.js",
     "bg-task.js",
     "service-worker.js",
-    *(f"client/{path.name}" for path in FOLDER.glob("client/*.js")),
+    *(str(path.relative_to(FOLDER)) for path in FOLDER.glob("client/**/*.js")),
 ]
 
 

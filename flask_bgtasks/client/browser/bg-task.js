@@ -1,10 +1,10 @@
 // <bg-task request-id="…">: shows one background task, live, and lets its user cancel it or try again. It needs nothing
 // beside the module of the client; its attributes, events, slots, parts and CSS variables are listed in bg-task.d.ts.
 
-import { Panel } from './client/bg-task-panel.js';
-import { TEXTS, textsFor } from './client/bg-task-texts.js';
-import { describe, isOver } from './client/bg-task-words.js';
-import { withoutSlashes } from './client/http.js';
+import { Panel } from './client/element/panel.js';
+import { TEXTS, textsFor } from './client/element/texts.js';
+import { describe, isOver } from './client/element/view-model.js';
+import { withoutSlashes } from './client/network/http.js';
 import { InvalidRequestId } from './client/ids.js';
 import { BackgroundTasks } from './client.js';
 

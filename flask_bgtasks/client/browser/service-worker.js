@@ -1,12 +1,12 @@
 // The service worker: shows what a push tells, once, and opens the task; sends what waits when the network is back.
 // Register it as a module, or import it into a worker of your own: `import '/tasks/service-worker.js'`.
 
-import { Http } from './client/http.js';
+import { Http } from './client/network/http.js';
 import { isRequestId } from './client/ids.js';
-import { Outbox, SYNC_TAG } from './client/outbox.js';
-import { sightingOfPush } from './client/push.js';
+import { Outbox, SYNC_TAG } from './client/device/outbox.js';
+import { sightingOfPush } from './client/network/push.js';
 import * as records from './client/records.js';
-import { indexedDBStore } from './client/store.js';
+import { indexedDBStore } from './client/device/store.js';
 
 const NAME = new URL(self.location.href).searchParams.get('store') ?? 'bgtasks'; // service-worker.js?store=…
 const PATIENCE = 1000; // for a page to say that it tells its user

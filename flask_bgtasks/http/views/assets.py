@@ -15,7 +15,7 @@ from ...errors import TaskNotFound
 
 FOLDER = Path(__file__).parents[2] / "client" / "browser"
 
-PART = re.compile(r"[A-Za-z0-9_-]{1,64}\.(js|d\.ts)")
+PART = re.compile(r"([a-z]{1,32}/)?[A-Za-z0-9_-]{1,64}\.(js|d\.ts)")
 
 SCRIPT = "text/javascript"  # RFC 9239; for modules a browser insists on it, and the system's own list may differ
 TYPES = "text/plain"  # a declaration, for people and editors

@@ -43,7 +43,7 @@ def test_when_the_tab_that_follows_is_closed_another_one_takes_over(site, networ
 
 
 def test_a_tab_that_hangs_is_replaced_and_when_it_comes_to_itself_it_does_not_tell_again(site, network, user, gate):
-    user.context.route("**/client/leader.js", with_short_beats)
+    user.context.route("**/client/tabs/leader.js", with_short_beats)
     first, second = user.visit(network), user.visit(network)
     second.submit(gate=gate)
     request_id = second.accepted()

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { Parser } from '../../../flask_bgtasks/client/browser/client/sse.js';
+import { Parser } from '../../../flask_bgtasks/client/browser/client/network/sse.js';
 
 const MODULE = new URL('../../../flask_bgtasks/client/browser/', import.meta.url);
 const LITERAL = /(?<=[(,=:?|&!{[] ?)\/(?![/*])(?:[^/\n\\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+\/[a-z]*/g;

@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { restReader } from '../../../flask_bgtasks/client/browser/client/firestore.js';
-import { history } from '../../../flask_bgtasks/client/browser/client/history.js';
+import { restReader } from '../../../flask_bgtasks/client/browser/client/network/firestore.js';
+import { history } from '../../../flask_bgtasks/client/browser/client/network/history.js';
 import { InvalidRequestId, asRequestId, isRequestId, isSound, listOf, pathOf } from '../../../flask_bgtasks/client/browser/client/ids.js';
-import { sightingOfPush } from '../../../flask_bgtasks/client/browser/client/push.js';
-import { Sightings } from '../../../flask_bgtasks/client/browser/client/sightings.js';
-import { statuses } from '../../../flask_bgtasks/client/browser/client/statuses.js';
-import { memoryStore } from '../../../flask_bgtasks/client/browser/client/store.js';
+import { sightingOfPush } from '../../../flask_bgtasks/client/browser/client/network/push.js';
+import { Sightings } from '../../../flask_bgtasks/client/browser/client/device/sightings.js';
+import { statuses } from '../../../flask_bgtasks/client/browser/client/network/statuses.js';
+import { memoryStore } from '../../../flask_bgtasks/client/browser/client/device/store.js';
 
 const ID = '0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d';
 const OTHER = '1c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d';

@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { mock, test } from 'node:test';
 
-import { Http } from '../../../flask_bgtasks/client/browser/client/http.js';
-import { Outbox } from '../../../flask_bgtasks/client/browser/client/outbox.js';
+import { Http } from '../../../flask_bgtasks/client/browser/client/network/http.js';
+import { Outbox } from '../../../flask_bgtasks/client/browser/client/device/outbox.js';
 import * as records from '../../../flask_bgtasks/client/browser/client/records.js';
-import { memoryStore } from '../../../flask_bgtasks/client/browser/client/store.js';
+import { memoryStore } from '../../../flask_bgtasks/client/browser/client/device/store.js';
 
 const HOUR = 3_600_000;
 const ID = '0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d';

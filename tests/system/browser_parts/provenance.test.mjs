@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
-import { Refused, Unreachable, refusal } from '../../../flask_bgtasks/client/browser/client/http.js';
+import { Refused, Unreachable, refusal } from '../../../flask_bgtasks/client/browser/client/network/http.js';
 import { isOurs, isRefusal, judge } from '../../../flask_bgtasks/client/browser/client/provenance.js';
 
 const ID = '0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Parser, readEvents } from '../../../flask_bgtasks/client/browser/client/sse.js';
+import { Parser, readEvents } from '../../../flask_bgtasks/client/browser/client/network/sse.js';
 
 const parse = (...chunks) => {
   const parser = new Parser();

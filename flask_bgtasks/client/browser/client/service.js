@@ -1,6 +1,6 @@
 // The same client under the names of hand-written code that people come from.
 
-import { BackgroundTasks } from '../client.js';
+import { BackgroundTasks } from './background-tasks.js';
 
 let shared = null;
 

@@ -1,10 +1,10 @@
 // Sends what was submitted, whatever it takes: each record once, under its Idempotency-Key, until the server has it.
 // Runs in pages and in the service worker; whoever has the lock sends for all.
 
-import { Unreachable, retryAfter } from './http.js';
-import { inTurn } from './leader.js';
-import { DOUBTED_FOR, judge } from './provenance.js';
-import * as records from './records.js';
+import { Unreachable, retryAfter } from '../network/http.js';
+import { inTurn } from '../tabs/leader.js';
+import { DOUBTED_FOR, judge } from '../provenance.js';
+import * as records from '../records.js';
 
 export const SYNC_TAG = 'bgtasks-outbox'; // of Background Sync, where a browser has it
 

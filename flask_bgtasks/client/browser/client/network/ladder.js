@@ -4,8 +4,8 @@
 
 import { readEvents } from './sse.js';
 import { Refused, Unreachable } from './http.js';
-import { listOf } from './ids.js';
-import { TERMINAL } from './records.js';
+import { listOf } from '../ids.js';
+import { TERMINAL } from '../records.js';
 import { MOST_IDS, statuses } from './statuses.js';
 
 const LOST = 'the connection was lost';

@@ -1,11 +1,11 @@
 // How a task ended: its result, telling the user of it once over all tabs, and telling the server that they were told.
 
-import { Refused, Unreachable, refusal } from './http.js';
-import { pathOf } from './ids.js';
-import { exclusively } from './leader.js';
-import { visible } from './lifecycle.js';
-import { isJSON, isOurs, parsed } from './provenance.js';
-import * as records from './records.js';
+import { Refused, Unreachable, refusal } from '../network/http.js';
+import { pathOf } from '../ids.js';
+import { exclusively } from '../tabs/leader.js';
+import { visible } from '../tabs/lifecycle.js';
+import { isJSON, isOurs, parsed } from '../provenance.js';
+import * as records from '../records.js';
 
 const HIDDEN_LETS_VISIBLE_TELL = 300;
 

@@ -1,9 +1,9 @@
 // The one door through which news of tasks comes in, whatever brings it: stream, poll, push, mirror.
 // It decides by the record, in one transaction, whether something is news; then all tabs hear of it.
 
-import { asRequestId, isRequestId } from './ids.js';
-import * as records from './records.js';
-import { kind } from './view.js';
+import { asRequestId, isRequestId } from '../ids.js';
+import * as records from '../records.js';
+import { kind } from '../view.js';
 
 const SAVE_EVERY = 1000; // the place in a stream: what is not kept is told again, and dropped
 

@@ -1,6 +1,6 @@
 // Pushes: what one says of a task, and how a browser is registered for them.
 
-import { isRequestId } from './ids.js';
+import { isRequestId } from '../ids.js';
 
 /**
  * What a push says: `{request_id, status, seq, attempt, link, title, body}`; null where it is of no task.

@@ -1,7 +1,7 @@
 // A task's events from the backend, for whoever missed some: a page of them, and what a task looks like besides.
 
-import { listOf, pathOf } from './ids.js';
-import { kind } from './view.js';
+import { listOf, pathOf } from '../ids.js';
+import { kind } from '../view.js';
 
 /** The events after this number, as many as the backend has; none where it is out of reach. */
 export async function history(http, requestId, after) {

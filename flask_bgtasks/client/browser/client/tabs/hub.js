@@ -1,6 +1,6 @@
 // What tabs tell each other, and a tab tells itself: one list of listeners, over all tabs of this name.
 
-import { isSound } from './ids.js';
+import { isSound } from '../ids.js';
 
 export class Hub {
   #name;

@@ -2,7 +2,7 @@
 // One way to change anything: `write(work)`, where `work` reads and puts within one transaction.
 // What is read back is checked: a record whose request id is none, of an older version of this module, is as good as absent.
 
-import { isSound } from './ids.js';
+import { isSound } from '../ids.js';
 
 const RECORDS = 'records';
 const VERSION = 1;

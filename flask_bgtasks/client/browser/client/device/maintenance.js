@@ -1,12 +1,12 @@
 // Work that is left to do: send what waits, announce what is settled, report what was seen. Again later while some is left.
 
-import { oneAtATime } from './turns.js';
+import { coalesced } from '../tabs/coalesce.js';
 
 const FIRST = 1000;
 const SLOWEST = 30_000;
 const AT_ONCE = 4; // outcomes whose results are read: a browser has six connections for an origin
 
-export class Chores {
+export class Maintenance {
   #outbox;
   #outcomes;
   #mine;
@@ -14,7 +14,7 @@ export class Chores {
   #rounds = 0; // in a row that left something undone
   #all = false;
   #closed = false;
-  #inTurn = oneAtATime(() => this.#round());
+  #inTurn = coalesced(() => this.#round());
 
   /** `mine()`: the records. */
   constructor({ outbox, outcomes, mine }) {

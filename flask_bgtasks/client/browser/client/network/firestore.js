@@ -1,7 +1,7 @@
 // Reads the mirror in Cloud Firestore over REST: nothing to load, no listener to keep alive.
 // Source of addresses and values: firebase.google.com/docs/firestore/reference/rest.
 
-import { asRequestId } from './ids.js';
+import { asRequestId } from '../ids.js';
 
 /** See client.d.ts. */
 export function restReader(options) {

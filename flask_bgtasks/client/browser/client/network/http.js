@@ -1,7 +1,7 @@
 // Requests to the backend: an answer, or `Unreachable`. When to try again is for the caller to say; only a 401 is tried
 // once more here, where the headers have changed since.
 
-import { isJSON, isRefusal, parsed, record, unlike } from './provenance.js';
+import { isJSON, isRefusal, parsed, record, unlike } from '../provenance.js';
 
 /** No answer of the backend: no network, nobody there, not in time, or only that of something on the way. */
 export class Unreachable extends Error {

@@ -1,7 +1,7 @@
 // Asks the backend how tasks stand, as many of them as there are.
 
 import { Unreachable } from './http.js';
-import { listOf } from './ids.js';
+import { listOf } from '../ids.js';
 
 export const MOST_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
 

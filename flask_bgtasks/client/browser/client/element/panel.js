@@ -1,8 +1,8 @@
 // The inside of <bg-task>: builds its elements once and writes into them what `describe` says. It changes only what
 // is different, so that a screen reader hears of a change once and the focus stays where it is.
 
-import { SHEET } from './bg-task-style.js';
-import { percent } from './bg-task-words.js';
+import { SHEET } from './style.js';
+import { percent } from './view-model.js';
 
 export class Panel {
   #root;
