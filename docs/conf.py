@@ -37,7 +37,7 @@ copybutton_prompt_text = "$ "
 class SettingsTable(Directive):
     """``{settings}``: every ``BGTASKS_*`` setting, from the module that reads them."""
 
-    def run(self) -> list[nodes.Node]:
+    def run(self) -> list[nodes.StepNode]:
         rows = ["| Setting | Default | |", "| --- | --- | --- |"]
         rows += [f"| `{name}` | `{_shown(default)}` | {meaning} |" for name, default, meaning in settings.described()]
         return _markdown(self, rows)
@@ -46,7 +46,7 @@ class SettingsTable(Directive):
 class SignalList(Directive):
     """``{signals}``: every signal, its meaning and what a receiver gets."""
 
-    def run(self) -> list[nodes.Node]:
+    def run(self) -> list[nodes.StepNode]:
         rows = ["| Signal | Sent when, with |", "| --- | --- |"]
         rows += [
             f"| `{name}` | {inspect.cleandoc(value.__doc__ or '').replace('``', '`')} |"
@@ -59,8 +59,8 @@ class SignalList(Directive):
 class ProblemList(Directive):
     """``{problems}``: every problem type, under the anchor that its ``type`` ends in."""
 
-    def run(self) -> list[nodes.Node]:
-        made: list[nodes.Node] = []
+    def run(self) -> list[nodes.StepNode]:
+        made: list[nodes.StepNode] = []
         for kind in problems.TYPES.values():
             section = nodes.section(ids=[kind.name], names=[kind.name])
             section += nodes.title("", "", nodes.literal("", kind.name), nodes.Text(f" ({kind.status})"))
@@ -70,7 +70,7 @@ class ProblemList(Directive):
         return made
 
 
-def _markdown(directive: Directive, lines: list[str]) -> list[nodes.Node]:
+def _markdown(directive: Directive, lines: list[str]) -> list[nodes.StepNode]:
     node = nodes.container()
     directive.state.nested_parse(lines, directive.content_offset, node)
     return list(node.children)

@@ -22,7 +22,7 @@ from .app.state import KEY, AppState, build, current_state, state_of
 from .app.tracked import TrackedTask
 from .auth.owners import OwnerLoader
 from .core.definitions import TaskDefinition, TaskOptions
-from .core.model import Kind, Status, Task
+from .core.model import Status, Task, TaskKind
 from .core.notifications import Notification
 from .core.text.clean import identity
 from .errors import ConfigurationError
@@ -187,7 +187,7 @@ class BackgroundTasks:
         made = TaskOptions(**options)
 
         def decorate(view: F) -> F:
-            definition = self._define(view, Kind.VIEW, made)
+            definition = self._define(view, TaskKind.VIEW, made)
             return cast(F, mark(self._wrapper(definition, view), definition))
 
         return decorate if function is None else decorate(function)
@@ -212,7 +212,7 @@ class BackgroundTasks:
         made = TaskOptions(**options)
 
         def decorate(called: Callable[..., Any]) -> TaskFunction:
-            return TaskFunction(self, self._define(called, Kind.FUNCTION, made))
+            return TaskFunction(self, self._define(called, TaskKind.FUNCTION, made))
 
         return decorate if function is None else decorate(function)
 
@@ -231,7 +231,7 @@ class BackgroundTasks:
         :raises ConfigurationError: several have it, and which of them is this app's cannot be told.
         """
         definition = current_state().registry[name]
-        if definition.kind is not Kind.FUNCTION:
+        if definition.kind is not TaskKind.FUNCTION:
             raise TypeError(f"{name!r} is a view: it is submitted by its request. Put @task on a function for this")
         return self._submit(definition, args, kwargs or {}, owner, user_token)
 
@@ -342,7 +342,7 @@ class BackgroundTasks:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _define(self, function: Callable[..., Any], kind: Kind, options: TaskOptions) -> TaskDefinition:
+    def _define(self, function: Callable[..., Any], kind: TaskKind, options: TaskOptions) -> TaskDefinition:
         name = options.name or function.__name__
         return self.declarations.add(
             TaskDefinition(name=name, kind=kind, function=function, options=options, expected=options.expected_steps())
@@ -353,11 +353,11 @@ class BackgroundTasks:
         known = state.registry.find(name)
         if known is not None and not options:
             return TaskDefinition(
-                name=name, kind=Kind.TRACKED, function=None, options=known.options, expected=known.expected
+                name=name, kind=TaskKind.TRACKED, function=None, options=known.options, expected=known.expected
             )
         made = TaskOptions(name=name, **options)
         definition = TaskDefinition(
-            name=name, kind=Kind.TRACKED, function=None, options=made, expected=made.expected_steps()
+            name=name, kind=TaskKind.TRACKED, function=None, options=made, expected=made.expected_steps()
         )
         state.registry.track(definition)
         return definition

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from flask import Flask
 
-from ..core.text.redaction import blotted
+from ..core.text.redaction import redact
 from ..errors import ConfigurationError
 from ..settings import Settings, check_app_id
 from ..stores.base import Store
@@ -72,7 +72,7 @@ def warn_of_twin(app: Flask, settings: Settings) -> None:
             "two apps of this process are called %r and keep their tasks in %s: each runs the other's tasks. Unless it "
             "is one app that was made twice, give each its own BGTASKS_APP_ID",
             settings.app_id,
-            blotted(settings.store),
+            redact(settings.store),
         )
 
 

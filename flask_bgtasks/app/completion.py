@@ -16,7 +16,7 @@ from typing import Any, cast
 from flask import Flask
 
 from ..core.definitions import TaskDefinition, TaskOptions, clash
-from ..core.model import Kind
+from ..core.model import TaskKind
 from ..errors import ConfigurationError, unknown_name
 from ..runtime.fork import after_fork_in_child
 from ..settings import PREFIX
@@ -218,7 +218,7 @@ class Completion:
                 f"{setting}: no view has the endpoint {endpoint!r}. {unknown_name(endpoint, known)}"
             )
         if any(
-            definition is not None and definition.kind is Kind.VIEW
+            definition is not None and definition.kind is TaskKind.VIEW
             for definition in map(definition_of, wrapped_by(view))
         ):
             raise ConfigurationError(
@@ -269,7 +269,7 @@ class Completion:
 
     def _find_unguarded(self) -> Iterable[Unguarded]:
         views = [(self._definitions[endpoint], view) for endpoint, view in self._originals.items()]
-        called = [one for one in self._registry.values() if one.kind is Kind.VIEW and one.function is not None]
+        called = [one for one in self._registry.values() if one.kind is TaskKind.VIEW and one.function is not None]
         views += [(one, cast(View, one.function)) for one in called]
         for definition, view in views:
             sealed = self._chain(definition, view).unseen(by_name=definition.options.respond == "prefer")
@@ -279,7 +279,7 @@ class Completion:
     def _find_misplaced(self, views: list[View], reached: set[int]) -> Iterable[TaskDefinition]:
         bare = {id(view) for view in views}
         for definition in self._declarations.declared_for(self._registry):
-            if definition.kind is not Kind.VIEW or definition.function is None or id(definition) in reached:
+            if definition.kind is not TaskKind.VIEW or definition.function is None or id(definition) in reached:
                 continue
             if any(id(layer) in bare for layer in wrapped_by(definition.function)):
                 yield definition
@@ -300,7 +300,7 @@ def _definition(endpoint: str, options: Mapping[str, Any]) -> TaskDefinition:
         raise ConfigurationError(f"{PREFIX}ENDPOINTS[{endpoint!r}]: {error}") from None
     return TaskDefinition(
         name=made.name or endpoint,
-        kind=Kind.VIEW,
+        kind=TaskKind.VIEW,
         function=None,
         options=made,
         expected=made.expected_steps(),

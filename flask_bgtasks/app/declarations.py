@@ -21,7 +21,7 @@ from typing import Any, cast
 from flask import Flask
 
 from ..core.definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
-from ..core.model import Kind, Task
+from ..core.model import Task, TaskKind
 from ..runtime.fork import after_fork_in_child
 from ..wrapping.marks import definition_of
 from ..wrapping.placement import apps_around, functions, scope
@@ -357,7 +357,7 @@ class AppRegistry(Mapping[str, TaskDefinition]):
 
         :raises ConfigurationError: this app has another function of that name.
         """
-        if definition.kind is Kind.TRACKED or self.claimed(definition.name) is definition:
+        if definition.kind is TaskKind.TRACKED or self.claimed(definition.name) is definition:
             return
         with self._declarations.lock:
             known = self._claims.get(definition.name)
@@ -381,7 +381,7 @@ class AppRegistry(Mapping[str, TaskDefinition]):
         """
         with self._declarations.lock:
             known = self.find(definition.name)
-            if known is not None and known.place != definition.place and known.kind is not Kind.TRACKED:
+            if known is not None and known.place != definition.place and known.kind is not TaskKind.TRACKED:
                 raise clash(known, definition)
             self._put(definition, CALLED)
 

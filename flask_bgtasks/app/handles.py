@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..core.model import Kind, Progress, Result, Status, Task
+from ..core.model import Progress, Result, Status, Task, TaskKind
 from ..core.text.json_values import parsed
 from ..errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
 from ..pipeline import reporting
@@ -139,7 +139,7 @@ class _StandIn:
             return
         if task.lease_until is not None and task.lease_until > state.store.now():
             return  # it waits for its next attempt, or whoever has made it runs it
-        runs_here = task.name in state.registry and task.kind is not Kind.TRACKED
+        runs_here = task.name in state.registry and task.kind is not TaskKind.TRACKED
         runs_here = runs_here and task.queue == state.store.get(self._waiting).queue
         if self._thread is not None or not runs_here:  # it has been tried, and was refused
             self._tell(task)

@@ -12,9 +12,9 @@ import time
 import weakref
 from collections.abc import Callable
 
-from ..delivery.dispatcher import Deliveries
+from ..delivery.dispatcher import Dispatcher
 from ..execution.engine import Engine
-from ..execution.fetcher import Picker
+from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS, Recovery
 from ..runners.base import Runner
 from ..runtime import server as serving
@@ -50,9 +50,9 @@ class Lifecycle:
         store: Store,
         runner: Runner,
         engine: Engine,
-        deliveries: Deliveries,
+        deliveries: Dispatcher,
         watcher: Watcher,
-        picker: Picker,
+        picker: Fetcher,
         complete: Callable[[], None],
         abandon: Callable[[], int],
         grace: float,

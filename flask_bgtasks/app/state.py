@@ -16,17 +16,17 @@ from flask import Flask, current_app, has_request_context, request
 from ..auth.credentials import Credentials
 from ..auth.owners import Access, Owners
 from ..capture import arguments, kept_request
-from ..core.definitions import Registry, TaskDefinition
+from ..core.definitions import TaskDefinition, TaskRegistry
 from ..core.model import OnInterrupt, Task
 from ..core.text.clean import clean, identity, text_of
-from ..core.transitions import Outcome, Reopen
-from ..delivery.device_registry import NO_HINTS, Addresses, Hints
-from ..delivery.dispatcher import Deliveries
-from ..delivery.notifier import Rules
+from ..core.transitions import Reopen, Transition
+from ..delivery.device_registry import NO_HINTS, Addresses, TokenHints
+from ..delivery.dispatcher import Dispatcher
+from ..delivery.notifier import NotifyPolicy
 from ..errors import ConfigurationError, ShuttingDown
 from ..execution import stuck
 from ..execution.engine import Engine, Environment
-from ..execution.fetcher import Picker
+from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS
 from ..plugins import Plugins
 from ..runners.base import Runner
@@ -66,7 +66,7 @@ class AppState:
     store: Store
     runner: Runner
     engine: Engine
-    deliveries: Deliveries
+    deliveries: Dispatcher
     watcher: Watcher
     lifecycle: Lifecycle
     owners: Owners
@@ -132,7 +132,7 @@ class AppState:
         *,
         owner: str | None = None,
         user_token: str | None = None,
-        hints: Hints = NO_HINTS,
+        hints: TokenHints = NO_HINTS,
         idempotency_scope: str | None = None,
         fingerprint: str | None = None,
         run: bool = True,
@@ -190,14 +190,14 @@ class AppState:
             return
         self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 
-    def cancel(self, request_id: str) -> Outcome:
+    def cancel(self, request_id: str) -> Transition:
         """Ask a task to stop; see :meth:`flask_bgtasks.execution.engine.Engine.cancel`."""
         outcome = self.engine.cancel(request_id)
         if outcome.task.done:
             self.runner.cancel(request_id)
         return outcome
 
-    def retry(self, request_id: str, *, private: Mapping[str, Any] | None = None) -> Outcome:
+    def retry(self, request_id: str, *, private: Mapping[str, Any] | None = None) -> Transition:
         """Open a failed or cancelled task again and have it run.
 
         :param private: the login of the request that asks for it (:meth:`Credentials.of`); the first one was erased.
@@ -294,8 +294,8 @@ def build(
         chain=lambda definition, view: _chain(chains, definition, view),
     )
     registry.complete = completion.complete
-    deliveries = Deliveries(
-        app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=Rules.of(settings)
+    deliveries = Dispatcher(
+        app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=NotifyPolicy.of(settings)
     )
     owners = Owners(app, plugins, lambda: declarations.loader)
     credentials = Credentials(app, owners, settings.keep_headers)
@@ -317,7 +317,7 @@ def build(
         deliveries=deliveries,
         environment=environment,
     )
-    picker = Picker(
+    picker = Fetcher(
         store,
         names=lambda: registry,
         most_running=lambda: registry.most_running,
@@ -395,7 +395,7 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
     return app_ids.of_app(cast(Store, store), settings)
 
 
-def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Picker, settings: Settings) -> Runner:
+def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Fetcher, settings: Settings) -> Runner:
     runner = plugins.hook.bgtasks_make_runner(
         app=app, name=settings.runner, run=engine.run, pick=picker, settings=settings
     )
@@ -407,7 +407,7 @@ def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Picker, s
     return cast(Runner, runner)
 
 
-def _notify_of(registry: Registry, name: str) -> Any:
+def _notify_of(registry: TaskRegistry, name: str) -> Any:
     definition = registry.find(name)
     return definition.options.notify if definition is not None else None
 

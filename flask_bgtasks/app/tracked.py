@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..execution import invocation
-from ..pipeline.attempt import Running
+from ..pipeline.attempt import RunningAttempt
 
 if TYPE_CHECKING:
     from .state import AppState
@@ -16,7 +16,7 @@ class TrackedTask:
 
     __slots__ = ("_running", "_state")
 
-    def __init__(self, state: AppState, running: Running) -> None:
+    def __init__(self, state: AppState, running: RunningAttempt) -> None:
         self._state = state
         self._running = running
 

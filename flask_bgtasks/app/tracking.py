@@ -12,7 +12,7 @@ from ..auth.owners import is_id
 from ..core.model import Progress, Status, Task
 from ..core.steps import as_float
 from ..core.text.clean import text_of
-from ..core.text.redaction import blotted
+from ..core.text.redaction import redact
 from ..core.transitions import Cancel, Change, Complete, Fail
 from ..errors import ConfigurationError, TransitionRefused
 from ..execution import invocation
@@ -59,7 +59,7 @@ def update_status(
         result = invocation.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
         change = Complete(task.attempt, result)
     elif wanted is Status.FAILED:
-        change = Fail(task.attempt, blotted(text_of(error_message)) if error_message else "the task failed")
+        change = Fail(task.attempt, redact(text_of(error_message)) if error_message else "the task failed")
     elif wanted is Status.CANCELLED:
         change = Cancel(task.attempt)
     else:

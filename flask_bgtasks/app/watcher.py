@@ -42,7 +42,7 @@ class _Topic:
     def __init__(self) -> None:
         self.task: Task | None = None  # until it was read, or changed
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
-        self.followers: set[Following] = set()
+        self.followers: set[Watch] = set()
 
     @property
     def seq(self) -> int:
@@ -82,17 +82,17 @@ class Watcher:
         self._outage = Recurring(log)
         self._token: Hashable | None = None
 
-    def follow(self, request_ids: Sequence[str]) -> Following:
+    def follow(self, request_ids: Sequence[str]) -> Watch:
         """Follow these tasks, in a ``with`` block.
 
         :raises TaskNotFound: one of them does not exist.
         """
-        following = Following(self, request_ids)
+        following = Watch(self, request_ids)
         for request_id in request_ids:
             self._join(request_id, following)
         return following
 
-    def _join(self, request_id: str, following: Following) -> None:
+    def _join(self, request_id: str, following: Watch) -> None:
         with self._lock:
             topic = self._topics.get(request_id)
             if topic is None:
@@ -112,7 +112,7 @@ class Watcher:
             if task.seq > topic.seq:
                 topic.task = task
 
-    def _leave(self, following: Following) -> None:
+    def _leave(self, following: Watch) -> None:
         with self._lock:
             for request_id in following.request_ids:
                 topic = self._topics.get(request_id)
@@ -211,7 +211,7 @@ class Watcher:
         return self._store.events(request_id, after=after, limit=EVENTS_PER_READ)
 
 
-class Following:
+class Watch:
     """Some tasks followed by one client. Use it in one thread, in a ``with`` block."""
 
     def __init__(self, watcher: Watcher, request_ids: Sequence[str]) -> None:
@@ -255,7 +255,7 @@ class Following:
         """Follow no more. Can be called twice."""
         self._watcher._leave(self)
 
-    def __enter__(self) -> Following:
+    def __enter__(self) -> Watch:
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta, timezone
 from ..app.completion import misplacement
 from ..app.state import AppState
 from ..auth import identities
-from ..core.text.redaction import blotted
+from ..core.text.redaction import redact
 from ..errors import BackgroundTasksError
 from ..execution.stuck import stuck_tasks, told
 from ..runtime import processes
@@ -100,9 +100,9 @@ def _contained(state: AppState, what: str, look: Look) -> list[Finding]:
             with state.app.app_context():
                 found.extend(look(state))  # one by one: what was found before an error counts
         except BackgroundTasksError as error:
-            found.append(Finding(FAIL, what, blotted(str(error))))
+            found.append(Finding(FAIL, what, redact(str(error))))
         except BaseException as error:  # a check that ends the process would end this thread in silence
-            found.append(Finding(FAIL, what, blotted(f"{type(error).__name__}: {error}")))
+            found.append(Finding(FAIL, what, redact(f"{type(error).__name__}: {error}")))
 
     if not ended_within(DEADLINE_SECONDS, run, name="bgtasks-doctor"):
         return [*found, Finding(FAIL, what, f"no answer within {DEADLINE_SECONDS:g} s")]
@@ -115,7 +115,7 @@ def _contained(state: AppState, what: str, look: Look) -> list[Finding]:
 def _store(state: AppState) -> Iterator[Finding]:
     state.store.check()
     state.store.take_mark("doctor", timedelta(0))  # a write that keeps nothing: what is taken for no time is free
-    what = f"store: {blotted(state.settings.store)} can be read and written"
+    what = f"store: {redact(state.settings.store)} can be read and written"
     if state.settings.store.startswith("memory:"):
         yield Finding(
             WARN, what, "each process has its own, and it ends with the process: for tests, and one process that serves"
@@ -307,7 +307,7 @@ def _access_tokens(state: AppState) -> Iterator[Finding]:
 def _plugin(state: AppState, *, name: str, token: str | None) -> Iterator[Finding]:
     for answer in state.plugins.only(name, "bgtasks_check")(settings=state.settings, token=token):
         for what, wrong in answer:
-            yield Finding(OK, what) if wrong is None else Finding(FAIL, what, blotted(wrong))
+            yield Finding(OK, what) if wrong is None else Finding(FAIL, what, redact(wrong))
 
 
 def _token(state: AppState) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from .flows.session import Headers, Mirror, Session
 from .io.drivers import AwaitingDriver, BlockingDriver
 from .methods import as_it_is, awaited, awaited_of_task, blocking, blocking_of_task
 from .pending.records import Record
-from .pending.registry import Registry, default_path
+from .pending.registry import PendingRegistry, default_path
 
 
 class _AnyTask:
@@ -116,7 +116,7 @@ class _AnyClient:
                 f"base_url={base_url!r}: an address that begins with http:// or https:// is wanted"
             )
         self._session = Session(
-            registry=Registry(store or default_path(), server=base_url, owner=owner),
+            registry=PendingRegistry(store or default_path(), server=base_url, owner=owner),
             prefix="/" + prefix.strip("/"),
             headers=headers or {},
             user_token=user_token,

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, Union
 
 from ..errors import BackgroundTasksError, ConfigurationError
 from .backoff import Backoff
-from .model import HIGHEST_PRIORITY, Kind
+from .model import HIGHEST_PRIORITY, TaskKind
 from .notifications import Notify, checked
 from .steps import Expected, as_weight
 from .text.clean import identity, text_of
@@ -178,7 +178,7 @@ class TaskDefinition:
     """One kind of task: a name, what is called, and its options. ``expected`` are the declared steps."""
 
     name: str
-    kind: Kind
+    kind: TaskKind
     function: Callable[..., Any] | None
     options: TaskOptions
     expected: tuple[Expected, ...] = ()
@@ -230,7 +230,7 @@ def clash(one: TaskDefinition, other: TaskDefinition) -> ConfigurationError:
     )
 
 
-class Registry(Protocol):
+class TaskRegistry(Protocol):
     """The tasks of one app, by name, as those who run them see it."""
 
     @property

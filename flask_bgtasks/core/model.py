@@ -30,7 +30,7 @@ class Status(str, Enum):
 _TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
-class Kind(str, Enum):
+class TaskKind(str, Enum):
     """What a task runs."""
 
     VIEW = "view"  # a Flask view, from a captured request
@@ -186,7 +186,7 @@ class Task:
 
     request_id: str
     name: str
-    kind: Kind
+    kind: TaskKind
     created_at: datetime
     updated_at: datetime
     expires_after: timedelta

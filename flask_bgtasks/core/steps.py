@@ -63,7 +63,7 @@ class Expected:
     weight: float | None = None
 
 
-class Node:
+class StepNode:
     """One step of this run. The root stands for the task; the steps inside it are the top-level steps."""
 
     __slots__ = (
@@ -87,7 +87,7 @@ class Node:
         "weight",
     )
 
-    def __init__(self, name: str, parent: Node | None, *, started: float, weight: float | None = None) -> None:
+    def __init__(self, name: str, parent: StepNode | None, *, started: float, weight: float | None = None) -> None:
         self.name = name
         self.parent = parent
         self.weight = weight
@@ -97,9 +97,9 @@ class Node:
         self.started = started
         self.finished: float | None = None
         self.number = 0
-        self.open: dict[Node, None] = {}  # the steps inside it that are not over, in the order in which they began
+        self.open: dict[StepNode, None] = {}  # the steps inside it that are not over, in the order in which they began
         self.over = _Over()  # those that are
-        self.last: Node | None = None  # the step inside it that began last
+        self.last: StepNode | None = None  # the step inside it that began last
         self.kept: list[Any] | None = None  # the output given inside it, of a checkpoint
         self.restored = False  # whether an earlier attempt's value took the place of its work
         self.has_restored = False  # whether one of the steps inside it was restored
@@ -138,7 +138,7 @@ class _Over:
         self.given_count = 0
         self.learnt: dict[str, list[float]] = {}  # by key: the seconds that were learnt, and how many steps of it
 
-    def add(self, node: Node, learnt: StepHistory | None) -> None:
+    def add(self, node: StepNode, learnt: StepHistory | None) -> None:
         """One more is over."""
         self.count += 1
         if node.weight is not None:
@@ -165,10 +165,10 @@ class _Slot:
     def __init__(self, step: Expected) -> None:
         self.step = step
         self.key = identity(step.name or "")
-        self.node: Node | None = None
+        self.node: StepNode | None = None
 
 
-class Plan:
+class StepTree:
     """The steps that are expected and those that came. Not thread-safe: the caller holds its lock.
 
     :param expected: the declared steps in order.
@@ -179,7 +179,7 @@ class Plan:
     def __init__(
         self, *, started: float, expected: Sequence[Expected] = (), total_steps: int | None = None, durations: Durations
     ) -> None:
-        self.root = Node("", None, started=started)
+        self.root = StepNode("", None, started=started)
         self._durations = {k: h for k, h in durations.items() if h.runs >= LEARNT_AFTER_RUNS}
         self._nameless = total_steps or 0 if not expected else 0  # places that any step may take
         if not expected and not total_steps:
@@ -204,9 +204,9 @@ class Plan:
         """How many top-level steps there are, None while nobody knows."""
         return len(self._slots) + max(self._nameless, self._others) if self.known else None
 
-    def open(self, name: str, parent: Node, *, at: float, weight: float | None = None) -> Node:
+    def open(self, name: str, parent: StepNode, *, at: float, weight: float | None = None) -> StepNode:
         """A step begins."""
-        node = Node(name, parent, started=at, weight=weight)
+        node = StepNode(name, parent, started=at, weight=weight)
         parent.open[node] = None
         parent.last = node
         if weight is not None:
@@ -217,7 +217,7 @@ class Plan:
             self._taught.setdefault(node.key, None)
         return node
 
-    def close(self, node: Node, *, at: float) -> None:
+    def close(self, node: StepNode, *, at: float) -> None:
         """A step ends."""
         parent = node.parent
         if node.finished is not None or parent is None:
@@ -231,7 +231,7 @@ class Plan:
         if self._teaches(node):
             self._teach(node, at - node.started)
 
-    def _take_slot(self, node: Node) -> int:
+    def _take_slot(self, node: StepNode) -> int:
         free = self._free.get(node.key)
         if free:
             index = free.popleft()
@@ -267,14 +267,14 @@ class Plan:
             return _Row(given, learnt, 1.0 if index < self._furthest else 0.0)
         return _Row(given if given is not None else node.weight, learnt, self._fraction(node, now))
 
-    def _row(self, node: Node, now: float, depth: int = 0) -> _Row:
+    def _row(self, node: StepNode, now: float, depth: int = 0) -> _Row:
         return _Row(node.weight, self._learnt(node), self._fraction(node, now, depth))
 
-    def _learnt(self, node: Node) -> StepHistory | None:
+    def _learnt(self, node: StepNode) -> StepHistory | None:
         """How long it took in earlier runs. Where only the number of steps is known, they weigh the same."""
         return None if self._nameless and node.parent is self.root else self._durations.get(node.key)
 
-    def _fraction(self, node: Node, now: float, depth: int = 0) -> float:
+    def _fraction(self, node: StepNode, now: float, depth: int = 0) -> float:
         if node.finished is not None:
             return 1.0
         deeper = node.open if depth < MAX_PATH else ()
@@ -285,7 +285,7 @@ class Plan:
         done, whole, count = _shares(node.over, [self._row(one, now, depth + 1) for one in deeper])
         return max(by_time, done / (whole + whole / count)) if count else by_time
 
-    def _fraction_by_time(self, node: Node, now: float) -> float:
+    def _fraction_by_time(self, node: StepNode, now: float) -> float:
         learnt = self._durations.get(node.key)
         if learnt is None or learnt.seconds <= 0:
             return 0.0
@@ -305,7 +305,7 @@ class Plan:
             left += learnt.seconds * (1.0 if node is None else 1.0 - self._fraction(node, now))
         return round(left, 1)
 
-    def _unfinished(self) -> Iterable[tuple[str, Node | None]]:
+    def _unfinished(self) -> Iterable[tuple[str, StepNode | None]]:
         """The top-level steps that are open or to come, by key."""
         for index, slot in enumerate(self._slots):
             if slot.node is None:
@@ -327,11 +327,11 @@ class Plan:
         taught = [(key, seconds) for key, seconds in self._taught.items() if seconds is not None]
         return dict(taught[:most])
 
-    def _teaches(self, node: Node) -> bool:
+    def _teaches(self, node: StepNode) -> bool:
         parent = node.parent
         return parent is not None and (parent is self.root or parent.parent is self.root)
 
-    def _teach(self, node: Node, seconds: float) -> None:
+    def _teach(self, node: StepNode, seconds: float) -> None:
         known = self._taught.get(node.key)
         if node.restored or node.has_restored:  # its work was done in another attempt, in a time nobody knows here
             if known is None:

@@ -19,12 +19,12 @@ from .model import (
     Entry,
     Event,
     EventType,
-    Kind,
     OnInterrupt,
     Progress,
     Result,
     Status,
     Task,
+    TaskKind,
     is_refusal,
     place_in_queue,
 )
@@ -32,7 +32,7 @@ from .text.clean import clean, optional_text, text_of
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Transition:
     """What a change makes of a task: the task after it, and the rows that go into the history with it.
 
     ``owed`` is the one event that sinks are told of, if there is any. ``result`` and ``checkpoint`` are bodies to store
@@ -53,7 +53,7 @@ class Outcome:
 class Change(Protocol):
     """One allowed change of a task."""
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         """The task after the change. ``now`` is the store's time.
 
         :raises TransitionRefused: not in this state (a subclass says why).
@@ -61,7 +61,9 @@ class Change(Protocol):
         """
 
 
-def accepted(task: Task, now: datetime, *, app: str = "", turn: int = 0, reserved: timedelta | None = None) -> Outcome:
+def accepted(
+    task: Task, now: datetime, *, app: str = "", turn: int = 0, reserved: timedelta | None = None
+) -> Transition:
     """A new task as it is stored, with its first event.
 
     :param app: whose task it is.
@@ -72,7 +74,7 @@ def accepted(task: Task, now: datetime, *, app: str = "", turn: int = 0, reserve
     place = place_in_queue(now, priority=task.priority, turn=turn)
     until = None if reserved is None else now + reserved
     stored = task.evolve(app=app, seq=1, created_at=now, updated_at=now, place=place, lease_until=until)
-    return Outcome(stored, (event,), event)
+    return Transition(stored, (event,), event)
 
 
 MAX_SUSPICIONS = 10
@@ -96,7 +98,7 @@ class Claim:
     lease: timedelta
     in_company: bool = False
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         if task.done:
             raise TaskFinished(task.request_id, status=task.status.value, change="claim")
         if task.status is Status.PROCESSING and task.lease_until is not None and task.lease_until > now:
@@ -121,12 +123,12 @@ class Claim:
             worker=self.worker,
             lease_until=now + self.lease,
         )
-        return Outcome(claimed, (event,), event)
+        return Transition(claimed, (event,), event)
 
 
 def _not_again(task: Task) -> str | None:
     """Why a task whose process died is not run again, None if it is."""
-    if task.kind is Kind.TRACKED:
+    if task.kind is TaskKind.TRACKED:
         return "its process died; what ran where it stood cannot be run again from here"
     if task.on_interrupt is OnInterrupt.FAIL:
         return "its process died while it ran, and it is not to be run again (on_interrupt='fail')"
@@ -150,9 +152,9 @@ class Renew:
     attempt: int
     lease: timedelta
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
-        return Outcome(task.evolve(lease_until=now + self.lease))
+        return Transition(task.evolve(lease_until=now + self.lease))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ class Report:
     progress: Progress | None = None
     checkpoint: Checkpoint | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         events = _numbered(self.entries, task.seq, self.attempt)
         progress = task.progress
@@ -182,7 +184,7 @@ class Report:
         after = task.evolve(seq=seq, updated_at=now, progress=progress)
         if self.checkpoint is not None and (task.crashes or task.suspicions):
             after = after.evolve(crashes=0, suspicions=0)
-        return Outcome(after, tuple(events), checkpoint=self.checkpoint)
+        return Transition(after, tuple(events), checkpoint=self.checkpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ class Complete:
     drop_checkpoints: bool = False
     data: Mapping[str, Any] | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         last = _storable(self.progress) or task.progress or Progress(now, self.attempt)
         last = replace(last, percentage=100.0, eta_seconds=0.0, updated_at=now, attempt=self.attempt)
@@ -218,7 +220,7 @@ class Fail:
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         progress = _never_back(self.progress, task.progress)
         return _failed(
@@ -243,7 +245,7 @@ class Retry:
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         if task.cancel_requested_at is not None:
             progress = _never_back(self.progress, task.progress)
@@ -273,7 +275,7 @@ class Release:
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         details = "interrupted by a restart; going on shortly"
         return _let_go(task, now, self.entries, self.progress, EventType.RELEASED, {}, details, until=now)
@@ -287,7 +289,7 @@ class Expire:
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         reported = Report(self.attempt, self.entries, self.progress).apply(task, now)
         return replace(reported, task=reported.task.evolve(lease_until=now))
 
@@ -300,7 +302,7 @@ class Cancel:
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         return _finish(task, now, Status.CANCELLED, self.entries, _never_back(self.progress, task.progress))
 
@@ -312,16 +314,16 @@ class RequestCancel:
     An attempt whose lease ran out holds it no more: its process died, and maybe nobody is there to find that.
     """
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         if task.done:
-            return Outcome(task)
+            return Transition(task)
         asked = task.evolve(cancel_requested_at=task.cancel_requested_at or now)
         if not task.leased(now):
             return _finish(asked, now, Status.CANCELLED, (), task.progress)
         if task.cancel_requested_at is not None:
-            return Outcome(task)
+            return Transition(task)
         event = Event(task.seq + 1, EventType.CANCEL_REQUESTED, now, task.attempt)
-        return Outcome(asked.evolve(seq=event.seq, updated_at=now), (event,), event)
+        return Transition(asked.evolve(seq=event.seq, updated_at=now), (event,), event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +335,7 @@ class Abandon:
 
     waited: timedelta
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         if task.done or task.leased(now):
             why = "it has ended" if task.done else "an attempt runs it"
             raise TransitionRefused(task.request_id, status=task.status.value, change="abandon", why=why)
@@ -355,11 +357,11 @@ class Reopen:
     private: Mapping[str, Any] | None = None
     turn: int = 0
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
-        if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is Kind.TRACKED:
+    def apply(self, task: Task, now: datetime) -> Transition:
+        if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is TaskKind.TRACKED:
             why = (
                 "what ran where it stood cannot be run from here"
-                if task.kind is Kind.TRACKED
+                if task.kind is TaskKind.TRACKED
                 else "only a failed or cancelled task is retried"
             )
             raise TransitionRefused(task.request_id, status=task.status.value, change="retry", why=why)
@@ -386,7 +388,7 @@ class Reopen:
             seen_via=None,
             told_at=None,
         )
-        return Outcome(reopened, (event,), event, drop_result=True, private=self.private or None)
+        return Transition(reopened, (event,), event, drop_result=True, private=self.private or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,14 +397,14 @@ class MarkSeen:
 
     via: str
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         if not task.done:
             raise TransitionRefused(
                 task.request_id, status=task.status.value, change="seen", why="there is no outcome yet"
             )
         if task.seen_at is not None:
-            return Outcome(task)
-        return Outcome(task.evolve(seen_at=now, seen_via=self.via))
+            return Transition(task)
+        return Transition(task.evolve(seen_at=now, seen_via=self.via))
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,10 +413,10 @@ class MarkTold:
 
     seq: int
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         if not task.done or task.seq != self.seq or task.told_at is not None:
-            return Outcome(task)
-        return Outcome(task.evolve(told_at=now))
+            return Transition(task)
+        return Transition(task.evolve(told_at=now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,10 +425,10 @@ class Mute:
 
     muted: bool
 
-    def apply(self, task: Task, now: datetime) -> Outcome:
+    def apply(self, task: Task, now: datetime) -> Transition:
         if self.muted == (task.muted_at is not None):
-            return Outcome(task)
-        return Outcome(task.evolve(muted_at=now if self.muted else None))
+            return Transition(task)
+        return Transition(task.evolve(muted_at=now if self.muted else None))
 
 
 def progress_data(progress: Progress) -> dict[str, Any]:
@@ -482,14 +484,14 @@ def _let_go(
     details: str,
     *,
     until: datetime,
-) -> Outcome:
+) -> Transition:
     """The attempt is over and the task is not: nobody holds it, and nobody may take it before ``until``."""
     events = _numbered(entries, task.seq, task.attempt)
     last = _never_back(progress, task.progress) or Progress(now, task.attempt)
     last = replace(last, details=text_of(details), eta_seconds=None, updated_at=now, attempt=task.attempt)
     event = Event(task.seq + len(events) + 1, type, now, task.attempt, {**data, **progress_data(last)})
     free = task.evolve(seq=event.seq, updated_at=now, progress=last, worker=None, lease_until=until)
-    return Outcome(free, (*events, event), event)
+    return Transition(free, (*events, event), event)
 
 
 def _failed(
@@ -501,7 +503,7 @@ def _failed(
     entries: tuple[Entry, ...] = (),
     progress: Progress | None = None,
     result: Result | None = None,
-) -> Outcome:
+) -> Transition:
     message = text_of(message)
     failed = task.evolve(error_message=message, error_type=optional_text(error_type))
     data: dict[str, Any] = {"error_message": message}
@@ -519,7 +521,7 @@ def _finish(
     *,
     result: Result | None = None,
     data: Mapping[str, Any] | None = None,
-) -> Outcome:
+) -> Transition:
     events = _numbered(entries, task.seq, task.attempt)
     percentage = progress.percentage if progress else 0.0
     final = Event(
@@ -542,4 +544,4 @@ def _finish(
         result_type=clean(result.content_type) if result else None,
         result_size=len(result.body) if result else None,
     )
-    return Outcome(finished, (*events, final), final, result, drop_private=True)
+    return Transition(finished, (*events, final), final, result, drop_private=True)

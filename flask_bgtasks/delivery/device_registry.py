@@ -33,7 +33,7 @@ MOST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Hints:
+class TokenHints:
     """What a request says about its ``user_token``.
 
     :param kind: of the address; None to tell it by its looks.
@@ -48,7 +48,7 @@ class Hints:
     keep: bool = True
 
 
-NO_HINTS = Hints()
+NO_HINTS = TokenHints()
 
 
 class Addresses:
@@ -90,7 +90,7 @@ class Addresses:
             self._recent.pop(_place_of(device), None)
         self._store.forget_device(device.id)
 
-    def note(self, task: Task, hints: Hints = NO_HINTS) -> TokenNote | None:
+    def note(self, task: Task, hints: TokenHints = NO_HINTS) -> TokenNote | None:
         """Register the ``user_token`` of a task that is about to be stored for its owner, unless that was just done.
 
         Before it is stored: it may end, and be told, the moment after. Raises nothing: the task is not to fail of it.
@@ -116,7 +116,7 @@ class Addresses:
             return known
         return replace(known, registered=True)
 
-    def _note(self, given: Device, hints: Hints) -> None:
+    def _note(self, given: Device, hints: TokenHints) -> None:
         known = self._known(given)
         # An installation that is known by its Firebase Installation ID is not put back to the token before that.
         if known is not None and known.owner == given.owner and (known.id == given.id or known.kind == FID):

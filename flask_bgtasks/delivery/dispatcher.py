@@ -25,7 +25,7 @@ from ..core.devices import Device
 from ..core.model import Event, Progress, Task
 from ..core.notifications import Message, Notification
 from ..core.text.clean import text_of
-from ..core.transitions import Outcome
+from ..core.transitions import Transition
 from ..errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from ..plugins import Plugins
 from ..runtime import processes
@@ -34,8 +34,8 @@ from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import one_line
 from ..stores.base import Delivery, Owed, Settlement, Store
 from .leases import LEASE, LeaseKeeper, LeaseWatch
-from .notifier import Held, Notifier, Rules
-from .sink_worker import Lane, Reply
+from .notifier import Deferred, Notifier, NotifyPolicy
+from .sink_worker import Reply, SinkWorker
 
 if TYPE_CHECKING:
     from .notifier import NotifyOf
@@ -54,7 +54,7 @@ NOTIFICATION = "notification"
 PUSH = "push"  # a message that came of a notification
 MESSAGE = "message"  # one that came of an event
 
-DEFAULT_RULES = Rules()
+DEFAULT_RULES = NotifyPolicy()
 
 
 def backoff(tries: int) -> float:
@@ -62,7 +62,7 @@ def backoff(tries: int) -> float:
     return FIRST_RETRY_SECONDS / 2 + BACKOFF.wait(tries + 1)
 
 
-class Deliveries:
+class Dispatcher:
     """The lanes of one app in this process, and what is owed to whom.
 
     :param notify_of: the ``notify`` option of a task by its name.
@@ -70,7 +70,7 @@ class Deliveries:
     """
 
     def __init__(
-        self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: Rules = DEFAULT_RULES
+        self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: NotifyPolicy = DEFAULT_RULES
     ) -> None:
         self._app = weakref.ref(app)
         self._store = store
@@ -79,7 +79,7 @@ class Deliveries:
         self._watch = LeaseWatch(store, lease=self._lease)
         self._plugins = plugins
         self._notifier = Notifier(store, plugins, notify_of=notify_of, rules=rules)
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, SinkWorker] = {}
         self.refresh()
         after_fork_in_child(self._reset)
 
@@ -97,10 +97,10 @@ class Deliveries:
         for name in (*self._events_to, *self._progress_to, *self._notify_by, *self._erased_by, *messages):
             if name not in self._lanes:
                 concurrency = getattr(self._plugins.get(name), "concurrency", 1)
-                self._lanes[name] = Lane(self, name, concurrency=concurrency)
+                self._lanes[name] = SinkWorker(self, name, concurrency=concurrency)
         self._for_event = tuple(Owed(name, EVENT) for name in self._events_to)
 
-    def owed(self, outcome: Outcome) -> Sequence[Owed]:
+    def owed(self, outcome: Transition) -> Sequence[Owed]:
         """What a change of a task owes: the event to every sink that wants events, and the user's notification."""
         task, event = outcome.task, outcome.owed
         if not self._notify_by or event is None or not event.type.terminal:
@@ -263,7 +263,7 @@ class Deliveries:
 
     def _notify(self, app: Flask, delivery: Delivery) -> Settlement:
         decided = self._notifier.decide(delivery)
-        if isinstance(decided, Held):
+        if isinstance(decided, Deferred):
             return Settlement(due_at=decided.until)
         if decided is None:
             return Settlement()
@@ -283,7 +283,7 @@ class Deliveries:
 
     def _push(self, app: Flask, delivery: Delivery) -> Settlement:
         gate = self._notifier.gate(delivery)
-        if isinstance(gate, Held):
+        if isinstance(gate, Deferred):
             return Settlement(due_at=gate.until)
         if gate:
             payload = delivery.payload or {}

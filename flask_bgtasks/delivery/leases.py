@@ -37,7 +37,7 @@ MAX_WATCHED = 1 / 4
 that slept has watched nothing, and the holder may have slept with it."""
 
 
-class Call:
+class DeliveryCall:
     """A delivery that is being made, and its lease."""
 
     def __init__(self, delivery: Delivery, now: float) -> None:
@@ -66,15 +66,15 @@ class LeaseKeeper:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()  # protects _calls and _closed
-        self._calls: set[Call] = set()
+        self._calls: set[DeliveryCall] = set()
         self._closed = False
         self._outage = Recurring(log)
         self.thread = BackgroundThread("bgtasks-delivery-leases", self._serve)
 
     @contextmanager
-    def kept(self, delivery: Delivery) -> Iterator[Call]:
-        """Keep the lease while the block runs; :attr:`Call.delivery` is then as it is to be settled."""
-        call = Call(delivery, time.monotonic())
+    def kept(self, delivery: Delivery) -> Iterator[DeliveryCall]:
+        """Keep the lease while the block runs; :attr:`DeliveryCall.delivery` is then as it is to be settled."""
+        call = DeliveryCall(delivery, time.monotonic())
         with self._lock:
             self._calls.add(call)
             if not self._closed:
@@ -95,7 +95,7 @@ class LeaseKeeper:
 
     def renew(self) -> None:
         """Renew what is due. :raises StoreUnavailable: the store is out of reach, and may be asked again."""
-        now, due = time.monotonic(), list[Call]()
+        now, due = time.monotonic(), list[DeliveryCall]()
         with self._lock:
             calls = list(self._calls)
         for call in calls:
@@ -123,11 +123,11 @@ class LeaseKeeper:
                 delivery = call.delivery
                 log.warning("delivery %s to sink %r: its lease was lost while it was made", delivery.id, delivery.sink)
 
-    def _wait(self, call: Call) -> float:
+    def _wait(self, call: DeliveryCall) -> float:
         """Seconds until a lease is renewed. It was taken some time before the call began: the first comes sooner."""
         return self._lease / 3 if call.renewed > call.begun else self._lease / 6
 
-    def _warn(self, call: Call, now: float) -> None:
+    def _warn(self, call: DeliveryCall, now: float) -> None:
         if not call.warned and now - call.begun > self._lease:
             call.warned = True
             log.warning(

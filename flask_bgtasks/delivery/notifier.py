@@ -37,7 +37,7 @@ HELD_AT_MOST = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class NotifyPolicy:
     """What the settings say: ``BGTASKS_NOTIFY``, ``BGTASKS_NOTIFY_GRACE``, ``BGTASKS_NOTIFICATION_LINK``."""
 
     when: str = "always"
@@ -45,13 +45,13 @@ class Rules:
     link: str | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings) -> NotifyPolicy:
         """The rules of an app."""
         return cls(settings.notify, timedelta(seconds=settings.notify_grace), settings.notification_link)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Deferred:
     """Not now, but ``until`` then."""
 
     until: datetime
@@ -63,7 +63,7 @@ class Notifier:
     :param notify_of: the ``notify`` option of a task by its name.
     """
 
-    def __init__(self, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: Rules) -> None:
+    def __init__(self, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: NotifyPolicy) -> None:
         self._store = store
         self._plugins = plugins
         self._notify_of = notify_of
@@ -75,7 +75,7 @@ class Notifier:
             return None
         return self._rules.grace if self._rules.when == UNSEEN else timedelta(0)
 
-    def decide(self, delivery: Delivery) -> Notification | Held | None:
+    def decide(self, delivery: Delivery) -> Notification | Deferred | None:
         """What is to be sent for a notification that has come due, None for nothing.
 
         :raises Undeliverable: it cannot be made.
@@ -91,7 +91,7 @@ class Notifier:
             made = replace(made, user_token=None)
         return made and self._shaped(task, made)
 
-    def gate(self, delivery: Delivery, task: Task | None = None) -> bool | Held:
+    def gate(self, delivery: Delivery, task: Task | None = None) -> bool | Deferred:
         """Whether what is told about a task may still be told, and now."""
         if delivery.request_id is None:
             return True
@@ -110,7 +110,7 @@ class Notifier:
         until = quiet.until(now) if quiet is not None else None
         if quiet is None or until is None:
             return True
-        return False if quiet.then == DROP else Held(min(until, now + HELD_AT_MOST))
+        return False if quiet.then == DROP else Deferred(min(until, now + HELD_AT_MOST))
 
     def devices(self, notification: Notification) -> list[Device]:
         """Where a notification goes: its owner's devices, and the address that came with the request, each once."""

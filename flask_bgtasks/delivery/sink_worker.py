@@ -79,7 +79,7 @@ class Deliverer(Protocol):
         """Hand a sink the newest progress."""
 
 
-class Outage:
+class CircuitBreaker:
     """Whether a sink seems out of reach, and until when it is left alone."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ class _Taken:
     at: float
 
 
-class Lane:
+class SinkWorker:
     """One sink's thread, made on first need. Deliveries and progress of a task pass through it in order.
 
     :param concurrency: how many deliveries are made at once, each by a thread of its own: one that takes long holds up
@@ -143,7 +143,7 @@ class Lane:
         self._helpers = 0
         self._progress: dict[str, tuple[Task, Progress]] = {}
         self._share = FEWEST  # how much is taken at once
-        self._outage = Outage()
+        self._outage = CircuitBreaker()
         self.thread = BackgroundThread(f"bgtasks-sink-{sink}", lambda closed: self._serve())
         self._stopped = False
         self._no_outbox = Recurring(log)

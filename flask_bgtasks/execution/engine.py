@@ -18,14 +18,14 @@ from blinker import Signal
 from flask import Flask
 
 from .. import signals
-from ..core.definitions import Registry, TaskDefinition
-from ..core.model import LOGIN_LOST, Event, EventType, Kind, OnInterrupt, Progress, StepHistory, Task
-from ..core.steps import Node, Plan
-from ..core.transitions import Change, Outcome, RequestCancel
-from ..delivery.dispatcher import Deliveries
+from ..core.definitions import TaskDefinition, TaskRegistry
+from ..core.model import LOGIN_LOST, Event, EventType, OnInterrupt, Progress, StepHistory, Task, TaskKind
+from ..core.steps import StepNode, StepTree
+from ..core.transitions import Change, RequestCancel, Transition
+from ..delivery.dispatcher import Dispatcher
 from ..errors import AlreadyClaimed, AtCapacity, LoginLost, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
-from ..pipeline.attempt import Running
+from ..pipeline.attempt import RunningAttempt
 from ..pipeline.checkpoint_log import CheckpointLog
 from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread
@@ -35,7 +35,7 @@ from . import invocation
 from .finalizer import Endings
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
-from .invocation import Answer
+from .invocation import CallResult
 from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
@@ -93,8 +93,8 @@ class Engine:
         *,
         store: Store,
         settings: Settings,
-        registry: Registry,
-        deliveries: Deliveries,
+        registry: TaskRegistry,
+        deliveries: Dispatcher,
         environment: Environment,
     ) -> None:
         self._app = app
@@ -130,13 +130,13 @@ class Engine:
         except LookupError as unknown:
             running = self._running(attempt, None, asked)
             self._flusher.add(running)
-            self._finish(attempt.task, running, Answer(None, str(unknown), type(unknown).__name__, unknown))
+            self._finish(attempt.task, running, CallResult(None, str(unknown), type(unknown).__name__, unknown))
             return
         running = self._running(attempt, definition, asked)
         try:
             self._conclude(attempt.task, running, functools.partial(self._call, attempt, definition))
         except BaseException as error:  # SystemExit and its like end this thread, but not without a word
-            answer = Answer(None, f"the task was ended by {type(error).__name__}", "Interrupted", error)
+            answer = CallResult(None, f"the task was ended by {type(error).__name__}", "Interrupted", error)
             self._finish(attempt.task, running, answer)
             raise
 
@@ -161,7 +161,7 @@ class Engine:
         )
 
     @contextmanager
-    def tracked(self, request_id: str) -> Iterator[Running]:
+    def tracked(self, request_id: str) -> Iterator[RunningAttempt]:
         """Run the block as the task's attempt. The task ends with it, unless ``update_status`` ended it before."""
         attempt, asked = self._claim(request_id)
         running = self._running(attempt, self._registry.find(attempt.task.name), asked)
@@ -173,11 +173,11 @@ class Engine:
             self._endings.cancel(running)
             raise
         except BaseException as error:
-            answer = Answer(None, invocation.describe(error), type(error).__name__, error)
+            answer = CallResult(None, invocation.describe(error), type(error).__name__, error)
             self._finish(attempt.task, running, answer)
             raise
         else:
-            self._finish(attempt.task, running, Answer(running.result))
+            self._finish(attempt.task, running, CallResult(running.result))
         finally:
             self._flusher.remove(running)
             reporting.leave(before)
@@ -200,17 +200,17 @@ class Engine:
             raise TaskFinished(request_id, status=attempt.task.status.value, change="claim")
         return attempt, asked
 
-    def _running(self, attempt: Attempt, definition: TaskDefinition | None, asked: float) -> Running:
+    def _running(self, attempt: Attempt, definition: TaskDefinition | None, asked: float) -> RunningAttempt:
         task = attempt.task
         options = definition.options if definition else None
         started = time.monotonic()
-        plan = Plan(
+        plan = StepTree(
             started=started,
             expected=definition.expected if definition else (),
             total_steps=options.total_steps if options else None,
             durations=self._load_durations(task.name),
         )
-        running = Running(
+        running = RunningAttempt(
             request_id=task.request_id,
             attempt=task.attempt,
             plan=plan,
@@ -224,7 +224,7 @@ class Engine:
         if options is not None and options.timeout is not None:
             running.deadline = started + options.timeout
             running.overdue = functools.partial(self._overdue, task, running, options.timeout)
-        if task.kind is not Kind.TRACKED:
+        if task.kind is not TaskKind.TRACKED:
             running.releasable = task.on_interrupt is not OnInterrupt.FAIL
             running.checkpoints = CheckpointLog(
                 attempt.checkpoints,
@@ -239,9 +239,9 @@ class Engine:
             running.stop(CANCELLED)
         return running
 
-    def _call(self, attempt: Attempt, definition: TaskDefinition) -> Answer:
+    def _call(self, attempt: Attempt, definition: TaskDefinition) -> CallResult:
         limit = self._settings.max_result_bytes
-        if definition.kind is Kind.FUNCTION:
+        if definition.kind is TaskKind.FUNCTION:
             assert definition.function is not None
             return invocation.call_function(self._app, definition.function, attempt.input, max_bytes=limit)
         input = self._environment.opened(attempt)
@@ -257,15 +257,15 @@ class Engine:
             self._remember(attempt.task.request_id, answer.exception)
         return self._with_login(attempt.task, input, answer)
 
-    def _with_login(self, task: Task, input: Mapping[str, Any], answer: Answer) -> Answer:
+    def _with_login(self, task: Task, input: Mapping[str, Any], answer: CallResult) -> CallResult:
         """An answer that asks for a login, which the request had and the run lacks, is not passed on as the view's."""
         if answer.error is None:
             return answer
         code = answer.result.status_code if answer.result is not None else getattr(answer.exception, "code", None)
         lost = self._environment.login_lost(task, input, code)
-        return answer if lost is None else Answer(None, str(lost), LOGIN_LOST, lost)
+        return answer if lost is None else CallResult(None, str(lost), LOGIN_LOST, lost)
 
-    def _conclude(self, task: Task, running: Running, call: Callable[[], Answer]) -> bool:
+    def _conclude(self, task: Task, running: RunningAttempt, call: Callable[[], CallResult]) -> bool:
         """Call, and store how it ended; whether another attempt follows."""
         self._flusher.add(running)
         before = reporting.enter(running)
@@ -277,12 +277,12 @@ class Engine:
             return self._stop(task, running)
         except Exception as error:  # not the task's own: its request could not be restored, say
             log.exception("task %s cannot be run", task.request_id)
-            answer = Answer(None, invocation.describe(error), type(error).__name__, error)
+            answer = CallResult(None, invocation.describe(error), type(error).__name__, error)
         finally:
             reporting.leave(before)
         return self._finish(task, running, answer)
 
-    def _stop(self, task: Task, running: Running) -> bool:
+    def _stop(self, task: Task, running: RunningAttempt) -> bool:
         """An attempt was told to stop, and did; whether somebody else goes on with its task."""
         if running.stopped in OVER:
             self._flusher.remove(running)
@@ -305,10 +305,10 @@ class Engine:
 
     # -- finishing ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, task: Task, running: Running, answer: Answer) -> bool:
+    def _finish(self, task: Task, running: RunningAttempt, answer: CallResult) -> bool:
         """Store what an attempt came to; whether another one follows."""
         definition = self._registry.find(task.name)
-        options = definition.options if definition is not None and task.kind is not Kind.TRACKED else None
+        options = definition.options if definition is not None and task.kind is not TaskKind.TRACKED else None
         answer = self._for_clients(task, answer)
         wait = self._endings.finish(task, running, answer, options, can_wait=self._environment.can_wait())
         if answer.error is None and running.plan.root.last is not None:
@@ -322,7 +322,7 @@ class Engine:
             log.exception("the runner cannot be told what follows task %s", task.request_id)
         return wait is not None
 
-    def _for_clients(self, task: Task, answer: Answer) -> Answer:
+    def _for_clients(self, task: Task, answer: CallResult) -> CallResult:
         """The answer without what only the log is to say."""
         shown = self._settings.show_errors
         given = invocation.for_clients(answer, self._app.debug or self._app.testing if shown is None else shown)
@@ -332,12 +332,12 @@ class Engine:
             log.warning("task %s (%s), attempt %d failed: %s: %s", *what)
         return given
 
-    def _timed_out(self, task: Task) -> Answer:
+    def _timed_out(self, task: Task) -> CallResult:
         timeout = self._registry[task.name].options.timeout or 0.0
         error = TaskTimeout(task.request_id, timeout)
-        return Answer(None, str(error), type(error).__name__, error)
+        return CallResult(None, str(error), type(error).__name__, error)
 
-    def _overdue(self, task: Task, running: Running, timeout: float) -> None:
+    def _overdue(self, task: Task, running: RunningAttempt, timeout: float) -> None:
         """It was told to stop and does not: it is ended without its doing, and its place given to another."""
         log.error("task %s does not stop after its timeout of %g s; its thread is lost", task.request_id, timeout)
         self._finish(task, running, self._timed_out(task))
@@ -345,18 +345,18 @@ class Engine:
 
     # -- changes from outside ----------------------------------------------------------------------------------------
 
-    def cancel(self, request_id: str) -> Outcome:
+    def cancel(self, request_id: str) -> Transition:
         """Ask a task to stop: at once if nobody runs it, at its next report if someone does, here or elsewhere."""
         return self._store.transition(request_id, RequestCancel(), deliveries=self._deliveries.owed)
 
-    def change(self, task: Task, change: Change, *, limits: Limits | None = None) -> Outcome:
+    def change(self, task: Task, change: Change, *, limits: Limits | None = None) -> Transition:
         """Make a change that is not the end, on behalf of someone outside the run.
 
         :param limits: of what may wait, where it has the task wait. :raises LimitReached: as many do already.
         """
         return self._store.transition(task.request_id, change, deliveries=self._deliveries.owed, limits=limits)
 
-    def end_by_hand(self, task: Task, change: Change) -> Outcome:
+    def end_by_hand(self, task: Task, change: Change) -> Transition:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
         return self._endings.by_hand(task, change)
 
@@ -407,7 +407,7 @@ class Engine:
     def _progress_stored(self, task: Task, progress: Progress) -> None:
         signals.send(signals.task_progress, self._app, task=task, progress=progress)
 
-    def _step_changed(self, type: EventType, request_id: str, node: Node) -> None:
+    def _step_changed(self, type: EventType, request_id: str, node: StepNode) -> None:
         if type is EventType.STEP_STARTED:
             if signals.step_started.receivers:
                 signals.send(signals.step_started, self._app, request_id=request_id, step=node.path)
@@ -431,7 +431,7 @@ class Engine:
         self._durations[name] = (time.monotonic(), loaded)
         return loaded
 
-    def _learn(self, name: str, plan: Plan) -> None:
+    def _learn(self, name: str, plan: StepTree) -> None:
         try:
             durations = plan.durations()
             if durations:
@@ -441,7 +441,7 @@ class Engine:
             log.exception("the durations of task %r are not stored", name)
 
 
-def _is_retried(definition: TaskDefinition | None, task: Task, answer: Answer) -> bool:
+def _is_retried(definition: TaskDefinition | None, task: Task, answer: CallResult) -> bool:
     """Whether an attempt with this outcome is followed by another one."""
     if definition is None or answer.error is None:
         return False

@@ -15,7 +15,7 @@ from ..runtime import processes
 from ..stores.base import Store
 
 
-class Picker:
+class Fetcher:
     """Asks the store for work.
 
     :param names: the names of the tasks that this process can run.

@@ -16,15 +16,15 @@ from typing import TypeVar
 from ..core.definitions import TaskOptions
 from ..core.model import Entry, Progress, Task
 from ..core.text.clean import text_of
-from ..core.text.redaction import blotted
-from ..core.transitions import Cancel, Change, Complete, Expire, Fail, Outcome, Release, Retry
-from ..delivery.dispatcher import Deliveries
+from ..core.text.redaction import redact
+from ..core.transitions import Cancel, Change, Complete, Expire, Fail, Release, Retry, Transition
+from ..delivery.dispatcher import Dispatcher
 from ..errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
-from ..pipeline.attempt import Running
+from ..pipeline.attempt import RunningAttempt
 from ..runtime.background_thread import Contained
 from ..stores.base import Store
 from .flusher import OVER, RELEASED, Flusher
-from .invocation import Answer
+from .invocation import CallResult
 from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
@@ -40,13 +40,13 @@ Taken = tuple[tuple[Entry, ...], "Progress | None"]
 class Endings:
     """Ends the attempts of one process."""
 
-    def __init__(self, store: Store, flusher: Flusher, deliveries: Deliveries) -> None:
+    def __init__(self, store: Store, flusher: Flusher, deliveries: Dispatcher) -> None:
         self._store = store
         self._flusher = flusher
         self._deliveries = deliveries
 
     def finish(
-        self, task: Task, running: Running, answer: Answer, options: TaskOptions | None, *, can_wait: bool
+        self, task: Task, running: RunningAttempt, answer: CallResult, options: TaskOptions | None, *, can_wait: bool
     ) -> float | None:
         """Store what an attempt came to.
 
@@ -74,7 +74,7 @@ class Endings:
         ended = self._end(running, lambda taken: Retry(running.attempt, error, span, retries, *taken))
         return wait if ended is not None and not ended.task.done else None
 
-    def _complete(self, running: Running, answer: Answer) -> None:
+    def _complete(self, running: RunningAttempt, answer: CallResult) -> None:
         remarks, drop = [], False
         checkpoints = running.checkpoints
         if checkpoints is not None:
@@ -96,11 +96,11 @@ class Endings:
             ),
         )
 
-    def cancel(self, running: Running) -> None:
+    def cancel(self, running: RunningAttempt) -> None:
         """It noticed that it was cancelled, and stopped."""
         self._end(running, lambda taken: Cancel(running.attempt, *taken))
 
-    def interrupt(self, running: Running) -> None:
+    def interrupt(self, running: RunningAttempt) -> None:
         """Its thread is being ended from outside: its lease ends now, and whoever looks finds it lost."""
         self._end(running, lambda taken: Expire(running.attempt, *taken), patience=0.0)
 
@@ -115,7 +115,7 @@ class Endings:
                 released += 1
         return released
 
-    def _release(self, running: Running) -> bool:
+    def _release(self, running: RunningAttempt) -> bool:
         with running.flush_lock:
             if self._flusher.get(running.request_id) is not running or running.stopped in OVER:
                 return False
@@ -131,7 +131,7 @@ class Endings:
                 return False
         return True
 
-    def by_hand(self, task: Task, change: Change) -> Outcome:
+    def by_hand(self, task: Task, change: Change) -> Transition:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
         running = self._flusher.get(task.request_id)
         self._deliveries.drop_progress(task.request_id)
@@ -142,8 +142,8 @@ class Endings:
         return outcome
 
     def _end(
-        self, running: Running, change: Callable[[Taken], Change], *, patience: float = FINISH_PATIENCE_SECONDS
-    ) -> Outcome | None:
+        self, running: RunningAttempt, change: Callable[[Taken], Change], *, patience: float = FINISH_PATIENCE_SECONDS
+    ) -> Transition | None:
         """Store the end and everything that was reported before it, in one transition; None if it does not count."""
         with running.flush_lock:
             if self._flusher.get(running.request_id) is not running or running.stopped in OVER:
@@ -166,7 +166,7 @@ class Endings:
                 log.exception("the end of task %s is lost, its lease runs out", running.request_id)
         return None
 
-    def _store_end(self, running: Running, made: Change, patience: float) -> Outcome:
+    def _store_end(self, running: RunningAttempt, made: Change, patience: float) -> Transition:
         return self._patiently(
             lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.owed),
             running.request_id,
@@ -186,14 +186,14 @@ class Endings:
                 pause = min(5.0, pause * 2)
 
 
-def _wait(options: TaskOptions, task: Task, answer: Answer) -> float | None:
+def _wait(options: TaskOptions, task: Task, answer: CallResult) -> float | None:
     """Seconds until the next attempt; None if there is none, or if what the app's exception is made of raises."""
     with Contained("whether task %s is tried again cannot be told", task.request_id):
         return wait_before_retry(options, task.failures, answer)
     return None
 
 
-def _taken(running: Running) -> Taken:
+def _taken(running: RunningAttempt) -> Taken:
     """What was reported and is not stored yet; nothing, if it cannot be put together."""
     try:
         return running.take()
@@ -202,12 +202,12 @@ def _taken(running: Running) -> Taken:
         return (), None
 
 
-def _instead(running: Running, change: Callable[[Taken], Change], error: Exception) -> Change:
+def _instead(running: RunningAttempt, change: Callable[[Taken], Change], error: Exception) -> Change:
     """The end that can be stored where another one cannot: without what was reported last, and without a result."""
     wanted = change(((), None))
     if isinstance(wanted, Fail):
         return Fail(wanted.attempt, text_of(wanted.message), wanted.error_type and text_of(wanted.error_type))
     if isinstance(wanted, Complete):
-        why = f"the task ended, but its end cannot be stored: {type(error).__name__}: {blotted(text_of(error))}"
+        why = f"the task ended, but its end cannot be stored: {type(error).__name__}: {redact(text_of(error))}"
         return Fail(wanted.attempt, why, type(error).__name__)
     return wanted

@@ -1,7 +1,8 @@
 """Writes what running attempts report into the store: one thread per process.
 
-Reads the attempts' values (:class:`~flask_bgtasks.pipeline.attempt.Running`), knows the store's protocol. The thread
-is made on first need, and sleeps while nothing runs here. Their leases are renewed by another one (:mod:`.heartbeat`).
+Reads the attempts' values (:class:`~flask_bgtasks.pipeline.attempt.RunningAttempt`), knows the store's protocol. The
+thread is made on first need, and sleeps while nothing runs here. Leases are renewed by another one, in
+:mod:`.heartbeat`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
 
 from ..core.model import Checkpoint, Entry, Progress, Task
-from ..core.steps import Node
+from ..core.steps import StepNode
 from ..errors import (
     BackgroundTasksError,
     LeaseLost,
@@ -23,7 +24,7 @@ from ..errors import (
     TaskCancelled,
     TaskNotFound,
 )
-from ..pipeline.attempt import Running
+from ..pipeline.attempt import RunningAttempt
 from ..runtime.background_thread import BackgroundThread, ticks
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
@@ -91,11 +92,11 @@ class Flusher:
         self._thread = BackgroundThread("bgtasks-flusher", self._serve)
         self._awake = threading.Event()
         self._outage = Recurring(log)
-        self._running: dict[str, Running] = {}  # by id; each step on it is one, so it needs no lock
+        self._running: dict[str, RunningAttempt] = {}  # by id; each step on it is one, so it needs no lock
         self._token: Hashable | None = None
         self._looked = 0.0
 
-    def add(self, running: Running) -> None:
+    def add(self, running: RunningAttempt) -> None:
         """An attempt begins here."""
         self._running[running.request_id] = running
         self._heartbeat.add(running)
@@ -103,16 +104,16 @@ class Flusher:
             self._awake.set()
         self._thread.start()
 
-    def remove(self, running: Running) -> None:
+    def remove(self, running: RunningAttempt) -> None:
         """An attempt ended; nothing of it is written after this."""
         if self._running.get(running.request_id) is running:
             self._running.pop(running.request_id, None)
 
-    def get(self, request_id: str) -> Running | None:
+    def get(self, request_id: str) -> RunningAttempt | None:
         """The attempt of this task that runs here, if one does."""
         return self._running.get(request_id)
 
-    def all(self) -> list[Running]:
+    def all(self) -> list[RunningAttempt]:
         """The attempts that run here."""
         return list(self._running.values())
 
@@ -139,7 +140,7 @@ class Flusher:
                     self._serve_one(running)
             self._look_for_cancellations()
 
-    def _serve_one(self, running: Running) -> None:
+    def _serve_one(self, running: RunningAttempt) -> None:
         try:
             if running.deadline is not None and time.monotonic() >= running.deadline:
                 running.stop(TIMED_OUT)
@@ -156,12 +157,12 @@ class Flusher:
         except BaseException:  # whatever it is, the others' reports are stored
             log.exception("storing the progress of task %s failed", running.request_id)
 
-    def lose(self, running: Running) -> None:
+    def lose(self, running: RunningAttempt) -> None:
         """Another attempt has taken over: this one writes nothing more, and nobody waits for it."""
         running.stop(SUPERSEDED)
         self.remove(running)
 
-    def confirm(self, running: Running) -> None:
+    def confirm(self, running: RunningAttempt) -> None:
         """Make sure that the attempt holds its task, before it begins what is to run once.
 
         Asks the store only if the lease was not renewed for as long as it holds: this process slept.
@@ -178,7 +179,7 @@ class Flusher:
         except BackgroundTasksError as error:  # the flusher asks again, and what is begun is fenced
             log.warning("whether task %s is still held cannot be told: %s", running.request_id, error)
 
-    def flush(self, running: Running) -> bool:
+    def flush(self, running: RunningAttempt) -> bool:
         """Store what the attempt reported since the last time; whether there was anything.
 
         :raises LeaseLost: the attempt no longer holds its task.
@@ -212,12 +213,14 @@ class Flusher:
             self._flushed(task, task.progress)
         return True
 
-    def _save(self, running: Running, entries: Sequence[Entry], progress: Progress | None = None) -> Task:
+    def _save(self, running: RunningAttempt, entries: Sequence[Entry], progress: Progress | None = None) -> Task:
         return self._store.save_progress(
             running.request_id, attempt=running.attempt, progress=progress, entries=entries
         )
 
-    def _save_apart(self, running: Running, entries: Sequence[Entry], progress: Progress | None, before: int) -> Task:
+    def _save_apart(
+        self, running: RunningAttempt, entries: Sequence[Entry], progress: Progress | None, before: int
+    ) -> Task:
         """Store one by one what cannot be stored together: what is refused is lost, and nothing beside it."""
         refused: Exception | None = None
         task, lost = None, 0
@@ -237,7 +240,7 @@ class Flusher:
         )
         return task or self._store.get(running.request_id)
 
-    def flush_ahead(self, running: Running) -> None:
+    def flush_ahead(self, running: RunningAttempt) -> None:
         """Store what is more than one write holds, so that the rest can go with something else. Under `flush_lock`.
 
         :raises BackgroundTasksError: some of it is not stored, and can be tried again.
@@ -251,7 +254,7 @@ class Flusher:
                 self._put_back(running, entries, error, before)
                 raise
 
-    def _put_back(self, running: Running, entries: tuple[Entry, ...], error: Exception, before: int) -> None:
+    def _put_back(self, running: RunningAttempt, entries: tuple[Entry, ...], error: Exception, before: int) -> None:
         """What could not be stored is tried again; of an outcome that is not known, first looked for.
 
         :param before: the newest event that was known before the write.
@@ -260,7 +263,7 @@ class Flusher:
         if isinstance(error, OutcomeUnknown) and running.unsure_since is None:
             running.unsure_since = before
 
-    def _forget_stored(self, running: Running) -> None:
+    def _forget_stored(self, running: RunningAttempt) -> None:
         """Have nothing stored twice after a write of which it is not known whether it was made. Under `flush_lock`."""
         after = running.unsure_since
         if after is None:
@@ -270,7 +273,7 @@ class Flusher:
             after = events[-1].seq
         running.unsure_since = None
 
-    def save_checkpoint(self, running: Running, node: Node, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, running: RunningAttempt, node: StepNode, checkpoint: Checkpoint) -> None:
         """End a step and store its value, with everything that was reported until then, in one transaction.
 
         :raises TaskCancelled: another attempt has taken over; nothing was stored.
@@ -317,7 +320,7 @@ class Flusher:
                 self._offer(task, task.progress)
         self._heed(running, task)
 
-    def _heed(self, running: Running, task: Task) -> None:
+    def _heed(self, running: RunningAttempt, task: Task) -> None:
         running.seq = task.seq
         if task.attempt > running.attempt:
             self.lose(running)

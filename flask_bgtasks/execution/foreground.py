@@ -15,9 +15,9 @@ from flask import Response
 
 from ..errors import PayloadTooLarge, TaskCancelled
 from ..pipeline import reporting
-from ..pipeline.attempt import Running
+from ..pipeline.attempt import RunningAttempt
 from . import invocation
-from .invocation import Answer
+from .invocation import CallResult
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -43,12 +43,12 @@ class Foreground:
 
     def __init__(
         self,
-        running: Running,
+        running: RunningAttempt,
         *,
         name: str,
         max_bytes: int,
-        finish: Callable[[Answer], bool],
-        retried: Callable[[Answer], bool],
+        finish: Callable[[CallResult], bool],
+        retried: Callable[[CallResult], bool],
         stop: Callable[[], bool],
         interrupt: Callable[[], None],
     ) -> None:
@@ -61,7 +61,7 @@ class Foreground:
         self._stop = stop
         self._interrupt = interrupt
         self._error: BaseException | None = None
-        self._answer: Answer | None = None
+        self._answer: CallResult | None = None
         self._streams = False
         self._ended = False
 
@@ -94,7 +94,7 @@ class Foreground:
             result = invocation.stored_response(response, self._name, self._max_bytes)
             self._superseded(invocation.answer_of(response, result, None))
 
-    def _superseded(self, answer: Answer) -> None:
+    def _superseded(self, answer: CallResult) -> None:
         if self._retried(answer):
             self._answer = answer
             raise Superseded
@@ -146,7 +146,7 @@ class Foreground:
             self._ended = True
             self._interrupt()
 
-    def _end(self, answer: Answer) -> bool:
+    def _end(self, answer: CallResult) -> bool:
         if self._ended:
             return False
         self._ended = True

@@ -14,7 +14,7 @@ from datetime import timedelta
 
 from ..core.model import Task
 from ..errors import BackgroundTasksError, LeaseLost, TaskNotFound
-from ..pipeline.attempt import Running
+from ..pipeline.attempt import RunningAttempt
 from ..runtime.background_thread import BackgroundThread, ticks
 from ..runtime.log_lines import Recurring
 from ..stores.base import Store
@@ -47,9 +47,9 @@ class Heartbeat:
         store: Store,
         *,
         lease: timedelta,
-        running: Callable[[], Collection[Running]],
-        heed: Callable[[Running, Task], None],
-        lost: Callable[[Running], None],
+        running: Callable[[], Collection[RunningAttempt]],
+        heed: Callable[[RunningAttempt, Task], None],
+        lost: Callable[[RunningAttempt], None],
     ) -> None:
         self._store = store
         self._lease = lease
@@ -66,7 +66,7 @@ class Heartbeat:
         self._outage = Recurring(log)
         self.thread = BackgroundThread("bgtasks-heartbeat", self._serve)
 
-    def add(self, running: Running) -> None:
+    def add(self, running: RunningAttempt) -> None:
         """An attempt begins; its lease is fresh."""
         running.renew_at = running.leased_at + self._span
         if not self._awake.is_set():
@@ -84,7 +84,7 @@ class Heartbeat:
                 if now >= running.renew_at:
                     self._beat(running)
 
-    def renew(self, running: Running) -> None:
+    def renew(self, running: RunningAttempt) -> None:
         """Renew a lease now.
 
         :raises LeaseLost: the attempt no longer holds its task.
@@ -94,7 +94,7 @@ class Heartbeat:
         running.leased_at, running.renew_at = asked, asked + self._span
         self._heed(running, task)
 
-    def _beat(self, running: Running) -> None:
+    def _beat(self, running: RunningAttempt) -> None:
         try:
             self.renew(running)
         except (LeaseLost, TaskNotFound):

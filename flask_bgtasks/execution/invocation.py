@@ -20,12 +20,12 @@ from ..capture import headers, kept_request
 from ..core.model import Result
 from ..core.text import json_values
 from ..core.text.clean import MAX_TEXT, clean, text_of
-from ..core.text.redaction import blotted
+from ..core.text.redaction import redact
 from ..errors import BackgroundTasksError, NotSerializable, PayloadTooLarge
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallResult:
     """How a call ended: what to store, and why it failed, if it did."""
 
     result: Result | None
@@ -35,7 +35,9 @@ class Answer:
     retry_after: str | None = None  # what the answer's header says
 
 
-def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[str, Any], *, max_bytes: int) -> Answer:
+def call_function(
+    app: Flask, function: Callable[..., Any], arguments: Mapping[str, Any], *, max_bytes: int
+) -> CallResult:
     """Call a ``@task`` function in an app context; teardown functions get what it raised.
 
     :param arguments: as they were stored: ``args`` and ``kwargs``.
@@ -50,7 +52,7 @@ def call_function(app: Flask, function: Callable[..., Any], arguments: Mapping[s
             import asyncio  # 15 ms that an app without async functions does not pay
 
             value = asyncio.run(_awaited(value))
-        return Answer(json_result(app, value, function.__qualname__, max_bytes))
+        return CallResult(json_result(app, value, function.__qualname__, max_bytes))
     except Exception as error:
         ended = error
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
@@ -99,7 +101,7 @@ def call_view(
     name: str,
     max_bytes: int,
     before: Callable[[], None],
-) -> Answer:
+) -> CallResult:
     """Call a view in a request context made from the captured request; what happens then happens as in Flask.
 
     ``before_request`` and ``after_request`` functions do not run again: they ran in the request that was answered.
@@ -111,7 +113,7 @@ def call_view(
     :param before: called in the context before the view, to restore the user and what the app wants in ``g``.
     :raises BaseException: what ended the view and is no :class:`Exception`, after the teardown functions have seen it.
     """
-    answer: Answer | None = None
+    answer: CallResult | None = None
     ended: BaseException | None = None
 
     def run(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -150,7 +152,7 @@ def _called(
     name: str,
     max_bytes: int,
     before: Callable[[], None],
-) -> Answer:
+) -> CallResult:
     """What Flask.wsgi_app and full_dispatch_request do, for a run."""
     context = app.request_context(environ)
     unhandled: BaseException | None = None
@@ -205,24 +207,24 @@ def run_context(app: Flask, stored: Mapping[str, Any], *, before: Callable[[], N
         yield stored
 
 
-def answer_of(response: Response, result: Result, error: BaseException | None) -> Answer:
+def answer_of(response: Response, result: Result, error: BaseException | None) -> CallResult:
     """What to store of a response.
 
     :param error: what the view raised, for which the response was made.
     """
     if response.status_code < 400 and error is None:
-        return Answer(result)
+        return CallResult(result)
     later = response.headers.get("Retry-After")
     if error is None:
-        return Answer(result, f"the view answered {response.status}", "HTTPError", retry_after=later)
+        return CallResult(result, f"the view answered {response.status}", "HTTPError", retry_after=later)
     if response.status_code < 400:  # an error handler made an answer of it
-        return Answer(result)
-    return Answer(result, describe(error), type(error).__name__, error, later)
+        return CallResult(result)
+    return CallResult(result, describe(error), type(error).__name__, error, later)
 
 
-def failed_answer(error: BaseException) -> Answer:
+def failed_answer(error: BaseException) -> CallResult:
     """What to store of an exception for which there is no response."""
-    return Answer(None, describe(error), type(error).__name__, error)
+    return CallResult(None, describe(error), type(error).__name__, error)
 
 
 def stored_response(response: Response, name: str, max_bytes: int) -> Result:
@@ -291,14 +293,14 @@ def _description(error: BaseException) -> str:
     text = text_of(error, MAX_LOOKED_AT)
     if isinstance(error, KeyError):
         text = f"KeyError: {text}"  # its message is only the key
-    return clean(blotted(text), MAX_TEXT)
+    return clean(redact(text), MAX_TEXT)
 
 
 MESSAGE_KEYS = ("message", "detail", "error", "description", "msg")
 """Where ``abort(400, {…})`` says what is wrong, in the order of preference."""
 
 
-def for_clients(answer: Answer, shown: bool | tuple[type[Exception], ...]) -> Answer:
+def for_clients(answer: CallResult, shown: bool | tuple[type[Exception], ...]) -> CallResult:
     """The answer with the text that clients may see: of an exception that nobody expected, no more than its class.
 
     Expected is what the app answers for in an error handler, unless with 500: a handler for every exception does that.

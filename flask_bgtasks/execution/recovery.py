@@ -24,7 +24,7 @@ from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
 from ..runtime.server import Server
 from ..stores.base import Store
-from .fetcher import Picker
+from .fetcher import Fetcher
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -57,7 +57,7 @@ class Recovery:
         self,
         store: Store,
         runner: Runner,
-        picker: Picker,
+        picker: Fetcher,
         *,
         complete: Callable[[], None],
         wake_deliveries: Callable[[], None],

@@ -10,12 +10,12 @@ from ..core.backoff import retry_after_seconds
 from ..core.definitions import TaskOptions
 from ..core.model import LOGIN_LOST, PASSING
 from ..errors import NotSerializable, PayloadTooLarge, RetryLater
-from .invocation import Answer
+from .invocation import CallResult
 
 LONGEST_WAIT_SECONDS = 86_400.0  # that a Retry-After is believed
 
 
-def wait_before_retry(options: TaskOptions, failures: int, answer: Answer) -> float | None:
+def wait_before_retry(options: TaskOptions, failures: int, answer: CallResult) -> float | None:
     """Seconds until the next attempt; None if there is none.
 
     :param failures: how many attempts have failed before this one.
@@ -28,7 +28,7 @@ def wait_before_retry(options: TaskOptions, failures: int, answer: Answer) -> fl
     return wait if asked is None else min(LONGEST_WAIT_SECONDS, asked + min(wait, options.waits.first))
 
 
-def _is_passing(retry_on: Any, answer: Answer) -> bool:
+def _is_passing(retry_on: Any, answer: CallResult) -> bool:
     """Whether what went wrong may go right the next time."""
     error = answer.exception
     wanted = retry_on if isinstance(retry_on, tuple) else (retry_on,)
@@ -46,7 +46,7 @@ def _is_passing(retry_on: Any, answer: Answer) -> bool:
     return status >= 500 or status in PASSING
 
 
-def _asked(answer: Answer) -> float | None:
+def _asked(answer: CallResult) -> float | None:
     """The seconds that the failure itself asks to wait: a ``Retry-After``, as RFC 9110 (10.2.3) has it, or ours."""
     error = answer.exception
     if isinstance(error, RetryLater):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 
-from ..core.model import Kind, Task
+from ..core.model import Task, TaskKind
 from ..core.transitions import Abandon, Change
 from ..errors import TransitionRefused
 from ..stores.base import Store
@@ -32,7 +32,7 @@ def stuck_tasks(store: Store, names: Container[str], *, after: timedelta = GRACE
     if not found:
         return []
     now = store.now()
-    return [task for task in found if task.kind is not Kind.TRACKED and now - _free_since(task) >= after]
+    return [task for task in found if task.kind is not TaskKind.TRACKED and now - _free_since(task) >= after]
 
 
 def told(tasks: Sequence[Task]) -> str:

@@ -26,7 +26,7 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform", "https://www.googlea
 
 
 @dataclass(frozen=True)
-class Credentials:
+class FirebaseCredentials:
     """Which project, google-auth's credentials for it, and where they were found."""
 
     project: str
@@ -36,7 +36,7 @@ class Credentials:
 
 def find_credentials(
     app: Flask, settings: Settings, *, what: str, project: str | None = None, besides: str = ""
-) -> Credentials:
+) -> FirebaseCredentials:
     """Look for credentials.
 
     In this order: the default app of firebase-admin, where the code has initialised it;
@@ -82,10 +82,10 @@ def find_credentials(
     return _named(project or found, default, "Application Default Credentials", what)
 
 
-def _named(project: Any, credentials: Any, source: str, what: str) -> Credentials:
+def _named(project: Any, credentials: Any, source: str, what: str) -> FirebaseCredentials:
     if not project:
         raise ConfigurationError(f"{what}: the credentials name no project. Set BGTASKS_FIREBASE_PROJECT")
-    return Credentials(str(project), credentials, source)
+    return FirebaseCredentials(str(project), credentials, source)
 
 
 def _firebase_app() -> Any:

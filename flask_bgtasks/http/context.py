@@ -19,7 +19,7 @@ from ..runtime.server_threads import streams
 from .problems import TYPES, Problem
 from .requests.client_address import client_network
 from .responses.stats_cache import Figures
-from .responses.status_cache import Answers
+from .responses.status_cache import StatusCache
 from .streaming.slots import Slot, Slots
 
 PARTS_KEY = KEY + ".http"
@@ -29,11 +29,11 @@ STREAMS_RETRY_SECONDS = 15
 
 
 @dataclass(frozen=True)
-class Parts:
+class HttpContext:
     """One app's parts of the HTTP layer."""
 
     state: AppState
-    answers: Answers
+    answers: StatusCache
     slots: Slots
     figures: Figures
 
@@ -97,15 +97,15 @@ class Parts:
         return self.state.access.token_task(request_id, token)
 
 
-def parts_of(app: Flask) -> Parts:
+def parts_of(app: Flask) -> HttpContext:
     """The parts that belong to the app's present state."""
     extensions = app.extensions  # once: asking current_app costs, and every poll comes here
-    parts = cast("Parts | None", extensions.get(PARTS_KEY))
+    parts = cast("HttpContext | None", extensions.get(PARTS_KEY))
     if parts is None or parts.state is not extensions.get(KEY):
         state = state_of(app)
-        parts = extensions[PARTS_KEY] = Parts(
+        parts = extensions[PARTS_KEY] = HttpContext(
             state=state,
-            answers=Answers(state.store, state.settings.url_prefix),
+            answers=StatusCache(state.store, state.settings.url_prefix),
             slots=Slots(state.settings.max_streams, state.settings.max_streams_per_owner),
             figures=Figures(state.store, state.registry),
         )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from flask import Flask, Response, request
 
 from ..app.state import state_of
-from ..core.model import Kind
+from ..core.model import TaskKind
 from .submission.accept import ACCEPTED_FLAG
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer"
@@ -51,7 +51,7 @@ def _backgrounded(app: Flask, endpoint: str) -> bool:
     state = state_of(app)
     if endpoint in state.originals:
         return True
-    functions = {definition.function for definition in state.registry.values() if definition.kind is Kind.VIEW}
+    functions = {definition.function for definition in state.registry.values() if definition.kind is TaskKind.VIEW}
     view: object = app.view_functions.get(endpoint)
     while view is not None:
         if view in functions:

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from ..core.model import Entry, Event, EventType, Progress, Result
-from ..core.steps import KEY_SEPARATOR, MAX_PATH, Node, Plan
+from ..core.steps import KEY_SEPARATOR, MAX_PATH, StepNode, StepTree
 from ..core.text import json_values
 from ..core.text.clean import MAX_TEXT, clean, optional_text, text_of
 from ..errors import NotSerializable, PayloadTooLarge, TaskCancelled
@@ -35,11 +35,11 @@ MAX_ENTRY_BYTES = 256 * 1024
 """Of output in one entry, but for a chunk that is larger itself: an entry is one event of a stream, and one document of
 Firestore's."""
 
-StepListener = Callable[[EventType, str, Node], None]
+StepListener = Callable[[EventType, str, StepNode], None]
 """Called with what happened to a step, in which task, and the step."""
 
 
-class Running:
+class RunningAttempt:
     """A running attempt as its pipeline sees it: reports go in, the flusher takes them out.
 
     ``lock`` protects the plan's tree and the entries; ``flush_lock`` is held while entries are on their way into the
@@ -52,7 +52,7 @@ class Running:
         *,
         request_id: str,
         attempt: int,
-        plan: Plan,
+        plan: StepTree,
         owner: str | None = None,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
@@ -89,7 +89,7 @@ class Running:
         self._max_output_bytes = max_output_bytes
         self._too_deep_said = False
         self._shown = -1.0  # the percentage that was taken last
-        self._node: Node = plan.root  # the step that was opened last and is open still
+        self._node: StepNode = plan.root  # the step that was opened last and is open still
 
     # -- reports, called by the pipeline -----------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Running:
         if self.stopped is not None:
             raise TaskCancelled(self.stopped)
 
-    def open_step(self, name: Any, parent: Node, *, details: Any, weight: float | None) -> Node:
+    def open_step(self, name: Any, parent: StepNode, *, details: Any, weight: float | None) -> StepNode:
         self.check()
         name, details = text_of(name), optional_text(details)  # not under the lock: they may call the app's code
         with self.lock:
@@ -115,7 +115,7 @@ class Running:
             self._on_step(EventType.STEP_STARTED, self.request_id, node)
         return node
 
-    def close_step(self, node: Node, *, failed: bool = False, more: Mapping[str, Any] | None = None) -> None:
+    def close_step(self, node: StepNode, *, failed: bool = False, more: Mapping[str, Any] | None = None) -> None:
         """A step ends. ``more`` goes into its event."""
         with self.lock:
             self.plan.close(node, at=self._monotonic())
@@ -128,7 +128,7 @@ class Running:
         if self._on_step is not None:
             self._on_step(EventType.STEP_FINISHED, self.request_id, node)
 
-    def emit(self, chunk: Any, node: Node) -> None:
+    def emit(self, chunk: Any, node: StepNode) -> None:
         self.check()
         try:
             kept, size = json_values.snapshot(chunk)
@@ -155,7 +155,7 @@ class Running:
             self._chunks.append(kept)
             self._chunk_bytes += size
             self._offset += 1
-            keeper: Node | None = node
+            keeper: StepNode | None = node
             while keeper is not None:  # a checkpoint gives its output out again where it is not run again
                 if keeper.kept is not None:
                     keeper.kept.append(kept)
@@ -166,7 +166,7 @@ class Running:
         self._entries.append(Entry(type, self._clock(), data))
         self.dirty = True
 
-    def _step_data(self, node: Node) -> dict[str, Any]:
+    def _step_data(self, node: StepNode) -> dict[str, Any]:
         return {
             "step": node.name,
             "path": node.path,
@@ -175,7 +175,7 @@ class Running:
             "details": node.details,
         }
 
-    def _open_ancestor(self, node: Node) -> Node:
+    def _open_ancestor(self, node: StepNode) -> StepNode:
         parent = node.parent
         while parent is not None and parent.finished is not None:
             parent = parent.parent

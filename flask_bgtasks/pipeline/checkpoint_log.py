@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.model import Checkpoint
-from ..core.steps import Node
+from ..core.steps import StepNode
 from ..core.text import json_values
 from ..core.text.clean import text_of
 from ..errors import NotSerializable, PayloadTooLarge
@@ -42,7 +42,7 @@ class CheckpointLog:
         self,
         stored: Mapping[str, Checkpoint],
         *,
-        save: Callable[[Node, Checkpoint], None],
+        save: Callable[[StepNode, Checkpoint], None],
         confirm: Callable[[], None],
         max_bytes: int,
         whose: str,
@@ -64,7 +64,7 @@ class CheckpointLog:
         self._side_by_side = False
         self._furthest = -1
 
-    def reach(self, node: Node, arguments: Any) -> Visit:
+    def reach(self, node: StepNode, arguments: Any) -> Visit:
         """A checkpoint's step was opened: which one it is, and its value if that is there already."""
         parent = node.parent
         with self._lock:
@@ -96,7 +96,7 @@ class CheckpointLog:
             with self._lock:
                 self._open -= 1
 
-    def keep(self, node: Node, made: Checkpoint) -> None:
+    def keep(self, node: StepNode, made: Checkpoint) -> None:
         """Store a value. :raises PayloadTooLarge: it is too large."""
         if len(made.body) > self._max_bytes:
             raise PayloadTooLarge(
@@ -135,7 +135,7 @@ class CheckpointLog:
             self._remark(f"checkpoint {name!r} came earlier in the attempt that stored it: its value is used")
         self._furthest = max(self._furthest, place)
 
-    def _compare_arguments(self, node: Node) -> None:
+    def _compare_arguments(self, node: StepNode) -> None:
         if self._unused_paths[tuple(node.path)] > 0:
             self._remark(f"checkpoint {node.name!r} has other arguments than in an earlier attempt: it runs again")
 
@@ -154,7 +154,7 @@ class Visit:
     """
 
     log: CheckpointLog
-    node: Node
+    node: StepNode
     key: str
     head: dict[str, Any]
     nested: bool
@@ -178,7 +178,7 @@ class Visit:
         return json.loads(text)
 
 
-def _inside_another(parent: Node | None) -> bool:
+def _inside_another(parent: StepNode | None) -> bool:
     """Whether a checkpoint's step is open around this one."""
     node = parent
     while node is not None:

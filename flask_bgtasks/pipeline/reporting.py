@@ -13,22 +13,24 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Generic, TypeVar, Union
 
-from ..core.steps import Node, as_float, as_weight
+from ..core.steps import StepNode, as_float, as_weight
 from ..core.text.clean import is_text, optional_text
 from ..errors import TaskCancelled
-from .attempt import Running
+from .attempt import RunningAttempt
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_node: contextvars.ContextVar[tuple[Running, Node] | None] = contextvars.ContextVar("bgtasks_step", default=None)
+_node: contextvars.ContextVar[tuple[RunningAttempt, StepNode] | None] = contextvars.ContextVar(
+    "bgtasks_step", default=None
+)
 
 
-Current = Union["tuple[Running, Node]", None]
+Current = Union["tuple[RunningAttempt, StepNode]", None]
 """The attempt and the step that a context is in."""
 
 
-def enter(running: Running) -> Current:
+def enter(running: RunningAttempt) -> Current:
     """Make an attempt the current one of this context; what was current before, for :func:`leave`."""
     before = _node.get()
     _node.set((running, running.plan.root))
@@ -45,7 +47,7 @@ def current() -> Current:
     return _node.get()
 
 
-def move(running: Running, node: Node, *, back_from: Node | None = None) -> None:
+def move(running: RunningAttempt, node: StepNode, *, back_from: StepNode | None = None) -> None:
     """Make a step the current one of this context; with ``back_from`` only if that one still is.
 
     Not a token's reset: a generator may be closed in another context than the one that it began in.
@@ -74,7 +76,7 @@ class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Dr
             self.weight = None if weight is None else as_weight(weight)
         except ValueError as error:
             raise ValueError(f"step({name!r}, weight={type(weight).__name__}): {error}") from None
-        self._entered: list[tuple[Running, Node, Node] | None] = []
+        self._entered: list[tuple[RunningAttempt, StepNode, StepNode] | None] = []
 
     def _recreate_cm(self) -> step:  # as a decorator, each call is a step of its own
         return step(self.name, details=self.details, weight=self.weight)

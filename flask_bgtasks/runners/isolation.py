@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..core.model import Kind, OnInterrupt, Task
+from ..core.model import OnInterrupt, Task, TaskKind
 
 FIRST_SECONDS = 1.0
 FACTOR = 8.0
@@ -23,7 +23,7 @@ def seconds_alone(task: Task) -> float:
 
     Since its last checkpoint its process died, or is dead now. What is not to be run again after that is no suspect.
     """
-    if task.done or task.kind is Kind.TRACKED or task.on_interrupt is OnInterrupt.FAIL:
+    if task.done or task.kind is TaskKind.TRACKED or task.on_interrupt is OnInterrupt.FAIL:
         return 0.0
     deaths = task.crashes + task.suspicions + task.held
     return min(LONGEST_SECONDS, FIRST_SECONDS * FACTOR ** (deaths - 1)) if deaths else 0.0

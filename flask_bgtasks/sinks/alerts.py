@@ -19,11 +19,11 @@ from flask import current_app
 from ..core.backoff import Backoff
 from ..core.model import Event, EventType, Task
 from ..core.notifications import Message
-from ..core.text.redaction import blotted
+from ..core.text.redaction import redact
 from ..errors import ConfigurationError, RetryLater
 from ..hookspecs import hookimpl
 from ..runtime.fork import after_fork_in_child
-from .cooldown import Rests
+from .cooldown import Cooldowns
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -114,7 +114,7 @@ class AlertsSink:
     def bgtasks_trouble(self, subject: str, text: str) -> None:
         if repr(self.name) in subject or time.monotonic() < self._noted.get(subject, 0.0):
             return
-        payload = {"subject": subject, "text": blotted(text)[:MOST_ERROR]}
+        payload = {"subject": subject, "text": redact(text)[:MOST_ERROR]}
         for to in self._addresses:
             current_app.extensions["bgtasks"].deliveries.owe(self.name, Message(to, payload))
         self._noted[subject] = time.monotonic() + min(TROUBLE_SECONDS, self._silence.total_seconds())
@@ -148,7 +148,7 @@ class AlertsSink:
         if len(self._errors) > NAMES_REMEMBERED:
             self._errors.popitem(last=False)
         kind = f"{task.error_type}: " if task.error_type else ""
-        error = blotted(f"{kind}{task.error_message or 'no message'}")[:MOST_ERROR]
+        error = redact(f"{kind}{task.error_message or 'no message'}")[:MOST_ERROR]
         if error in errors:
             errors.remove(error)
         errors.append(error)
@@ -193,7 +193,7 @@ class Address:
         self.id = id
         self._service = service
         self._apprise = apprise
-        self._rests = Rests(PAUSES)
+        self._rests = Cooldowns(PAUSES)
 
     def send(self, title: str, text: str) -> None:
         """Write there. :raises RetryLater: it was not taken, or the address is left alone for now."""

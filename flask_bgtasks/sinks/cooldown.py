@@ -22,7 +22,7 @@ TURN_SECONDS = 15.0
 turn ends by itself, so that none is lost with an exception on the way."""
 
 
-class Rests:
+class Cooldowns:
     """The addressees of one sink that are left alone.
 
     :param pauses: between two tries at one who does not answer. What comes meanwhile waits, and is not tried; after the
@@ -38,7 +38,7 @@ class Rests:
         self._lock = threading.Lock()  # protects _rests and what is in it
         self._rests: OrderedDict[str, _Rest] = OrderedDict()
 
-    def begin(self, who: str, shown: str) -> Turn:
+    def begin(self, who: str, shown: str) -> Probe:
         """Begin a try. :raises RetryLater: ``who`` is left alone, and nothing is to be tried.
 
         :param shown: names the addressee in the message.
@@ -54,7 +54,7 @@ class Rests:
                 if left > 0:
                     raise RetryLater(f"{shown} is left alone for now", after=left, tried=False)
                 rest.turn_until = now + TURN_SECONDS
-        return Turn(self, who, now)
+        return Probe(self, who, now)
 
     def _refused(self, who: str, begun: float, after: float | None) -> float:
         now = time.monotonic()
@@ -78,10 +78,10 @@ class Rests:
                 del self._rests[who]
 
 
-class Turn:
+class Probe:
     """One try at one addressee, and how it went. Without a word of either it has changed nothing."""
 
-    def __init__(self, rests: Rests, who: str, begun: float) -> None:
+    def __init__(self, rests: Cooldowns, who: str, begun: float) -> None:
         self._rests = rests
         self._who = who
         self._begun = begun

@@ -30,7 +30,7 @@ from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
 from .fcm.client import FcmClient, connect
-from .fcm.messages import Activity, Address, Push, of_step
+from .fcm.messages import Activity, Push, PushAddress, of_step
 from .fcm.sink import Silence, wants_progress
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def content_state(task: Task, progress: Progress | None) -> dict[str, Any]:
     return state
 
 
-def _address(details: Mapping[str, Any]) -> Address:
+def _address(details: Mapping[str, Any]) -> PushAddress:
     """The device that the activity is on."""
     device = details["device"]
-    return Address(device["kind"], device["value"], device_id(device["kind"], device["value"]))
+    return PushAddress(device["kind"], device["value"], device_id(device["kind"], device["value"]))

@@ -37,12 +37,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class Unreachable(BackgroundTasksError):
+class EndpointUnreachable(BackgroundTasksError):
     """Nothing answered, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What was answered, as far as it was read."""
 
     status: int
@@ -50,7 +50,7 @@ class Answer:
     body: bytes
 
 
-class Door:
+class GuardedClient:
     """Calls to the outside.
 
     :param private: networks in private ranges that may be called all the same.
@@ -68,7 +68,9 @@ class Door:
         """Look at an address, and at where its host is. :raises Undeliverable: it may not be called."""
         self._checked(self._parsed(url), seconds)
 
-    def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float = DEADLINE_SECONDS) -> Answer:
+    def post(
+        self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float = DEADLINE_SECONDS
+    ) -> HttpResponse:
         """Post to an address. Any status is an answer.
 
         :param seconds: for all of it.
@@ -86,11 +88,13 @@ class Door:
             with _cut_off(connection, end):
                 return self._spoken(connection, target, body, headers)
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"{target.host} does not answer: {type(error).__name__}: {error}") from error
+            raise EndpointUnreachable(f"{target.host} does not answer: {type(error).__name__}: {error}") from error
         finally:
             connection.close()
 
-    def _spoken(self, connection: socket.socket, target: _Target, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _spoken(
+        self, connection: socket.socket, target: _Target, body: bytes, headers: Mapping[str, str]
+    ) -> HttpResponse:
         if isinstance(connection, ssl.SSLSocket):
             connection.do_handshake()
         spoken = http.client.HTTPConnection(target.host, target.port)
@@ -98,7 +102,7 @@ class Door:
         try:
             spoken.request("POST", target.path, body, {**headers, "Host": target.authority, "Connection": "close"})
             with spoken.getresponse() as answer:  # it keeps the socket open where its body has no end
-                return Answer(answer.status, _lower(answer.getheaders()), answer.read(MOST_ANSWER_BYTES))
+                return HttpResponse(answer.status, _lower(answer.getheaders()), answer.read(MOST_ANSWER_BYTES))
         finally:
             spoken.close()
 
@@ -176,7 +180,7 @@ def _looked_up(target: _Target, seconds: float) -> Sequence[Address]:
             failed.append(error)
 
     if not ended_within(seconds, look, name="bgtasks-lookup") or failed or not found:
-        raise Unreachable(f"{target.host} is not found: {failed[0] if failed else 'no answer in time'}")
+        raise EndpointUnreachable(f"{target.host} is not found: {failed[0] if failed else 'no answer in time'}")
     return found
 
 
@@ -195,7 +199,7 @@ def _connected(target: _Target, addresses: Sequence[Address], end: float) -> soc
             continue
         connection.settimeout(max(0.1, end - time.monotonic()))
         return connection
-    raise Unreachable(f"{target.host} does not answer: {failed}") from failed
+    raise EndpointUnreachable(f"{target.host} does not answer: {failed}") from failed
 
 
 @contextmanager

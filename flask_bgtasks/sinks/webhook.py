@@ -22,8 +22,8 @@ from ..core.notifications import Message
 from ..core.webhooks import WebhookTarget
 from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
 from ..hookspecs import hookimpl
-from .cooldown import Rests
-from .safe_http import Door, Unreachable
+from .cooldown import Cooldowns
+from .safe_http import EndpointUnreachable, GuardedClient
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -52,10 +52,10 @@ class WebhookSink:
 
     name = "webhook"
 
-    def __init__(self, targets: Iterable[WebhookTarget], door: Door, *, concurrency: int = 8) -> None:
+    def __init__(self, targets: Iterable[WebhookTarget], door: GuardedClient, *, concurrency: int = 8) -> None:
         self._targets = {target.id: target for target in targets}
         self._door = door
-        self._rests = Rests(PAUSES)
+        self._rests = Cooldowns(PAUSES)
         self.concurrency = concurrency
 
     @classmethod
@@ -67,7 +67,7 @@ class WebhookSink:
             raise ConfigurationError(
                 f"webhook: {error.name!r} is not installed: pip install 'flask-bgtasks[webhook]'"
             ) from None
-        door = Door(settings.private_targets)
+        door = GuardedClient(settings.private_targets)
         made = [_target_of(number, given, door) for number, given in enumerate(settings.webhooks, 1)]
         _check_doubles(made)
         return cls(made, door, concurrency=settings.push_concurrency)
@@ -91,7 +91,7 @@ class WebhookSink:
         body = message.payload["body"].encode()
         try:
             answer = self._door.post(target.url, body=body, headers=_signed(target, message.payload["id"], body))
-        except Unreachable as error:
+        except EndpointUnreachable as error:
             raise _later(message, str(error), turn.refused()) from error
         after = retry_after_seconds(answer.headers.get("retry-after"))
         if answer.status == 429 or (answer.status >= 300 and after is not None):
@@ -109,7 +109,7 @@ class WebhookSink:
         for target in self._targets.values():
             try:
                 self._door.look_up(target.url)
-            except (Undeliverable, Unreachable) as error:
+            except (Undeliverable, EndpointUnreachable) as error:
                 yield f"webhook {target.shown}", str(error)
             else:
                 yield f"webhook {target.shown}", None
@@ -175,7 +175,7 @@ def _check_doubles(targets: Sequence[WebhookTarget]) -> None:
         numbers[target.id] = number
 
 
-def _target_of(number: int, given: Any, door: Door) -> WebhookTarget:
+def _target_of(number: int, given: Any, door: GuardedClient) -> WebhookTarget:
     """One of ``BGTASKS_WEBHOOKS``. :raises ConfigurationError: with what is wanted."""
     label = f"BGTASKS_WEBHOOKS: number {number}"
     if not isinstance(given, Mapping) or not isinstance(given.get("url"), str) or "secret" not in given:

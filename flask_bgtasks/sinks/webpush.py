@@ -21,8 +21,8 @@ from ..core.devices import WEBPUSH, Device
 from ..core.notifications import DEVICE_CHANNEL, Message, Notification
 from ..errors import ConfigurationError, DeviceGone, RetryLater, Undeliverable
 from ..hookspecs import hookimpl
-from .cooldown import Rests, Turn
-from .safe_http import Door, Unreachable
+from .cooldown import Cooldowns, Probe
+from .safe_http import EndpointUnreachable, GuardedClient
 from .truncation import fitted
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class WebPushSink:
     name = "webpush"
     device_kinds = (WEBPUSH,)
 
-    def __init__(self, vapid: Any, subject: str, door: Door, *, ttl: int, concurrency: int = 8) -> None:
+    def __init__(self, vapid: Any, subject: str, door: GuardedClient, *, ttl: int, concurrency: int = 8) -> None:
         self._vapid = vapid
         self._subject = subject
         self._door = door
         self._ttl = min(ttl, MOST_TTL_SECONDS)
-        self._rests = Rests(PAUSES)
+        self._rests = Cooldowns(PAUSES)
         self.concurrency = concurrency
 
     @classmethod
@@ -86,7 +86,7 @@ class WebPushSink:
         return cls(
             _key_of(app, settings.vapid_private_key),
             subject,
-            Door(settings.private_targets),
+            GuardedClient(settings.private_targets),
             ttl=int(settings.expires_after.total_seconds()),
             concurrency=settings.push_concurrency,
         )
@@ -115,7 +115,7 @@ class WebPushSink:
         body = _encrypted(to, content(told, message.payload["lang"]))
         try:
             answer = self._door.post(to["endpoint"], body=body, headers=self._headers(to["endpoint"], told.request_id))
-        except Unreachable as error:
+        except EndpointUnreachable as error:
             raise _later(message, f"a push service is out of reach: {error}", service.refused()) from error
         pause = _pause(answer.status, answer.headers, subscription=subscription, service=service)
         self._judge(message, answer.status, pause)
@@ -194,7 +194,7 @@ def _later(message: Message, why: str, after: float | None) -> RetryLater:
     return RetryLater(why, after=max(wait, after or 0.0))
 
 
-def _pause(status: int, headers: Mapping[str, str], *, subscription: Turn, service: Turn) -> float | None:
+def _pause(status: int, headers: Mapping[str, str], *, subscription: Probe, service: Probe) -> float | None:
     """Who is left alone after an answer, and how long.
 
     "Too many" is said of one subscription (RFC 8030, section 8.4), a ``Retry-After`` beside anything else of the

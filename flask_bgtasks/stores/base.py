@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..core.model import Checkpoint, Entry, Event, Progress, Result, Status, StepHistory, Task
-from ..core.transitions import Change, Outcome, Renew, Reopen, Report
+from ..core.transitions import Change, Renew, Reopen, Report, Transition
 from ..errors import AnonymousQueueFull, OwnerQueueFull
 from ..runtime.background_thread import Contained
 from .contacts import Contacts
@@ -155,7 +155,7 @@ class Owed:
     delay: timedelta = timedelta(0)
 
 
-Owing = Callable[[Outcome], Sequence[Owed]]
+Owing = Callable[[Transition], Sequence[Owed]]
 """Says what a change owes, by its outcome: not every end is known before it is reached."""
 
 
@@ -296,10 +296,10 @@ class Store(Contacts, ABC):
         *,
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
-    ) -> Outcome:
+    ) -> Transition:
         """Apply a change; store the task, its new events, its result and the deliveries owed for it together.
 
-        ``deliveries`` are recorded only when the change has an event that is owed (:attr:`Outcome.owed`).
+        ``deliveries`` are recorded only when the change has an event that is owed (:attr:`Transition.owed`).
 
         :param limits: of a task that is opened again: refuse when as many wait already, as :meth:`create` does, and
             put it behind what of its owner waits (:func:`in_turn`); None for no limit.
@@ -462,7 +462,7 @@ class Store(Contacts, ABC):
         """
         self._listeners.insert(0 if first else len(self._listeners), listener)
 
-    def _committed(self, outcome: Outcome) -> None:
+    def _committed(self, outcome: Transition) -> None:
         for listener in self._listeners:
             # The change is stored: a listener must not make it look refused.
             with Contained("a listener failed after the commit of task %s", outcome.task.request_id):
@@ -562,7 +562,7 @@ class Store(Contacts, ABC):
         """Close connections; the next call opens them again."""
 
 
-def owed_by(outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> Sequence[Owed]:
+def owed_by(outcome: Transition, deliveries: Sequence[Owed] | Owing) -> Sequence[Owed]:
     """What a change owes: nothing, if it has no event that sinks are told of."""
     if outcome.owed is None:
         return ()

@@ -20,7 +20,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions import Claim, Complete
 from flask_bgtasks.stores.sql import SqlStore
 
@@ -47,7 +47,9 @@ def ours(folder: str, url: str) -> dict[str, Any]:
             store.save_device(make_device(FCM_TOKEN, token(owner, device), owner=str(owner)), most=20)
     now, begun = store.now(), time.monotonic()
     for number in range(TASKS):
-        task = Task(str(uuid.uuid4()), "work", Kind.FUNCTION, now, now, timedelta(days=7), owner=str(number % OWNERS))
+        task = Task(
+            str(uuid.uuid4()), "work", TaskKind.FUNCTION, now, now, timedelta(days=7), owner=str(number % OWNERS)
+        )
         store.create(task, input={}, deliveries=owed)
         store.transition(task.request_id, Claim("bench", timedelta(hours=1)), deliveries=owed)
         store.transition(task.request_id, Complete(1), deliveries=owed)

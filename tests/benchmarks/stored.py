@@ -13,7 +13,7 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
-from flask_bgtasks.core.model import Entry, EventType, Kind, Result, Task
+from flask_bgtasks.core.model import Entry, EventType, Result, Task, TaskKind
 from flask_bgtasks.core.transitions import Complete
 from flask_bgtasks.stores.base import Limits
 from flask_bgtasks.stores.sql import SqlStore
@@ -74,7 +74,7 @@ def _task(number: int) -> Task:
     return Task(
         request_id=str(uuid.uuid4()),
         name=NAME,
-        kind=Kind.FUNCTION,
+        kind=TaskKind.FUNCTION,
         created_at=EPOCH,  # the store sets its own
         updated_at=EPOCH,
         expires_after=timedelta(days=7),

@@ -29,7 +29,7 @@ INTERRUPTED = STEPS // 2 + 1
 
 
 @dataclass(frozen=True)
-class Kind:
+class TaskKind:
     """One of those who are killed: its module, its worker's command, whose peer's installation it needs."""
 
     module: str
@@ -42,40 +42,40 @@ _CELERY = ("worker", "--concurrency", "1", "--loglevel", "WARNING")
 _HERE = f"{__package__}.survivors."
 
 KINDS = {
-    "ours": Kind(
+    "ours": TaskKind(
         "ours",
         ("-m", "flask", "--app", _HERE + "ours", "bgtasks", "worker"),
         None,
         "a checkpoint for each step, `flask bgtasks worker`, SQLite",
     ),
-    "DBOS": Kind(
+    "DBOS": TaskKind(
         "dbos_default",
         ("-m", _HERE + "dbos_default", "work"),
         "dbos",
         "a workflow of steps, SQLite, recovered at launch",
     ),
-    "Celery": Kind(
+    "Celery": TaskKind(
         "celery_default",
         ("-m", "celery", "-A", _HERE + "celery_default", *_CELERY),
         "celery",
         "as it comes: acknowledged when it begins",
     ),
-    "Celery, late": Kind(
+    "Celery, late": TaskKind(
         "celery_late",
         ("-m", "celery", "-A", _HERE + "celery_late", *_CELERY),
         "celery",
         "acks_late, reject_on_worker_lost, a visibility_timeout of 60 s (default: 3,600)",
     ),
-    "Dramatiq": Kind(
+    "Dramatiq": TaskKind(
         "dramatiq_default",
         ("-m", "dramatiq", _HERE + "dramatiq_default", "--processes", "1", "--threads", "1"),
         "dramatiq",
         "as it comes: heartbeat_timeout of 60 s",
     ),
-    "RQ": Kind(
+    "RQ": TaskKind(
         "rq_default", ("-m", "rq.cli", "worker", "--url", "{redis}/7", "--quiet", "survivor"), "rq", "as it comes"
     ),
-    "Huey": Kind(
+    "Huey": TaskKind(
         "huey_default",
         ("-m", "huey.bin.huey_consumer", _HERE + "huey_default.huey", "--workers", "1", "-q"),
         "huey",
@@ -114,7 +114,7 @@ def measure(folder: Path, names: list[str], *, redis: str | None) -> dict[str, F
         return {name: fate.result() for name, fate in fates.items()}
 
 
-def _fate(folder: Path, kind: Kind, redis: str | None, delay: float) -> Fate:
+def _fate(folder: Path, kind: TaskKind, redis: str | None, delay: float) -> Fate:
     folder.mkdir(parents=True)
     time.sleep(delay)
     survivor = _Survivor(folder, kind, redis or "")
@@ -142,7 +142,7 @@ def _fate(folder: Path, kind: Kind, redis: str | None, delay: float) -> Fate:
 class _Survivor:
     """One of them: its worker, and what is asked of it."""
 
-    def __init__(self, folder: Path, kind: Kind, redis: str) -> None:
+    def __init__(self, folder: Path, kind: TaskKind, redis: str) -> None:
         self._folder = folder
         self._module = _HERE + kind.module
         self._command = [sys.executable, *(word.format(redis=redis) for word in kind.worker)]

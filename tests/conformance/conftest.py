@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions import Claim
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
@@ -45,7 +45,7 @@ class Bench:
         values = {
             "request_id": str(uuid.uuid4()),
             "name": "process",
-            "kind": Kind.FUNCTION,
+            "kind": TaskKind.FUNCTION,
             "created_at": now,
             "updated_at": now,
             "expires_after": timedelta(days=7),

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.runners.threads import ThreadRunner
 from tests.waiting import PATIENCE
 
@@ -15,7 +15,7 @@ THREADS = 8
 def waiting(request_id, **fields):
     """A task as the store gives it to a runner."""
     at = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    return Task(request_id, "n", Kind.FUNCTION, at, at, timedelta(1), **fields)
+    return Task(request_id, "n", TaskKind.FUNCTION, at, at, timedelta(1), **fields)
 
 
 class SideBySide:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, OnInterrupt, Status, Task
+from flask_bgtasks.core.model import OnInterrupt, Status, Task, TaskKind
 from flask_bgtasks.runners import isolation
 from flask_bgtasks.runners.isolation import seconds_alone
 from flask_bgtasks.runners.threads import ThreadRunner
@@ -16,7 +16,7 @@ HELD = {"status": Status.PROCESSING, "worker": "w", "lease_until": T0, "attempt"
 
 
 def task(request_id, **fields):
-    return Task(request_id, "n", Kind.FUNCTION, T0, T0, timedelta(1), **fields)
+    return Task(request_id, "n", TaskKind.FUNCTION, T0, T0, timedelta(1), **fields)
 
 
 def suspect(request_id, suspicions=3):

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import AtCapacity, LeaseLost, Status, StoreUnavailable
-from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result
+from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, TaskKind
 from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Renew, Report, RequestCancel, Retry
 from flask_bgtasks.stores.base import PRIVATE, Limits, Owed, Settlement
 from flask_bgtasks.stores.memory.store import MemoryStore
@@ -72,8 +72,8 @@ def test_only_the_names_and_queues_that_were_asked_for_are_given(bench, store, r
 
 
 def test_tracked_code_is_never_begun_but_ended_by_whoever_finds_it_lost(bench, store, runnable):
-    bench.create(kind=Kind.TRACKED, name="import")
-    lost = bench.running(kind=Kind.TRACKED, name="import").request_id
+    bench.create(kind=TaskKind.TRACKED, name="import")
+    lost = bench.running(kind=TaskKind.TRACKED, name="import").request_id
     assert runnable() == []
     store.transition(lost, Expire(1))
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, OnInterrupt, Status
+from flask_bgtasks.core.model import OnInterrupt, Status, TaskKind
 from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Reopen, RequestCancel, Retry
 
 SECRET = "s3aled-t0ken"
@@ -38,7 +38,7 @@ def everything(store) -> str:
 
 
 def accepted(bench, **fields):
-    return bench.create(input=INPUT, kind=Kind.VIEW, **fields).request_id
+    return bench.create(input=INPUT, kind=TaskKind.VIEW, **fields).request_id
 
 
 def completed(bench):
@@ -127,7 +127,7 @@ def test_a_task_that_is_opened_again_takes_the_login_of_who_opens_it(bench, stor
 
 
 def test_a_task_without_a_login_is_opened_again_with_one(bench, store):
-    request_id = bench.create(input={"method": "POST"}, kind=Kind.VIEW).request_id
+    request_id = bench.create(input={"method": "POST"}, kind=TaskKind.VIEW).request_id
     store.transition(request_id, RequestCancel())
 
     store.transition(request_id, Reopen({"headers": SECRET}))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import ShuttingDown, StoreUnavailable
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.runners.inline import InlineRunner
 from flask_bgtasks.runners.threads import ThreadRunner
 
@@ -31,7 +31,7 @@ class Ran:
 def waiting(request_id, **fields):
     """A task as the store gives it to a runner."""
     at = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    return Task(request_id, "n", Kind.FUNCTION, at, at, timedelta(1), **fields)
+    return Task(request_id, "n", TaskKind.FUNCTION, at, at, timedelta(1), **fields)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
-from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Kind, OnInterrupt, Progress, Result, Task
+from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions import (
     Cancel,
     Complete,
@@ -107,7 +107,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(target=ids, on_interrupt=st.sampled_from(OnInterrupt))
     def create(self, on_interrupt):
         policy = {"max_attempts": MAX_ATTEMPTS, "on_interrupt": on_interrupt}
-        task = Task(str(uuid.uuid4()), "n", Kind.VIEW, T0, T0, timedelta(days=1), **policy)
+        task = Task(str(uuid.uuid4()), "n", TaskKind.VIEW, T0, T0, timedelta(days=1), **policy)
         self.store.create(task, input={}, deliveries=[Owed("sink")])
         self.oracles[task.request_id] = Oracle(on_interrupt)
         return task.request_id

@@ -14,7 +14,7 @@ import pytest
 from flask_bgtasks import ConfigurationError, StoreUnavailable, TaskNotFound
 from flask_bgtasks.client.pending import records
 from flask_bgtasks.client.pending.records import Record, Sighting, State
-from flask_bgtasks.client.pending.registry import FINISHED_SECONDS, MOST_FINISHED, Registry
+from flask_bgtasks.client.pending.registry import FINISHED_SECONDS, MOST_FINISHED, PendingRegistry
 
 ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"
 NEW = Record(key="k", state=State.QUEUED, created_at=0.0, expires_at=100.0, path="/process", body=b"{}", body_hash="h")
@@ -37,7 +37,7 @@ def open_registry(tmp_path, clock):
     made = []
 
     def open_one(path=None, **options):
-        made.append(Registry(path or tmp_path / "folder/pending.sqlite3", server="s", now=clock, **options))
+        made.append(PendingRegistry(path or tmp_path / "folder/pending.sqlite3", server="s", now=clock, **options))
         return made[-1]
 
     yield open_one
@@ -123,8 +123,8 @@ import sys
 from functools import partial
 from flask_bgtasks.client.pending import records
 from flask_bgtasks.client.pending.records import Sighting
-from flask_bgtasks.client.pending.registry import Registry
-registry = Registry(sys.argv[1], server="s")
+from flask_bgtasks.client.pending.registry import PendingRegistry
+registry = PendingRegistry(sys.argv[1], server="s")
 sys.stdin.readline()
 for n in range(30):
     sighting = Sighting(status="completed", seq=5, attempt=1, via="poll")

@@ -9,11 +9,11 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
-from flask_bgtasks.core.model import Kind, Progress, Result, Task
+from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions import Claim, Complete
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
-from flask_bgtasks.delivery.dispatcher import Deliveries
+from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.delivery.sink_worker import Reply
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
@@ -46,7 +46,7 @@ def make(store):
         for sink in sinks:
             plugins.register(sink)
         app = Flask("delivery")
-        deliveries = Deliveries(app, store, plugins, notify_of=lambda name: notify)
+        deliveries = Dispatcher(app, store, plugins, notify_of=lambda name: notify)
         deliveries.app = app  # kept alive for the test
         made.append(deliveries)
         return deliveries
@@ -58,7 +58,7 @@ def make(store):
 
 def finish_one(store, deliveries, result=None):
     request_id = str(uuid.uuid4())
-    task = Task(request_id, "process", Kind.VIEW, T0, T0, timedelta(days=1), user_token="device")
+    task = Task(request_id, "process", TaskKind.VIEW, T0, T0, timedelta(days=1), user_token="device")
     store.create(task, input={}, deliveries=deliveries.owed)
     store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed)
     store.transition(
@@ -73,7 +73,7 @@ def finish_one(store, deliveries, result=None):
 def begin_one(store, deliveries):
     """A task in its first attempt."""
     request_id = str(uuid.uuid4())
-    store.create(Task(request_id, "t", Kind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.owed)
+    store.create(Task(request_id, "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.owed)
     return store.claim(request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.owed).task
 
 
@@ -284,7 +284,7 @@ def test_progress_that_was_not_told_before_the_end_is_dropped(store, make):
     sink = MemorySink()
     deliveries = make(sink)
     lane = deliveries._lanes["memory"]
-    task = store.create(Task(str(uuid.uuid4()), "t", Kind.VIEW, T0, T0, timedelta(days=1)), input={}).task
+    task = store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}).task
     with lane._lock:
         lane._progress[task.request_id] = (task, Progress(T0, 1, 50.0))
     deliveries.drop_progress(task.request_id)
@@ -428,7 +428,7 @@ class Many:
 
 def accept_one(store, deliveries):
     request_id = str(uuid.uuid4())
-    task = Task(request_id, "process", Kind.VIEW, T0, T0, timedelta(days=1))
+    task = Task(request_id, "process", TaskKind.VIEW, T0, T0, timedelta(days=1))
     return store.create(task, input={}, deliveries=deliveries.owed).task
 
 

@@ -499,12 +499,12 @@ def test_a_success_that_cannot_be_read_is_not_sent_again(studio, fcm, body, capl
 
 def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
     from flask_bgtasks import Undeliverable
-    from flask_bgtasks.sinks.fcm.messages import Address, Push
+    from flask_bgtasks.sinks.fcm.messages import Push, PushAddress
 
     client = studio.state.plugins.get("fcm")._client
 
     with pytest.raises(Undeliverable, match="no message for FCM"):
-        client.send(Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready", data={"n": 1}))
+        client.send(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready", data={"n": 1}))
 
     assert fcm.messages == []
 
@@ -513,11 +513,11 @@ def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
 @pytest.mark.parametrize("answer", [error(400, "INVALID_ARGUMENT"), error(500, "INTERNAL"), error(403, "X")])
 def test_what_fcm_says_about_tokens_is_told_without_them(studio, fcm, caplog, answer):
     from flask_bgtasks import BackgroundTasksError
-    from flask_bgtasks.sinks.fcm.messages import Activity, Address, Push
+    from flask_bgtasks.sinks.fcm.messages import Activity, Push, PushAddress
 
     code, body, *rest = answer
     fcm.answer((code, body.replace('"m"', f'"what is {TOKEN}, live_activity_token 80abSECRET?"'), *rest))
-    push = Push(Address(FCM_TOKEN, TOKEN, "1"), activity=Activity("80abSECRET", {"status": "processing"}, 1))
+    push = Push(PushAddress(FCM_TOKEN, TOKEN, "1"), activity=Activity("80abSECRET", {"status": "processing"}, 1))
 
     with pytest.raises(BackgroundTasksError, match="what is") as told:
         studio.state.plugins.get("fcm")._client.send(push)
@@ -611,7 +611,7 @@ def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     from flask_bgtasks.sinks.fcm.client import FcmClient
-    from flask_bgtasks.sinks.fcm.messages import Address, Push
+    from flask_bgtasks.sinks.fcm.messages import Push, PushAddress
 
     class Tokens(BaseHTTPRequestHandler):
         refused = True
@@ -642,7 +642,7 @@ def test_a_service_accounts_key_sends_and_one_that_is_refused_loses_nothing(tmp_
 
         made = service_account.Credentials.from_service_account_file(str(path), scopes=SCOPES)
         client = FcmClient(project="studio-of-the-key", credentials=made, source="a key", endpoint=fcm.url)
-        push = Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready", body="")
+        push = Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready", body="")
         with pytest.raises(RetryLater, match="make a new key"):
             client.send(push)
         assert fcm.messages == []
@@ -709,13 +709,13 @@ def test_an_address_that_the_sdk_calls_deprecated_warns_nobody():
     from firebase_admin import messaging
 
     from flask_bgtasks.sinks.fcm.client import _message
-    from flask_bgtasks.sinks.fcm.messages import Address, Push
+    from flask_bgtasks.sinks.fcm.messages import Push, PushAddress
 
     filters = list(warnings.filters)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = list(warnings.filters)
-        made = _message(Push(Address(FCM_TOKEN, TOKEN, "1"), title="Ready"))
+        made = _message(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready"))
         assert warnings.filters == before
     assert warnings.filters == filters
     assert json.loads(str(made))["token"] == TOKEN
@@ -764,12 +764,12 @@ class Stepping:
     """A running task, whose progress a test reports by hand."""
 
     def __init__(self, studio, store):
-        from flask_bgtasks.core.model import Kind, Task
+        from flask_bgtasks.core.model import Task, TaskKind
         from flask_bgtasks.core.transitions import Claim
 
         now = store.now()
         task = Task(
-            "11111111-1111-4111-8111-111111111111", "work", Kind.FUNCTION, now, now, timedelta(days=1), owner="anna"
+            "11111111-1111-4111-8111-111111111111", "work", TaskKind.FUNCTION, now, now, timedelta(days=1), owner="anna"
         )
         store.create(task, input={})
         self.task = store.transition(task.request_id, Claim("w", timedelta(hours=1))).task

@@ -9,7 +9,7 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, TaskNotFound
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
-from flask_bgtasks.core.model import Kind, Task, TokenNote
+from flask_bgtasks.core.model import Task, TaskKind, TokenNote
 from flask_bgtasks.stores.base import Owed, Settlement, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import EPOCH
@@ -110,7 +110,7 @@ LAYOUT_2 = f"""{LAYOUT_3}
 
 
 def new(**fields):
-    return Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
+    return Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
 
 
 class Base:

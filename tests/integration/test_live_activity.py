@@ -8,7 +8,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
-from flask_bgtasks.core.model import Kind, Progress, Task
+from flask_bgtasks.core.model import Progress, Task, TaskKind
 from flask_bgtasks.core.transitions import Claim, Complete, Fail, Release
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
@@ -37,7 +37,7 @@ class Lesson:
         self.store = self.state.store
         self.percentage = 0.0
         now = self.store.now()
-        task = Task(ID, "lesson", Kind.FUNCTION, now, now, timedelta(days=1), owner="anna")
+        task = Task(ID, "lesson", TaskKind.FUNCTION, now, now, timedelta(days=1), owner="anna")
         self.store.create(task, input={})
         self.task = self.store.transition(ID, Claim("w", timedelta(hours=1))).task
         self.activity()

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, hookimpl
-from flask_bgtasks.core.model import Kind, Progress, Task
+from flask_bgtasks.core.model import Progress, Task, TaskKind
 from flask_bgtasks.core.transitions import Complete
-from flask_bgtasks.delivery.dispatcher import Deliveries
+from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.sinks.memory import MemorySink
@@ -64,7 +64,7 @@ def process(tmp_path):
         plugins.register(sink)
         store = SqlStore(f"sqlite:///{tmp_path}/tasks.sqlite3", clock=lambda: system_clock() + ahead)
         app = Flask("delivery")
-        deliveries = Deliveries(app, store, plugins, notify_of=lambda name: None)
+        deliveries = Dispatcher(app, store, plugins, notify_of=lambda name: None)
         deliveries.app, deliveries.store, deliveries.sink, deliveries.told = app, store, sink, told
         made.append(deliveries)
         return deliveries
@@ -78,7 +78,7 @@ def process(tmp_path):
 
 def owing(process):
     """A task with two events that are owed."""
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, T0, T0, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     process.store.create(task, input={}, deliveries=process.owed)
     process.store.claim(task.request_id, worker="w", lease=LEASE, deliveries=process.owed)
 
@@ -173,7 +173,7 @@ def alone(process, sink):
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "goes on"])
 def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
     store = alone.store
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, T0, T0, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     store.create(task, input={})
     store.claim(task.request_id, worker="slept", lease=LEASE)
     reported = store.save_progress(task.request_id, attempt=1, progress=Progress(T0, 1, 30.0))
@@ -193,7 +193,7 @@ def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
 def test_progress_that_a_thread_stored_before_another_and_offers_after_it_is_not_told(alone, sink):
     store, lane = alone.store, alone._lanes["memory"]
     lane.wake = lambda: None  # it takes both at once
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, T0, T0, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     store.create(task, input={})
     store.claim(task.request_id, worker="w", lease=LEASE)
     older, newer = (

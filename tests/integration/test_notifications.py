@@ -21,7 +21,7 @@ from flask_bgtasks import (
     signals,
 )
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
-from flask_bgtasks.core.model import Kind, Result, Task
+from flask_bgtasks.core.model import Result, Task, TaskKind
 from flask_bgtasks.core.preferences import Preferences
 from flask_bgtasks.core.transitions import (
     Cancel,
@@ -36,8 +36,8 @@ from flask_bgtasks.core.transitions import (
 )
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
-from flask_bgtasks.delivery.dispatcher import Deliveries
-from flask_bgtasks.delivery.notifier import Rules
+from flask_bgtasks.delivery.dispatcher import Dispatcher
+from flask_bgtasks.delivery.notifier import NotifyPolicy
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
@@ -130,7 +130,7 @@ def make(store):
         for sink in sinks:
             plugins.register(sink)
         app = Flask("notifications")
-        deliveries = Deliveries(app, store, plugins, notify_of=lambda name: notify, rules=rules or Rules())
+        deliveries = Dispatcher(app, store, plugins, notify_of=lambda name: notify, rules=rules or NotifyPolicy())
         deliveries.app = app  # kept alive for the test
         made.append(deliveries)
         return deliveries
@@ -145,7 +145,9 @@ def register(store, value, *, owner="anna", kind=FCM_TOKEN, lang=None):
 
 
 def start_one(store, deliveries, *, owner="anna", user_token=None, name="process"):
-    task = Task(str(uuid.uuid4()), name, Kind.VIEW, NIGHT, NIGHT, timedelta(days=1), owner=owner, user_token=user_token)
+    task = Task(
+        str(uuid.uuid4()), name, TaskKind.VIEW, NIGHT, NIGHT, timedelta(days=1), owner=owner, user_token=user_token
+    )
     store.create(task, input={}, deliveries=deliveries.owed)
     store.transition(task.request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed)
     return task.request_id
@@ -613,7 +615,7 @@ def seq_of_end(store, request_id):
 )
 def test_within_the_grace_a_sighting_makes_the_push_needless(store, make, clock, sighting):
     phone = Phone()
-    deliveries = make(phone, rules=Rules("unseen", timedelta(seconds=10)))
+    deliveries = make(phone, rules=NotifyPolicy("unseen", timedelta(seconds=10)))
     register(store, "one")
     request_id = finish_one(store, deliveries)
     assert deliver_due(deliveries) == 0
@@ -628,7 +630,7 @@ def test_within_the_grace_a_sighting_makes_the_push_needless(store, make, clock,
 
 def test_what_nobody_has_seen_within_the_grace_is_told(store, make, clock):
     phone = Phone()
-    deliveries = make(phone, rules=Rules("unseen", timedelta(seconds=10)))
+    deliveries = make(phone, rules=NotifyPolicy("unseen", timedelta(seconds=10)))
     register(store, "one")
     finish_one(store, deliveries)
     clock.now += timedelta(seconds=11)
@@ -652,7 +654,7 @@ def test_always_tells_at_once_what_a_stream_has_shown(store, make):
 
 def test_never_owes_nothing(store, make):
     phone = Phone()
-    deliveries = make(phone, rules=Rules("never"))
+    deliveries = make(phone, rules=NotifyPolicy("never"))
     register(store, "one")
 
     finish_one(store, deliveries)

@@ -24,7 +24,7 @@ from flask_bgtasks import (
 from flask_bgtasks.core.model import Result
 from flask_bgtasks.execution import flusher as flusher_module
 from flask_bgtasks.execution import retry
-from flask_bgtasks.execution.invocation import Answer
+from flask_bgtasks.execution.invocation import CallResult
 from tests.waiting import PATIENCE
 
 NOW = Backoff(0)
@@ -199,13 +199,13 @@ def test_a_failure_that_says_when_to_come_back_is_heeded(error, least, most):
     result = Result(b"", code) if code else None
     options = TaskOptions(retries=1, backoff=1.0)
 
-    wait = retry.wait_before_retry(options, 0, Answer(result, "x", "X", error))
+    wait = retry.wait_before_retry(options, 0, CallResult(result, "x", "X", error))
 
     assert least <= wait <= most
 
 
 def test_a_views_own_retry_after_is_heeded():
-    answer = Answer(Result(b"", 503), "x", "HTTPError", retry_after="20")
+    answer = CallResult(Result(b"", 503), "x", "HTTPError", retry_after="20")
 
     assert 20 <= retry.wait_before_retry(TaskOptions(retries=1, backoff=1.0), 0, answer) <= 21
 

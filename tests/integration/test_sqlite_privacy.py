@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions import RequestCancel
 from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.sql import SqlStore
@@ -112,7 +112,7 @@ def test_what_is_erased_is_overwritten_in_the_file(tmp_path, opened, monkeypatch
     kept = {"path": "/", PRIVATE: {"identity": {"flask_jwt_extended": {"claim": secret}}}}
     now = datetime.now(timezone.utc)
     for _ in range(3):
-        task = Task(str(uuid.uuid4()), "process", Kind.VIEW, now, now, timedelta(days=7))
+        task = Task(str(uuid.uuid4()), "process", TaskKind.VIEW, now, now, timedelta(days=7))
         store.create(task, input=kept)
         store.transition(task.request_id, RequestCancel())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions import Claim, Complete, Report
 from flask_bgtasks.stores.base import Limits, Owed, TaskQuery
 from flask_bgtasks.stores.sql import SqlStore
@@ -27,7 +27,7 @@ LEASE = timedelta(seconds=60)
 
 
 def new(**fields):
-    return Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
+    return Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
 
 
 @pytest.fixture
@@ -329,12 +329,12 @@ def test_a_missing_folder_is_named(tmp_path):
 CHILD = """
 import sys, uuid
 from datetime import timedelta
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import TaskKind, Task
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.rows import EPOCH, micros
 store = SqlStore("sqlite:///" + sys.argv[1])
 for n in range(int(sys.argv[2])):
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
     print(store.create(task, input={"n": n}).task.request_id, flush=True)
 """
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite, sqlite_file
 from flask_bgtasks.stores.sql.rows import EPOCH
@@ -295,7 +295,7 @@ def test_what_is_refused_for_want_of_descriptors_is_not_stored(path, count):
     store = SqlStore(f"sqlite:///{path}")
     store.check()
     store.close()
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
 
     with descriptors(count):
         try:

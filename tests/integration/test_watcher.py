@@ -8,7 +8,7 @@ import pytest
 
 from flask_bgtasks import TaskNotFound
 from flask_bgtasks.app.watcher import Watcher
-from flask_bgtasks.core.model import Entry, EventType, Kind, Task
+from flask_bgtasks.core.model import Entry, EventType, Task, TaskKind
 from flask_bgtasks.core.transitions import Claim, Complete, Report
 from flask_bgtasks.stores.memory.store import MemoryStore
 
@@ -49,7 +49,7 @@ class TokenlessStore(ForeignStore):
 
 
 def new_task(store):
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, T0, T0, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     return store.create(task, input={}).task.request_id
 
 

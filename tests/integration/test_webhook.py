@@ -253,7 +253,7 @@ def hole():
 
 def test_a_target_that_hangs_costs_one_deadline_and_holds_up_no_other(make, customer, hole, monkeypatch):
     monkeypatch.setattr(webhook_module, "PAUSES", Backoff(3600, 3600))
-    monkeypatch.setitem(outbound_module.Door.post.__kwdefaults__, "seconds", 1.0)
+    monkeypatch.setitem(outbound_module.GuardedClient.post.__kwdefaults__, "seconds", 1.0)
     with make({"url": hole, "secret": SECRET}, {"url": customer.url, "secret": SECRET}) as app:
         ids = [run(app) for _ in range(40)]
         customer.wait_for(lambda: len(customer.taken) == 40)
@@ -283,12 +283,14 @@ def test_two_targets_at_one_address_are_each_told_what_they_want(make, customer)
 def test_what_is_owed_reaches_its_target_though_it_wants_other_events_by_now():
     before = WebhookTarget("https://customer.example/hook", SECRET)
     now = WebhookTarget("https://customer.example/hook", NEW, events=["failed"])
-    sink = webhook_module.WebhookSink([now], outbound_module.Door())
+    sink = webhook_module.WebhookSink([now], outbound_module.GuardedClient())
     message = Message(f"webhook:{before.id}", {"to": before.id})
 
     assert before.id != now.id
     assert sink._found(message) is now
-    two = webhook_module.WebhookSink([now, WebhookTarget(now.url, SECRET, names=["a"])], outbound_module.Door())
+    two = webhook_module.WebhookSink(
+        [now, WebhookTarget(now.url, SECRET, names=["a"])], outbound_module.GuardedClient()
+    )
     assert two._found(message) is None  # whose it was nobody knows
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.sql import SqlStore
 from tests import waiting
@@ -112,7 +112,7 @@ def store(tmp_path):
 
 def owing(store):
     """A task with two events that are owed; its id."""
-    task = Task(str(uuid.uuid4()), "t", Kind.FUNCTION, T0, T0, timedelta(days=1))
+    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     store.create(task, input={}, deliveries=OWED)
     store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=OWED)
     return task.request_id

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, step
-from flask_bgtasks.core.model import Entry, EventType, Kind, Progress, Task
+from flask_bgtasks.core.model import Entry, EventType, Progress, Task, TaskKind
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import postgresql, psycopg_connection
 from tests.backends import free_port
@@ -100,7 +100,7 @@ def _running(store):
     task = Task(
         request_id=str(uuid.uuid4()),
         name="process",
-        kind=Kind.FUNCTION,
+        kind=TaskKind.FUNCTION,
         created_at=now,
         updated_at=now,
         expires_after=timedelta(days=1),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flask_bgtasks.core.text.redaction import LONGEST, blotted
+from flask_bgtasks.core.text.redaction import LONGEST, redact
 
 SECRET = "hunter2"
 
@@ -82,7 +82,7 @@ SECRET = "hunter2"
     ],
 )  # fmt: skip
 def test_a_credential_is_not_shown(text):
-    for shown in (blotted(text), blotted(f"Error: could not use {text} here"), blotted(f'x"{text}')):
+    for shown in (redact(text), redact(f"Error: could not use {text} here"), redact(f'x"{text}')):
         assert SECRET not in shown
         assert "***" in shown
 
@@ -105,23 +105,23 @@ def test_a_credential_is_not_shown(text):
     ],
 )  # fmt: skip
 def test_what_is_no_credential_is_shown(text):
-    assert blotted(text) == text
+    assert redact(text) == text
 
 
 def test_what_stands_around_a_credential_is_shown():
-    assert blotted("{'password': 'x1', 'user': 'ada'}") == "{'password': '***', 'user': 'ada'}"
-    assert blotted("GET /x?access_token=x1&page=2 gave 403") == "GET /x?access_token=***&page=2 gave 403"
-    assert blotted("redis://:x1@cache:6379/0 is away") == "redis://***@cache:6379/0 is away"
+    assert redact("{'password': 'x1', 'user': 'ada'}") == "{'password': '***', 'user': 'ada'}"
+    assert redact("GET /x?access_token=x1&page=2 gave 403") == "GET /x?access_token=***&page=2 gave 403"
+    assert redact("redis://:x1@cache:6379/0 is away") == "redis://***@cache:6379/0 is away"
 
 
 def test_redacting_twice_changes_nothing_more():
-    once = blotted("password='x1' Authorization: Token x1\nBearer abcdef1 redis://u:x1@h sk-proj-12345678 ?sig=x1")
+    once = redact("password='x1' Authorization: Token x1\nBearer abcdef1 redis://u:x1@h sk-proj-12345678 ?sig=x1")
 
-    assert blotted(once) == once
+    assert redact(once) == once
 
 
 def test_a_text_is_cut_where_no_credential_is_cut_in_half():
-    shown = blotted("a " * (LONGEST // 2 - 3) + "redis://ada:hunter2hunter2@cache/0")
+    shown = redact("a " * (LONGEST // 2 - 3) + "redis://ada:hunter2hunter2@cache/0")
 
     assert len(shown) <= LONGEST + 2
     assert "hunter2" not in shown
@@ -129,4 +129,4 @@ def test_a_text_is_cut_where_no_credential_is_cut_in_half():
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\t ", "\u2003"])
 def test_a_text_of_blanks_only_is_cut_too(blank):
-    assert blotted(blank * LONGEST + "hunter2") == " …"
+    assert redact(blank * LONGEST + "hunter2") == " …"

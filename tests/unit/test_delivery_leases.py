@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, Task
+from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.delivery import leases as delivery_leases
 from flask_bgtasks.delivery.leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.stores.base import Owed, Settlement
@@ -42,7 +42,7 @@ def wall():
 @pytest.fixture
 def store(wall):
     store = MemoryStore(clock=lambda: wall[0])
-    store.create(Task(str(uuid.uuid4()), "t", Kind.VIEW, T0, T0, LEASE), input={}, deliveries=[Owed("sink")])
+    store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, LEASE), input={}, deliveries=[Owed("sink")])
     return store
 
 

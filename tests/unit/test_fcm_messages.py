@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from flask_bgtasks import Notification
 from flask_bgtasks.core.devices import FCM_TOKEN
-from flask_bgtasks.sinks.fcm.messages import MOST_BYTES, MOST_TTL_SECONDS, Address, fit, of_notification
+from flask_bgtasks.sinks.fcm.messages import MOST_BYTES, MOST_TTL_SECONDS, PushAddress, fit, of_notification
 from flask_bgtasks.sinks.truncation import OURS, cut
 
-TO = Address(FCM_TOKEN, "c0Xyz:APA91bTheAddressOfADevice", "an-id")
+TO = PushAddress(FCM_TOKEN, "c0Xyz:APA91bTheAddressOfADevice", "an-id")
 
 
 def push(notification, *, lang=None, ttl=60):

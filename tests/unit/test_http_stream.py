@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Event, EventType, Kind, Status, Task
+from flask_bgtasks.core.model import Event, EventType, Status, Task, TaskKind
 from flask_bgtasks.http.streaming.stream import Subscription, Teller, page
 from tests.unit.sse_reader import read
 
@@ -15,7 +15,7 @@ def task(seq, *, done=False, request_id="t"):
     return Task(
         request_id=request_id,
         name="story",
-        kind=Kind.VIEW,
+        kind=TaskKind.VIEW,
         created_at=NOW,
         updated_at=NOW,
         expires_after=timedelta(days=1),

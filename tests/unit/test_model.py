@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
-from flask_bgtasks.core.model import Event, EventType, Kind, Progress, Result, Task
+from flask_bgtasks.core.model import Event, EventType, Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions import (
     Cancel,
     Claim,
@@ -29,7 +29,7 @@ MINUTE = timedelta(minutes=1)
 def task(status, **fields):
     running = {"attempt": 1, "lease_until": T0 + MINUTE, "worker": "w"} if status is Status.PROCESSING else {}
     ended = {"attempt": 1, "completed_at": T0, "expire_at": T0 + MINUTE} if status.terminal else {}
-    values = {"request_id": "t", "name": "n", "kind": Kind.VIEW, "created_at": T0, "updated_at": T0}
+    values = {"request_id": "t", "name": "n", "kind": TaskKind.VIEW, "created_at": T0, "updated_at": T0}
     return Task(**{**values, "expires_after": MINUTE, "status": status, "seq": 5, **running, **ended, **fields})
 
 
@@ -136,7 +136,7 @@ def test_a_retry_keeps_the_history_the_percentage_and_the_attempt():
 
 def test_what_ran_where_it_stood_cannot_be_retried():
     with pytest.raises(TransitionRefused, match="cannot be run from here"):
-        CHANGES["reopen"].apply(task(BAD, kind=Kind.TRACKED), T0)
+        CHANGES["reopen"].apply(task(BAD, kind=TaskKind.TRACKED), T0)
 
 
 def test_only_lifecycle_events_are_owed_to_sinks():

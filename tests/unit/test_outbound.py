@@ -13,7 +13,7 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, Undeliverable
 from flask_bgtasks.sinks import safe_http as outbound_module
-from flask_bgtasks.sinks.safe_http import Door, Unreachable
+from flask_bgtasks.sinks.safe_http import EndpointUnreachable, GuardedClient
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 
@@ -100,7 +100,7 @@ def test_an_address_is_judged_by_the_one_inside(address):
 
 def test_a_network_that_is_named_is_called_through_a_translator_too(monkeypatch):
     resolve(monkeypatch, **{"in.example": [["64:ff9b::a01:203"]], "out.example": [["64:ff9b::a09:203"]]})
-    door = Door(["10.1.0.0/16"])
+    door = GuardedClient(["10.1.0.0/16"])
 
     door.look_up("https://in.example/")
     with pytest.raises(Undeliverable):
@@ -111,8 +111,8 @@ def test_a_network_that_is_named_is_called_through_a_translator_too(monkeypatch)
 def test_what_is_not_public_is_not_called(url, monkeypatch):
     monkeypatch.setattr(outbound_module.socket, "create_connection", lambda *_, **__: pytest.fail("it was called"))
 
-    with pytest.raises((Undeliverable, Unreachable)) as refused:
-        Door().post(url, body=b"", headers={})
+    with pytest.raises((Undeliverable, EndpointUnreachable)) as refused:
+        GuardedClient().post(url, body=b"", headers={})
 
     assert "not public" in str(refused.value) or "not found" in str(refused.value)
 
@@ -126,7 +126,7 @@ def test_what_is_no_address_of_ours_is_refused_before_anything_is_looked_up(url,
     asked = resolve(monkeypatch)
 
     with pytest.raises(Undeliverable):
-        Door().post(url, body=b"", headers={})
+        GuardedClient().post(url, body=b"", headers={})
 
     assert asked == []
 
@@ -135,14 +135,14 @@ def test_one_private_address_among_several_is_enough(monkeypatch):
     resolve(monkeypatch, **{"mixed.example": [["93.184.216.34", "10.0.0.1"]]})
 
     with pytest.raises(Undeliverable, match="is 10.0.0.1, in a network that is not public"):
-        Door().post("https://mixed.example/", body=b"", headers={})
+        GuardedClient().post("https://mixed.example/", body=b"", headers={})
 
 
 def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch, receiver):
     """DNS rebinding: the second answer is another one; nobody asks for it."""
     asked = resolve(monkeypatch, **{"rebinding.example": [["127.0.0.1"], ["10.0.0.1"]]})
 
-    answer = Door(LOOPBACK).post(f"http://rebinding.example:{receiver.port}/hook?a=1", body=b"x", headers={})
+    answer = GuardedClient(LOOPBACK).post(f"http://rebinding.example:{receiver.port}/hook?a=1", body=b"x", headers={})
 
     assert (answer.status, answer.body) == (200, b"thanks")
     assert asked.count("rebinding.example") == 1
@@ -152,7 +152,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch, receiv
 def test_where_one_address_does_not_answer_the_next_is_called(monkeypatch, receiver):
     resolve(monkeypatch, **{"two.example": [["127.0.0.2", "127.0.0.1"]]})  # nobody listens on the first
 
-    answer = Door(LOOPBACK).post(f"http://two.example:{receiver.port}/", body=b"", headers={})
+    answer = GuardedClient(LOOPBACK).post(f"http://two.example:{receiver.port}/", body=b"", headers={})
 
     assert answer.status == 200
 
@@ -167,8 +167,8 @@ def test_one_address_that_is_silent_leaves_time_for_the_next(monkeypatch):
 
     monkeypatch.setattr(outbound_module.socket, "create_connection", silent)
 
-    with pytest.raises(Unreachable, match=r"silent\.example does not answer: timed out"):
-        Door(LOOPBACK).post("http://silent.example/", body=b"", headers={}, seconds=4)
+    with pytest.raises(EndpointUnreachable, match=r"silent\.example does not answer: timed out"):
+        GuardedClient(LOOPBACK).post("http://silent.example/", body=b"", headers={}, seconds=4)
 
     (first, half), (second, rest) = waited
     assert (first, second) == ("127.0.0.2", "127.0.0.1")
@@ -179,7 +179,7 @@ def test_one_address_that_is_silent_leaves_time_for_the_next(monkeypatch):
 def test_an_address_is_named_without_its_path_which_may_be_its_secret():
     for url in ("https://hooks.example/T0/B0/secret?key=secret", "https://secret:secret@hooks.example/secret"):
         with pytest.raises(Undeliverable) as refused:
-            Door().check(url.replace("https", "ftp"))
+            GuardedClient().check(url.replace("https", "ftp"))
         assert "ftp://hooks.example" in str(refused.value)
         assert "secret" not in str(refused.value)
 
@@ -188,13 +188,13 @@ def test_over_the_open_network_only_https_goes(monkeypatch):
     resolve(monkeypatch, **{"open.example": [["93.184.216.34"]]})
 
     with pytest.raises(Undeliverable, match="https"):
-        Door().post("http://open.example/", body=b"", headers={})
+        GuardedClient().post("http://open.example/", body=b"", headers={})
 
 
 def test_a_redirect_is_an_answer(receiver):
     receiver.answer = (302, {"Location": "http://169.254.169.254/"}, b"")
 
-    answer = Door(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={})
+    answer = GuardedClient(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={})
 
     assert answer.status == 302
     assert len(receiver.seen) == 1
@@ -204,13 +204,13 @@ def test_no_proxy_is_asked(receiver, monkeypatch):
     for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
-    assert Door(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={}).status == 200
+    assert GuardedClient(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={}).status == 200
 
 
 def test_a_long_answer_is_read_in_part(receiver):
     receiver.answer = (200, {}, b"x" * 200_000)
 
-    answer = Door(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={})
+    answer = GuardedClient(LOOPBACK).post(f"http://127.0.0.1:{receiver.port}/", body=b"", headers={})
 
     assert len(answer.body) == 64 * 1024
 
@@ -256,12 +256,12 @@ def dripping(head, context=None):
 )
 def test_who_drips_is_cut_off(tmp_path, monkeypatch, scheme, encrypts, head, status):
     resolve(monkeypatch, **{"hooks.example": [["127.0.0.1"]]})
-    door, context = Door(LOOPBACK), None
+    door, context = GuardedClient(LOOPBACK), None
     if encrypts:
         context = serving_as(tmp_path, "hooks.example", door)
     with dripping(head, context) as port:
         begun, answered = time.monotonic(), None
-        with contextlib.suppress(Unreachable):
+        with contextlib.suppress(EndpointUnreachable):
             answered = door.post(f"{scheme}://hooks.example:{port}/", body=b"", headers={}, seconds=0.5).status
         took = time.monotonic() - begun
 
@@ -273,16 +273,16 @@ def test_a_resolver_that_hangs_has_an_end(monkeypatch):
     let_go = threading.Event()
     monkeypatch.setattr(outbound_module.socket, "getaddrinfo", lambda *_, **__: let_go.wait(30) and [])
 
-    with pytest.raises(Unreachable, match="no answer in time"):
-        Door().post("https://slow.example/", body=b"", headers={}, seconds=0.2)
+    with pytest.raises(EndpointUnreachable, match="no answer in time"):
+        GuardedClient().post("https://slow.example/", body=b"", headers={}, seconds=0.2)
     let_go.set()
 
 
 def test_where_nobody_listens_it_says_so():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        with pytest.raises(Unreachable, match="does not answer"):
-            Door(LOOPBACK).post(f"http://127.0.0.1:{nobody.getsockname()[1]}/", body=b"", headers={})
+        with pytest.raises(EndpointUnreachable, match="does not answer"):
+            GuardedClient(LOOPBACK).post(f"http://127.0.0.1:{nobody.getsockname()[1]}/", body=b"", headers={})
 
 
 def certificate(folder, name):
@@ -319,21 +319,21 @@ def serving_as(folder, name, door):
 @pytest.mark.parametrize(("asked", "taken"), [("hooks.example", True), ("other.example", False)])
 def test_the_certificate_is_of_the_name_though_the_address_is_called(tmp_path, monkeypatch, asked, taken):
     resolve(monkeypatch, **{asked: [["127.0.0.1"]]})
-    door = Door(LOOPBACK)
+    door = GuardedClient(LOOPBACK)
     context = serving_as(tmp_path, "hooks.example", door)
     with serving(context) as server:
         url = f"https://{asked}:{server.port}/"
         if taken:
             assert door.post(url, body=b"", headers={}).status == 200
         else:
-            with pytest.raises(Unreachable, match="Hostname mismatch"):
+            with pytest.raises(EndpointUnreachable, match="Hostname mismatch"):
                 door.post(url, body=b"", headers={})
             assert server.seen == []
 
 
 def test_private_networks_are_named_as_networks():
     with pytest.raises(ConfigurationError, match="BGTASKS_PRIVATE_TARGETS.*A network"):
-        Door(["my-server"])
+        GuardedClient(["my-server"])
 
 
 def test_every_address_that_is_taken_for_public_is():

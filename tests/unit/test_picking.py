@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Kind, Status, Task
+from flask_bgtasks.core.model import Status, Task, TaskKind
 from flask_bgtasks.execution import fetcher
 from flask_bgtasks.runtime import processes
 
@@ -27,7 +27,7 @@ def lost(worker, until=T0):
     return Task(
         "id",
         "n",
-        Kind.VIEW,
+        TaskKind.VIEW,
         T0,
         T0,
         timedelta(1),
@@ -47,7 +47,7 @@ def clock(monkeypatch):
 
 def picker(store, **options):
     settings = {"names": lambda: {"n"}, "most_running": lambda: {"n": 2}, "lease": 30.0}
-    return fetcher.Picker(store, **{**settings, **options})
+    return fetcher.Fetcher(store, **{**settings, **options})
 
 
 def test_the_store_is_asked_for_what_this_process_can_run():
@@ -59,7 +59,7 @@ def test_the_store_is_asked_for_what_this_process_can_run():
 
 
 def test_what_waits_is_given_as_it_comes():
-    waiting = Task("id", "n", Kind.VIEW, T0, T0, timedelta(1))
+    waiting = Task("id", "n", TaskKind.VIEW, T0, T0, timedelta(1))
 
     assert picker(Asked(waiting))(1) == [waiting]
 
@@ -87,7 +87,7 @@ def test_a_living_process_has_time_to_renew_what_a_clock_took_from_it(clock):
 
 
 def test_what_waits_is_given_though_what_is_not_believed_to_be_lost_stands_before_it(clock):
-    waiting = Task("other", "n", Kind.VIEW, T0, T0, timedelta(1))
+    waiting = Task("other", "n", TaskKind.VIEW, T0, T0, timedelta(1))
     pick = picker(Asked(lost(processes.me()), waiting))
 
     assert pick(1) == []

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import NotSerializable, PayloadTooLarge, TaskCancelled, copy_current_task, current_task, step, track
-from flask_bgtasks.core.steps import Expected, Node, Plan
+from flask_bgtasks.core.steps import Expected, StepNode, StepTree
 from flask_bgtasks.pipeline import reporting
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -22,11 +22,11 @@ T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 def make_running():
     def make(*steps, max_output_bytes=1000):
         ticks = itertools.count()
-        running = reporting.Running(
+        running = reporting.RunningAttempt(
             request_id="00000000-0000-4000-8000-000000000000",
             attempt=1,
             owner="ada",
-            plan=Plan(started=0.0, expected=[Expected(s) for s in steps], durations={}),
+            plan=StepTree(started=0.0, expected=[Expected(s) for s in steps], durations={}),
             clock=lambda: T0 + timedelta(seconds=next(ticks)),
             monotonic=lambda: 0.0,
             max_output_bytes=max_output_bytes,
@@ -388,7 +388,9 @@ def test_steps_that_are_over_are_not_kept(make_running):
                 pass
 
     gc.collect()
-    kept = [found.name for found in gc.get_objects() if isinstance(found, Node) and found.name.startswith("Section ")]
+    kept = [
+        found.name for found in gc.get_objects() if isinstance(found, StepNode) and found.name.startswith("Section ")
+    ]
 
     assert len(kept) < 5
     assert running.plan.root.last.last.name == "Section 99"

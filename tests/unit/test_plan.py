@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bgtasks.core.model import StepHistory
-from flask_bgtasks.core.steps import Expected, Plan
+from flask_bgtasks.core.steps import Expected, StepTree
 
 
 def plan(*names, total_steps=None, durations=None):
     expected = [Expected(*name) if isinstance(name, tuple) else Expected(name) for name in names]
-    return Plan(started=0.0, expected=expected, total_steps=total_steps, durations=durations or {})
+    return StepTree(started=0.0, expected=expected, total_steps=total_steps, durations=durations or {})
 
 
 def run(plan, name, *, at=0.0, until=None, parent=None, weight=None):

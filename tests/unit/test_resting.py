@@ -4,7 +4,7 @@ import pytest
 
 from flask_bgtasks import Backoff, RetryLater
 from flask_bgtasks.sinks import cooldown as resting_module
-from flask_bgtasks.sinks.cooldown import REMEMBERED, TURN_SECONDS, Rests
+from flask_bgtasks.sinks.cooldown import REMEMBERED, TURN_SECONDS, Cooldowns
 
 
 class Clock:
@@ -24,7 +24,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def rests(clock):
-    return Rests(Backoff(8, 64))
+    return Cooldowns(Backoff(8, 64))
 
 
 def left(rests, who="anna"):

@@ -93,7 +93,7 @@ def _send(session: Session, key: str) -> Flow[bool]:
         "idempotency-key": claimed.key,
         "prefer": "respond-async",
     }
-    later: records.Transition = partial(_postponed, session=session, answer=None)
+    later: records.RecordTransition = partial(_postponed, session=session, answer=None)
     try:
         timeout = session.timing.send_timeout
         answer = yield from session.ask("POST", claimed.path, headers=headers, body=claimed.body, timeout=timeout)
@@ -108,7 +108,7 @@ def _send(session: Session, key: str) -> Flow[bool]:
     return answer.status not in NOBODY_THERE
 
 
-def _after(session: Session, record: Record, answer: Answer) -> records.Transition:
+def _after(session: Session, record: Record, answer: Answer) -> records.RecordTransition:
     """What becomes of a submission that was answered."""
     found = provenance.judge(answer)
     if found.verdict is Verdict.ACCEPTED and found.request_id is not None:

@@ -19,8 +19,8 @@ from ..errors import CredentialsRefused
 from ..events import Outcome
 from ..io.effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock
 from ..pending.ids import as_request_id
-from ..pending.records import Record, Sighting, State, Transition, blocked, unblocked
-from ..pending.registry import Registry
+from ..pending.records import Record, RecordTransition, Sighting, State, blocked, unblocked
+from ..pending.registry import PendingRegistry
 from .ladder import Timing
 from .provenance import wants_login
 
@@ -56,7 +56,7 @@ class Session:
     :param on_outcome: told each outcome once.
     """
 
-    registry: Registry
+    registry: PendingRegistry
     prefix: str = "/tasks"
     headers: Headers | Callable[[], Any] = field(default_factory=dict)
     user_token: str | None = None
@@ -86,12 +86,12 @@ class Session:
         found: list[Record] = yield Call(self.registry.all_in, (states,))
         return found
 
-    def change(self, key: str, transition: Transition) -> Flow[tuple[Record, Record]]:
+    def change(self, key: str, transition: RecordTransition) -> Flow[tuple[Record, Record]]:
         """Change a record for good; how it was, and how it is."""
         changed: tuple[Record, Record] = yield Call(self.registry.change, (key, transition))
         return changed
 
-    def note(self, key: str, transition: Transition) -> Flow[tuple[Record, Record]]:
+    def note(self, key: str, transition: RecordTransition) -> Flow[tuple[Record, Record]]:
         """Change what may be lost by a power cut."""
         changed: tuple[Record, Record] = yield Call(self.registry.note, (key, transition))
         return changed

@@ -20,7 +20,7 @@ CLAIM_SECONDS = 120.0
 
 MISSES = 2  # answers of the backend that it does not know a task, until that is believed
 
-Transition = Callable[["Record"], "Record"]
+RecordTransition = Callable[["Record"], "Record"]
 
 
 class State(str, Enum):

@@ -22,7 +22,7 @@ from ...errors import ConfigurationError, StoreUnavailable, TaskNotFound
 from ...runtime.fork import after_fork_in_child
 from ..errors import KeyReused, TooManyPending
 from .ids import is_request_id
-from .records import PENDING, Record, State, Transition, joined
+from .records import PENDING, Record, RecordTransition, State, joined
 
 BUSY_SECONDS = 10.0  # how long a change waits for another process's transaction
 LAYOUT = 2  # of the file; a newer one is refused
@@ -79,7 +79,7 @@ def _home() -> Path:
         ) from error
 
 
-class Registry:
+class PendingRegistry:
     """The records of one server and owner, in a file that may hold those of others too.
 
     :param path: the file; it and its folder are made, for this user alone. ``":memory:"`` keeps nothing.
@@ -145,18 +145,18 @@ class Registry:
             connection.execute(f"INSERT INTO pending ({', '.join(names)}) VALUES ({marks})", values)
         return record
 
-    def change(self, key: str, transition: Transition) -> tuple[Record, Record]:
+    def change(self, key: str, transition: RecordTransition) -> tuple[Record, Record]:
         """Apply a change to a record; how it was before, and how it is now. On disk before this returns.
 
         :raises TaskNotFound: there is no such record: it was over, and was pruned.
         """
         return self._change(key, transition, durable=True)
 
-    def note(self, key: str, transition: Transition) -> tuple[Record, Record]:
+    def note(self, key: str, transition: RecordTransition) -> tuple[Record, Record]:
         """As :meth:`change`, for what a power cut may take back: how far a task is, what a consumer was given."""
         return self._change(key, transition, durable=False)
 
-    def _change(self, key: str, transition: Transition, *, durable: bool) -> tuple[Record, Record]:
+    def _change(self, key: str, transition: RecordTransition, *, durable: bool) -> tuple[Record, Record]:
         with self._transaction(durable=durable) as connection:
             before = self.get(key)
             if before is None:

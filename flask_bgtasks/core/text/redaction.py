@@ -120,7 +120,7 @@ _IN_TURN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
 )
 
 
-def blotted(text: str) -> str:
+def redact(text: str) -> str:
     """The text with stars in the place of what looks like a credential, cut to :data:`LONGEST` characters.
 
     A net, not a wall: it knows the shapes of secrets that are in use, and not those of one app's own.

@@ -29,7 +29,7 @@ commit only until the store has told its listeners of it.
 """
 
 
-class Entry:
+class CachedStatus:
     """One task's answer. ``brief`` is the task without its result; the whole is made when it is first asked for."""
 
     __slots__ = ("brief", "etag", "headers", "task", "token", "whole")
@@ -56,7 +56,7 @@ class Entry:
         return len(self.brief) + len(self.whole or b"")
 
 
-class Answers:
+class StatusCache:
     """The entries of one store; those that changed longest ago are forgotten first, so that a hit writes nothing.
 
     :param prefix: the path of the blueprint under the app's root.
@@ -68,13 +68,13 @@ class Answers:
         self._most = most
         self._most_bytes = most_bytes
         # Each call on it is one atomic operation of the dict; the size is an estimate, summed anew when it matters.
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._entries: OrderedDict[str, CachedStatus] = OrderedDict()
         self._size = 0
         self._commits = 0  # of this process; only ever compared with what it was
         self._looked: tuple[int, float, Hashable | None] = (-1, 0.0, None)  # commits then, good until, the token
         store.on_commit(self._committed, first=True)
 
-    def get(self, request_id: str, root: str) -> Entry:
+    def get(self, request_id: str, root: str) -> CachedStatus:
         """The answer for a task as it stands now.
 
         :param root: the path under which the app is mounted, ``SCRIPT_NAME``.
@@ -96,9 +96,9 @@ class Answers:
         except TaskNotFound:
             self._entries.pop(key, None)
             raise
-        return self._keep(key, Entry(task, token=token, base=root + self._prefix))
+        return self._keep(key, CachedStatus(task, token=token, base=root + self._prefix))
 
-    def many(self, request_ids: Sequence[str], root: str) -> dict[str, Entry]:
+    def many(self, request_ids: Sequence[str], root: str) -> dict[str, CachedStatus]:
         """The answers for those of the tasks that exist, in the order in which they were asked for; at most 100."""
         token = self._token()
         known = {i: entry for i in request_ids if (entry := self._entries.get(root + i)) is not None}
@@ -112,15 +112,15 @@ class Answers:
         wanted = [i for i in request_ids if i not in known and is_id(i)]
         if wanted:
             for task in self._store.find(TaskQuery(ids=wanted, limit=MOST_IDS)).tasks:
-                entry = Entry(task, token=token, base=root + self._prefix)
+                entry = CachedStatus(task, token=token, base=root + self._prefix)
                 known[task.request_id] = self._keep(root + task.request_id, entry)
         return {i: known[i] for i in request_ids if i in known}
 
-    def of(self, task: Task, root: str) -> Entry:
+    def of(self, task: Task, root: str) -> CachedStatus:
         """The answer for a task that was just read. Not kept: lists read many that nobody asks for again."""
-        return Entry(task, token=None, base=root + self._prefix)
+        return CachedStatus(task, token=None, base=root + self._prefix)
 
-    def whole(self, entry: Entry) -> bytes:
+    def whole(self, entry: CachedStatus) -> bytes:
         """The status document of an entry, with the result."""
         if entry.whole is None:
             task = entry.task
@@ -155,7 +155,7 @@ class Answers:
     def _committed(self, task: Task, events: tuple[Event, ...]) -> None:
         self._commits += 1
 
-    def _keep(self, key: str, entry: Entry) -> Entry:
+    def _keep(self, key: str, entry: CachedStatus) -> CachedStatus:
         before = self._entries.get(key)
         if before is not None and before.task.seq > entry.task.seq:
             return before  # another thread read it later and was here first

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...app.watcher import Following, Watcher
+from ...app.watcher import Watch, Watcher
 from ...core import documents
 from ...core.model import Event, Task
 from ...errors import BackgroundTasksError, TaskNotFound
@@ -139,14 +139,14 @@ class Teller:
             first += sse.event("missing", dumps({"missing": self._asked.missing}).decode())
         return first
 
-    def _follow(self) -> Following:
+    def _follow(self) -> Watch:
         while True:
             try:
                 return self._watcher.follow(self._open)
             except TaskNotFound as deleted:  # since the request was checked
                 self._open.remove(deleted.request_id)
 
-    def _live(self, following: Following) -> Generator[bytes, None, None]:
+    def _live(self, following: Watch) -> Generator[bytes, None, None]:
         now = time.monotonic()
         end, silent_until = now + self._asked.seconds, now + sse.PING_SECONDS
         while True:
@@ -168,7 +168,7 @@ class Teller:
                 return
             following.wait(max(0.0, min(LOOK_SECONDS, end - now, silent_until - now)))
 
-    def _news(self, following: Following) -> Iterator[bytes]:
+    def _news(self, following: Watch) -> Iterator[bytes]:
         """What the client does not have yet, of all its tasks: small events together, so that they are one write."""
         waiting, size = list[bytes](), 0
         for request_id in list(self._open):
@@ -184,7 +184,7 @@ class Teller:
         if waiting:
             yield b"".join(waiting)
 
-    def _news_of(self, request_id: str, following: Following) -> Iterator[bytes]:
+    def _news_of(self, request_id: str, following: Watch) -> Iterator[bytes]:
         task = following.task(request_id)
         if request_id in self._ahead:
             self._ahead.remove(request_id)

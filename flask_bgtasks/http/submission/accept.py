@@ -27,7 +27,7 @@ from ...stores.base import PRIVATE, Created, TaskQuery
 from ...wrapping.layers import Chain
 from ...wrapping.passage import Arguments, Passage
 from .. import problems
-from ..context import Parts, parts_of
+from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..responses import result as stored
 from ..responses.representation import dumps, links, retry_after
@@ -257,7 +257,7 @@ class _Visit:
         self._chain.rehearsed.update(lost)
 
 
-def _settled(answer: Callable[[Parts, Task], Response], parts: Parts, task: Task) -> Response:
+def _settled(answer: Callable[[HttpContext, Task], Response], parts: HttpContext, task: Task) -> Response:
     try:
         return answer(parts, task)
     except Problem as problem:
@@ -279,7 +279,7 @@ def _runs_here(definition: TaskDefinition, chain: Chain, wish: Prefer) -> bool:
 # -- the ways to answer ----------------------------------------------------------------------------------------------
 
 
-def _answered_later(parts: Parts, task: Task) -> Response:
+def _answered_later(parts: HttpContext, task: Task) -> Response:
     """The answer of a run elsewhere: of the first of two equal requests, say.
 
     Takes no slot: whoever waits here would have run the task on this thread without this library.
@@ -297,7 +297,7 @@ def _answered_later(parts: Parts, task: Task) -> Response:
     return _located(stored.answer(state, ended), parts, ended.request_id)
 
 
-def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
+def _answered(parts: HttpContext, task: Task, wish: Prefer) -> Response:
     """The view's answer if it is there within the time that the client would wait, else ``202``."""
     state = parts.state
     applied = "respond-async" if wish.respond_async else None
@@ -319,7 +319,7 @@ def _answered(parts: Parts, task: Task, wish: Prefer) -> Response:
     return response
 
 
-def _outcome(parts: Parts, task: Task) -> Response:
+def _outcome(parts: HttpContext, task: Task) -> Response:
     return stored.answer(parts.state, task)
 
 
@@ -331,7 +331,7 @@ def _raise_as_flask_would(state: AppState, task: Task) -> None:
             raise error
 
 
-def accepted(parts: Parts, task: Task, *, token: str | None) -> Response:
+def accepted(parts: HttpContext, task: Task, *, token: str | None) -> Response:
     """``202``: the task is stored; where to follow it.
 
     :param token: lets its bearer read the task, in an address.
@@ -349,7 +349,7 @@ def accepted(parts: Parts, task: Task, *, token: str | None) -> Response:
     return response
 
 
-def _located(response: Response, parts: Parts, request_id: str) -> Response:
+def _located(response: Response, parts: HttpContext, request_id: str) -> Response:
     """Say where the same answer can be read again (RFC 9110, section 8.7)."""
     response.headers["Content-Location"] = f"{parts.base()}/{request_id}/result"
     return response

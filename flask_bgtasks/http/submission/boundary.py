@@ -23,7 +23,7 @@ SLOT = "bgtasks.foreground"
 WSGIApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
-class Visit(Protocol):
+class RequestEnd(Protocol):
     """A request whose task runs on its thread."""
 
     @property
@@ -34,7 +34,7 @@ class Visit(Protocol):
         """The answer after an attempt that came to none."""
 
 
-def leave(environ: dict[str, Any], visit: Visit) -> None:
+def leave(environ: dict[str, Any], visit: RequestEnd) -> None:
     """Have a request's attempt ended when the request is."""
     if SLOT in environ:
         environ[SLOT].append(visit)
@@ -53,7 +53,7 @@ class Boundary:
         self._inside: WSGIApp = app.wsgi_app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        visits: list[Visit] = []
+        visits: list[RequestEnd] = []
         environ[SLOT] = visits
         try:
             body = self._inside(environ, start_response)
@@ -77,7 +77,7 @@ class Boundary:
             visit.foreground.end()
         return body
 
-    def _instead(self, visit: Visit, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def _instead(self, visit: RequestEnd, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer in a context of its own: that of the attempt is torn down, and what it had begun rolled back."""
         context = self._app.request_context(environ)
         context.push()

@@ -12,20 +12,20 @@ from flask import Request
 
 from ...app.state import AppState
 from ...core.devices import WEBPUSH
-from ...delivery.device_registry import Hints
+from ...delivery.device_registry import TokenHints
 from ..requests import json_body
 from ..views import devices
 
 
-def read(request: Request, state: AppState) -> tuple[str | None, Hints]:
+def read(request: Request, state: AppState) -> tuple[str | None, TokenHints]:
     """The address that a request names in its JSON object or form, None if none, and what it says about it."""
     given = _fields(request)
     token = given.get("user_token")
     if not isinstance(token, str) or not 0 < len(token) <= json_body.LONGEST_ADDRESS or not token.isprintable():
-        return None, Hints()
+        return None, TokenHints()
     kind, lang = given.get("user_token_kind"), given.get("lang")
     named = isinstance(kind, str) and kind != WEBPUSH and kind in devices.kinds(state)  # that takes more than a text
-    hints = Hints(
+    hints = TokenHints(
         kind=kind if named else None,
         lang=lang if isinstance(lang, str) and json_body.is_language(lang) else None,
         spoken=json_body.spoken(request),

@@ -12,11 +12,11 @@ from flask import Response, current_app, request
 
 from ...auth.owners import is_id
 from ...core.documents import rfc3339
-from ...core.model import Kind, Status, Task
+from ...core.model import Status, Task, TaskKind
 from ...errors import BackgroundTasksError
 from ...stores.base import Page, TaskQuery
 from .. import openapi
-from ..context import Parts, parts_of
+from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import query as parameters
 from ..responses.representation import dumps, with_attention
@@ -89,7 +89,7 @@ def listed() -> Response:
     return _answer(parts, owner, briefs, cursor=cursor)
 
 
-def _fitting(parts: Parts, query: TaskQuery, page: Page) -> tuple[list[bytes], str | None]:
+def _fitting(parts: HttpContext, query: TaskQuery, page: Page) -> tuple[list[bytes], str | None]:
     """A page's visible tasks, as many as fit into an answer, and the cursor of the rest."""
     visible = parts.state.access.visible(page.tasks)
     briefs = _briefs(parts, visible)
@@ -162,7 +162,7 @@ def description() -> Response:
     return _json(openapi.document(parts.state.settings, root=request.root_path))
 
 
-def _by_ids(parts: Parts, ids: list[str], asked: _Asked, cursor: str | None) -> Response:
+def _by_ids(parts: HttpContext, ids: list[str], asked: _Asked, cursor: str | None) -> Response:
     """What a client asks when it wakes, and then every second: from memory, as the status of one task is.
 
     Where that is asked from the store, it says who has seen what too: no event of a task, and memory does not know.
@@ -189,11 +189,11 @@ def _by_ids(parts: Parts, ids: list[str], asked: _Asked, cursor: str | None) -> 
     return _answer(parts, owner, briefs[:fit], missing=missing, cursor=following)
 
 
-def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Response:
+def _by_key(parts: HttpContext, asked: _Asked, owner: str | None, key: str) -> Response:
     """The tasks that were sent with a key: it counts per task name, of which an app has a few."""
     found: list[Task] = []
     for name, definition in parts.state.registry.items():
-        if definition.kind is Kind.VIEW and asked.name in (None, name):
+        if definition.kind is TaskKind.VIEW and asked.name in (None, name):
             scope = idempotency.scope(owner, name, key)
             found += parts.state.store.find(TaskQuery(idempotency_scope=scope, limit=1)).tasks
     return _answer(
@@ -201,13 +201,18 @@ def _by_key(parts: Parts, asked: _Asked, owner: str | None, key: str) -> Respons
     )
 
 
-def _briefs(parts: Parts, tasks: Iterable[Task]) -> list[bytes]:
+def _briefs(parts: HttpContext, tasks: Iterable[Task]) -> list[bytes]:
     """Tasks that were read from the store just now: they say whether they were seen, and are muted."""
     return [with_attention(parts.answers.of(task, request.root_path).brief, task) for task in tasks]
 
 
 def _answer(
-    parts: Parts, owner: str | None, briefs: list[bytes], *, missing: list[str] | None = None, cursor: str | None = None
+    parts: HttpContext,
+    owner: str | None,
+    briefs: list[bytes],
+    *,
+    missing: list[str] | None = None,
+    cursor: str | None = None,
 ) -> Response:
     """A page, put together from tasks that are JSON already.
 
@@ -223,7 +228,7 @@ def _answer(
     return response
 
 
-def _streams(parts: Parts) -> dict[str, int | None]:
+def _streams(parts: HttpContext) -> dict[str, int | None]:
     return {"open": parts.slots.taken, "max": parts.slots.limit}
 
 

@@ -16,7 +16,7 @@ from ...core.transitions import MarkTold
 from ...delivery.notifier import UNSEEN
 from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ...runtime.connection import arrives, cut_short, limit_writes, takes
-from ..context import Parts, parts_of
+from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import query
 from ..responses.representation import dumps
@@ -93,7 +93,7 @@ def of_many() -> Response:
     )
 
 
-def _readable(parts: Parts, ids: list[str]) -> dict[str, Task]:
+def _readable(parts: HttpContext, ids: list[str]) -> dict[str, Task]:
     """Those of the tasks that this request may read: its owner's, or by one token each, in the order of the ids."""
     tokens = [t for t in request.args.get("access_token", "").split(",") if t]
     if not tokens:
@@ -110,7 +110,7 @@ def _readable(parts: Parts, ids: list[str]) -> dict[str, Task]:
     return tasks
 
 
-def _page(parts: Parts, task: Task, after: int) -> Response:
+def _page(parts: HttpContext, task: Task, after: int) -> Response:
     limit = query.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, most=PAGE_EVENTS)
     events, documents = _fitting(parts, task.request_id, after, limit)
     document = dumps(page(task.request_id, events, after=after, task=task))
@@ -118,7 +118,7 @@ def _page(parts: Parts, task: Task, after: int) -> Response:
     return Response(body, content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
-def _fitting(parts: Parts, request_id: str, after: int, limit: int) -> tuple[list[Event], list[bytes]]:
+def _fitting(parts: HttpContext, request_id: str, after: int, limit: int) -> tuple[list[Event], list[bytes]]:
     """The events above ``after``, at most ``limit`` of them and as many as fit into an answer; and as JSON."""
     events: list[Event] = []
     documents: list[bytes] = []
@@ -138,7 +138,7 @@ def _fitting(parts: Parts, request_id: str, after: int, limit: int) -> tuple[lis
     return events, documents
 
 
-def _stream(parts: Parts, subscription: Subscription) -> Response:
+def _stream(parts: HttpContext, subscription: Subscription) -> Response:
     response = Response(content_type=sse.CONTENT_TYPE, headers=HEADERS)
     if request.method != "HEAD":
         slot = parts.stream_slot()
@@ -176,7 +176,7 @@ def _told(state: AppState, has_arrived: Callable[[], bool]) -> Told | None:
     return told
 
 
-def _told_already(parts: Parts, tasks: Iterable[Task]) -> None:
+def _told_already(parts: HttpContext, tasks: Iterable[Task]) -> None:
     """The client names the last event of each of these tasks: it has come back to hear that there is no more."""
     told = _told(parts.state, lambda: True)
     if told is not None and request.method != "HEAD":

@@ -9,7 +9,7 @@ from flask import Response, current_app, request
 from ...core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, device_id, make_device, of_user_token
 from ...core.model import Task
 from ...errors import TaskFinished
-from ..context import Parts, parts_of
+from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import json_body
 
@@ -50,7 +50,7 @@ def forget(request_id: str) -> Response:
     return Response(status=204)
 
 
-def _named(parts: Parts, request_id: str) -> list[str]:
+def _named(parts: HttpContext, request_id: str) -> list[str]:
     if not json_body.data(request):
         return [device.id for device in parts.state.store.devices(request_id=request_id)]
     body = json_body.json_object(request, known=("token",))

@@ -13,12 +13,12 @@ from ...core.model import Task
 from ...core.transitions import MarkSeen, Mute
 from ...errors import TaskExpired
 from ...runtime.connection import cut_short
-from ..context import Parts, parts_of
+from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import json_body, query
 from ..responses import result as stored
 from ..responses.representation import dumps, retry_after
-from ..responses.status_cache import Entry
+from ..responses.status_cache import CachedStatus
 from ..streaming.long_poll import wait_until
 from ..submission import prefer
 from ..submission.accept import accepted
@@ -143,7 +143,7 @@ def _muted(request_id: str, change: Mute) -> Response:
     return Response(status=204)
 
 
-def _check_time(parts: Parts, entry: Entry) -> None:
+def _check_time(parts: HttpContext, entry: CachedStatus) -> None:
     task = entry.task
     if task.expire_at is not None and task.expired(parts.state.store.now()):
         raise TaskExpired(task.request_id, task.expire_at)
@@ -154,7 +154,7 @@ def _matches(if_none_match: str, etag: str) -> bool:
     return if_none_match == etag or parse_etags(if_none_match).contains_weak(etag.strip('"'))
 
 
-def _wait_asked(parts: Parts, headers: list[tuple[str, str]]) -> float:
+def _wait_asked(parts: HttpContext, headers: list[tuple[str, str]]) -> float:
     """The seconds that the client asked to wait, cut to what is granted; 0 for none."""
     most = parts.state.settings.max_wait
     text = request.args.get("wait")
@@ -168,7 +168,7 @@ def _wait_asked(parts: Parts, headers: list[tuple[str, str]]) -> float:
     return seconds
 
 
-def _worth_waiting_for(entry: Entry) -> Callable[[Task], bool]:
+def _worth_waiting_for(entry: CachedStatus) -> Callable[[Task], bool]:
     """What ends a long poll of the status: a change of the version that the client has.
 
     A client that names none waits for the one change that it cannot know yet: the end.
@@ -182,7 +182,7 @@ def _worth_waiting_for(entry: Entry) -> Callable[[Task], bool]:
 
 
 def _wait(
-    parts: Parts, task: Task, seconds: float, *, reached: Callable[[Task], bool], headers: list[tuple[str, str]]
+    parts: HttpContext, task: Task, seconds: float, *, reached: Callable[[Task], bool], headers: list[tuple[str, str]]
 ) -> Task | None:
     """Hold the answer back until the task is as wanted; the task then, None where there was no wait.
 
@@ -213,7 +213,7 @@ def _seen_via() -> str:
     return str(via)
 
 
-def _brief(parts: Parts, task: Task, status: int) -> Response:
+def _brief(parts: HttpContext, task: Task, status: int) -> Response:
     entry = parts.answers.of(task, request.root_path)
     response = Response(entry.brief, status, entry.headers)
     response.headers["Cache-Control"] = "no-store"

@@ -24,8 +24,8 @@ from ...errors import BackgroundTasksError, ConfigurationError, DeviceGone, Over
 from ...firebase.credentials import find_credentials
 from ...firebase.features import FIDS, LIVE_ACTIVITIES
 from ...runtime.fork import after_fork_in_child
-from ..cooldown import Rests
-from .messages import Address, Push
+from ..cooldown import Cooldowns
+from .messages import Push, PushAddress
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -65,7 +65,7 @@ class FcmClient:
         self._credentials = credentials
         self._endpoint = endpoint
         self._connections = connections
-        self._limited = Rests(DEVICE_PAUSES)
+        self._limited = Cooldowns(DEVICE_PAUSES)
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -110,7 +110,7 @@ class FcmClient:
             raise _no_token(error) from error
         device.answered()
 
-    def _is_of_one_device(self, error: Any, address: Address, after: float | None) -> bool:
+    def _is_of_one_device(self, error: Any, address: PushAddress, after: float | None) -> bool:
         """Whether FCM wants a pause for one device only, as far as it says.
 
         QUOTA_EXCEEDED is "of the message target": of a device, and of the project as well (ErrorCode page). Where the
@@ -248,7 +248,7 @@ def _possible(push: Push) -> None:
             raise Undeliverable(f"{feature.lacking}; then `flask bgtasks replay`")
 
 
-def _addressed(address: Address, fields: Mapping[str, Any]) -> Any:
+def _addressed(address: PushAddress, fields: Mapping[str, Any]) -> Any:
     """A message to an address of either kind. The SDK that knows ``fid`` warns of ``token``.
 
     It warns of the argument only: set afterwards, nobody's warning filters, which are not for threads, need a change.
@@ -408,5 +408,5 @@ def _no_token(error: Exception) -> RetryLater:
     return RetryLater(f"Google gives no token for FCM ({error}). Mend: make a new key for the service account")
 
 
-def _whom(address: Address) -> str:
+def _whom(address: PushAddress) -> str:
     return f"the device at {masked(address.value)}"

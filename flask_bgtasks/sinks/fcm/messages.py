@@ -32,7 +32,7 @@ RESERVED_PREFIXES = ("google", "gcm")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PushAddress:
     """Where a push goes. :param id: of the device, as it is registered."""
 
     kind: str
@@ -66,7 +66,7 @@ class Push:
     :param android_channel: the app's notification channel on Android; None for the one that its manifest names.
     """
 
-    address: Address
+    address: PushAddress
     title: str | None = None
     body: str | None = None
     data: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Push:
 
 def of_notification(
     notification: Notification,
-    address: Address,
+    address: PushAddress,
     *,
     lang: str | None,
     ttl: int,

@@ -25,7 +25,7 @@ from ...firebase.features import FIDS
 from ...hookspecs import hookimpl
 from ...runtime.fork import after_fork_in_child
 from .client import FcmClient, connect
-from .messages import MOST_TTL_SECONDS, Address, Push, of_notification, of_step
+from .messages import MOST_TTL_SECONDS, Push, PushAddress, of_notification, of_step
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -103,7 +103,7 @@ class FcmSink:
     def bgtasks_deliver_message(self, message: Message) -> None:
         if message.notification is None:
             raise Undeliverable("a message for FCM that tells nothing")
-        address = Address(**message.payload["to"])
+        address = PushAddress(**message.payload["to"])
         told = message.payload
         push = of_notification(
             message.notification,
@@ -129,7 +129,7 @@ class FcmSink:
         if token is None:
             return
         device = of_user_token(token)
-        push = Push(Address(device.kind, device.value, device.id), title="flask-bgtasks", body="A test.")
+        push = Push(PushAddress(device.kind, device.value, device.id), title="flask-bgtasks", body="A test.")
         try:
             self._client.send(push, dry_run=True)
         except BackgroundTasksError as error:
@@ -187,7 +187,7 @@ class FcmProgressSink(FcmSink):
             "progress_percentage": f"{progress.percentage:g}",
             "step": of_step(progress.step or ""),
         }
-        address = Address(device.kind, device.value, device.id)
+        address = PushAddress(device.kind, device.value, device.id)
         push = Push(address, data=data, tag=task.request_id, ttl=int(self._seconds))
         with self._silence.after_failure(store, device, task):
             self._client.send(push, dry_run=self._dry_run)

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...core.model import Event, Task
-from ...core.transitions import Change, Outcome
+from ...core.transitions import Change, Transition
 from ...errors import NotStorable, StoreUnavailable, TaskNotFound
 from ...firebase.firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
 from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
@@ -165,10 +165,10 @@ class FirestorePart(Store):
         change: Change,
         deliveries: Sequence[Owed] | Owing,
         before_commit: Callable[[Any, Task], Change | None] | None = None,
-    ) -> Outcome:
+    ) -> Transition:
         """Apply a change. ``before_commit`` may add to the batch, refuse, or give another change in its place."""
 
-        def attempt() -> Outcome:
+        def attempt() -> Transition:
             snapshot, before = self._read(request_id)
             batch = self._firestore.client.batch()
             wanted = None if before_commit is None else before_commit(batch, before)
@@ -180,12 +180,12 @@ class FirestorePart(Store):
             self._trim(before, outcome.task)
             return outcome
 
-        outcome: Outcome = self._attempted(attempt)
+        outcome: Transition = self._attempted(attempt)
         self._committed(outcome)
         return outcome
 
     def _write(
-        self, batch: Any, snapshot: Any, before: Task, outcome: Outcome, deliveries: Sequence[Owed] | Owing
+        self, batch: Any, snapshot: Any, before: Task, outcome: Transition, deliveries: Sequence[Owed] | Owing
     ) -> None:
         task, reference = outcome.task, self._reference(before.request_id)
         old, new = rows.task_values(before), rows.task_values(task)
@@ -212,7 +212,7 @@ class FirestorePart(Store):
                     batch.delete(part.reference)
         self._add_history(batch, outcome, deliveries)
 
-    def _add_history(self, batch: Any, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
+    def _add_history(self, batch: Any, outcome: Transition, deliveries: Sequence[Owed] | Owing) -> None:
         reference = self._reference(outcome.task.request_id)
         room = HISTORY_BYTES
         for event in outcome.events:

@@ -13,12 +13,12 @@ from ...core.model import (
     Checkpoint,
     Event,
     EventType,
-    Kind,
     OnInterrupt,
     Progress,
     Result,
     Status,
     Task,
+    TaskKind,
     TokenNote,
     made_of,
 )
@@ -87,7 +87,7 @@ def task(found: Mapping[str, Any]) -> Task:
     fields = {"app": "", **{name: value for name, value in found.items() if name not in _OURS}}
     for name in _TIMES:
         fields[name] = moment(fields.get(name))
-    fields["kind"] = Kind(fields["kind"])
+    fields["kind"] = TaskKind(fields["kind"])
     fields["status"] = Status(fields["status"])
     fields["on_interrupt"] = OnInterrupt(fields["on_interrupt"])
     fields["expires_after"] = timedelta(microseconds=fields["expires_after"])

@@ -7,8 +7,8 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...core.model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
-from ...core.transitions import Change, Claim, Outcome, accepted
+from ...core.model import Checkpoint, Event, Result, Status, StepHistory, Task, TaskKind
+from ...core.transitions import Change, Claim, Transition, accepted
 from ...errors import (
     AtCapacity,
     ConfigurationError,
@@ -79,7 +79,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         body = json.dumps(public).encode("ascii")
         reference = self._reference(task.request_id)
 
-        def attempt() -> Outcome | Task:
+        def attempt() -> Transition | Task:
             batch = self._firestore.client.batch()
             now = self.now()
             found = self._take_scope(batch, task, now)
@@ -146,7 +146,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         *,
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
-    ) -> Outcome:
+    ) -> Transition:
         if limits is None:
             return self._changed(request_id, change, deliveries)
 
@@ -355,7 +355,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
                     if len(found) == limit:
                         return found
                     task = rows.task(snapshot.to_dict())
-                    tracked = task.kind is Kind.TRACKED
+                    tracked = task.kind is TaskKind.TRACKED
                     if task.lease_until is not None and task.lease_until > now:
                         continue  # reserved by who has created it
                     named = names is None or task.name in names or (tracked and has_begun)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...core.model import Checkpoint, Event, Kind, Result, Status, StepHistory, Task
-from ...core.transitions import Change, Claim, Outcome, accepted
+from ...core.model import Checkpoint, Event, Result, Status, StepHistory, Task, TaskKind
+from ...core.transitions import Change, Claim, Transition, accepted
 from ...errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
 from ..base import (
     DEATH_KEPT,
@@ -173,7 +173,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         *,
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
-    ) -> Outcome:
+    ) -> Transition:
         with self._lock:
             before = self.get(request_id)
             if limits is not None:
@@ -182,13 +182,13 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         self._committed(outcome)
         return outcome
 
-    def _apply(self, before: Task, change: Change, deliveries: Sequence[Owed] | Owing) -> Outcome:
+    def _apply(self, before: Task, change: Change, deliveries: Sequence[Owed] | Owing) -> Transition:
         outcome = change.apply(before, self.now())
         if outcome.task is not before or outcome.events or outcome.checkpoint is not None:
             self._write(outcome, deliveries)
         return outcome
 
-    def _write(self, outcome: Outcome, deliveries: Sequence[Owed] | Owing) -> None:
+    def _write(self, outcome: Transition, deliveries: Sequence[Owed] | Owing) -> None:
         task = outcome.task
         history = self._events.setdefault(task.request_id, [])
         history.extend(replace(event, data=json.loads(json.dumps(event.data))) for event in outcome.events)
@@ -290,7 +290,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             fitting = [
                 task
                 for task in self._tasks.values()
-                if (names is None or task.name in names or task.kind is Kind.TRACKED)
+                if (names is None or task.name in names or task.kind is TaskKind.TRACKED)
                 and (queues is None or task.queue in queues)
                 and task.name not in full
             ]
@@ -298,7 +298,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             waiting = [
                 task
                 for task in fitting
-                if task.status is Status.STARTED and task.kind is not Kind.TRACKED and _ran_out(task, now)
+                if task.status is Status.STARTED and task.kind is not TaskKind.TRACKED and _ran_out(task, now)
             ]
         begun.sort(key=lambda task: task.lease_until or now)
         waiting.sort(key=lambda task: task.place or task.created_at)

@@ -7,14 +7,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from ...core.model import Kind, Task
+from ...core.model import Task, TaskKind
 from . import rows
 from .base import SqlPart
 from .drivers.base import Connection
 from .schema import tasks
 from .statements import PROCESSING, STARTED
 
-TRACKED: sa.ColumnClause[str] = sa.literal_column(f"'{Kind.TRACKED.value}'")
+TRACKED: sa.ColumnClause[str] = sa.literal_column(f"'{TaskKind.TRACKED.value}'")
 
 Names = tuple[str, ...]
 

@@ -12,12 +12,12 @@ from ...core.model import (
     Checkpoint,
     Event,
     EventType,
-    Kind,
     OnInterrupt,
     Progress,
     Result,
     Status,
     Task,
+    TaskKind,
     TokenNote,
     made_of,
 )
@@ -48,7 +48,7 @@ _TIMES = (
 
 _dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _statuses = {status.value: status for status in Status}
-_kinds = {kind.value: kind for kind in Kind}
+_kinds = {kind.value: kind for kind in TaskKind}
 _interrupts = {choice.value: choice for choice in OnInterrupt}
 _event_types = {type.value: type for type in EventType}
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.model import Checkpoint, Event, Kind, Result, StepHistory, Task
-from ...core.transitions import Change, Claim, Outcome, accepted
+from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
+from ...core.transitions import Change, Claim, Transition, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
 from ..base import (
     CHECKPOINT,
@@ -112,7 +112,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         public, private = parted(input)
         body = rows.dumps(public).encode("ascii")
 
-        def operation(connection: Connection) -> Outcome | Task:
+        def operation(connection: Connection) -> Transition | Task:
             now = connection.now()
             found = self._by_scope(connection, task, now)
             if found is not None:
@@ -176,8 +176,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         *,
         deliveries: Sequence[Owed] | Owing = (),
         limits: Limits | None = None,
-    ) -> Outcome:
-        def operation(connection: Connection) -> Outcome:
+    ) -> Transition:
+        def operation(connection: Connection) -> Transition:
             number, before = self._select_to_change(connection, request_id)
             wanted = change
             if limits is not None:
@@ -202,7 +202,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
     ) -> Attempt:
         change = Claim(worker, lease)
 
-        def operation(connection: Connection) -> tuple[Outcome, Attempt]:
+        def operation(connection: Connection) -> tuple[Transition, Attempt]:
             number, before = self._select_to_change(connection, request_id)
             limit = most_running.get(before.name)
             if limit is not None and not before.done:
@@ -225,7 +225,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         before: Task,
         change: Change,
         deliveries: Sequence[Owed] | Owing,
-    ) -> Outcome:
+    ) -> Transition:
         now = connection.now()
         outcome = change.apply(before, now)
         task = outcome.task
@@ -246,7 +246,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
             self._insert_checkpoint(connection, number, outcome.checkpoint)
         if outcome.drop_checkpoints:
             connection.write(self._sql.delete_checkpoints, {"number": number})
-        if outcome.drop_private and before.kind is Kind.VIEW:  # no other input has a private part
+        if outcome.drop_private and before.kind is TaskKind.VIEW:  # no other input has a private part
             connection.write(self._sql.delete_payload, {"number": number, "kind": PRIVATE})
         if outcome.private is not None:
             connection.write(self._sql.delete_payload, {"number": number, "kind": PRIVATE})
@@ -262,7 +262,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         self,
         connection: Connection,
         number: int,
-        outcome: Outcome,
+        outcome: Transition,
         deliveries: Sequence[Owed] | Owing,
         now: datetime,
     ) -> None:
