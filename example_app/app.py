@@ -20,7 +20,7 @@ from .pipeline import STEPS, make_lesson
 from .summary import quick_summary
 from .writers import choose_writer
 
-MOST_CHARACTERS = 200_000  # some hundred pages; a section's work grows with the square of its sentences
+MAX_CHARACTERS = 200_000  # some hundred pages; a section's work grows with the square of its sentences
 DEFAULT_PACE = 0.25  # seconds per unit of work: the sample text then takes about half a minute
 SAMPLE = Path(__file__).with_name("sample.txt")
 
@@ -137,7 +137,7 @@ def check_text() -> None:
     text = body.get("input_text")
     if not isinstance(text, str) or not text.strip():
         abort(422, description="input_text is missing or empty. Paste a chapter or an article.")
-    if len(text) > MOST_CHARACTERS:
-        abort(422, description=f"input_text has {len(text):,} characters; {MOST_CHARACTERS:,} are the most.")
+    if len(text) > MAX_CHARACTERS:
+        abort(422, description=f"input_text has {len(text):,} characters; {MAX_CHARACTERS:,} are the most.")
     if not isinstance(body.get("user_token"), (str, type(None))):
         abort(422, description="user_token is a text, or is left out.")

@@ -17,8 +17,8 @@ from .reading import Chapter, Document
 from .vectors import tf_idf
 
 SECTION_WORDS = 700  # about five minutes of reading aloud
-MOST_SECTIONS = 12
-LEAST_WORDS = 60  # a shorter chapter joins its neighbour
+MAX_SECTIONS = 12
+MIN_WORDS = 60  # a shorter chapter joins its neighbour
 UNIT = 4  # sentences of a paragraph that are never parted
 EVENNESS = 0.6  # what a section of unusual length costs, against one whose words differ
 MID_PARAGRAPH = 0.2  # what it costs to begin a section in the middle of a paragraph
@@ -75,7 +75,7 @@ def _merged(chapters: list[Chapter]) -> list[Chapter]:
     while len(chapters) > 1:
         sizes = [_words(chapter.sentences) for chapter in chapters]
         small = sizes.index(min(sizes))
-        if sizes[small] >= LEAST_WORDS and len(chapters) <= MOST_SECTIONS:
+        if sizes[small] >= MIN_WORDS and len(chapters) <= MAX_SECTIONS:
             break
         left = small - 1 if small == len(sizes) - 1 or (small and sizes[small - 1] < sizes[small + 1]) else small
         first, second = chapters[left], chapters[left + 1]
@@ -84,7 +84,7 @@ def _merged(chapters: list[Chapter]) -> list[Chapter]:
 
 
 def _section_words(document: Document) -> float:
-    return max(SECTION_WORDS, _words(document.sentences) / MOST_SECTIONS)
+    return max(SECTION_WORDS, _words(document.sentences) / MAX_SECTIONS)
 
 
 def _words(sentences: Sequence[str]) -> int:

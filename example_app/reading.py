@@ -15,10 +15,10 @@ from itertools import chain
 
 import sentencex
 
-LONGEST_SENTENCE = 90  # words; a transcript without full stops is cut into pieces of this size
-LONGEST_HEADING = 90  # characters
+MAX_SENTENCE = 90  # words; a transcript without full stops is cut into pieces of this size
+MAX_HEADING = 90  # characters
 STRETCH = 2_000  # characters that are looked at together for where sentences end
-LONGEST_WORD = 80  # characters; what is longer is no word, and is broken up
+MAX_WORD = 80  # characters; what is longer is no word, and is broken up
 SMALL_WORDS = {
     "a",
     "an",
@@ -43,7 +43,7 @@ SMALL_WORDS = {
 LEFTOVERS = re.compile(r"\[(?:\d{1,3}|(?:illustration|image|picture|figure)\b[^\[\]]*)\]", re.IGNORECASE)
 BLANK_LINES = re.compile(r"\n\s*\n")
 DASHES = re.compile(r"--+")
-LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
+LONG_WORD = re.compile(rf"\S{{{MAX_WORD}}}(?=\S)")
 HASHED = re.compile(r"^(#{1,6} .*)$", re.MULTILINE)
 ENDS_SENTENCE = re.compile(r"""[.!?…]["'”’)\]]*$""")
 
@@ -149,7 +149,7 @@ def as_heading(paragraph: str) -> str | None:
     """The heading that a paragraph is, None if it is running text."""
     if paragraph.startswith("#"):
         return paragraph.lstrip("#").strip() or None
-    if len(paragraph) > LONGEST_HEADING or not any(char.isalpha() for char in paragraph):
+    if len(paragraph) > MAX_HEADING or not any(char.isalpha() for char in paragraph):
         return None
     if paragraph.isupper():
         return sentence_case(paragraph.rstrip("."))
@@ -176,8 +176,8 @@ def split_sentences(paragraph: str) -> list[str]:
             pieces[-1] += " " + " ".join(words)
             continue
         at = 0
-        while len(words) - at > LONGEST_SENTENCE:
-            piece = words[at : at + LONGEST_SENTENCE]
+        while len(words) - at > MAX_SENTENCE:
+            piece = words[at : at + MAX_SENTENCE]
             cut = _pause(piece)
             pieces.append(" ".join(piece[:cut]))
             at += cut
@@ -201,12 +201,12 @@ def _segments(paragraph: str) -> Iterator[str]:
 
 def _pause(words: list[str]) -> int:
     """Where to cut a long sentence: behind the last semicolon or comma of its first half, if there is one."""
-    half = range(LONGEST_SENTENCE - 1, LONGEST_SENTENCE // 2, -1)
+    half = range(MAX_SENTENCE - 1, MAX_SENTENCE // 2, -1)
     for marks in (";:", ","):
         for index in half:
             if words[index][-1] in marks:
                 return index + 1
-    return LONGEST_SENTENCE
+    return MAX_SENTENCE
 
 
 def _mean_line(text: str) -> float:

@@ -13,19 +13,19 @@ DAMPING = 0.85  # as in PageRank
 ROUNDS = 40
 ALIKE = 0.5  # cosine above which a sentence repeats another
 GOOD_LENGTH = range(7, 46)  # words
-MOST_SENTENCES = 600  # of a text in one go: the similarity of all pairs is held in memory
+MAX_SENTENCES = 600  # of a text in one go: the similarity of all pairs is held in memory
 SAYS_SOMETHING = 4  # words that are no stop words
 LEANING = ("now, ", "and ", "but ", "so ", "then ", "it ", "they ", "this ", "these ", "that ", "he ", "she ", "here ")
 
 
 def quick_summary(text: str, *, most: int = 3) -> list[str]:
     """The few sentences that carry a text, in the order of the text."""
-    return key_sentences(read(text).sentences[:MOST_SENTENCES], most=most)
+    return key_sentences(read(text).sentences[:MAX_SENTENCES], most=most)
 
 
 def key_sentences(sentences: Sequence[str], *, most: int) -> list[str]:
     """The ``most`` sentences that carry a text, in the order of the text, none saying what another says."""
-    sentences = sentences[:MOST_SENTENCES]
+    sentences = sentences[:MAX_SENTENCES]
     if len(sentences) <= most:
         return list(sentences)
     vectors = tf_idf(sentences)

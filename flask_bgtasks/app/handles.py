@@ -21,7 +21,7 @@ log = logging.getLogger("flask_bgtasks")
 STAND_IN_SECONDS = 0.25
 """How often a task that waits for another one looks whether a thread is free, and whether it is cancelled itself."""
 
-LONGEST_WAIT_SECONDS = 3600.0  # of one wake-up; a wait without a limit just waits again
+MAX_WAIT_SECONDS = 3600.0  # of one wake-up; a wait without a limit just waits again
 
 
 class TaskHandle:
@@ -79,7 +79,7 @@ class TaskHandle:
         stand_in = None if waiting is None else _StandIn(self._state, waiting[0].request_id)
         with self._state.watcher.follow([self.request_id]) as following:
             while not (task := following.task(self.request_id)).done:
-                left = LONGEST_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
+                left = MAX_WAIT_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     raise WaitTimeout(self.request_id, timeout or 0)
                 if waiting is not None and stand_in is not None:

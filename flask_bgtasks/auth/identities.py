@@ -19,7 +19,7 @@ from flask import Flask, g
 
 log = logging.getLogger("flask_bgtasks")
 
-MOST_BYTES = 16 * 1024
+MAX_BYTES = 16 * 1024
 """Of all that is saved of one request, as JSON. A token of 8 KiB, the most that servers take as a header, fits."""
 
 
@@ -41,7 +41,7 @@ class Adapter:
 def saved(app: Flask) -> dict[str, Any]:
     """What the login extensions know of the current request: JSON by adapter; empty where they know nothing."""
     found: dict[str, Any] = {}
-    left = MOST_BYTES
+    left = MAX_BYTES
     for adapter in ADAPTERS:
         if not adapter.is_used(app):
             continue

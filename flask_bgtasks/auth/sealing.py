@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INFO = b"flask-bgtasks kept headers v1"
 """Makes the key one of its own (RFC 5869, section 3.2): what signs cookies with the same secret opens nothing here."""
 
-MOST_BYTES = 32 * 1024
+MAX_BYTES = 32 * 1024
 """Of headers that are kept of one request, in all. Servers take 8 KiB for one header and hundreds of KiB for all."""
 
 Headers = Sequence[Sequence[str]]
@@ -50,9 +50,9 @@ class Sealer:
             )
 
     def seal(self, headers: Headers) -> str | None:
-        """The headers as a text that only this app opens; None where they are more than :data:`MOST_BYTES`."""
+        """The headers as a text that only this app opens; None where they are more than :data:`MAX_BYTES`."""
         text = json.dumps([list(header) for header in headers]).encode("ascii")
-        return self._fernet().encrypt(text).decode("ascii") if len(text) <= MOST_BYTES else None
+        return self._fernet().encrypt(text).decode("ascii") if len(text) <= MAX_BYTES else None
 
     def open(self, sealed: str) -> Headers | None:
         """What was sealed; None where no key of the app's opens it any more."""

@@ -56,7 +56,7 @@ KEPT_ENVIRON = (
 As it is when the view is called: ``ProxyFix`` has put the client's address in the place of the proxy's.
 """
 
-MOST_DROPPED = 20
+MAX_DROPPED = 20
 """Names of headers that are not kept, to say in an error what a run may have lacked."""
 
 LIMITS = ("max_content_length", "max_form_memory_size", "max_form_parts")
@@ -97,7 +97,7 @@ def capture(request: Request, *, max_bytes: int, private: Mapping[str, Any] | No
         stored["limits"] = limits
     dropped = [k for k in request.headers.keys() if k.lower() not in kept.REQUEST and k.lower() not in kept.OF_THE_HOP]  # noqa: SIM118 - pairs
     if dropped:
-        stored["dropped"] = dropped[:MOST_DROPPED]
+        stored["dropped"] = dropped[:MAX_DROPPED]
     if private:
         stored[PRIVATE] = dict(private)
     try:

@@ -13,9 +13,9 @@ dice = random.SystemRandom()
 """Not the module's own numbers: two children of one fork would throw the same, and a test that seeds those for itself
 would find them moved by our threads."""
 
-LONGEST_RETRY_AFTER = 30 * 86400.0  # seconds that anybody is believed; what a date can hold is more, infinity is not
+MAX_RETRY_AFTER = 30 * 86400.0  # seconds that anybody is believed; what a date can hold is more, infinity is not
 
-MOST_DOUBLINGS = 30  # beyond them any ceiling is reached
+MAX_DOUBLINGS = 30  # beyond them any ceiling is reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Backoff:
 
     def ceiling(self, tries: int) -> float:
         """The longest that is waited after so many failed tries, from 1."""
-        return min(self.longest, self.first * 2.0 ** min(max(0, tries - 1), MOST_DOUBLINGS))
+        return min(self.longest, self.first * 2.0 ** min(max(0, tries - 1), MAX_DOUBLINGS))
 
     def wait(self, tries: int) -> float:
         """Seconds to wait after so many failed tries."""
@@ -49,20 +49,20 @@ class Backoff:
 def retry_after_seconds(value: Any) -> float | None:
     """The seconds that a ``Retry-After`` asks to wait: a number of them or a date (RFC 9110, section 10.2.3).
 
-    What is longer than :data:`LONGEST_RETRY_AFTER` is cut to that.
+    What is longer than :data:`MAX_RETRY_AFTER` is cut to that.
 
     :param value: the header's text; or a number or a time, as exceptions carry it. None where it is none of these.
     """
     if isinstance(value, str):
         text = value.strip()
         if text.isascii() and text.isdigit():
-            return min(float(text), LONGEST_RETRY_AFTER)
+            return min(float(text), MAX_RETRY_AFTER)
         value = _date(text)
     if isinstance(value, datetime):
         at = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
-        return min(max(0.0, (at - datetime.now(timezone.utc)).total_seconds()), LONGEST_RETRY_AFTER)
+        return min(max(0.0, (at - datetime.now(timezone.utc)).total_seconds()), MAX_RETRY_AFTER)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(min(value, LONGEST_RETRY_AFTER))
+        return float(min(value, MAX_RETRY_AFTER))
     return None
 
 

@@ -15,7 +15,7 @@ KINDS = ("completed", "failed", "cancelled", "progress")
 """What can be told: how a task ended, and how it is getting on."""
 
 HOLD, DROP = "hold", "drop"
-MOST_MUTED = 100  # names
+MAX_MUTED = 100  # names
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
@@ -79,8 +79,8 @@ class Preferences:
             if kind not in KINDS:
                 raise ValueError(f"kinds: {kind!r} is none of {', '.join(KINDS)}")
         muted = _texts(document, "muted", default=())
-        if len(muted) > MOST_MUTED:
-            raise ValueError(f"muted: at most {MOST_MUTED} names")
+        if len(muted) > MAX_MUTED:
+            raise ValueError(f"muted: at most {MAX_MUTED} names")
         return cls(frozenset(kinds), _quiet_hours(document.get("quiet_hours")), frozenset(muted))
 
     def document(self) -> dict[str, Any]:

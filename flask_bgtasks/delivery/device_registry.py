@@ -29,7 +29,7 @@ Short, since another process may meanwhile have given it to somebody else, who l
 REFRESHED = timedelta(days=1)
 """How often it is written that an address was seen which comes with every request: it is pruned after months."""
 
-MOST_REMEMBERED = 4096
+MAX_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Addresses:
         with self._lock:
             self._recent[place] = _Moment(given.id, stored.owner, stored.lang, time.monotonic() + MOMENT_SECONDS)
             self._recent.move_to_end(place)
-            while len(self._recent) > MOST_REMEMBERED:
+            while len(self._recent) > MAX_REMEMBERED:
                 self._recent.popitem(last=False)
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_bgtasks")
 
-LEAST_REST_SECONDS = 1.0
+MIN_REST_SECONDS = 1.0
 """Of a sink whose service wants a pause, also where it names none, or one that is over."""
 
 FIRST_RETRY_SECONDS = 1.0
@@ -404,7 +404,7 @@ def _messages(returned: Sequence[Iterable[Message]]) -> list[Message] | None:
 
 def _reply(error: BaseException) -> Reply:
     """What an error says about the sink."""
-    rest = max(LEAST_REST_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
+    rest = max(MIN_REST_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
     return Reply(answered, rest, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=_was_tried(error))
 

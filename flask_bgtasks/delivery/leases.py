@@ -27,7 +27,7 @@ LEASE = timedelta(seconds=60)
 
 RENEW_LOOK_SECONDS = 5.0
 """How often it is looked for calls whose lease is due to be renewed: a call begins with half of its lease at least
-(:data:`.sink_worker.LONGEST_SECONDS`)."""
+(:data:`.sink_worker.MAX_SECONDS`)."""
 
 WATCH_LOOK_SECONDS = 5.0
 """How often, at most, a sink's leases are looked at for those whose holder is gone."""

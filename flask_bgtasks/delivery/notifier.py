@@ -32,7 +32,7 @@ log = logging.getLogger("flask_bgtasks")
 
 NEVER, UNSEEN = "never", "unseen"
 
-HELD_AT_MOST = timedelta(minutes=10)
+MAX_DEFERRAL = timedelta(minutes=10)
 """After which what is held is looked at again: its owner may have taken the quiet hours back."""
 
 
@@ -110,7 +110,7 @@ class Notifier:
         until = quiet.until(now) if quiet is not None else None
         if quiet is None or until is None:
             return True
-        return False if quiet.then == DROP else Deferred(min(until, now + HELD_AT_MOST))
+        return False if quiet.then == DROP else Deferred(min(until, now + MAX_DEFERRAL))
 
     def devices(self, notification: Notification) -> list[Device]:
         """Where a notification goes: its owner's devices, and the address that came with the request, each once."""

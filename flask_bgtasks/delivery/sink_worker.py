@@ -27,19 +27,19 @@ log = logging.getLogger("flask_bgtasks")
 LOOK_SECONDS = 5.0
 """How often, on average, a lane looks for what other processes left owed, and for retries that fall due."""
 
-FEWEST, MOST = 4, 128
+MIN_LENGTH, MAX_LENGTH = 4, 128
 QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
 """How much a lane takes at once: more while it is quick, less when it is slow, so that it never holds what it will not
 come to within its lease, and another process would make as well."""
 
-LONGEST_SECONDS = 30.0
+MAX_SECONDS = 30.0
 """After which a lane begins nothing more of what it took, half of its lease: the rest is looked for again."""
 
 IN_A_ROW = 3
 """Deliveries that fail one after the other, after which the sink itself is taken to be out of reach."""
 
-LONGEST_PAUSE = 15.0
-PAUSES = Backoff(first=1.0, longest=LONGEST_PAUSE)
+MAX_PAUSE = 15.0
+PAUSES = Backoff(first=1.0, longest=MAX_PAUSE)
 """Between two tries while a sink is out of reach: one delivery each, whatever it is owed; so a service that is down is
 not stormed, and is noticed within seconds when it is back."""
 
@@ -142,7 +142,7 @@ class SinkWorker:
         self._left: deque[_Taken] = deque()
         self._helpers = 0
         self._progress: dict[str, tuple[Task, Progress]] = {}
-        self._share = FEWEST  # how much is taken at once
+        self._share = MIN_LENGTH  # how much is taken at once
         self._outage = CircuitBreaker()
         self.thread = BackgroundThread(f"bgtasks-sink-{sink}", lambda closed: self._serve())
         self._stopped = False
@@ -212,12 +212,12 @@ class SinkWorker:
         took = time.monotonic() - begun
         self._put_off()
         if self._outage.left:
-            self._share = FEWEST  # who comes back after a rest does not come with everything at once
+            self._share = MIN_LENGTH  # who comes back after a rest does not come with everything at once
             return False
         if took < QUICK_SECONDS and len(due) == self._share:
-            self._share = min(MOST, self._share * 2)
+            self._share = min(MAX_LENGTH, self._share * 2)
         elif took > SLOW_SECONDS:
-            self._share = max(FEWEST, self._share // 4)
+            self._share = max(MIN_LENGTH, self._share // 4)
         return bool(due)
 
     def _have_delivered(self) -> None:
@@ -282,14 +282,14 @@ class SinkWorker:
 
     def _is_over(self, taken: _Taken) -> bool:
         """Whether nothing more is begun of what was taken then."""
-        return self._outage.left > 0 or time.monotonic() - taken.at > LONGEST_SECONDS
+        return self._outage.left > 0 or time.monotonic() - taken.at > MAX_SECONDS
 
     def _deliver(self, delivery: Delivery) -> None:
         """Make one delivery, and see what it says about the sink. Of several threads."""
         with self._lock:
             before = self._outage.down
         try:
-            reply = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if before else None)
+            reply = self._deliveries.deliver(delivery, longest_wait=MAX_PAUSE if before else None)
         except BaseException as error:  # the outbox itself: the delivery's lease runs out
             log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
             reply = Reply(error=text_of(error))

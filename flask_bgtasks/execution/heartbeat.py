@@ -24,7 +24,7 @@ log = logging.getLogger("flask_bgtasks")
 RENEWED_AT = 1 / 3
 """Of a lease's length: two renewals may fail before it runs out."""
 
-MOST_TICK_SECONDS = 0.5
+MAX_TICK_SECONDS = 0.5
 """How often it is looked which leases are due, where they are long."""
 
 AGAIN_SECONDS = 1.0
@@ -57,7 +57,7 @@ class Heartbeat:
         self._heed = heed
         self._lost = lost
         self._span = lease.total_seconds() * RENEWED_AT
-        self._tick = min(MOST_TICK_SECONDS, self._span / 5)
+        self._tick = min(MAX_TICK_SECONDS, self._span / 5)
         self.reset()
 
     def reset(self) -> None:

@@ -12,7 +12,7 @@ from ..core.model import LOGIN_LOST, PASSING
 from ..errors import NotSerializable, PayloadTooLarge, RetryLater
 from .invocation import CallResult
 
-LONGEST_WAIT_SECONDS = 86_400.0  # that a Retry-After is believed
+MAX_WAIT_SECONDS = 86_400.0  # that a Retry-After is believed
 
 
 def wait_before_retry(options: TaskOptions, failures: int, answer: CallResult) -> float | None:
@@ -25,7 +25,7 @@ def wait_before_retry(options: TaskOptions, failures: int, answer: CallResult) -
     wait = options.waits.wait(failures + 1)
     asked = _asked(answer)
     # Not all that were told the same come back at the same moment.
-    return wait if asked is None else min(LONGEST_WAIT_SECONDS, asked + min(wait, options.waits.first))
+    return wait if asked is None else min(MAX_WAIT_SECONDS, asked + min(wait, options.waits.first))
 
 
 def _is_passing(retry_on: Any, answer: CallResult) -> bool:

@@ -209,7 +209,7 @@ TYPES: dict[str, ProblemType] = {
     )
 }
 
-MOST_DETAIL = 4000  # characters; an error message of a task may be as long
+MAX_DETAIL = 4000  # characters; an error message of a task may be as long
 
 REFUSED_CHALLENGE = 'Bearer error="invalid_token"'  # RFC 6750, sections 2.3 and 3: a token in the query is a bearer's
 
@@ -224,8 +224,8 @@ class Problem(Exception):
     """
 
     def __init__(self, name: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
-        if len(detail) > MOST_DETAIL:  # it repeats what was sent
-            detail = f"{detail[:MOST_DETAIL]}…"
+        if len(detail) > MAX_DETAIL:  # it repeats what was sent
+            detail = f"{detail[:MAX_DETAIL]}…"
         super().__init__(detail)
         self.type = TYPES[name]
         self.detail = detail

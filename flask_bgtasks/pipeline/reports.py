@@ -13,9 +13,9 @@ from typing import Any
 
 from ..core.model import Entry, EventType
 
-MOST_ENTRIES = 400  # in one write; a Firestore commit holds some hundred documents within its deadline
-MOST_BYTES = 2**20  # in one write, about
-MOST_EVENT_BYTES = 256 * 1024  # of output in one event, about; a single larger chunk is an event of its own
+MAX_ENTRIES = 400  # in one write; a Firestore commit holds some hundred documents within its deadline
+MAX_BYTES = 2**20  # in one write, about
+MAX_EVENT_BYTES = 256 * 1024  # of output in one event, about; a single larger chunk is an event of its own
 
 
 def divided(entries: Sequence[Entry]) -> tuple[tuple[Entry, ...], list[Entry]]:
@@ -24,11 +24,11 @@ def divided(entries: Sequence[Entry]) -> tuple[tuple[Entry, ...], list[Entry]]:
     Output that was given between two writes is one entry; where it is too large for one event it becomes several.
     """
     taken: list[Entry] = []
-    room = MOST_BYTES
+    room = MAX_BYTES
     for number, entry in enumerate(entries):
         for part in _events(entry):
             size = sum(map(_size, part.data["chunks"])) if part.type is EventType.OUTPUT else _size(part.data)
-            if taken and (size > room or len(taken) >= MOST_ENTRIES):
+            if taken and (size > room or len(taken) >= MAX_ENTRIES):
                 return tuple(taken), [_from(entry, part), *entries[number + 1 :]]
             taken.append(part)
             room -= size
@@ -41,13 +41,13 @@ def _events(entry: Entry) -> list[Entry]:
         return [entry]
     chunks: Sequence[Any] = entry.data["chunks"]
     sizes = list(map(_size, chunks))
-    if sum(sizes) <= MOST_EVENT_BYTES or len(chunks) < 2:
+    if sum(sizes) <= MAX_EVENT_BYTES or len(chunks) < 2:
         return [entry]
-    ends, room = [0], MOST_EVENT_BYTES
+    ends, room = [0], MAX_EVENT_BYTES
     for number, size in enumerate(sizes):
         if size > room and number > ends[-1]:
             ends.append(number)
-            room = MOST_EVENT_BYTES
+            room = MAX_EVENT_BYTES
         room -= size
     ends.append(len(chunks))
     return [_output(entry, begin, end) for begin, end in itertools.pairwise(ends)]

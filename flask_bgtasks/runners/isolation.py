@@ -14,7 +14,7 @@ from ..core.model import OnInterrupt, Task, TaskKind
 
 FIRST_SECONDS = 1.0
 FACTOR = 8.0
-LONGEST_SECONDS = 86_400.0
+MAX_SECONDS = 86_400.0
 """How long a suspect is alone: our choice. 1, 8, 64, 512 seconds, 1 hour, 9 hours, a day."""
 
 
@@ -26,7 +26,7 @@ def seconds_alone(task: Task) -> float:
     if task.done or task.kind is TaskKind.TRACKED or task.on_interrupt is OnInterrupt.FAIL:
         return 0.0
     deaths = task.crashes + task.suspicions + task.held
-    return min(LONGEST_SECONDS, FIRST_SECONDS * FACTOR ** (deaths - 1)) if deaths else 0.0
+    return min(MAX_SECONDS, FIRST_SECONDS * FACTOR ** (deaths - 1)) if deaths else 0.0
 
 
 class Isolation:

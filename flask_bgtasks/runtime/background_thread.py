@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 log = logging.getLogger("flask_bgtasks")
 
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.1, 5.0
 """Before a thread that broke goes on, doubled each time: what breaks at once must not take a whole core."""
 
 STEADY_SECONDS = 60.0
@@ -176,7 +176,7 @@ class BackgroundThread:
             if time.monotonic() - begun > STEADY_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             closed.wait(pause)
-            pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
+            pause = min(MAX_PAUSE_SECONDS, pause * 2)
         with self._lock:
             if self._thread is threading.current_thread():
                 self._wanted = False

@@ -19,7 +19,7 @@ LOGGER = "flask_bgtasks"
 SAID_AGAIN_SECONDS = 60.0
 """Between two lines about a trouble that lasts: a store or a mirror that is down is met several times a second."""
 
-LONGEST_TEXT = 4000  # characters of one argument
+MAX_TEXT = 4000  # characters of one argument
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters (C0, delete, C1), Unicode's line breaks, and halves of surrogate pairs, which no file takes."""
@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_IN_TRACEBACK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def one_line(text: str, most: int = LONGEST_TEXT) -> str:
+def one_line(text: str, most: int = MAX_TEXT) -> str:
     """A text as one line of visible characters, with control characters escaped, and ``…`` where it is truncated."""
     if len(text) > most:
         text = text[: most - 1] + "…"
@@ -110,7 +110,7 @@ def _shown(value: Any) -> Any:
         text = str(value)
     except Exception:  # formatting it fails too, and logging says so
         return value
-    return _Escaped(value) if len(text) > LONGEST_TEXT or _CONTROL.search(text) else value
+    return _Escaped(value) if len(text) > MAX_TEXT or _CONTROL.search(text) else value
 
 
 def _traceback(error: BaseException) -> str:

@@ -48,7 +48,7 @@ PAUSES = Backoff(first=4.0, longest=300.0)
 
 NAMES_REMEMBERED, ERRORS_REMEMBERED = 100, 3
 
-MOST_TITLE, MOST_ERROR = 150, 300  # characters: some services refuse what is longer than a page
+MAX_TITLE, MAX_ERROR = 150, 300  # characters: some services refuse what is longer than a page
 
 
 class AlertsSink:
@@ -114,7 +114,7 @@ class AlertsSink:
     def bgtasks_trouble(self, subject: str, text: str) -> None:
         if repr(self.name) in subject or time.monotonic() < self._noted.get(subject, 0.0):
             return
-        payload = {"subject": subject, "text": redact(text)[:MOST_ERROR]}
+        payload = {"subject": subject, "text": redact(text)[:MAX_ERROR]}
         for to in self._addresses:
             current_app.extensions["bgtasks"].deliveries.owe(self.name, Message(to, payload))
         self._noted[subject] = time.monotonic() + min(TROUBLE_SECONDS, self._silence.total_seconds())
@@ -148,7 +148,7 @@ class AlertsSink:
         if len(self._errors) > NAMES_REMEMBERED:
             self._errors.popitem(last=False)
         kind = f"{task.error_type}: " if task.error_type else ""
-        error = redact(f"{kind}{task.error_message or 'no message'}")[:MOST_ERROR]
+        error = redact(f"{kind}{task.error_message or 'no message'}")[:MAX_ERROR]
         if error in errors:
             errors.remove(error)
         errors.append(error)
@@ -170,7 +170,7 @@ class AlertsSink:
                     f"{_times(dead, 'dead letter')} kept: `flask bgtasks dead` lists them, and `flask bgtasks replay` "
                     "has them delivered after all."
                 )
-            return f"{app}: {payload['subject']}"[:MOST_TITLE], "\n\n".join(lines)
+            return f"{app}: {payload['subject']}"[:MAX_TITLE], "\n\n".join(lines)
         name, failed = payload["name"], payload["failed"]
         recent = store.count_failed(name, since=store.now() - self._silence)
         at = datetime.fromisoformat(payload["at"])
@@ -179,7 +179,7 @@ class AlertsSink:
             counted += f" {recent} within {_span(self._silence)}."
         latest = "\n".join(reversed(payload["errors"]))
         look = f"One of them: flask bgtasks show {message.request_id}"
-        return f"{app}: {name} failed"[:MOST_TITLE], "\n\n".join((counted, latest, look))
+        return f"{app}: {name} failed"[:MAX_TITLE], "\n\n".join((counted, latest, look))
 
 
 class Address:

@@ -32,7 +32,7 @@ log = logging.getLogger("flask_bgtasks")
 PROGRESS_SECONDS = 1.0
 """Between two progress writes of one document: our budget, for cost and contention, not a documented limit."""
 
-MOST_PER_CALL = 250  # documents; a call takes 500, but has to be over within its deadline
+MAX_PER_CALL = 250  # documents; a call takes 500, but has to be over within its deadline
 LOOK_SECONDS = 0.1
 QUIET_SECONDS = 10.0  # without progress, after which the thread ends
 FORGET_SECONDS = 3600.0
@@ -188,7 +188,7 @@ class FirestoreSink:
                 if page.newest is not None and now - page.written >= PROGRESS_SECONDS
             ]
             waiting.sort(key=lambda due: due.page.written)
-            granted = waiting[: self._ramp.grant(min(len(waiting), MOST_PER_CALL), now)]
+            granted = waiting[: self._ramp.grant(min(len(waiting), MAX_PER_CALL), now)]
             for due in granted:
                 due.page.newest, due.page.written = None, now
         return granted

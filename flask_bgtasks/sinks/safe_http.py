@@ -27,9 +27,9 @@ DEADLINE_SECONDS = 10.0
 """Of one call, all of it: looking the host up, connecting, sending, reading. Standard Webhooks asks for 15 to 30 s at
 most of a receiver that is slow; who is slower has it again later."""
 
-MOST_ANSWER_BYTES = 64 * 1024  # what else comes is not read, nor what comes after the deadline
+MAX_ANSWER_BYTES = 64 * 1024  # what else comes is not read, nor what comes after the deadline
 
-LONGEST_HOST = 253  # characters of a name; RFC 1035, section 2.3.4, less the root
+MAX_HOST = 253  # characters of a name; RFC 1035, section 2.3.4, less the root
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
@@ -102,7 +102,7 @@ class GuardedClient:
         try:
             spoken.request("POST", target.path, body, {**headers, "Host": target.authority, "Connection": "close"})
             with spoken.getresponse() as answer:  # it keeps the socket open where its body has no end
-                return HttpResponse(answer.status, _lower(answer.getheaders()), answer.read(MOST_ANSWER_BYTES))
+                return HttpResponse(answer.status, _lower(answer.getheaders()), answer.read(MAX_ANSWER_BYTES))
         finally:
             spoken.close()
 
@@ -117,8 +117,8 @@ class GuardedClient:
             raise Undeliverable(f"{origin(url)}: an https address is wanted")
         if parts.username is not None or parts.password is not None:
             raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
-        if len(host) > LONGEST_HOST:  # before it is encoded, which takes long for a long one
-            raise Undeliverable(f"{origin(url)}: a host's name has at most {LONGEST_HOST} characters")
+        if len(host) > MAX_HOST:  # before it is encoded, which takes long for a long one
+            raise Undeliverable(f"{origin(url)}: a host's name has at most {MAX_HOST} characters")
         try:
             name = host if ":" in host else host.encode("idna").decode("ascii")
         except UnicodeError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 log = logging.getLogger("flask_bgtasks")
 
-LEAST_TITLE_BYTES = 100  # that are left of a title, before the app's own data is left out
+MIN_TITLE_BYTES = 100  # that are left of a title, before the app's own data is left out
 
 OURS = ("request_id", "status", "name", "seq", "attempt", "link")
 """The data that every notification has; of these only the link may be left out."""
@@ -24,7 +24,7 @@ def fitted(
     :param most: bytes. :param size: of a message of these, in bytes.
     """
     kept = dict(data)
-    least = cut(title, LEAST_TITLE_BYTES)
+    least = cut(title, MIN_TITLE_BYTES)
     for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
         if size(least, "", kept) <= most:
             break
@@ -37,7 +37,7 @@ def fitted(
         body = cut(body, len(_json(body)) - over)
         over = size(title, body, kept) - most
     if over > 0:
-        title = cut(title, max(LEAST_TITLE_BYTES, len(_json(title)) - over))
+        title = cut(title, max(MIN_TITLE_BYTES, len(_json(title)) - over))
     return title, body, kept
 
 

@@ -38,7 +38,7 @@ SCHEDULE = (5.0, 300.0, 1800.0, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * H
 was not taken after the last is a dead letter."""
 
 JITTER = 0.1  # of a wait: those who failed together come apart
-LONGEST_WAIT_SECONDS = 24 * HOUR  # that a Retry-After is believed
+MAX_WAIT_SECONDS = 24 * HOUR  # that a Retry-After is believed
 
 PAUSES = Backoff(first=5.0, longest=1800.0)
 """Between two tries at a target that does not answer: of all that it is owed, one message each."""
@@ -95,7 +95,7 @@ class WebhookSink:
             raise _later(message, str(error), turn.refused()) from error
         after = retry_after_seconds(answer.headers.get("retry-after"))
         if answer.status == 429 or (answer.status >= 300 and after is not None):
-            after = turn.refused(None if after is None else min(after, LONGEST_WAIT_SECONDS))
+            after = turn.refused(None if after is None else min(after, MAX_WAIT_SECONDS))
         else:
             turn.answered()
         if 200 <= answer.status < 300:

@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_bgtasks")
 
-MOST_BYTES = 3993
+MAX_BYTES = 3993
 """Of a message before it is encrypted: a push service takes 4,096 bytes of it (RFC 8030, 7.2; RFC 8291, 4)."""
 
-MOST_TTL_SECONDS = 28 * 86_400
+MAX_TTL_SECONDS = 28 * 86_400
 TOKEN_SECONDS = 12 * 3600  # that a signature is good; 24 hours are allowed (RFC 8292, section 2)
 
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 3600.0
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 5.0, 3600.0
 """Between the tries of one message."""
 
 PAUSES = Backoff(first=5.0, longest=600.0)
 """Between two tries at a push service that does not answer, or at a subscription that takes no more for now. Browsers
 have different push services: each is left alone for itself."""
 
-LONGEST_PAUSE_SECONDS = 86_400.0  # that a Retry-After is believed
+MAX_PAUSE_SECONDS = 86_400.0  # that a Retry-After is believed
 
 DECLARATIVE = 8030
 """What marks a message that a browser may show by itself: the number of Web Push's own RFC."""
@@ -65,7 +65,7 @@ class WebPushSink:
         self._vapid = vapid
         self._subject = subject
         self._door = door
-        self._ttl = min(ttl, MOST_TTL_SECONDS)
+        self._ttl = min(ttl, MAX_TTL_SECONDS)
         self._rests = Cooldowns(PAUSES)
         self.concurrency = concurrency
 
@@ -171,7 +171,7 @@ def content(notification: Notification, lang: str | None) -> bytes:
     def size(title: str, body: str, data: Mapping[str, str]) -> int:
         return len(written(title, body, data))
 
-    return written(*fitted(str(told.title), str(told.body), data, most=MOST_BYTES, size=size))
+    return written(*fitted(str(told.title), str(told.body), data, most=MAX_BYTES, size=size))
 
 
 def _bytes(document: Mapping[str, Any]) -> bytes:
@@ -189,7 +189,7 @@ def _encrypted(to: Mapping[str, Any], plain: bytes) -> bytes:
 
 
 def _later(message: Message, why: str, after: float | None) -> RetryLater:
-    ceiling = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(message.tries, 20))
+    ceiling = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(message.tries, 20))
     wait = ceiling * dice.uniform(0.5, 1.0)
     return RetryLater(why, after=max(wait, after or 0.0))
 
@@ -202,7 +202,7 @@ def _pause(status: int, headers: Mapping[str, str], *, subscription: Probe, serv
     """
     after = retry_after_seconds(headers.get("retry-after"))
     if after is not None:
-        after = min(after, LONGEST_PAUSE_SECONDS)
+        after = min(after, MAX_PAUSE_SECONDS)
     if status == 429:
         service.answered()
         return subscription.refused(after)

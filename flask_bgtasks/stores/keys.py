@@ -10,7 +10,7 @@ import base64
 import re
 from datetime import datetime, timedelta, timezone
 
-LONGEST_KEY_BYTES = 1500  # of a document's id; Firestore docs, "Quotas and limits"
+MAX_KEY_BYTES = 1500  # of a document's id; Firestore docs, "Quotas and limits"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -29,7 +29,7 @@ def can_exist(key: str) -> bool:
         and "/" not in key
         and key not in (".", "..")
         and not (key.startswith("__") and key.endswith("__"))
-        and len(key.encode("utf-8")) <= LONGEST_KEY_BYTES
+        and len(key.encode("utf-8")) <= MAX_KEY_BYTES
     )
 
 

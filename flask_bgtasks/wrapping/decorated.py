@@ -24,7 +24,7 @@ INNER_NAMES = frozenset(
 DEEPEST = 50
 """More decorators than this are taken for a circle."""
 
-MOST_HELD = 20
+MAX_HELD = 20
 """A list or table with more in it than this is none of decorated functions."""
 
 
@@ -227,7 +227,7 @@ def _held_functions(function: Callable[..., Any]) -> Iterator[tuple[str, Callabl
     for name, value in held:
         if _is_function(value) and value is not function:
             yield name, value
-        elif type(value) in (list, tuple, dict) and len(value) < MOST_HELD:
+        elif type(value) in (list, tuple, dict) and len(value) < MAX_HELD:
             for item in value.values() if isinstance(value, dict) else value:
                 if _is_function(item):
                     yield name, item

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
-from .decorated import MOST_HELD, all_attributes, is_plain_function
+from .decorated import MAX_HELD, all_attributes, is_plain_function
 from .marks import content
 
 REACH = 5
@@ -38,12 +38,12 @@ def replace(holder: Any, old: Any, new: Any, reach: int = REACH) -> Any:
     if isinstance(holder, functools.partial):
         made = again([holder.func, list(holder.args), holder.keywords])
         return None if made is None else functools.partial(made[0], *made[1], **made[2])
-    if isinstance(holder, (list, tuple)) and type(holder) in (list, tuple) and len(holder) < MOST_HELD:
+    if isinstance(holder, (list, tuple)) and type(holder) in (list, tuple) and len(holder) < MAX_HELD:
         several = [again(item) for item in holder]
         if all(item is None for item in several):
             return None
         return type(holder)(o if n is None else n for o, n in zip(holder, several, strict=True))
-    if isinstance(holder, dict) and type(holder) is dict and len(holder) < MOST_HELD:
+    if isinstance(holder, dict) and type(holder) is dict and len(holder) < MAX_HELD:
         found = {key: made for key, value in holder.items() if (made := again(value)) is not None}
         return {**holder, **found} if found else None
     return _replaced_in_object(holder, old, again)

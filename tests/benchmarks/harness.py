@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LEAST_ROUNDS = 3
+MIN_ROUNDS = 3
 IN_MEMORY = frozenset({"tmpfs", "ramfs", "overlay"})  # where a sync costs nothing, or something else
 
 
@@ -54,7 +54,7 @@ def in_turn(rows: Mapping[str, Callable[[], float]], *, rounds: int, seconds: fl
     series = {name: Series() for name in rows}
     stop = time.monotonic() + seconds
     for number in range(rounds):
-        if number >= LEAST_ROUNDS and time.monotonic() > stop:
+        if number >= MIN_ROUNDS and time.monotonic() > stop:
             break
         for name, take in rows.items():
             if series[name].failed is None:

@@ -15,7 +15,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, current_task, step
 
-from .subject import LONGEST_WAIT_SECONDS, REPORTS, Subject
+from .subject import MAX_WAIT_SECONDS, REPORTS, Subject
 
 WORKERS = 4
 
@@ -32,7 +32,7 @@ def noop() -> int:
 @bgtasks.task
 def hold() -> None:
     """Keeps a worker busy, with nothing."""
-    gate.wait(LONGEST_WAIT_SECONDS)
+    gate.wait(MAX_WAIT_SECONDS)
 
 
 @bgtasks.task
@@ -69,7 +69,7 @@ class Measured(Subject):
         return noop.submit()
 
     def wait_for(self, handle: Any) -> None:
-        handle.wait(timeout=LONGEST_WAIT_SECONDS)
+        handle.wait(timeout=MAX_WAIT_SECONDS)
 
     def submit_idle(self) -> Any:
         self._last = noop.submit()
@@ -85,11 +85,11 @@ class Measured(Subject):
             yield
         finally:
             gate.set()
-            self._last.wait(timeout=LONGEST_WAIT_SECONDS)
+            self._last.wait(timeout=MAX_WAIT_SECONDS)
 
     def report(self, calls: int) -> float:
         handle = report.submit(calls)
-        seconds = float(handle.wait(timeout=LONGEST_WAIT_SECONDS))
+        seconds = float(handle.wait(timeout=MAX_WAIT_SECONDS))
         progress = handle.progress
         assert progress is not None
         assert progress.details == REPORTS[-1][0], "what was reported last is not what is stored"

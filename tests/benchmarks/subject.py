@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 PAUSE_SECONDS = 0.02
 """Between two tasks of the latency rows: whoever was busy with the last one rests again, and so does the processor."""
 
-LONGEST_WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 """For one result; what takes longer is broken."""
 
 REPORTS = [(f"section {i} of 100", i / 100) for i in range(100)]

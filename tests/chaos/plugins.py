@@ -39,7 +39,7 @@ CLOCK = int(os.environ.get("CHAOS_CLOCK", "0"))  # the place of this process's o
 def plug_in(app, bgtasks, lease):
     """Register the sinks and what the run's store needs; the settings that say which store that is."""
     dispatcher.LEASE = timedelta(seconds=DELIVERY_LEASE)
-    sink_worker.LONGEST_SECONDS, sink_worker.SLOW_SECONDS = DELIVERY_LEASE / 2, DELIVERY_LEASE / 6
+    sink_worker.MAX_SECONDS, sink_worker.SLOW_SECONDS = DELIVERY_LEASE / 2, DELIVERY_LEASE / 6
     bgtasks.register(FlakySink())
     bgtasks.register(HostileSink())
     if "CHAOS_POOL" in os.environ:

@@ -12,7 +12,7 @@ from tests.chaos.stores import Firestore, Postgresql, Sqlite
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]  # on Firestore, beside other tests, it takes four minutes
 
 LONG_SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
-LEAST = {Sqlite: (2000, 200), Postgresql: (800, 100)}  # tasks and faults in ten minutes
+MIN_LENGTH = {Sqlite: (2000, 200), Postgresql: (800, 100)}  # tasks and faults in ten minutes
 SEED = int(os.environ["CHAOS_SEED"]) if "CHAOS_SEED" in os.environ else None  # a soak's is another one each time
 SHORT_SEED = SEED or 1481071889  # the same faults in the same order, so that two runs of the suite say the same
 
@@ -57,7 +57,7 @@ def test_for_ten_minutes_whatever_breaks_every_accepted_task_ends_once(tmp_path,
     with capsys.disabled():
         print(f"\n{run.summary()}; {len(violations)} violations")
     assert digest(violations) == [], run.summary()
-    tasks, faults = LEAST[store]
+    tasks, faults = MIN_LENGTH[store]
     assert run.stored >= LONG_SECONDS / 600 * tasks, run.summary()  # with those of bursts: all are checked alike
     assert run.injuries.total() >= LONG_SECONDS / 600 * faults, run.summary()
 

@@ -10,7 +10,7 @@ LIFECYCLE = (
 TERMINAL = LIFECYCLE[-3:]
 KILLED = ["the", "store", "was", "killed"]
 
-MOST_TELLINGS = 8
+MAX_TELLINGS = 8
 """Of one event to one sink. Each further one is owed to a fault; a storm has not so many for one delivery."""
 
 LASTING = ("bgtasks-recovery", "bgtasks-flusher", "bgtasks-heartbeat", "bgtasks-sink-")
@@ -93,7 +93,7 @@ def of_sink(log, histories, lines):
         if missing:
             yield f"task {request_id}: {log} was never told of the events {missing}"
     for (request_id, seq), times in tellings.items():
-        if times > MOST_TELLINGS:
+        if times > MAX_TELLINGS:
             yield f"task {request_id}: {log} was told {times} times of event {seq}"
 
 

@@ -458,7 +458,7 @@ def test_what_is_owed_in_place_of_a_delivery_is_of_the_same_event(bench, store):
 
 
 def test_what_is_owed_in_place_of_a_delivery_may_be_more_than_one_commit_holds(bench, store, monkeypatch):
-    monkeypatch.setattr("flask_bgtasks.stores.firestore.outbox.MOST_WRITES", 2)
+    monkeypatch.setattr("flask_bgtasks.stores.firestore.outbox.MAX_WRITES", 2)
     owing(bench, Owed("phone", "notification"))
     (notification,) = due(store)
     owes = [Owed("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(5)]

@@ -24,7 +24,7 @@ from tests.integration.http_app import Studio, make, with_owners
 
 ANN = {"X-User": "ann"}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-MOST_ANSWER_BYTES = 2 * 2**20
+MAX_ANSWER_BYTES = 2 * 2**20
 
 RAW = [
     "",
@@ -310,7 +310,7 @@ class Abuser:
         headers: Any = None,
         data: bytes = b"",
         environment: Any = None,
-        most: int = MOST_ANSWER_BYTES,
+        most: int = MAX_ANSWER_BYTES,
     ) -> None:
         address = "/process" if path == "/__process" else f"{self.studio.state.settings.url_prefix}{path}"
         environ = EnvironBuilder(

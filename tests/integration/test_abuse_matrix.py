@@ -20,7 +20,7 @@ from tests.integration.http_app import PATIENCE
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-MOST_MEGABYTES = 150
+MAX_MEGABYTES = 150
 SECRET = "of Ann's alone"
 
 OPEN = (200, 200, 200, 200)
@@ -214,4 +214,4 @@ def test_one_process_stays_small_through_all_of_it():
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["faults"] == []
-    assert found["most"] < MOST_MEGABYTES, found
+    assert found["most"] < MAX_MEGABYTES, found

@@ -358,7 +358,7 @@ def test_a_login_that_has_expired_without_a_word_makes_no_task_gone(studio, conn
 
 
 def test_there_is_a_limit_to_what_waits(connect, monkeypatch):
-    monkeypatch.setattr(registry, "MOST_PENDING", 2)
+    monkeypatch.setattr(registry, "MAX_PENDING", 2)
     client = connect("http://127.0.0.1:9")
     for _ in range(2):
         client.submit("/process", json={})

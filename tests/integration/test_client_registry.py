@@ -14,7 +14,7 @@ import pytest
 from flask_bgtasks import ConfigurationError, StoreUnavailable, TaskNotFound
 from flask_bgtasks.client.pending import records
 from flask_bgtasks.client.pending.records import Record, Sighting, State
-from flask_bgtasks.client.pending.registry import FINISHED_SECONDS, MOST_FINISHED, PendingRegistry
+from flask_bgtasks.client.pending.registry import FINISHED_SECONDS, MAX_FINISHED, PendingRegistry
 
 ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"
 NEW = Record(key="k", state=State.QUEUED, created_at=0.0, expires_at=100.0, path="/process", body=b"{}", body_hash="h")
@@ -165,7 +165,7 @@ def test_a_child_of_fork_has_a_connection_of_its_own(open_registry):
 
 def test_what_is_over_is_kept_for_a_day_and_no_more_than_two_hundred(open_registry, clock):
     registry = open_registry()
-    for n in range(MOST_FINISHED + 5):
+    for n in range(MAX_FINISHED + 5):
         registry.add(replace(NEW, key=f"over{n}", state=State.ACKED))
         clock.now += 1
     registry.add(NEW)
@@ -174,7 +174,7 @@ def test_what_is_over_is_kept_for_a_day_and_no_more_than_two_hundred(open_regist
     assert registry.get("over4") is None
     assert registry.get("over5") is not None
     clock.now += FINISHED_SECONDS
-    assert registry.prune() == MOST_FINISHED
+    assert registry.prune() == MAX_FINISHED
     assert registry.get("k").state is State.QUEUED  # what is pending stays, however old
 
 

@@ -10,7 +10,7 @@ from flask import render_template
 
 from example_app import create_app
 from example_app import phone as phone_module
-from example_app.app import MOST_CHARACTERS, SAMPLE, plug_in_phone
+from example_app.app import MAX_CHARACTERS, SAMPLE, plug_in_phone
 from example_app.page import page_config
 from example_app.phone import Phone
 from example_app.pipeline import STEPS
@@ -118,7 +118,7 @@ def test_any_text_is_a_lesson_if_a_short_one(http, bgtasks, text):
         ({"json": {"input_text": "  \n "}}, 422, "missing or empty"),
         ({"json": {"input_text": 5}}, 422, "missing or empty"),
         ({"json": {"input_text": "", "user_token": "test_token"}}, 422, "missing or empty"),
-        ({"json": {"input_text": "word " * MOST_CHARACTERS}}, 422, "are the most"),
+        ({"json": {"input_text": "word " * MAX_CHARACTERS}}, 422, "are the most"),
         ({"json": {"input_text": TEXT, "user_token": 7}}, 422, "user_token"),
     ],
     ids=["not JSON", "broken", "a list", "no text", "blank", "a number", "empty", "long", "token"],

@@ -48,7 +48,7 @@ def without_apps(client):
 
 
 def test_what_has_no_app_yet_is_adopted_by_the_first_app_that_opens_the_database(open_bench, monkeypatch):
-    monkeypatch.setattr(apps_module, "MOST_WRITES", 2)  # several pages
+    monkeypatch.setattr(apps_module, "MAX_WRITES", 2)  # several pages
     before = open_bench("")
     task = before.running(owner="7", idempotency_scope="k", fingerprint="f", input={"n": 1}, deliveries=[Owed("phone")])
     others = [before.create().request_id for _ in range(4)]

@@ -95,7 +95,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(studio, method, path)
 
     assert status == 413, answer
     problem = json.loads(answer)
-    assert (problem["type"].rpartition("#")[2], problem["limit"]) == ("request-too-large", json_body.MOST_BYTES)
+    assert (problem["type"].rpartition("#")[2], problem["limit"]) == ("request-too-large", json_body.MAX_BYTES)
     assert body.read_bytes == 0
 
 
@@ -107,7 +107,7 @@ def test_a_body_that_does_not_say_its_size_is_read_so_far_and_no_further(studio,
 
     assert status == 413, answer
     assert json.loads(answer)["type"].endswith("#request-too-large")
-    assert body.read_bytes <= json_body.MOST_BYTES + 1
+    assert body.read_bytes <= json_body.MAX_BYTES + 1
 
 
 @pytest.mark.parametrize(("method", "path"), OTHERS, ids=lambda part: part)
@@ -122,7 +122,7 @@ def test_a_body_that_nobody_wants_is_not_read(studio, method, path):
 
 def test_a_chunked_body_of_the_largest_size_is_read(studio):
     text = json.dumps({"muted": ["x"]}).encode()
-    padded = text + b" " * (json_body.MOST_BYTES - len(text))
+    padded = text + b" " * (json_body.MAX_BYTES - len(text))
 
     status, answer, _ = chunked(studio.app, "PUT", "/tasks/preferences", io.BytesIO(padded), **ANN)
     more, _, _ = chunked(studio.app, "PUT", "/tasks/preferences", io.BytesIO(padded + b" "), **ANN)
@@ -174,8 +174,8 @@ def with_details(studio, size, count):
 
 @pytest.fixture
 def small_pages(monkeypatch):
-    monkeypatch.setattr(collection, "MOST_PAGE_BYTES", 5000)
-    monkeypatch.setattr(events, "MOST_PAGE_BYTES", 5000)
+    monkeypatch.setattr(collection, "MAX_PAGE_BYTES", 5000)
+    monkeypatch.setattr(events, "MAX_PAGE_BYTES", 5000)
 
 
 @pytest.mark.parametrize("query", [{}, {"limit": "3"}, {"seen": "false"}, {"status": "processing"}])
@@ -213,7 +213,7 @@ def test_a_list_by_ids_ends_early_and_goes_on_at_its_cursor(studio, client, smal
 
 
 def test_one_task_that_is_too_large_for_a_page_is_one_all_the_same(studio, client, monkeypatch):
-    monkeypatch.setattr(collection, "MOST_PAGE_BYTES", 500)
+    monkeypatch.setattr(collection, "MAX_PAGE_BYTES", 500)
     ids = with_details(studio, 1000, 2)
 
     first = client.get("/tasks", headers=ANN).json

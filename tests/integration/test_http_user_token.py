@@ -313,7 +313,7 @@ def test_what_is_remembered_of_tokens_is_bounded(client, studio, monkeypatch):
     monkeypatch.setattr(
         studio.state.store, "find_device", lambda device_id: (asked.append(device_id), find(device_id))[1]
     )
-    monkeypatch.setattr(device_registry, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(device_registry, "MAX_REMEMBERED", 2)
     for token in ("a", "b", "c"):
         ask(client, token)
     asked.clear()

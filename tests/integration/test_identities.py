@@ -352,7 +352,7 @@ def test_what_is_too_large_is_not_saved_and_the_rest_is(make_app, caplog):
     import flask_wtf  # noqa: F401 - the adapter looks whether it is there
 
     with app.test_request_context():
-        g.flask_httpauth_user = "x" * (identities.MOST_BYTES + 1)
+        g.flask_httpauth_user = "x" * (identities.MAX_BYTES + 1)
         g.csrf_valid = True
 
         assert identities.saved(app) == {"flask_wtf": True}

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask, request, session
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
-from flask_bgtasks.auth.sealing import MOST_BYTES, Sealer
+from flask_bgtasks.auth.sealing import MAX_BYTES, Sealer
 from tests.waiting import PATIENCE
 
 SECRET = "s3cret-t0ken"
@@ -215,7 +215,7 @@ def test_headers_that_are_too_large_are_not_kept_and_the_task_runs(make_app, bg,
         return {"token": request.headers.get("X-Api-Key")}
 
     client = app.test_client()
-    accepted = client.post("/process", headers={"X-Api-Key": "x" * (MOST_BYTES + 1)})
+    accepted = client.post("/process", headers={"X-Api-Key": "x" * (MAX_BYTES + 1)})
     finished(app, accepted)
 
     assert client.get(accepted.location + "/result").json == {"token": None}

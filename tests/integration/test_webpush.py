@@ -218,7 +218,7 @@ def test_a_link_that_a_push_service_would_not_take_is_left_out():
 
     document = webpush_module.content(told, "de")
 
-    assert len(document) <= webpush_module.MOST_BYTES
+    assert len(document) <= webpush_module.MAX_BYTES
     assert read(document) == {"title": "Ready", "body": "Your lesson", "data": {}, "tag": "1" * 36, "lang": "de"}
     assert "web_push" not in json.loads(document)
 
@@ -230,7 +230,7 @@ def test_whatever_is_told_fits_and_is_filled(character, link):
 
     document = webpush_module.content(told, None)
 
-    assert webpush_module.MOST_BYTES - 20 < len(document) <= webpush_module.MOST_BYTES
+    assert webpush_module.MAX_BYTES - 20 < len(document) <= webpush_module.MAX_BYTES
     assert len(read(document)["title"]) > 10
 
 

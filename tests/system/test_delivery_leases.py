@@ -34,7 +34,7 @@ from flask_bgtasks.stores.base import system_clock
 from flask_bgtasks.stores.sql import SqlStore
 
 folder, me, hours = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-dispatcher.LEASE, sink_worker.LONGEST_SECONDS, sink_worker.LOOK_SECONDS = timedelta(seconds=2), 1.0, 0.05
+dispatcher.LEASE, sink_worker.MAX_SECONDS, sink_worker.LOOK_SECONDS = timedelta(seconds=2), 1.0, 0.05
 
 def note(*words):
     out = os.open(folder / "notes", os.O_WRONLY | os.O_APPEND | os.O_CREAT)

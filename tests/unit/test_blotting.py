@@ -2,7 +2,7 @@
 
 import pytest
 
-from flask_bgtasks.core.text.redaction import LONGEST, redact
+from flask_bgtasks.core.text.redaction import MAX_LENGTH, redact
 
 SECRET = "hunter2"
 
@@ -121,12 +121,12 @@ def test_redacting_twice_changes_nothing_more():
 
 
 def test_a_text_is_cut_where_no_credential_is_cut_in_half():
-    shown = redact("a " * (LONGEST // 2 - 3) + "redis://ada:hunter2hunter2@cache/0")
+    shown = redact("a " * (MAX_LENGTH // 2 - 3) + "redis://ada:hunter2hunter2@cache/0")
 
-    assert len(shown) <= LONGEST + 2
+    assert len(shown) <= MAX_LENGTH + 2
     assert "hunter2" not in shown
 
 
 @pytest.mark.parametrize("blank", [" ", "\n", "\t ", "\u2003"])
 def test_a_text_of_blanks_only_is_cut_too(blank):
-    assert redact(blank * LONGEST + "hunter2") == " …"
+    assert redact(blank * MAX_LENGTH + "hunter2") == " …"

@@ -67,7 +67,7 @@ def test_the_server_may_ask_for_a_pause():
 
 
 def test_an_event_that_does_not_end_is_not_kept_for_ever(monkeypatch):
-    monkeypatch.setattr(eventstream, "MOST_CHARACTERS", 1000)
+    monkeypatch.setattr(eventstream, "MAX_CHARACTERS", 1000)
     parser = EventStreamParser()
 
     with pytest.raises(NotAnEventStream):

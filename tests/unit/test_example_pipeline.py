@@ -12,7 +12,7 @@ from PIL import Image
 from example_app import pace as pace_module
 from example_app.demo_key import demo_secret_key
 from example_app.lesson import Section
-from example_app.outline import MOST_SECTIONS, outline
+from example_app.outline import MAX_SECTIONS, outline
 from example_app.pace import Pace
 from example_app.pipeline import STEPS, make_lesson
 from example_app.quiz import GAP, make_quiz
@@ -52,7 +52,7 @@ def test_a_chapter_becomes_blocks_a_story_and_a_lecture(sample_lesson):
 
     assert sample_lesson["title"] == "The Chemical History of a Candle"
     assert numbers == list(range(1, len(numbers) + 1))
-    assert 5 <= len(numbers) <= MOST_SECTIONS
+    assert 5 <= len(numbers) <= MAX_SECTIONS
     for block in sample_lesson["blocks"]:
         assert block["title"]
         assert 1 <= len(block["summary"]) <= 3
@@ -177,7 +177,7 @@ def test_any_text_becomes_a_lesson(text):
 def test_a_very_long_text_has_no_more_sections_than_a_reader_can_take():
     sections = outline(read(SAMPLE * 6))
 
-    assert len(sections) <= MOST_SECTIONS + 1
+    assert len(sections) <= MAX_SECTIONS + 1
     assert sum(section.words for section in sections) > 30_000
 
 

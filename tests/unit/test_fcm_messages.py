@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flask_bgtasks import Notification
 from flask_bgtasks.core.devices import FCM_TOKEN
-from flask_bgtasks.sinks.fcm.messages import MOST_BYTES, MOST_TTL_SECONDS, PushAddress, fit, of_notification
+from flask_bgtasks.sinks.fcm.messages import MAX_BYTES, MAX_TTL_SECONDS, PushAddress, fit, of_notification
 from flask_bgtasks.sinks.truncation import OURS, cut
 
 TO = PushAddress(FCM_TOKEN, "c0Xyz:APA91bTheAddressOfADevice", "an-id")
@@ -31,7 +31,7 @@ def test_what_is_cut_fits_and_is_the_beginning_of_what_it_was(title, body, data)
 
     kept_title, kept_body, kept = fit(title, body, {**data, **ours})
 
-    assert size(kept_title, kept_body, kept) <= MOST_BYTES
+    assert size(kept_title, kept_body, kept) <= MAX_BYTES
     assert kept.items() >= ours.items()
     for before, after in ((title, kept_title), (body, kept_body)):
         assert after == before or (after.endswith("…") and before.startswith(after[:-1])) or after == ""
@@ -97,7 +97,7 @@ def test_a_link_opens_on_the_web_only_if_it_is_https():
 
 
 def test_fcm_keeps_nothing_longer_than_four_weeks():
-    assert push(Notification("Ready"), ttl=10**9).ttl == MOST_TTL_SECONDS
+    assert push(Notification("Ready"), ttl=10**9).ttl == MAX_TTL_SECONDS
     assert push(Notification("Ready"), ttl=60).ttl == 60
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bgtasks.http.problems import Problem
-from flask_bgtasks.http.submission.idempotency import LONGEST, parse, parse_parameter, scope
+from flask_bgtasks.http.submission.idempotency import MAX_LENGTH, parse, parse_parameter, scope
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
@@ -22,14 +22,14 @@ def test_the_drafts_quoted_form_and_the_bare_one_are_the_same_key(header):
 
 
 @pytest.mark.parametrize(
-    ("header", "key"), [(r'"a\"b"', 'a"b'), (r'"a\\b"', "a\\b"), ("a;b", "a;b"), ("x" * LONGEST, "x" * LONGEST)]
+    ("header", "key"), [(r'"a\"b"', 'a"b'), (r'"a\\b"', "a\\b"), ("a;b", "a;b"), ("x" * MAX_LENGTH, "x" * MAX_LENGTH)]
 )
 def test_odd_keys_are_keys(header, key):
     assert parse(header) == key
 
 
 @pytest.mark.parametrize(
-    "header", ["", '""', '"', '"abc', '"abc"def', "a b", "schlüssel", "\x7f", "x" * (LONGEST + 1), r'"a\b"', "a\tb"]
+    "header", ["", '""', '"', '"abc', '"abc"def', "a b", "schlüssel", "\x7f", "x" * (MAX_LENGTH + 1), r'"a\b"', "a\tb"]
 )
 def test_what_is_no_key_is_refused(header):
     with pytest.raises(Problem) as caught:
@@ -39,7 +39,7 @@ def test_what_is_no_key_is_refused(header):
     assert caught.value.type.status == 400
 
 
-@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=LONGEST))
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=MAX_LENGTH))
 def test_every_visible_text_is_a_key_when_it_is_quoted(key):
     quoted = key.replace("\\", "\\\\").replace('"', '\\"')
 
@@ -51,7 +51,7 @@ def test_a_key_in_an_address_is_bare_or_as_it_stood_in_the_header(text, key):
     assert parse_parameter(text) == key
 
 
-@pytest.mark.parametrize("text", ["", " a", "a b", "ü", "x" * (LONGEST + 1)])
+@pytest.mark.parametrize("text", ["", " a", "a b", "ü", "x" * (MAX_LENGTH + 1)])
 def test_what_is_no_key_in_an_address_is_refused(text):
     with pytest.raises(Problem) as caught:
         parse_parameter(text)

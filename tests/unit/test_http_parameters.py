@@ -17,10 +17,10 @@ def test_ids_are_each_asked_for_once():
 
 
 def test_as_many_ids_as_were_sent_are_counted():
-    assert query.ids(",".join(["x"] * query.MOST_IDS)) == ["x"]
+    assert query.ids(",".join(["x"] * query.MAX_IDS)) == ["x"]
 
     with pytest.raises(Problem, match="101 were given"):
-        query.ids(",".join(["x"] * (query.MOST_IDS + 1)))
+        query.ids(",".join(["x"] * (query.MAX_IDS + 1)))
 
 
 def test_states_are_read():

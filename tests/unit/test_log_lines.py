@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from flask_bgtasks.runtime.log_lines import LONGEST_TEXT, OneLine, one_line
+from flask_bgtasks.runtime.log_lines import MAX_TEXT, OneLine, one_line
 
 FORGED = "x\n2026-01-01 INFO admin logged in"
 
@@ -64,7 +64,7 @@ def test_numbers_and_names_are_formatted_as_before(written):
 
 
 def test_a_very_long_text_is_truncated(written):
-    assert len(written("said %s", "x" * 10**6)) < LONGEST_TEXT + 100
+    assert len(written("said %s", "x" * 10**6)) < MAX_TEXT + 100
     assert one_line("x" * 50, most=10) == "x" * 9 + "…"
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_bgtasks.core.preferences import DROP, HOLD, KINDS, MOST_MUTED, Preferences, QuietHours
+from flask_bgtasks.core.preferences import DROP, HOLD, KINDS, MAX_MUTED, Preferences, QuietHours
 
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 
@@ -23,7 +23,7 @@ ZONES = (
     "Pacific/Apia",  # left out 30 December 2011
     "UTC",
 )
-LONGEST = timedelta(hours=25)  # a day, and the hour that it has more when the clock is put back
+MAX_LENGTH = timedelta(hours=25)  # a day, and the hour that it has more when the clock is put back
 
 
 def at(text, zone="UTC", *, fold=0):
@@ -81,7 +81,7 @@ def check(hours, now):
         assert until is None
         return
     assert until is not None
-    assert now < until <= now + LONGEST
+    assert now < until <= now + MAX_LENGTH
     assert hours.until(until) is None
     # Nor was there a minute before in which it could have been told.
     minute = now.replace(second=0, microsecond=0) + timedelta(minutes=1)
@@ -252,7 +252,7 @@ NIGHT = {"from": "22:00", "to": "07:00", "time_zone": BERLIN}
         ({"kinds": ["done"]}, "kinds: 'done' is none of completed, failed, cancelled, progress"),
         ({"muted": {"report": True}}, "muted: a list of texts"),
         ({"muted": [""]}, "muted: a list of texts"),
-        ({"muted": [f"task{i}" for i in range(MOST_MUTED + 1)]}, f"muted: at most {MOST_MUTED} names"),
+        ({"muted": [f"task{i}" for i in range(MAX_MUTED + 1)]}, f"muted: at most {MAX_MUTED} names"),
         ({"quiet_hours": "22:00-07:00"}, 'quiet_hours: {"from": "22:00"'),
         ({"quiet_hours": {}}, "quiet_hours.from: a time of day as HH:MM"),
         ({"quiet_hours": {**NIGHT, "from": "24:00"}}, "quiet_hours.from: a time of day as HH:MM"),

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import pytest
 
 from flask_bgtasks.core.model import Entry, EventType
-from flask_bgtasks.pipeline.reports import MOST_BYTES, MOST_ENTRIES, MOST_EVENT_BYTES, divided
+from flask_bgtasks.pipeline.reports import MAX_BYTES, MAX_ENTRIES, MAX_EVENT_BYTES, divided
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -41,11 +41,11 @@ def test_little_is_one_write_as_it_is():
 
 
 def test_many_entries_are_several_writes_in_order():
-    entries = [step(str(n)) for n in range(2 * MOST_ENTRIES + 1)]
+    entries = [step(str(n)) for n in range(2 * MAX_ENTRIES + 1)]
 
     made = writes(entries)
 
-    assert [len(write) for write in made] == [MOST_ENTRIES, MOST_ENTRIES, 1]
+    assert [len(write) for write in made] == [MAX_ENTRIES, MAX_ENTRIES, 1]
     assert list(itertools.chain(*made)) == entries
 
 
@@ -61,13 +61,13 @@ def test_much_output_becomes_events_of_a_bounded_size_with_their_offsets(chunk):
     assert [e.data["offset"] for e in events] == [
         7 + sum(len(before.data["chunks"]) for before in events[:n]) for n in range(len(events))
     ]
-    assert all(len(e.data["chunks"]) * 1200 <= MOST_EVENT_BYTES + 100_000 for e in events)
+    assert all(len(e.data["chunks"]) * 1200 <= MAX_EVENT_BYTES + 100_000 for e in events)
 
 
 def test_a_chunk_larger_than_a_write_is_an_event_and_a_write_of_its_own():
-    made = writes([output(["a", "x" * (2 * MOST_BYTES), "b"])])
+    made = writes([output(["a", "x" * (2 * MAX_BYTES), "b"])])
 
-    assert [chunks(write) for write in made] == [["a"], ["x" * (2 * MOST_BYTES)], ["b"]]
+    assert [chunks(write) for write in made] == [["a"], ["x" * (2 * MAX_BYTES)], ["b"]]
 
 
 def test_what_cannot_be_written_is_left_to_the_store_to_refuse():

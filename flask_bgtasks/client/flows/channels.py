@@ -18,11 +18,11 @@ from ..io.sse import EventStreamParser, NotAnEventStream, ServerSentEvent
 from ..pending.records import Record, Sighting, missed
 from .ladder import Channel, Rung
 from .provenance import is_refusal, unlike
-from .session import MOST_AT_ONCE, Mirror, Session, sighting_of
+from .session import MAX_AT_ONCE, Mirror, Session, sighting_of
 
 log = logging.getLogger("flask_bgtasks.client")
 
-MOST_ANSWERS = 40  # versions that are remembered, one for each list of ids
+MAX_ANSWERS = 40  # versions that are remembered, one for each list of ids
 LOOK_AGAIN = 15.0  # seconds of a stream after which the registry is looked at: others write to it too
 
 
@@ -165,8 +165,8 @@ def poll(follow: Follow, followed: list[Record]) -> Flow[None]:
     channel, monitored = follow.channel, follow.channel.rung is Rung.MONITOR
     changed, wish, demand = False, None, None
     try:
-        for begin in range(0, len(followed), MOST_AT_ONCE):
-            some = yield from ask_status(follow, followed[begin : begin + MOST_AT_ONCE], via="poll")
+        for begin in range(0, len(followed), MAX_AT_ONCE):
+            some = yield from ask_status(follow, followed[begin : begin + MAX_AT_ONCE], via="poll")
             changed = changed or some.changed
             wish = min(filter(None, (wish, some.wish)), default=None)
             demand = some.demand or demand
@@ -193,7 +193,7 @@ class Polled:
 
 
 def ask_status(follow: Follow, followed: list[Record], *, via: str) -> Flow[Polled]:
-    """Ask the backend how these tasks stand, at most :data:`.MOST_AT_ONCE`, and take that in.
+    """Ask the backend how these tasks stand, at most :data:`.MAX_AT_ONCE`, and take that in.
 
     :raises Unreachable: it did not say.
     """
@@ -225,7 +225,7 @@ def ask_status(follow: Follow, followed: list[Record], *, via: str) -> Flow[Poll
     yield from _missed(follow, by_id, found)
     wish = min(wishes, default=None)
     if "etag" in answer.headers and not found.get("missing"):
-        if len(follow.answers) >= MOST_ANSWERS:
+        if len(follow.answers) >= MAX_ANSWERS:
             follow.answers.clear()
         follow.answers[address] = (answer.headers["etag"], wish)
     return Polled(changed, wish)
@@ -255,7 +255,7 @@ def monitor(follow: Follow, followed: list[Record]) -> Flow[None]:
 
 def read_mirror(follow: Follow, mirror: Mirror, followed: list[Record]) -> Flow[None]:
     """Read how these tasks stand where they are mirrored."""
-    for record in followed[:MOST_AT_ONCE]:
+    for record in followed[:MAX_AT_ONCE]:
         try:
             document = yield Call(mirror.task, (record.request_id,))
             progress = (yield Call(mirror.progress, (record.request_id,))) if document is not None else None

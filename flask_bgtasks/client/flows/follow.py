@@ -21,7 +21,7 @@ from . import channels
 from .announce import Listener, tell
 from .ladder import Channel, Rung
 from .outbox import flush, send_seen
-from .session import MOST_AT_ONCE, Session
+from .session import MAX_AT_ONCE, Session
 
 log = logging.getLogger("flask_bgtasks.client")
 
@@ -125,7 +125,7 @@ class Following:
             self._rung = rung
         if rung is Rung.MONITOR:
             yield from channels.monitor(self, following)
-        elif rung is Rung.STREAM and len(following) == len(waiting) <= MOST_AT_ONCE:
+        elif rung is Rung.STREAM and len(following) == len(waiting) <= MAX_AT_ONCE:
             yield from channels.stream(self, following)
         else:  # a stream would keep us from what is still to be sent, and from what it does not tell of
             yield from channels.poll(self, following)

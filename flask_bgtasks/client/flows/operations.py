@@ -23,7 +23,7 @@ from . import channels, provenance
 from .announce import Listener
 from .follow import Following
 from .outbox import KEPT_SECONDS, flush
-from .session import MOST_AT_ONCE, Session, sighting_of
+from .session import MAX_AT_ONCE, Session, sighting_of
 
 
 def submit(
@@ -113,8 +113,8 @@ def check_pending(session: Session, *, on_outcome: Listener | None = None) -> Fl
     following = yield from session.all_in({State.FOLLOWING})
     reached = True
     try:
-        for begin in range(0, len(following), MOST_AT_ONCE):
-            yield from channels.ask_status(consumer, following[begin : begin + MOST_AT_ONCE], via="poll")
+        for begin in range(0, len(following), MAX_AT_ONCE):
+            yield from channels.ask_status(consumer, following[begin : begin + MAX_AT_ONCE], via="poll")
     except Unreachable:
         reached = False
         if session.mirror is not None:

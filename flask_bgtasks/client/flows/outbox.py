@@ -18,7 +18,7 @@ from ..pending import records
 from ..pending.records import Record, State
 from . import provenance
 from .provenance import DOUBTED_SECONDS, Verdict
-from .session import MOST_AT_ONCE, Session
+from .session import MAX_AT_ONCE, Session
 
 log = logging.getLogger("flask_bgtasks.client")
 
@@ -52,7 +52,7 @@ def flush(session: Session, *, woken: bool = False, only: Collection[str] | None
 def send_seen(session: Session, *, only: Collection[str] | None = None) -> Flow[None]:
     """Tell the server which outcomes were seen, these or all."""
     announced = yield from session.all_in({State.ANNOUNCED})
-    for record in [r for r in announced if only is None or r.key in only][:MOST_AT_ONCE]:
+    for record in [r for r in announced if only is None or r.key in only][:MAX_AT_ONCE]:
         body = json.dumps({"via": record.via if record.via in ("poll", "stream", "firestore") else "poll"}).encode()
         path = session.path(record.request_id, "seen")
         try:

@@ -26,7 +26,7 @@ from .provenance import wants_login
 
 log = logging.getLogger("flask_bgtasks.client")
 
-MOST_AT_ONCE = 50
+MAX_AT_ONCE = 50
 """Ids in one request: with them an address stays under the 4094 bytes of gunicorn's ``limit_request_line``."""
 
 Headers = Mapping[str, str]

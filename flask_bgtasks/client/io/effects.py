@@ -17,7 +17,7 @@ from ..events import TaskEvent
 
 R = TypeVar("R")
 
-LEAST_SECONDS = 0.05  # that a request is given, however little time is left
+MIN_SECONDS = 0.05  # that a request is given, however little time is left
 
 
 class Left(BaseException):
@@ -152,7 +152,7 @@ def within(flow: Flow[R], left: Callable[[], float | None]) -> Flow[R]:
             return end.value  # type: ignore[no-any-return]
         seconds = left()
         if seconds is not None and isinstance(effect, Request):
-            effect = replace(effect, timeout=min(effect.timeout, max(seconds, LEAST_SECONDS)))
+            effect = replace(effect, timeout=min(effect.timeout, max(seconds, MIN_SECONDS)))
         try:
             step, value = flow.send, (yield effect)
         except BaseException as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
-MOST_CHARACTERS = 64 * 2**20
+MAX_CHARACTERS = 64 * 2**20
 """Of one event that does not end: four times the largest output that a server keeps unless it is told otherwise."""
 
 
@@ -61,8 +61,8 @@ class EventStreamParser:
                 yield event
         self._begun.append(rest)
         self._size += len(rest)
-        if self._size > MOST_CHARACTERS:
-            raise NotAnEventStream(f"an event is longer than {MOST_CHARACTERS} characters")
+        if self._size > MAX_CHARACTERS:
+            raise NotAnEventStream(f"an event is longer than {MAX_CHARACTERS} characters")
 
     def _line(self, line: str) -> ServerSentEvent | None:
         if not line:

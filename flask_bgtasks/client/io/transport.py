@@ -18,7 +18,7 @@ import httpx
 
 from ...runtime.fork import after_fork_in_child
 from ..errors import Unreachable
-from .effects import LEAST_SECONDS, Answer, Open, Request
+from .effects import MIN_SECONDS, Answer, Open, Request
 
 CONNECT_SECONDS = 10.0
 
@@ -129,7 +129,7 @@ def _built(client: httpx.Client | httpx.AsyncClient, request: Request | Open) ->
     else:
         method, content, read = "GET", None, request.silence
         if request.lifetime is not None:
-            read = max(LEAST_SECONDS, min(read, request.lifetime))
+            read = max(MIN_SECONDS, min(read, request.lifetime))
     timeout = httpx.Timeout(read, connect=min(read, CONNECT_SECONDS))
     return client.build_request(method, request.path, headers=dict(request.headers), content=content, timeout=timeout)
 

@@ -27,8 +27,8 @@ from .records import PENDING, Record, RecordTransition, State, joined
 BUSY_SECONDS = 10.0  # how long a change waits for another process's transaction
 LAYOUT = 2  # of the file; a newer one is refused
 
-MOST_PENDING = 1000
-MOST_FINISHED = 200
+MAX_PENDING = 1000
+MAX_FINISHED = 200
 FINISHED_SECONDS = 24 * 3600.0  # for which what is over is remembered, so that a late message of it finds its record
 
 _TABLE = """
@@ -137,8 +137,8 @@ class PendingRegistry:
                 if known.body_hash != record.body_hash and record.body_hash is not None:
                     raise KeyReused(record.key)
                 return known
-            if self._count(connection, PENDING) >= MOST_PENDING:
-                raise TooManyPending(MOST_PENDING)
+            if self._count(connection, PENDING) >= MAX_PENDING:
+                raise TooManyPending(MAX_PENDING)
             record = replace(record, updated_at=self._now())
             names, values = ("server", "owner", *_COLUMNS), (*self._scope, *_values(record))
             marks = ", ".join("?" * len(names))
@@ -183,7 +183,7 @@ class PendingRegistry:
         """Drop what is over for a day, and all but the newest 200 of what is over; how many."""
         over = (*self._scope, State.ACKED.value)
         where = "server = ? AND owner = ? AND state = ?"
-        newest = f"SELECT key FROM pending WHERE {where} ORDER BY updated_at DESC LIMIT {MOST_FINISHED}"
+        newest = f"SELECT key FROM pending WHERE {where} ORDER BY updated_at DESC LIMIT {MAX_FINISHED}"
         with self._transaction(durable=False) as connection:
             return connection.execute(
                 f"DELETE FROM pending WHERE {where} AND (updated_at < ? OR key NOT IN ({newest}))",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-LONGEST = 20_000  # characters of a text that are looked at; nobody is shown more than a few thousand
+MAX_LENGTH = 20_000  # characters of a text that are looked at; nobody is shown more than a few thousand
 
 STARS = "***"
 
@@ -121,12 +121,12 @@ _IN_TURN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
 
 
 def redact(text: str) -> str:
-    """The text with stars in the place of what looks like a credential, cut to :data:`LONGEST` characters.
+    """The text with stars in the place of what looks like a credential, cut to :data:`MAX_LENGTH` characters.
 
     A net, not a wall: it knows the shapes of secrets that are in use, and not those of one app's own.
     """
-    if len(text) > LONGEST:
-        text = "".join(text[:LONGEST].rsplit(maxsplit=1)[:1]) + " …"  # half a secret looks like none
+    if len(text) > MAX_LENGTH:
+        text = "".join(text[:MAX_LENGTH].rsplit(maxsplit=1)[:1]) + " …"  # half a secret looks like none
     for pattern, replacement in _IN_TURN:
         text = pattern.sub(replacement, text)
     return text

@@ -22,7 +22,7 @@ LARGEST_INLINE = 700_000
 CHUNK_BYTES = 900_000
 CHUNKS_PER_COMMIT = 4  # a request holds 10 MiB, and the emulator takes 4
 
-LONGEST_TEXT = 4_000  # bytes of an error or of details
+MAX_TEXT = 4_000  # bytes of an error or of details
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ def task_document(task: Task, result: Result | None) -> Stored:
         "created_at": task.created_at,
         "completed_at": task.completed_at,
         "result_data": None,
-        "error_message": values.text(task.error_message, LONGEST_TEXT),
+        "error_message": values.text(task.error_message, MAX_TEXT),
         "rejected": task.rejected,
         "result_status": task.result_status,
-        "name": values.text(task.name, LONGEST_TEXT),
-        "owner_uid": values.text(task.owner, LONGEST_TEXT),
+        "name": values.text(task.name, MAX_TEXT),
+        "owner_uid": values.text(task.owner, MAX_TEXT),
         "attempt": task.attempt,
         "seq": task.seq,
         "updated_at": task.updated_at,
@@ -69,7 +69,7 @@ def task_document(task: Task, result: Result | None) -> Stored:
         "count": len(chunks),
         "bytes": len(result.body),
         "sha256": hashlib.sha256(result.body).hexdigest(),
-        "content_type": values.text(result.content_type, LONGEST_TEXT),
+        "content_type": values.text(result.content_type, MAX_TEXT),
     }
     return Stored({**document, "result_chunks": marker}, chunks)
 
@@ -79,17 +79,17 @@ def progress_document(task: Task, progress: Progress | None) -> dict[str, Any]:
     shown = progress or Progress(task.updated_at, task.attempt)
     return {
         "request_id": task.request_id,
-        "step": values.text(shown.step, LONGEST_TEXT),
+        "step": values.text(shown.step, MAX_TEXT),
         "step_number": shown.step_number,
         "total_steps": shown.total_steps,
-        "details": values.text(shown.details, LONGEST_TEXT),
+        "details": values.text(shown.details, MAX_TEXT),
         "progress_percentage": shown.percentage,
         "status": task.status.value,
         "last_updated": shown.updated_at,
         "eta_seconds": shown.eta_seconds,
         "attempt": task.attempt,
         "seq": task.seq,
-        "owner_uid": values.text(task.owner, LONGEST_TEXT),
+        "owner_uid": values.text(task.owner, MAX_TEXT),
         "expire_at": task.expire_at,
     }
 

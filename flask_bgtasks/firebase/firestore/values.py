@@ -16,17 +16,17 @@ from ...core.text.clean import valid
 DEEPEST = 18
 """Maps and lists within one another: 20 are allowed, of which the document and the field take their share."""
 
-MOST_LEAVES = 10_000
+MAX_LEAVES = 10_000
 """Values in one field. Each may cost two index entries, of which a document has 40,000, where it is not exempted."""
 
-LONGEST_KEY = 1_500  # bytes of UTF-8
+MAX_KEY = 1_500  # bytes of UTF-8
 INT64 = range(-(2**63), 2**63)
 
 
 def native(value: Any) -> bool:
     """Whether Firestore takes a JSON value as it is, and gives it back as it was."""
     leaves = _leaves(value, DEEPEST)
-    return leaves is not None and leaves <= MOST_LEAVES
+    return leaves is not None and leaves <= MAX_LEAVES
 
 
 def _leaves(value: Any, depth: int) -> int | None:
@@ -65,7 +65,7 @@ def _sum(items: Any, depth: int) -> int | None:
 def _is_key(key: Any) -> bool:
     if not isinstance(key, str) or not key or (key.startswith("__") and key.endswith("__")):
         return False
-    return _is_text(key) and len(key.encode("utf-8")) <= LONGEST_KEY
+    return _is_text(key) and len(key.encode("utf-8")) <= MAX_KEY
 
 
 def _is_text(text: str) -> bool:

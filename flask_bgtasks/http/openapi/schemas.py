@@ -7,10 +7,10 @@ from typing import Any
 
 from ...core.devices import FCM_TOKEN, FID, WEBPUSH
 from ...core.model import EventType, Status
-from ...core.preferences import DROP, HOLD, KINDS, MOST_MUTED
+from ...core.preferences import DROP, HOLD, KINDS, MAX_MUTED
 from ..problems import BASE, TYPES
 from ..requests import json_body
-from ..requests.query import MOST_IDS
+from ..requests.query import MAX_IDS
 from ..views.devices import DEVICE_ID, ENDPOINT, KEYS, PLATFORM
 
 PROBLEMS_PAGE = BASE.rstrip("#")
@@ -112,7 +112,7 @@ _TOKEN = _nullable(
         "others have registered for it. Its hash is kept.",
     )
 )
-_LANGUAGE = _whole(json_body.LANGUAGE, "A language tag (BCP 47).", maxLength=json_body.LONGEST_LANGUAGE)
+_LANGUAGE = _whole(json_body.LANGUAGE, "A language tag (BCP 47).", maxLength=json_body.MAX_LANGUAGE)
 
 _DEVICE: dict[str, Schema] = {
     "platform": _nullable(_whole(PLATFORM, "`ios`, `android`, `web`.")),
@@ -124,7 +124,7 @@ _REPLACES = _nullable(_whole(DEVICE_ID, "The `id` of the same device under an ea
 
 _SUBSCRIPTION = _object(
     {
-        "endpoint": _whole(ENDPOINT, maxLength=json_body.LONGEST_ADDRESS),
+        "endpoint": _whole(ENDPOINT, maxLength=json_body.MAX_ADDRESS),
         "keys": _object({name: _whole(pattern) for name, (_, pattern) in KEYS.items()}, open=True),
     },
     open=True,
@@ -140,7 +140,7 @@ _QUIET_HOURS = _object(
     optional=("then",),
 )
 
-_NAMES = {"type": "array", "items": {**TEXT, "minLength": 1, "pattern": "^[^\\p{C}]*$"}, "maxItems": MOST_MUTED}
+_NAMES = {"type": "array", "items": {**TEXT, "minLength": 1, "pattern": "^[^\\p{C}]*$"}, "maxItems": MAX_MUTED}
 
 PREFERENCES: dict[str, Schema] = {
     "kinds": {"type": "array", "items": {"enum": list(KINDS)}, "description": "What is wanted; all, where left out."},
@@ -179,7 +179,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "TaskList": _object(
         {
-            "tasks": {"type": "array", "items": ref("TaskListed"), "maxItems": MOST_IDS},
+            "tasks": {"type": "array", "items": ref("TaskListed"), "maxItems": MAX_IDS},
             "missing": {"type": "array", "items": TEXT, "description": "Of the ids that were asked for."},
             "cursor": {
                 **_nullable(TEXT),
@@ -318,7 +318,7 @@ PARAMETERS: dict[str, Schema] = {
     ),
     "event_limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Of a page; not of a stream."),
     "many_ids": _query(
-        "ids", {**_list_of(ID), "minItems": 1, "maxItems": MOST_IDS}, "The tasks to follow.", required=True, **_COMMAS
+        "ids", {**_list_of(ID), "minItems": 1, "maxItems": MAX_IDS}, "The tasks to follow.", required=True, **_COMMAS
     ),
     "many_starting_after": _query(
         "starting_after",
@@ -332,7 +332,7 @@ PARAMETERS: dict[str, Schema] = {
     "many_access_token": _query(
         "access_token", TEXT, "One token for each of `ids`, in their order, with commas between."
     ),
-    "ids": _query("ids", {**_list_of(TEXT), "maxItems": MOST_IDS}, "These tasks, of any state.", **_COMMAS),
+    "ids": _query("ids", {**_list_of(TEXT), "maxItems": MAX_IDS}, "These tasks, of any state.", **_COMMAS),
     "status": _query("status", {**_list_of(STATUS), "minItems": 1}, "Tasks in one of these states.", **_COMMAS),
     "seen": _query("seen", FLAG, "Tasks whose outcome a client has shown, or has not: `done` or not."),
     "name": _query("name", PLAIN_TEXT, "Tasks of this name."),

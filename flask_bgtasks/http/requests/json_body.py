@@ -12,13 +12,13 @@ from werkzeug.wsgi import LimitedStream
 
 from ..problems import Problem
 
-MOST_BYTES = 64 * 1024  # of a body: a device takes up a few hundred, preferences with all names a few thousand
-LONGEST_ADDRESS = 4096  # characters of a device's address; FCM's have about 160
+MAX_BYTES = 64 * 1024  # of a body: a device takes up a few hundred, preferences with all names a few thousand
+MAX_ADDRESS = 4096  # characters of a device's address; FCM's have about 160
 
-ADDRESS = re.compile(rf"[!-~]{{1,{LONGEST_ADDRESS}}}")
+ADDRESS = re.compile(rf"[!-~]{{1,{MAX_ADDRESS}}}")
 NAME = re.compile(r"[!-~]{1,255}")
 LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")  # RFC 5646, section 2.1, in outline
-LONGEST_LANGUAGE = 35  # section 4.4.1
+MAX_LANGUAGE = 35  # section 4.4.1
 
 
 def bound(request: Request) -> None:
@@ -30,10 +30,10 @@ def bound(request: Request) -> None:
     """
     length = request.content_length
     if length is not None:
-        if length > MOST_BYTES:
+        if length > MAX_BYTES:
             raise _too_large()
     elif "wsgi.input_terminated" in request.environ and "stream" not in request.__dict__:
-        request.environ["wsgi.input"] = _Bounded(request.environ["wsgi.input"], MOST_BYTES + 1, is_max=True)
+        request.environ["wsgi.input"] = _Bounded(request.environ["wsgi.input"], MAX_BYTES + 1, is_max=True)
 
 
 class _Bounded(LimitedStream):
@@ -46,13 +46,13 @@ class _Bounded(LimitedStream):
 def data(request: Request) -> bytes:
     """A request's body, whatever is in it. :raises Problem: it is too large."""
     found = request.get_data()
-    if len(found) > MOST_BYTES:  # the app read it before the blueprint was asked
+    if len(found) > MAX_BYTES:  # the app read it before the blueprint was asked
         raise _too_large()
     return found
 
 
 def _too_large() -> Problem:
-    return Problem("request-too-large", f"a body of at most {MOST_BYTES} bytes is wanted here", limit=MOST_BYTES)
+    return Problem("request-too-large", f"a body of at most {MAX_BYTES} bytes is wanted here", limit=MAX_BYTES)
 
 
 def parsed(found: bytes) -> Any:
@@ -108,7 +108,7 @@ def optional_text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], 
 
 def is_language(text: str) -> bool:
     """Whether a text looks like a language tag (BCP 47)."""
-    return len(text) <= LONGEST_LANGUAGE and LANGUAGE.fullmatch(text) is not None
+    return len(text) <= MAX_LANGUAGE and LANGUAGE.fullmatch(text) is not None
 
 
 def language(body: Mapping[str, Any]) -> str | None:

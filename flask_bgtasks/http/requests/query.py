@@ -8,9 +8,9 @@ import re
 from ...core.model import Status
 from ..problems import Problem
 
-MOST_IDS = 100
-MOST_LISTED = 100
-LONGEST_TEXT = 1000  # characters, of a task's name
+MAX_IDS = 100
+MAX_LISTED = 100
+MAX_TEXT = 1000  # characters, of a task's name
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -46,8 +46,8 @@ def text(name: str, value: str | None) -> str | None:
     """A text to compare with, None where it was not given, or is empty. :raises Problem: it can be none."""
     if not value:
         return None
-    if len(value) > LONGEST_TEXT or CONTROL.search(value):
-        raise bad(name, value, f"at most {LONGEST_TEXT} characters are wanted, without control characters")
+    if len(value) > MAX_TEXT or CONTROL.search(value):
+        raise bad(name, value, f"at most {MAX_TEXT} characters are wanted, without control characters")
     return value
 
 
@@ -61,11 +61,11 @@ def flag(name: str, text: str | None) -> bool | None:
 
 
 def ids(text: str) -> list[str]:
-    """Task ids with commas between them, each once. :raises Problem: more than :data:`MOST_IDS`."""
+    """Task ids with commas between them, each once. :raises Problem: more than :data:`MAX_IDS`."""
     found = [part.strip() for part in text.split(",")]
-    if len(found) > MOST_IDS:
+    if len(found) > MAX_IDS:
         raise Problem(
-            "bad-parameter", f"ids: {len(found)} were given, at most {MOST_IDS} are answered at once", parameter="ids"
+            "bad-parameter", f"ids: {len(found)} were given, at most {MAX_IDS} are answered at once", parameter="ids"
         )
     return list(dict.fromkeys(filter(None, found)))
 

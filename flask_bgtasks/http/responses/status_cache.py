@@ -14,11 +14,11 @@ from ...auth.owners import is_id
 from ...core.model import Event, Task
 from ...errors import TaskNotFound
 from ...stores.base import Store, TaskQuery
-from ..requests.query import MOST_IDS
+from ..requests.query import MAX_IDS
 from . import representation
 
-MOST_ENTRIES = 2048
-MOST_BYTES = 32 * 2**20
+MAX_ENTRIES = 2048
+MAX_BYTES = 32 * 2**20
 
 LOOK_SECONDS = 0.002
 """Polls that come within this time of a look at the store share it; what this process writes is seen at once.
@@ -62,7 +62,7 @@ class StatusCache:
     :param prefix: the path of the blueprint under the app's root.
     """
 
-    def __init__(self, store: Store, prefix: str, *, most: int = MOST_ENTRIES, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, store: Store, prefix: str, *, most: int = MAX_ENTRIES, most_bytes: int = MAX_BYTES) -> None:
         self._store = store
         self._prefix = prefix
         self._most = most
@@ -111,7 +111,7 @@ class StatusCache:
                 del known[request_id]
         wanted = [i for i in request_ids if i not in known and is_id(i)]
         if wanted:
-            for task in self._store.find(TaskQuery(ids=wanted, limit=MOST_IDS)).tasks:
+            for task in self._store.find(TaskQuery(ids=wanted, limit=MAX_IDS)).tasks:
                 entry = CachedStatus(task, token=token, base=root + self._prefix)
                 known[task.request_id] = self._keep(root + task.request_id, entry)
         return {i: known[i] for i in request_ids if i in known}

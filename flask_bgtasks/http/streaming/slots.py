@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
-LEAST_SHARE = 2  # places; a browser has a stream, and a long poll beside it
+MIN_SHARE = 2  # places; a browser has a stream, and a long poll beside it
 
 
 class Slot:
@@ -46,7 +46,7 @@ class Slots:
     """Counts the places.
 
     :param limit: how many there are; asked once, in the first request that wants one.
-    :param share: how many of them one client may have; None for half of them, at least :data:`LEAST_SHARE`.
+    :param share: how many of them one client may have; None for half of them, at least :data:`MIN_SHARE`.
     """
 
     def __init__(self, limit: int | None = None, share: int | None = None) -> None:
@@ -90,7 +90,7 @@ class Slots:
         """How many of them one client may have."""
         if self._share is not None:
             return self._share
-        return max(LEAST_SHARE, (self._limit or 0) // 2)
+        return max(MIN_SHARE, (self._limit or 0) // 2)
 
     def _give_back(self, whose: str | None) -> None:
         with self._lock:

@@ -14,13 +14,13 @@ import re
 from ..problems import Problem
 from ..requests.query import bad
 
-LONGEST = 255
+MAX_LENGTH = 255
 
 SHORTEST_UNOWNED = 16
 """Characters of a key by which tasks without an owner are looked up: there the key is all that protects them. To have a
 request's task again by sending it, its whole body has to be the same too."""
 
-_VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{LONGEST}}}")
+_VISIBLE = re.compile(rf"[\x21-\x7e]{{1,{MAX_LENGTH}}}")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"(?:\s*;.*)?')  # an sf-string and ignored parameters: RFC 8941, 3.3.3
 
 
@@ -37,7 +37,7 @@ def parse(header: str | None) -> str | None:
     if not _VISIBLE.fullmatch(text):
         raise Problem(
             "bad-idempotency-key",
-            f"Idempotency-Key: 1 to {LONGEST} visible ASCII characters are wanted, a UUID for instance",
+            f"Idempotency-Key: 1 to {MAX_LENGTH} visible ASCII characters are wanted, a UUID for instance",
         )
     return text
 
@@ -48,7 +48,7 @@ def parse_parameter(text: str | None) -> str | None:
     :raises Problem: it is no key.
     """
     if text is not None and not _VISIBLE.fullmatch(text):
-        raise bad("idempotency_key", text, f"1 to {LONGEST} visible ASCII characters are wanted")
+        raise bad("idempotency_key", text, f"1 to {MAX_LENGTH} visible ASCII characters are wanted")
     return text and (_unquoted(text) or text)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LONGEST = 1000  # characters of a header that is read; what clients send has a few dozen
+MAX_LENGTH = 1000  # characters of a header that is read; what clients send has a few dozen
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110, section 5.6.2
 _WORD = rf"(?:{_TOKEN}|\"(?:[^\"\\]|\\.)*\")"
@@ -41,9 +41,9 @@ def parse(header: str | None) -> Prefer:
     """What a ``Prefer`` header says.
 
     Of a preference that is given twice, the first counts (section 2). ``wait`` is read leniently, as ``?wait=`` is:
-    ``0.5`` and ``1e9`` are numbers too. A header of more than :data:`LONGEST` characters is ignored.
+    ``0.5`` and ``1e9`` are numbers too. A header of more than :data:`MAX_LENGTH` characters is ignored.
     """
-    if not header or len(header) > LONGEST:
+    if not header or len(header) > MAX_LENGTH:
         return NOTHING
     found: dict[str, str] = {}
     for part in _parts(header):

@@ -21,7 +21,7 @@ def read(request: Request, state: AppState) -> tuple[str | None, TokenHints]:
     """The address that a request names in its JSON object or form, None if none, and what it says about it."""
     given = _fields(request)
     token = given.get("user_token")
-    if not isinstance(token, str) or not 0 < len(token) <= json_body.LONGEST_ADDRESS or not token.isprintable():
+    if not isinstance(token, str) or not 0 < len(token) <= json_body.MAX_ADDRESS or not token.isprintable():
         return None, TokenHints()
     kind, lang = given.get("user_token_kind"), given.get("lang")
     named = isinstance(kind, str) and kind != WEBPUSH and kind in devices.kinds(state)  # that takes more than a text

@@ -26,7 +26,7 @@ log = logging.getLogger("flask_bgtasks")
 
 LISTED = 50  # tasks in a page where the client does not say
 
-MOST_PAGE_BYTES = 2**20
+MAX_PAGE_BYTES = 2**20
 """Of the tasks in one page: one with more ends early, with a cursor. A hundred usual tasks are a tenth of it."""
 
 
@@ -59,7 +59,7 @@ def listed() -> Response:
         name=parameters.text("name", args.get("name")),
         key=idempotency.parse_parameter(args.get("idempotency_key")),
     )
-    limit = parameters.whole("limit", args.get("limit"), default=LISTED, most=parameters.MOST_LISTED)
+    limit = parameters.whole("limit", args.get("limit"), default=LISTED, most=parameters.MAX_LISTED)
     if "ids" in args:
         return _by_ids(parts, parameters.ids(args["ids"]), asked, args.get("cursor"))
     owner = parts.state.owners.current()
@@ -106,7 +106,7 @@ def _count_fitting(briefs: Sequence[bytes]) -> int:
     size = 0
     for count, made in enumerate(briefs):
         size += len(made)
-        if size > MOST_PAGE_BYTES and count > 0:
+        if size > MAX_PAGE_BYTES and count > 0:
             return count
     return len(briefs)
 
@@ -178,7 +178,7 @@ def _by_ids(parts: HttpContext, ids: list[str], asked: _Asked, cursor: str | Non
         found = [i for i, task in known.items() if asked.admits(task, owner)]
         briefs = [entries[i].brief for i in found]
     else:
-        page = parts.state.store.find(TaskQuery(ids=list(filter(is_id, ids)), limit=parameters.MOST_IDS))
+        page = parts.state.store.find(TaskQuery(ids=list(filter(is_id, ids)), limit=parameters.MAX_IDS))
         known = {task.request_id: task for task in access.visible(page.tasks)}
         found = [i for i in ids if i in known and asked.admits(known[i], owner)]
         briefs = _briefs(parts, [known[i] for i in found])

@@ -104,7 +104,7 @@ def _address(kind: str, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]
         raise Problem("bad-body", f"token: only a device of the kind {FID} has it beside its value")
     if kind == WEBPUSH:
         return _subscription(body.get("value"))
-    wanted = f"1 to {json_body.LONGEST_ADDRESS} visible ASCII characters are wanted"
+    wanted = f"1 to {json_body.MAX_ADDRESS} visible ASCII characters are wanted"
     value = json_body.text(body, "value", json_body.ADDRESS, wanted)
     token = json_body.optional_text(body, "token", json_body.ADDRESS, wanted)
     return value, {} if token is None else {PROOF: proof_of(token)}
@@ -116,9 +116,9 @@ def _subscription(found: Any) -> tuple[str, Mapping[str, Any]]:
         wanted = '{"endpoint": …, "keys": {"p256dh": …, "auth": …}}'
         raise Problem("bad-body", f"value: a PushSubscription is wanted, {wanted}")
     endpoint, keys = found.get("endpoint"), found.get("keys")
-    if not isinstance(endpoint, str) or len(endpoint) > json_body.LONGEST_ADDRESS or not ENDPOINT.fullmatch(endpoint):
+    if not isinstance(endpoint, str) or len(endpoint) > json_body.MAX_ADDRESS or not ENDPOINT.fullmatch(endpoint):
         raise Problem(
-            "bad-body", f"value.endpoint: an https address of at most {json_body.LONGEST_ADDRESS} characters is wanted"
+            "bad-body", f"value.endpoint: an https address of at most {json_body.MAX_ADDRESS} characters is wanted"
         )
     if not isinstance(keys, dict):
         raise Problem("bad-body", "value.keys: an object with p256dh and auth is wanted")

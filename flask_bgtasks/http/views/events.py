@@ -27,10 +27,10 @@ log = logging.getLogger("flask_bgtasks")
 
 PAGE_EVENTS = 1000  # most in one page, and the default
 
-MOST_PAGE_BYTES = 2**20
+MAX_PAGE_BYTES = 2**20
 """Of the events in one page: one with more ends early, and `next` says where to go on."""
 
-LONGEST_ACCEPT = 1000  # characters of the header that are read; a browser's have about 150
+MAX_ACCEPT = 1000  # characters of the header that are read; a browser's have about 150
 
 EVENTS_PER_READ = 100  # from the store, so that what does not fit is not all read
 
@@ -129,7 +129,7 @@ def _fitting(parts: HttpContext, request_id: str, after: int, limit: int) -> tup
         for event in found:
             made = dumps(event_document(request_id, event))
             size += len(made)
-            if size > MOST_PAGE_BYTES and events:
+            if size > MAX_PAGE_BYTES and events:
                 return events, documents
             events.append(event)
             documents.append(made)
@@ -195,7 +195,7 @@ def _wanted(offered: tuple[str, ...]) -> str:
     :raises Problem: it wants none of them.
     """
     header = " ".join(request.headers.get("Accept", "").split())  # a run of blanks costs Werkzeug its length squared
-    if not 0 < len(header) <= LONGEST_ACCEPT:
+    if not 0 < len(header) <= MAX_ACCEPT:
         return offered[0]
     accept = parse_accept_header(header, MIMEAccept)
     best = accept.best_match(offered)

@@ -13,7 +13,7 @@ from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import json_body
 
-WANTED = f"1 to {json_body.LONGEST_ADDRESS} visible ASCII characters are wanted"
+WANTED = f"1 to {json_body.MAX_ADDRESS} visible ASCII characters are wanted"
 
 
 def register(request_id: str) -> Response:

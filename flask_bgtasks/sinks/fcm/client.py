@@ -44,7 +44,7 @@ QUOTA_SECONDS = 60.0
 DEVICE_PAUSES = Backoff(first=2 * QUOTA_SECONDS, longest=3600.0)
 """For one device that is sent too much ("Message rate limit to a single device", throttling-and-quotas there)."""
 
-LEAST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 86_400.0
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 86_400.0
 """Between which a ``Retry-After`` is believed. One of 0, or a date that is past by our clock, would be a storm."""
 
 _numbers = itertools.count(1)
@@ -396,7 +396,7 @@ def _was_sent(error: Any) -> bool:
 def _retry_after(error: Any) -> float | None:
     response = getattr(error, "http_response", None)
     after = None if response is None else retry_after_seconds(response.headers.get("Retry-After"))
-    return None if after is None else min(max(after, LEAST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    return None if after is None else min(max(after, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
 
 
 def _no_token(error: Exception) -> RetryLater:

@@ -17,13 +17,13 @@ from ..truncation import cut, fitted
 
 log = logging.getLogger("flask_bgtasks")
 
-MOST_BYTES = 4096 - 700
+MAX_BYTES = 4096 - 700
 """Of title, body and data as JSON in UTF-8. A message takes 4,096 (Apple's payload as well); the rest is for what FCM
 and we add to it: the sound, the group, its own identifiers."""
 
 STEP_BYTES = 200  # of a step's name, which may be whatever a task reports: a line on a lock screen is shorter
 
-MOST_TTL_SECONDS = 28 * 86_400
+MAX_TTL_SECONDS = 28 * 86_400
 """Four weeks: the longest that FCM keeps a message (``AndroidConfig.ttl``), and RFC 8030's push services too."""
 
 RESERVED = ("from", "message_type", "notification", "collapse_key")
@@ -73,7 +73,7 @@ class Push:
     tag: str | None = None
     group: str | None = None
     link: str | None = None
-    ttl: int = MOST_TTL_SECONDS
+    ttl: int = MAX_TTL_SECONDS
     activity: Activity | None = None
     android_channel: str | None = None
 
@@ -109,7 +109,7 @@ def of_notification(
         tag=told.request_id or tag,
         group=told.data.get("name"),
         link=told.link if told.link and told.link.startswith("https://") else None,
-        ttl=min(ttl, MOST_TTL_SECONDS),
+        ttl=min(ttl, MAX_TTL_SECONDS),
         android_channel=android_channel,
     )
 
@@ -121,7 +121,7 @@ def of_step(step: str) -> str:
 
 def fit(title: str, body: str, data: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
     """Cut to what a message takes."""
-    return fitted(title, body, data, most=MOST_BYTES, size=_size)
+    return fitted(title, body, data, most=MAX_BYTES, size=_size)
 
 
 def _named(data: Mapping[str, str]) -> dict[str, str]:

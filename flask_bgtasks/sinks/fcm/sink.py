@@ -25,7 +25,7 @@ from ...firebase.features import FIDS
 from ...hookspecs import hookimpl
 from ...runtime.fork import after_fork_in_child
 from .client import FcmClient, connect
-from .messages import MOST_TTL_SECONDS, Push, PushAddress, of_notification, of_step
+from .messages import MAX_TTL_SECONDS, Push, PushAddress, of_notification, of_step
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -63,14 +63,14 @@ class FcmSink:
         self,
         client: FcmClient,
         *,
-        ttl: timedelta = timedelta(seconds=MOST_TTL_SECONDS),
+        ttl: timedelta = timedelta(seconds=MAX_TTL_SECONDS),
         dry_run: bool = False,
         concurrency: int = 8,
         android_channel: str | None = None,
     ) -> None:
         self._client = client
         self._android_channel = android_channel
-        self._ttl = int(min(ttl.total_seconds(), MOST_TTL_SECONDS))
+        self._ttl = int(min(ttl.total_seconds(), MAX_TTL_SECONDS))
         self._dry_run = dry_run
         self.concurrency = concurrency
 

@@ -18,7 +18,7 @@ from .database import (
     DEVICES,
     DURATIONS,
     MARKS,
-    MOST_WRITES,
+    MAX_WRITES,
     NAMES,
     PREFERENCES,
     SCOPES,
@@ -99,11 +99,11 @@ class FirestoreApps(FirestorePart):
     def _pages_of(self, collection: str, app: str, app_id: str) -> Iterator[list[Any]]:
         """The documents of another app, or those that have none: so many at once that a call keeps its deadline."""
         query = self._collection(collection)
-        query = (_of(query, app, app_id) if app_id else query).order_by("__name__").limit(MOST_WRITES)
+        query = (_of(query, app, app_id) if app_id else query).order_by("__name__").limit(MAX_WRITES)
         page = list(query.stream(**ONCE))
         while page:
             yield [one for one in page if app_id or not one.to_dict().get(app)]
-            page = list(query.start_after(page[-1]).stream(**ONCE)) if len(page) == MOST_WRITES else []
+            page = list(query.start_after(page[-1]).stream(**ONCE)) if len(page) == MAX_WRITES else []
 
     def _stamp(self, page: Sequence[Any]) -> None:
         """Make documents this app's where they are. One that was erased meanwhile needs no app."""

@@ -51,7 +51,7 @@ NO_OUTAGE = frozenset({"InvalidArgument", "OutOfRange"})
 """Errors by which Firestore says that a document or a value is none that it takes. What else it may answer can be
 mended outside, by a right that is granted say, and then the same call succeeds."""
 
-MOST_WRITES = 400  # in one commit; 500 are allowed
+MAX_WRITES = 400  # in one commit; 500 are allowed
 
 dice = random.SystemRandom()
 
@@ -340,9 +340,9 @@ class FirestorePart(Store):
         self._erase(trimmed)
 
     def _erase(self, references: Sequence[Any]) -> None:
-        for begin in range(0, len(references), MOST_WRITES):
+        for begin in range(0, len(references), MAX_WRITES):
             batch = bulk_batch(self._firestore.client)
-            for reference in references[begin : begin + MOST_WRITES]:
+            for reference in references[begin : begin + MAX_WRITES]:
                 batch.delete(reference)
             batch.commit(**ONCE)
 

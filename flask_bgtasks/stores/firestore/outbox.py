@@ -11,9 +11,9 @@ from ...errors import StoreUnavailable
 from ...firebase.firestore.client import ONCE, bulk_batch, field, refused
 from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement
 from . import rows
-from .database import DELIVERIES, MOST_WRITES, FirestorePart
+from .database import DELIVERIES, MAX_WRITES, FirestorePart
 
-SCANNED, FEWEST_SCANNED = 1000, 40
+SCANNED, MIN_SCANNED = 1000, 40
 """Deliveries that are looked at for those that may be made, and how many at once: many may be due and have to wait for
 an older one of the same task that is not, after an outage of a sink say."""
 
@@ -46,7 +46,7 @@ class FirestoreOutbox(FirestorePart):
         with self._calls():
             now = self.now()
             due, free = due.where(filter=field("due_at", "<=", now)), list[tuple[Any, Delivery]]()
-            for page in _pages(due, max(FEWEST_SCANNED, 2 * limit)):
+            for page in _pages(due, max(MIN_SCANNED, 2 * limit)):
                 found = [one for one in page if _is_free(one.to_dict(), now)]
                 oldest = self._oldest(sink, {one.get("request_id") for one in found} - {None})
                 made = [(one, rows.delivery(one.to_dict())) for one in found]
@@ -106,8 +106,8 @@ class FirestoreOutbox(FirestorePart):
         What was written since it was leased was written by someone else: the time is the token of the lease.
         """
         at, collection = dict[int, Any](), self._collection(DELIVERIES)
-        for begin in range(0, len(seen), MOST_WRITES):
-            batch, some = bulk_batch(self._firestore.client), list(seen.items())[begin : begin + MOST_WRITES]
+        for begin in range(0, len(seen), MAX_WRITES):
+            batch, some = bulk_batch(self._firestore.client), list(seen.items())[begin : begin + MAX_WRITES]
             for number, since in some:
                 option = self._firestore.client.write_option(last_update_time=since)
                 batch.update(collection.document(str(number)), dict(values), option=option)
@@ -139,15 +139,15 @@ class FirestoreOutbox(FirestorePart):
     def _replace(self, reference: Any, delivery: Delivery, owes: Sequence[Owed]) -> None:
         """Erase a delivery, with what is owed in its place; nothing, if it is gone, or somebody else's."""
         since = delivery.lease
-        for begin in range(0, max(1, len(owes)), MOST_WRITES):  # more than one commit for hundreds of devices only
+        for begin in range(0, max(1, len(owes)), MAX_WRITES):  # more than one commit for hundreds of devices only
             batch = self._firestore.client.batch()
-            last = begin + MOST_WRITES >= len(owes)
+            last = begin + MAX_WRITES >= len(owes)
             held = self._firestore.client.write_option(last_update_time=since)
             if last:
                 batch.delete(reference, option=held)
             else:
                 batch.update(reference, {"error": None}, option=held)
-            for owed in owes[begin : begin + MOST_WRITES]:
+            for owed in owes[begin : begin + MAX_WRITES]:
                 self._add_delivery(batch, owed, delivery.request_id, delivery.seq)
             try:
                 since = batch.commit(**ONCE)[0].update_time

@@ -28,7 +28,7 @@ from ..base import CHECKPOINT, PRIVATE, Delivery
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
 
-MOST_TEXT_BYTES = 50_000  # of one text in a task's document, which holds 1 MiB; JSON may make six bytes of one
+MAX_TEXT_BYTES = 50_000  # of one text in a task's document, which holds 1 MiB; JSON may make six bytes of one
 
 EVENT_WIDTH = 10  # digits of an event's id, which sorts as its number
 
@@ -50,7 +50,7 @@ def task_values(task: Task) -> dict[str, Any]:
     values["expires_after"] = task.expires_after // MICROSECOND
     values["progress"] = None if task.progress is None else _progress_text(task.progress)
     values["token_note"] = None if task.token_note is None else _token_note_text(task.token_note)
-    values["error_message"] = text(task.error_message, MOST_TEXT_BYTES)
+    values["error_message"] = text(task.error_message, MAX_TEXT_BYTES)
     values["rejected"] = task.rejected
     values["seen"] = task.seen_at is not None
     values["seconds_to_seen"] = _seconds_to_seen(task)
@@ -107,10 +107,10 @@ def _progress_text(progress: Progress) -> str:
             progress.updated_at.isoformat(),
             progress.attempt,
             progress.percentage,
-            text(progress.step, MOST_TEXT_BYTES),
+            text(progress.step, MAX_TEXT_BYTES),
             progress.step_number,
             progress.total_steps,
-            text(progress.details, MOST_TEXT_BYTES),
+            text(progress.details, MAX_TEXT_BYTES),
             progress.eta_seconds,
         ]
     )

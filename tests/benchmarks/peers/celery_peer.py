@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery, Task
 
-from ..subject import LONGEST_WAIT_SECONDS, REPORTS, Subject, worker
+from ..subject import MAX_WAIT_SECONDS, REPORTS, Subject, worker
 
 NOBODYS = "nobodys"  # a queue without a worker
 
@@ -54,10 +54,10 @@ class Measured(Subject):
         return noop.delay()
 
     def wait_for(self, handle: Any) -> None:
-        handle.get(timeout=LONGEST_WAIT_SECONDS)
+        handle.get(timeout=MAX_WAIT_SECONDS)
 
     def submit_idle(self) -> Any:
         noop.apply_async(queue=NOBODYS)
 
     def report(self, calls: int) -> float:
-        return float(report.delay(calls).get(timeout=LONGEST_WAIT_SECONDS))
+        return float(report.delay(calls).get(timeout=MAX_WAIT_SECONDS))

@@ -16,7 +16,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
-from ..subject import LONGEST_WAIT_SECONDS, Subject, worker
+from ..subject import MAX_WAIT_SECONDS, Subject, worker
 
 NOBODYS = "nobodys"  # a queue without a worker: declared here only, not in the worker's process
 URL = os.environ["BENCH_REDIS"] + "/3"
@@ -49,7 +49,7 @@ class Measured(Subject):
         return noop.send()
 
     def wait_for(self, handle: Any) -> None:
-        handle.get_result(block=True, timeout=int(LONGEST_WAIT_SECONDS * 1000))
+        handle.get_result(block=True, timeout=int(MAX_WAIT_SECONDS * 1000))
 
     def submit_idle(self) -> Any:
         broker.enqueue(noop.message().copy(queue_name=NOBODYS))

@@ -14,7 +14,7 @@ from typing import Any
 
 from huey import SqliteHuey
 
-from ..subject import LONGEST_WAIT_SECONDS, Subject, worker
+from ..subject import MAX_WAIT_SECONDS, Subject, worker
 
 LOOK_SECONDS = 0.001
 
@@ -50,7 +50,7 @@ class Measured(Subject):
         return noop()
 
     def wait_for(self, handle: Any) -> None:
-        handle.get(blocking=True, timeout=LONGEST_WAIT_SECONDS, backoff=1, max_delay=LOOK_SECONDS)
+        handle.get(blocking=True, timeout=MAX_WAIT_SECONDS, backoff=1, max_delay=LOOK_SECONDS)
 
     def submit_idle(self) -> Any:
         self._idle()

@@ -12,7 +12,7 @@ from typing import Any
 from redis import Redis
 from rq import Queue, get_current_job
 
-from ..subject import LONGEST_WAIT_SECONDS, REPORTS, Subject, worker
+from ..subject import MAX_WAIT_SECONDS, REPORTS, Subject, worker
 
 URL = os.environ["BENCH_REDIS"] + "/2"
 
@@ -58,7 +58,7 @@ class Measured(Subject):
         return self.forked.enqueue(noop)
 
     def wait_for(self, handle: Any) -> None:
-        if handle.latest_result(timeout=int(LONGEST_WAIT_SECONDS)) is None:
+        if handle.latest_result(timeout=int(MAX_WAIT_SECONDS)) is None:
             raise TimeoutError("no result")
 
     def submit_idle(self) -> Any:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 BUSY_SECONDS = 10.0
 """How long a write waits for another process's transaction before it is refused."""
 
-MOST_PER_COMMIT = 128
+MAX_PER_COMMIT = 128
 """Operations that share a commit at most: the last of them waits for all."""
 
 LOG_PAGES = 4000
@@ -42,7 +42,7 @@ again and again; the longer the log, the fewer of their copies are copied."""
 PROBE_SECONDS = 1.0
 """How long a write that went well is taken for a sign that writes do: health may be asked by anybody, and often."""
 
-MOST_READERS = 16  # connections kept for reading; more are opened when needed, and closed after use
+MAX_READERS = 16  # connections kept for reading; more are opened when needed, and closed after use
 
 _PROBE = """INSERT INTO bgtasks_meta (key, value) VALUES ('probed', :now)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
@@ -204,7 +204,7 @@ class SqliteDatabase(Database):
     def _lead(self, mine: _Job[Any]) -> None:
         """Run what is queued, this thread's operation first, as one transaction."""
         with self._queue_lock:
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MOST_PER_COMMIT))]
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_PER_COMMIT))]
         try:
             with self._writer_lock:
                 if not self._run_together(batch):
@@ -288,8 +288,8 @@ class SqliteDatabase(Database):
                 return operation(reader)
             finally:
                 readers.append(reader)
-                if readers is not self._readers or len(readers) > MOST_READERS:
-                    _close_all(readers, keep=0 if readers is not self._readers else MOST_READERS)
+                if readers is not self._readers or len(readers) > MAX_READERS:
+                    _close_all(readers, keep=0 if readers is not self._readers else MAX_READERS)
         except sqlite3.Error as error:
             raise unavailable(self._path, error) from error
 

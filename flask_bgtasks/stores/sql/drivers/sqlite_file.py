@@ -14,7 +14,7 @@ from ....errors import BackgroundTasksError, NotStorable, StoreUnavailable, Stor
 
 PRIVATE = 0o600  # the mode of the file, of its log and its shared memory
 
-LEAST_FREE_BYTES = 2**20
+MIN_FREE_BYTES = 2**20
 """Of the disk, below which it is called full: a small write may still find room in the log, which is used again."""
 
 
@@ -43,7 +43,7 @@ class DatabaseFile:
             disk = os.statvfs(os.path.dirname(self._path) or ".")
         except (AttributeError, OSError):  # Windows has none; what hinders it elsewhere a write will say
             return
-        if disk.f_bavail * disk.f_frsize < LEAST_FREE_BYTES:
+        if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
             raise StoreUnavailable(f"the disk of the task store {self._path!r} is full", "its disk is full")
 
     def check(self) -> None:

@@ -10,8 +10,8 @@ export const SYNC_TAG = 'bgtasks-outbox'; // of Background Sync, where a browser
 
 const TIMEOUT = 30_000; // for the answer to a submission
 const FIRST_WAIT = 500;
-const LONGEST_WAIT = 30_000;
-const LONGEST_DOUBT = 300_000; // between two tries that something on the way may answer: 24 hours of them are few hundred
+const MAX_WAIT = 30_000;
+const MAX_DOUBT = 300_000; // between two tries that something on the way may answer: 24 hours of them are few hundred
 const AT_ONCE = 4;
 
 /** A request as it can be kept: its body as bytes or text, so that every try sends the same. */
@@ -139,7 +139,7 @@ export class Outbox {
   }
 
   async #postpone(record, after) {
-    const at = whenAgain(record, after, LONGEST_WAIT);
+    const at = whenAgain(record, after, MAX_WAIT);
     const stored = await this.#store.change(record.key, (known) => records.postponed(known, at, Date.now()));
     if (stored) this.#told('postponed', stored);
   }
@@ -150,7 +150,7 @@ export class Outbox {
     const since = record.doubt?.since ?? now;
     if (now - since >= DOUBTED_FOR) return this.#reject(record, { ...problem, detail: `For ${DOUBTED_FOR / 3_600_000} hours: ${problem.detail}` });
     console.warn(`bgtasks: ${record.method} ${record.url} is tried again. ${problem.detail}`);
-    const at = whenAgain(record, after, LONGEST_DOUBT);
+    const at = whenAgain(record, after, MAX_DOUBT);
     const stored = await this.#store.change(record.key, (known) => records.doubted(known, { ...problem, since }, at, now));
     if (stored) this.#told('postponed', stored);
     return undefined;

@@ -6,7 +6,7 @@ import { readEvents } from './sse.js';
 import { Refused, Unreachable } from './http.js';
 import { listOf } from '../ids.js';
 import { TERMINAL } from '../records.js';
-import { MOST_IDS, statuses } from './statuses.js';
+import { MAX_IDS, statuses } from './statuses.js';
 
 const LOST = 'the connection was lost';
 const LOSSES = new Set(['TypeError', 'AbortError', 'NetworkError']); // of a body whose line broke, by browser
@@ -99,7 +99,7 @@ export class Ladder {
    * A page that nobody looks at has no stream: the server takes what it sends to one for seen, and would drop the push.
    */
   #mayStream(tasks) {
-    return tasks.length <= MOST_IDS && this.#core.visible();
+    return tasks.length <= MAX_IDS && this.#core.visible();
   }
 
   // -- stream -------------------------------------------------------------------------------------------------------

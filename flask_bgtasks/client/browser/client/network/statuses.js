@@ -3,15 +3,15 @@
 import { Unreachable } from './http.js';
 import { listOf } from '../ids.js';
 
-export const MOST_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
+export const MAX_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
 
 /**
  * The answers for these tasks, some at a time: `{tasks, missing, expired}`. Where nobody is logged in who should be
  * (`expired`), the backend does not know whose they are: none is missing for that.
  */
 export async function* statuses(http, ids, { signal } = {}) {
-  for (let at = 0; at < ids.length; at += MOST_IDS) {
-    const asked = ids.slice(at, at + MOST_IDS);
+  for (let at = 0; at < ids.length; at += MAX_IDS) {
+    const asked = ids.slice(at, at + MAX_IDS);
     const answer = await http.json(`?ids=${listOf(asked)}`, { signal });
     if (!Array.isArray(answer?.tasks) || !Array.isArray(answer.missing)) throw new Unreachable('?ids=: this JSON is not the backend\'s');
     const missing = asked.filter((id) => answer.missing.includes(id)); // of no other ones does it say anything
