@@ -25,7 +25,7 @@ from ..delivery.dispatcher import Dispatcher
 from ..delivery.notifier import NotifyPolicy
 from ..errors import ConfigurationError, ShuttingDown
 from ..execution import stuck
-from ..execution.engine import Engine, Environment
+from ..execution.engine import Engine
 from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS
 from ..plugins import Plugins
@@ -299,23 +299,15 @@ def build(
     )
     owners = Owners(app, plugins, lambda: declarations.loader)
     credentials = Credentials(app, owners, settings.keep_headers)
-    environment = Environment(
-        call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
-        opened=lambda attempt: credentials.opened(attempt.task, attempt.input),
-        login_lost=credentials.lost,
-        before_run=lambda attempt: _before_run(app, declarations, credentials, attempt),
-        run_later=lambda task, wait: _run_later(runner, task, wait),
-        can_wait=lambda: runner.can_wait,
-        look=lambda: runner.look(),  # noqa: PLW0108 - the runner is made after the engine
-        give_up=lambda request_id: runner.give_up(request_id),  # noqa: PLW0108 - as above
-    )
     engine = Engine(
         app,
         store=store,
         settings=settings,
         registry=registry,
         deliveries=deliveries,
-        environment=environment,
+        credentials=credentials,
+        call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
+        before_run=lambda attempt: _before_run(app, declarations, credentials, attempt),
     )
     picker = Fetcher(
         store,
@@ -325,6 +317,7 @@ def build(
         queues=queues,
     )
     runner = _make_runner(app, plugins, engine, picker, settings)
+    engine.attach(runner)
     watcher = Watcher(store)
     lifecycle = Lifecycle(
         store=store,
@@ -410,13 +403,6 @@ def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Fetcher, 
 def _notify_of(registry: TaskRegistry, name: str) -> Any:
     definition = registry.find(name)
     return definition.options.notify if definition is not None else None
-
-
-def _run_later(runner: Runner, task: Task, wait: float) -> None:
-    try:
-        runner.submit(task.request_id, delay=max(wait, 0.001), priority=task.priority, queue=task.queue)
-    except ShuttingDown:
-        return  # the store keeps it for whoever looks
 
 
 def _before_run(app: Flask, declarations: Declarations, credentials: Credentials, attempt: Attempt) -> None:

@@ -10,28 +10,29 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
-from blinker import Signal
 from flask import Flask
 
-from .. import signals
+from ..auth.credentials import Credentials
 from ..core.definitions import TaskDefinition, TaskRegistry
-from ..core.model import LOGIN_LOST, Event, EventType, OnInterrupt, Progress, StepHistory, Task, TaskKind
-from ..core.steps import StepNode, StepTree
+from ..core.model import LOGIN_LOST, Event, OnInterrupt, Task, TaskKind
+from ..core.steps import StepTree
 from ..core.transitions import Change, RequestCancel, Transition
 from ..delivery.dispatcher import Dispatcher
-from ..errors import AlreadyClaimed, AtCapacity, LoginLost, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from ..errors import AlreadyClaimed, AtCapacity, ShuttingDown, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
 from ..pipeline.checkpoint_log import CheckpointLog
+from ..runners.base import Runner
 from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread
 from ..settings import Settings
-from ..stores.base import MAX_TASK_NAMES, Attempt, Limits, Store
+from ..stores.base import Attempt, Limits, Store
 from . import invocation
+from .announcer import Announcer
+from .durations import Durations
 from .finalizer import Endings
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
@@ -40,52 +41,16 @@ from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
 
-DURATIONS_FRESH_SECONDS = 10.0
-"""How long the averages of earlier runs are used before they are read again."""
-
 RAISED_KEPT = 100
 """How many exceptions of runs are kept for requests that wait for them, in testing and debug mode."""
 
-_SIGNALS: dict[EventType, Signal] = {
-    EventType.ACCEPTED: signals.task_accepted,
-    EventType.STARTED: signals.task_started,
-    EventType.RETRYING: signals.task_retrying,
-    EventType.REOPENED: signals.task_retrying,
-    EventType.COMPLETED: signals.task_completed,
-    EventType.FAILED: signals.task_failed,
-    EventType.CANCELLED: signals.task_cancelled,
-}
-
-_OWED = frozenset({*_SIGNALS, EventType.CANCEL_REQUESTED, EventType.RELEASED})
-"""Events that sinks are told of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What runs need of the extension, as functions, so that the engine knows none of it.
-
-    :param call_view: calls a task's view in the context of its run, with what was stored of its request.
-    :param opened: a task's input with the headers that were kept of its request.
-    :param before_run: restores the user and what the app wants in ``g``, in the run's request context.
-    :param login_lost: whether a status code of a view in a run says only that the run lacks the login of its request.
-    :param run_later: has a task run after so many seconds.
-    :param can_wait: whether it can be put off at all: where tasks run inline it cannot.
-    :param look: says that there may be work which had to wait for a place.
-    :param give_up: says that a run which was ended does not return.
-    """
-
-    call_view: Callable[[TaskDefinition, Mapping[str, Any]], object]
-    opened: Callable[[Attempt], Mapping[str, Any]]
-    before_run: Callable[[Attempt], None]
-    login_lost: Callable[[Task, Mapping[str, Any], int | None], LoginLost | None]
-    run_later: Callable[[Task, float], None]
-    can_wait: Callable[[], bool]
-    look: Callable[[], None]
-    give_up: Callable[[str], None]
-
 
 class Engine:
-    """Runs the tasks of one app in this process."""
+    """Runs the tasks of one app in this process. It is complete once it is given the runner that calls it.
+
+    :param call_view: calls a task's view in the context of its run, with what was stored of its request.
+    :param before_run: restores the user and what the app wants in ``g``, in the run's request context.
+    """
 
     def __init__(
         self,
@@ -95,25 +60,39 @@ class Engine:
         settings: Settings,
         registry: TaskRegistry,
         deliveries: Dispatcher,
-        environment: Environment,
+        credentials: Credentials,
+        call_view: Callable[[TaskDefinition, Mapping[str, Any]], object],
+        before_run: Callable[[Attempt], None],
     ) -> None:
         self._app = app
         self._store = store
         self._settings = settings
         self._registry = registry
         self._deliveries = deliveries
-        self._environment = environment
+        self._credentials = credentials
+        self._call_view = call_view
+        self._before_run = before_run
+        self._announcer = Announcer(app, wake=deliveries.wake)
+        self._durations = Durations(store)
         self._flusher = Flusher(
             store,
             interval=settings.progress_interval,
             lease=settings.lease,
             offer=deliveries.offer_progress,
-            flushed=self._progress_stored,
+            flushed=self._announcer.progress_stored,
         )
         self._endings = Endings(store, self._flusher, deliveries)
         self._raised: dict[str, BaseException] = {}
-        self._durations: dict[str, tuple[float, dict[str, StepHistory]]] = {}
-        store.on_commit(self._committed)
+        store.on_commit(self._announcer.committed)
+        store.on_commit(self._heed_cancellation)
+
+    def attach(self, runner: Runner) -> None:
+        """Take the runner that calls :meth:`run`: asked for further attempts, told of free places."""
+        self._runner = runner
+
+    def _heed_cancellation(self, task: Task, events: Sequence[Event]) -> None:
+        if task.cancel_requested_at is not None:
+            self._flusher.stop_running(task.request_id)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -208,7 +187,7 @@ class Engine:
             started=started,
             expected=definition.expected if definition else (),
             total_steps=options.total_steps if options else None,
-            durations=self._load_durations(task.name),
+            durations=self._durations.of(task.name),
         )
         running = RunningAttempt(
             request_id=task.request_id,
@@ -217,7 +196,7 @@ class Engine:
             owner=task.owner,
             clock=self._store.now,
             max_output_bytes=self._settings.max_result_bytes,
-            on_step=self._step_changed,
+            on_step=self._announcer.step_changed,
         )
         running.seq = task.seq
         running.leased_at = asked
@@ -244,14 +223,14 @@ class Engine:
         if definition.kind is TaskKind.FUNCTION:
             assert definition.function is not None
             return invocation.call_function(self._app, definition.function, attempt.input, max_bytes=limit)
-        input = self._environment.opened(attempt)
+        input = self._credentials.opened(attempt.task, attempt.input)
         answer = invocation.call_view(
             self._app,
-            lambda: self._environment.call_view(definition, input),
+            lambda: self._call_view(definition, input),
             input,
             name=definition.name,
             max_bytes=limit,
-            before=lambda: self._environment.before_run(attempt),
+            before=lambda: self._before_run(attempt),
         )
         if answer.exception is not None and invocation.propagates(self._app):
             self._remember(attempt.task.request_id, answer.exception)
@@ -262,7 +241,7 @@ class Engine:
         if answer.error is None:
             return answer
         code = answer.result.status_code if answer.result is not None else getattr(answer.exception, "code", None)
-        lost = self._environment.login_lost(task, input, code)
+        lost = self._credentials.lost(task, input, code)
         return answer if lost is None else CallResult(None, str(lost), LOGIN_LOST, lost)
 
     def _conclude(self, task: Task, running: RunningAttempt, call: Callable[[], CallResult]) -> bool:
@@ -310,17 +289,21 @@ class Engine:
         definition = self._registry.find(task.name)
         options = definition.options if definition is not None and task.kind is not TaskKind.TRACKED else None
         answer = self._for_clients(task, answer)
-        wait = self._endings.finish(task, running, answer, options, can_wait=self._environment.can_wait())
+        wait = self._endings.finish(task, running, answer, options, can_wait=self._runner.can_wait)
         if answer.error is None and running.plan.root.last is not None:
-            self._learn(task.name, running.plan)
+            self._durations.learn(task.name, running.plan)
         try:
             if wait is not None:
-                self._environment.run_later(task, wait)
+                self._run_later(task, wait)
             if options is not None and options.max_concurrency is not None:
-                self._environment.look()
+                self._runner.look()
         except Exception:  # the end is stored, and whoever looks for work finds what is left to do
             log.exception("the runner cannot be told what follows task %s", task.request_id)
         return wait is not None
+
+    def _run_later(self, task: Task, wait: float) -> None:
+        with suppress(ShuttingDown):  # the store keeps it for whoever looks
+            self._runner.submit(task.request_id, delay=max(wait, 0.001), priority=task.priority, queue=task.queue)
 
     def _for_clients(self, task: Task, answer: CallResult) -> CallResult:
         """The answer without what only the log is to say."""
@@ -341,7 +324,7 @@ class Engine:
         """It was told to stop and does not: it is ended without its doing, and its place given to another."""
         log.error("task %s does not stop after its timeout of %g s; its thread is lost", task.request_id, timeout)
         self._finish(task, running, self._timed_out(task))
-        self._environment.give_up(task.request_id)
+        self._runner.give_up(task.request_id)
 
     # -- changes from outside ----------------------------------------------------------------------------------------
 
@@ -363,8 +346,8 @@ class Engine:
     def rehearsed(self, task: Task, input: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
         """The context that a run of a task which is not stored yet would have; gives what its view would be given."""
         attempt = Attempt(task, input, {})
-        opened = self._environment.opened(attempt)
-        before = functools.partial(self._environment.before_run, attempt)
+        opened = self._credentials.opened(task, input)
+        before = functools.partial(self._before_run, attempt)
         return invocation.run_context(self._app, opened, before=before)
 
     @property
@@ -384,61 +367,6 @@ class Engine:
     def close(self) -> None:
         """Have the flusher's threads end."""
         self._flusher.close()
-
-    # -- what others are told ----------------------------------------------------------------------------------------
-
-    def _committed(self, task: Task, events: Sequence[Event]) -> None:
-        """This process changed a task: tell signals and wake the lanes. In the thread that changed it."""
-        owed = False
-        for event in events:
-            owed = owed or event.type in _OWED
-            signal = _SIGNALS.get(event.type)
-            if signal is signals.task_failed and task.rejected:
-                signal = signals.task_rejected
-            if signal is not None and signal.receivers:
-                signals.send(signal, self._app, task=task, event=event)
-            if event.type is EventType.STARTED and event.data.get("recovered"):
-                signals.send(signals.task_recovered, self._app, task=task, event=event)
-        if task.cancel_requested_at is not None:
-            self._flusher.stop_running(task.request_id)
-        if owed:
-            self._deliveries.wake()
-
-    def _progress_stored(self, task: Task, progress: Progress) -> None:
-        signals.send(signals.task_progress, self._app, task=task, progress=progress)
-
-    def _step_changed(self, type: EventType, request_id: str, node: StepNode) -> None:
-        if type is EventType.STEP_STARTED:
-            if signals.step_started.receivers:
-                signals.send(signals.step_started, self._app, request_id=request_id, step=node.path)
-        elif signals.step_finished.receivers:
-            seconds = (node.finished or node.started) - node.started
-            signals.send(signals.step_finished, self._app, request_id=request_id, step=node.path, seconds=seconds)
-
-    # -- durations ---------------------------------------------------------------------------------------------------
-
-    def _load_durations(self, name: str) -> dict[str, StepHistory]:
-        known = self._durations.get(name)
-        if known is not None and time.monotonic() - known[0] < DURATIONS_FRESH_SECONDS:
-            return known[1]
-        try:
-            loaded = self._store.load_durations(name)
-        except Exception:  # the task is claimed: without them its bar is the worse, and nothing else
-            log.exception("what earlier runs of task %r took cannot be read", name)
-            return {}
-        if len(self._durations) >= MAX_TASK_NAMES:
-            self._durations.clear()
-        self._durations[name] = (time.monotonic(), loaded)
-        return loaded
-
-    def _learn(self, name: str, plan: StepTree) -> None:
-        try:
-            durations = plan.durations()
-            if durations:
-                self._store.save_durations(name, durations)
-            self._durations.pop(name, None)
-        except Exception:  # the task is completed: what it teaches is a bonus
-            log.exception("the durations of task %r are not stored", name)
 
 
 def _is_retried(definition: TaskDefinition | None, task: Task, answer: CallResult) -> bool:
