@@ -18,11 +18,11 @@ from flask import Flask
 from ..core.definitions import TaskDefinition, TaskOptions, clash
 from ..core.model import TaskKind
 from ..errors import ConfigurationError, unknown_name
+from ..runtime import routes
 from ..runtime.fork import after_fork_in_child
 from ..settings import PREFIX
 from ..wrapping.layers import Chain
 from ..wrapping.marks import definition_of, mark, referred_to_by, wrapped_by
-from . import routes
 from .declarations import DECLARED, AppRegistry, Declarations
 
 log = logging.getLogger("flask_bgtasks")

@@ -24,7 +24,6 @@ from ..delivery.device_registry import NO_HINTS, Addresses, TokenHints
 from ..delivery.dispatcher import Dispatcher
 from ..delivery.notifier import NotifyPolicy
 from ..errors import ConfigurationError, ShuttingDown
-from ..execution import stuck
 from ..execution.engine import Engine
 from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS
@@ -36,7 +35,7 @@ from ..settings import Settings
 from ..stores.base import Attempt, Created, Limits, Store
 from ..wrapping.layers import Chain
 from ..wrapping.passage import Run
-from . import app_ids
+from . import app_ids, stuck
 from .completion import Completion
 from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle

@@ -14,10 +14,10 @@ import click
 from flask.cli import AppGroup
 
 from ..app.state import AppState
+from ..app.stuck import stuck_tasks
 from ..core import documents
 from ..core.model import Status, Task
 from ..errors import ConfigurationError, TaskNotFound
-from ..execution.stuck import stuck_tasks
 from ..firebase.firestore import rules
 from ..stores.base import TaskQuery
 from .doctor import FAIL, examine

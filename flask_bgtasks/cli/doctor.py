@@ -14,10 +14,10 @@ from datetime import datetime, timedelta, timezone
 
 from ..app.completion import misplacement
 from ..app.state import AppState
+from ..app.stuck import stuck_tasks, told
 from ..auth import identities
 from ..core.text.redaction import redact
 from ..errors import BackgroundTasksError
-from ..execution.stuck import stuck_tasks, told
 from ..runtime import processes
 from ..runtime.background_thread import ended_within
 from ..settings import DEFAULT_STORE

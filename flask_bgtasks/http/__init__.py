@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..app import routes
+from ..runtime import routes
 
 if TYPE_CHECKING:
     from ..app.state import AppState

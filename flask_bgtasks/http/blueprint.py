@@ -10,8 +10,8 @@ from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from ..app import routes
 from ..errors import BackgroundTasksError, ConfigurationError
+from ..runtime import routes
 from . import problems
 from .problems import Problem
 from .requests import json_body

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status
-from flask_bgtasks.execution import stuck
+from flask_bgtasks.app import stuck
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Container
 
+from ...app.stuck import stuck_tasks, told
 from ...errors import BackgroundTasksError
-from ...execution.stuck import stuck_tasks, told
 from ...stores.base import Stats, Store
 
 FRESH_SECONDS = 1.0
