@@ -6,7 +6,7 @@ These names are the public API; nothing else is promised.
 from __future__ import annotations
 
 from .app.handles import TaskHandle
-from .app.tracked import TrackedTask
+from .app.tracking import TrackedTask
 from .core.backoff import Backoff
 from .core.definitions import TaskOptions, UnknownTask
 from .core.devices import Device

@@ -17,9 +17,10 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 
 from .app import tracking
 from .app.declarations import Declarations
+from .app.factory import build
 from .app.handles import TaskHandle
-from .app.state import KEY, AppState, build, current_state, state_of
-from .app.tracked import TrackedTask
+from .app.state import KEY, AppState, current_state, state_of
+from .app.tracking import TrackedTask
 from .auth.owners import OwnerLoader
 from .core.definitions import TaskDefinition, TaskOptions
 from .core.model import Status, Task, TaskKind

@@ -94,6 +94,7 @@ def bgtasks(request: pytest.FixtureRequest) -> Iterator[Recorder]:
 
     ``@pytest.mark.bgtasks(runner="threads")`` runs them in threads; any setting can be given so.
     """
+    from .app.factory import rebuild
     from .app.state import KEY, state_of
     from .sinks.memory import MemorySink
 
@@ -102,7 +103,7 @@ def bgtasks(request: pytest.FixtureRequest) -> Iterator[Recorder]:
     marker = request.node.get_closest_marker("bgtasks")
     given = {"store": "memory://", "runner": "inline", "show_errors": True, **(marker.kwargs if marker else {})}
     sink = MemorySink()
-    state = before.rebuilt(given)
+    state = rebuild(before, given)
     state.plugins.register(sink, name=RECORDER)
     state.deliveries.refresh()
     app.extensions[KEY] = state

@@ -1,4 +1,4 @@
-"""The explicit calls for code that has its own way of running: ``update_status`` and ``update_progress``.
+"""For code that has its own way of running: ``update_status``, ``update_progress``, and what ``track_request`` gives.
 
 They speak for the task's current attempt, whoever runs it; the state machine accepts or refuses as for any attempt.
 """
@@ -16,6 +16,7 @@ from ..core.text.redaction import redact
 from ..core.transitions import Cancel, Change, Complete, Fail
 from ..errors import ConfigurationError, TransitionRefused
 from ..execution import invocation
+from ..pipeline.attempt import RunningAttempt
 
 if TYPE_CHECKING:
     from .state import AppState
@@ -100,3 +101,32 @@ def update_progress(
     if after.progress is not None:
         state.deliveries.offer_progress(after, after.progress)
     return after
+
+
+class TrackedTask:
+    """A task that runs where it stands. ``step``, ``track`` and ``current_task`` report into it inside the block."""
+
+    __slots__ = ("_running", "_state")
+
+    def __init__(self, state: AppState, running: RunningAttempt) -> None:
+        self._state = state
+        self._running = running
+
+    @property
+    def request_id(self) -> str:
+        """The id, to give to the client."""
+        return self._running.request_id
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether someone asked it to stop."""
+        return self._running.stopped is not None
+
+    def set_result(self, value: Any) -> None:
+        """What the task is completed with, JSON.
+
+        :raises NotSerializable: it is not JSON. :raises PayloadTooLarge: it is larger than what is stored.
+        """
+        state = self._state
+        limit = state.settings.max_result_bytes
+        self._running.result = invocation.json_result(state.app, value, "track_request", limit)

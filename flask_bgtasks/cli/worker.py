@@ -15,6 +15,7 @@ from typing import Any
 
 from flask import Flask
 
+from ..app.factory import rebuild
 from ..app.state import KEY, AppState, state_of
 from ..runtime import processes
 
@@ -61,7 +62,7 @@ def _own_state(app: Flask, workers: int | None, queues: Collection[str] | None) 
     overrides: dict[str, Any] = {"runner": "threads"}
     if workers is not None:
         overrides["workers"] = workers
-    state = web.rebuilt(overrides, queues=queues, look_seconds=LOOK_SECONDS)
+    state = rebuild(web, overrides, queues=queues, look_seconds=LOOK_SECONDS)
     state.completion.check()
     app.extensions[KEY] = state
     return state

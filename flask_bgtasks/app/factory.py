@@ -1,0 +1,215 @@
+"""Builds the parts of one app and wires them: what an :class:`.state.AppState` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+from typing import Any, cast
+
+from flask import Flask, request
+
+from ..auth.credentials import Credentials
+from ..auth.owners import Access, Owners
+from ..capture import kept_request
+from ..core.definitions import TaskRegistry
+from ..delivery.device_registry import Addresses
+from ..delivery.dispatcher import Dispatcher
+from ..delivery.notifier import NotifyPolicy
+from ..errors import ConfigurationError
+from ..execution.engine import Engine
+from ..execution.fetcher import Fetcher
+from ..execution.recovery import LOOK_SECONDS
+from ..plugins import Plugins
+from ..runners.base import Runner
+from ..runtime import log_lines
+from ..settings import Settings
+from ..stores.base import Attempt, Store
+from ..wrapping.layers import Chain
+from . import app_ids, stuck
+from .completion import Completion
+from .declarations import AppRegistry, Declarations
+from .lifecycle import Lifecycle
+from .state import AppState, View, Wrap, chain_of, state_of
+from .watcher import Watcher
+
+
+def build(
+    app: Flask,
+    declarations: Declarations,
+    overrides: Mapping[str, Any],
+    *,
+    extension: Any,
+    wrap: Wrap,
+    originals: dict[str, View] | None = None,
+    queues: Collection[str] | None = None,
+    look_seconds: float = LOOK_SECONDS,
+) -> AppState:
+    """Build an app's parts. Opens no connection and starts no thread: a server may fork after this.
+
+    :param declarations: what was declared on the extension object.
+    :param overrides: settings by lower-case name, which win over ``app.config``.
+    :param extension: the extension object itself, for the app's own code.
+    :param wrap: makes the wrapper of a view.
+    :param originals: the views that were wrapped by an earlier call for this app.
+    :param queues: run tasks of these queues only.
+    :param look_seconds: the mean time between two looks for work.
+    :raises ConfigurationError: a setting names what is not there, or the instance folder cannot be written.
+    """
+    settings = app_ids.with_app_id(app, Settings.from_config(app.config, **overrides))
+    log_lines.install()
+    plugins = Plugins()
+    plugins.register(_bundled(), name="bgtasks-bundled")
+    plugins.load_entry_points()
+    for plugin, name in declarations.plugins:
+        plugins.register(plugin, name=name)
+    plugins.add_sinks(settings.sinks, app, settings)
+
+    store = _open_store(app, plugins, settings)
+    registry = declarations.registry_of(app)
+    originals = {} if originals is None else originals
+    chains: dict[View, Chain] = {}
+    completion = Completion(
+        app,
+        settings.endpoints,
+        settings.url_prefix,
+        declarations=declarations,
+        registry=registry,
+        originals=originals,
+        wrap=wrap,
+        chain=lambda definition, view: chain_of(chains, definition, view),
+    )
+    registry.complete = completion.complete
+    deliveries = Dispatcher(
+        app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=NotifyPolicy.of(settings)
+    )
+    owners = Owners(app, plugins, lambda: declarations.loader)
+    credentials = Credentials(app, owners, settings.keep_headers)
+    engine = Engine(
+        app,
+        store=store,
+        settings=settings,
+        registry=registry,
+        deliveries=deliveries,
+        credentials=credentials,
+        call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
+        before_run=lambda attempt: _before_run(app, declarations, credentials, attempt),
+    )
+    picker = Fetcher(
+        store,
+        names=lambda: registry,
+        most_running=lambda: registry.most_running,
+        lease=settings.lease_seconds,
+        queues=queues,
+    )
+    runner = _make_runner(app, plugins, engine, picker, settings)
+    engine.attach(runner)
+    watcher = Watcher(store)
+    lifecycle = Lifecycle(
+        store=store,
+        runner=runner,
+        engine=engine,
+        deliveries=deliveries,
+        watcher=watcher,
+        picker=picker,
+        complete=completion.report,
+        abandon=lambda: _abandon(store, registry, engine, settings),
+        grace=settings.shutdown_grace,
+        look_seconds=look_seconds,
+    )
+    return AppState(
+        app=app,
+        extension=extension,
+        declarations=declarations,
+        settings=settings,
+        plugins=plugins,
+        registry=registry,
+        completion=completion,
+        store=store,
+        runner=runner,
+        engine=engine,
+        deliveries=deliveries,
+        watcher=watcher,
+        lifecycle=lifecycle,
+        owners=owners,
+        credentials=credentials,
+        access=Access(app, store, owners, settings),
+        addresses=Addresses(store, most=settings.max_devices_per_owner),
+        wrap=wrap,
+        overrides=dict(overrides),
+        originals=originals,
+        chains=chains,
+    )
+
+
+def rebuild(state: AppState, overrides: Mapping[str, Any], **how: Any) -> AppState:
+    """The same app's parts once more, with other settings. Its views and its registry are the app's, and stay.
+
+    :param overrides: settings that win over those that ``init_app`` was given.
+    :param how: ``queues`` and ``look_seconds``, as :func:`build` takes them.
+    """
+    return build(
+        state.app,
+        state.declarations,
+        {**state.overrides, **overrides},
+        extension=state.extension,
+        wrap=state.wrap,
+        originals=state.originals,
+        **how,
+    )
+
+
+def _abandon(store: Store, registry: AppRegistry, engine: Engine, settings: Settings) -> int:
+    if settings.unknown_task_seconds is None:
+        return 0
+    after = timedelta(seconds=settings.unknown_task_seconds)
+    return stuck.abandon(store, registry, after=after, change=engine.change)
+
+
+def _bundled() -> Any:
+    from . import builtin_plugins
+
+    return builtin_plugins
+
+
+def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
+    store = plugins.hook.bgtasks_open_store(app=app, url=settings.store, settings=settings)
+    if store is None:
+        scheme = settings.store.partition(":")[0]
+        raise ConfigurationError(
+            f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
+            "Known here: memory, sqlite, postgresql, firestore. A plugin may add more."
+        )
+    app_ids.warn_of_twin(app, settings)
+    return app_ids.of_app(cast(Store, store), settings)
+
+
+def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Fetcher, settings: Settings) -> Runner:
+    runner = plugins.hook.bgtasks_make_runner(
+        app=app, name=settings.runner, run=engine.run, pick=picker, settings=settings
+    )
+    if runner is None:
+        raise ConfigurationError(
+            f"BGTASKS_RUNNER={settings.runner!r}: there is no such runner. "
+            "Known here: threads, inline, external. A plugin may add more."
+        )
+    return cast(Runner, runner)
+
+
+def _notify_of(registry: TaskRegistry, name: str) -> Any:
+    definition = registry.find(name)
+    return definition.options.notify if definition is not None else None
+
+
+def _before_run(app: Flask, declarations: Declarations, credentials: Credentials, attempt: Attempt) -> None:
+    kept_request.restore_limits(request, attempt.input)
+    credentials.restore(attempt.task, attempt.input)
+    for function in declarations.before_run_functions:
+        app.ensure_sync(function)(attempt.task)
+
+
+def _without_password(url: str) -> str:
+    before, at, after = url.rpartition("@")
+    if not at:
+        return url
+    scheme, _, user = before.partition("://")
+    return f"{scheme}://{user.partition(':')[0]}:***@{after}"
