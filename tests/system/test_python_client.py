@@ -16,7 +16,7 @@ import pytest
 
 from flask_bgtasks.client import BackgroundTaskCompletionService, Client, FirestoreReader, Kind
 from flask_bgtasks.client.pending.records import State
-from flask_bgtasks.client.pending.registry import Registry
+from flask_bgtasks.client.pending.registry import PendingRegistry
 from tests.backends.network import Chaos, Network
 from tests.integration.client_server import HASTE, until
 from tests.system import python_client
@@ -65,7 +65,7 @@ def figures(server):
 
 def states(folder, url):
     """Where the records of a registry are."""
-    registry = Registry(folder / "pending.sqlite3", server=url)
+    registry = PendingRegistry(folder / "pending.sqlite3", server=url)
     found = [record.state for record in registry.all_in(list(State))]
     registry.close()
     return found

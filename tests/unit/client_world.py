@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from flask_bgtasks.client.errors import Unreachable
 from flask_bgtasks.client.flows.session import Session
 from flask_bgtasks.client.io.effects import Answer, Call, Close, Emit, Open, Read, Request, Sleep, Tell
-from flask_bgtasks.client.pending.registry import TaskRegistry
+from flask_bgtasks.client.pending.registry import PendingRegistry
 
 TERMINAL = {"completed", "failed", "cancelled"}
 
@@ -79,7 +79,7 @@ class World:
         self.resumed = []  # the Last-Event-ID of each stream
         self.generation = 0  # of connections
         self._agenda = []
-        self.registry = TaskRegistry(":memory:", server="s", now=lambda: self.calendar)
+        self.registry = PendingRegistry(":memory:", server="s", now=lambda: self.calendar)
         self.session = Session(
             registry=self.registry,
             clock=self,
