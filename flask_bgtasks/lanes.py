@@ -66,8 +66,10 @@ class Deliverer(Protocol):
     def due(self, sink: str, limit: int) -> Sequence[Delivery]:
         """What this sink is owed now, at most so many."""
 
-    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> Reply:
-        """Try once, and settle."""
+    def deliver(
+        self, delivery: Delivery, *, taken: float | None = None, longest_wait: float | None = None
+    ) -> Reply | None:
+        """Try once, and settle; None if the sink was not called."""
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
         """Settle what was taken and is not tried now."""
@@ -205,8 +207,8 @@ class Lane:
         with self._lock:
             self._left.extend(_Taken(delivery, begun) for delivery in due)
         if self._concurrency == 1:
-            while (delivery := self._next()) is not None:
-                self._deliver(delivery)
+            while (taken := self._next()) is not None:
+                self._deliver(taken)
         else:
             self._have_delivered()
         took = time.monotonic() - begun
@@ -230,8 +232,8 @@ class Lane:
                     break
                 self._helpers += 1
             alone = self._helpers == 0
-        while alone and (delivery := self._next()) is not None:
-            self._deliver(delivery)
+        while alone and (taken := self._next()) is not None:
+            self._deliver(taken)
         self._wait_for_helpers(most=self._concurrency - 1)
 
     def _wait_for_helpers(self, *, most: int) -> None:
@@ -247,9 +249,9 @@ class Lane:
     def _help(self) -> None:
         signed_off = False
         try:
-            while (delivery := self._next(helping=True)) is not None:
+            while (taken := self._next(helping=True)) is not None:
                 try:
-                    self._deliver(delivery)
+                    self._deliver(taken)
                 except BaseException:
                     log.exception("the lane of sink %r failed", self._sink)
             signed_off = True  # by _next
@@ -260,17 +262,17 @@ class Lane:
                     self._went_on.notify_all()
         self._woken.set()  # what comes after a delivery of the same task may be due now
 
-    def _next(self, *, helping: bool = False) -> Delivery | None:
+    def _next(self, *, helping: bool = False) -> _Taken | None:
         """One of what was taken, as long as there are any, and the sink is not to be left alone."""
         with self._went_on:
-            delivery = None
+            taken = None
             if self._left and not self._is_over(self._left[0]):
-                delivery = self._left.popleft().delivery
+                taken = self._left.popleft()
             elif helping:  # gone in the same breath, so that nothing is left to who does not look again
                 self._helpers -= 1
-            if delivery is None or not self._left:
+            if taken is None or not self._left:
                 self._went_on.notify_all()
-            return delivery
+            return taken
 
     def _put_off(self) -> None:
         """Give back what was taken, and is not delivered now after all."""
@@ -284,15 +286,18 @@ class Lane:
         """Whether nothing more is begun of what was taken then."""
         return self._outage.left > 0 or time.monotonic() - taken.at > LONGEST_SECONDS
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, taken: _Taken) -> None:
         """Make one delivery, and see what it says about the sink. Of several threads."""
         with self._lock:
             before = self._outage.down
         try:
-            reply = self._deliveries.deliver(delivery, longest_wait=LONGEST_PAUSE if before else None)
+            longest_wait = LONGEST_PAUSE if before else None
+            reply = self._deliveries.deliver(taken.delivery, taken=taken.at, longest_wait=longest_wait)
         except BaseException as error:  # the outbox itself: the delivery's lease runs out
             log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
             reply = Reply(error=text_of(error))
+        if reply is None:
+            return
         with self._lock:
             before = self._outage.down
             self._outage.note(reply)
