@@ -11,10 +11,10 @@ import functools
 import logging
 import sys
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
@@ -33,7 +33,7 @@ from ..runtime.background_thread import BackgroundThread, Contained
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import one_line
 from ..stores.base import Delivery, Owed, Settlement, Store
-from .leases import LEASE, LeaseKeeper, LeaseWatch
+from .leases import LEASE, DeliveryCall, LeaseKeeper, LeaseOver, LeaseWatch
 from .notifier import Deferred, Notifier, NotifyPolicy
 from .sink_worker import Reply, SinkWorker
 
@@ -167,18 +167,25 @@ class Dispatcher:
         self._watch.look(sink)
         return self._store.due_deliveries(sink, worker=processes.me(), lease=self._lease, limit=limit)
 
-    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> Reply:
+    def deliver(
+        self, delivery: Delivery, *, taken: float | None = None, longest_wait: float | None = None
+    ) -> Reply | None:
         """Try once, and settle. The delivery's lease is renewed for as long as that takes.
 
+        :param taken: when it was asked for, by ``time.monotonic``; None for just now.
         :param longest_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
+        :returns: what the sink says of itself by it; None if it was not called.
         """
         app = self._app()
         if app is None:
-            return Reply()
+            return None
         reply = Reply()
-        with self._keeper.kept(delivery) as call, _context_of(app):
+        with self._keeper.kept(delivery, taken) as call, _context_of(app):
             try:
-                settlement = self._made(app, delivery)
+                settlement = self._made(app, call)
+            except LeaseOver as why:
+                log.info("delivery %s to sink %r is not made here: %s", delivery.id, delivery.sink, why)
+                return None
             except DeviceGone as gone:
                 log.info("sink %r: a device is gone and is forgotten: %s", delivery.sink, gone)
                 self._store.forget_device(gone.device_id)
@@ -232,27 +239,35 @@ class Dispatcher:
 
     # -- one delivery ------------------------------------------------------------------------------------------------
 
-    def _made(self, app: Flask, delivery: Delivery) -> Settlement:
+    def _made(self, app: Flask, call: DeliveryCall) -> Settlement:
         """Make one delivery, of whatever kind."""
+        delivery = call.delivery
         if delivery.kind == EVENT:
-            return self._tell(delivery)
+            return self._tell(call)
         if delivery.kind == NOTIFICATION:
-            return self._notify(app, delivery)
+            return self._notify(app, call)
         if delivery.kind == PUSH:
-            return self._push(app, delivery)
+            return self._push(app, call)
         payload = delivery.payload or {}
         if delivery.kind == MESSAGE:
             message = Message(delivery.channel, payload, request_id=delivery.request_id, tries=delivery.tries)
-            self._plugins.only(delivery.sink, "bgtasks_deliver_message")(message=message)
+            self._hook(call, "bgtasks_deliver_message")(message=message)
         elif delivery.kind == ERASED:
-            self._plugins.only(delivery.sink, "bgtasks_task_erased")(**payload)
+            self._hook(call, "bgtasks_task_erased")(**payload)
         else:
             raise Undeliverable(f"a delivery of kind {delivery.kind!r}, which this version does not know")
         return Settlement()
 
-    def _tell(self, delivery: Delivery) -> Settlement:
+    def _hook(self, call: DeliveryCall, name: str) -> Callable[..., Any]:
+        """A hook of the sink that a delivery is for, to be called at once: whatever else is read for it was read."""
+        hook = self._plugins.only(call.delivery.sink, name)
+        self._keeper.confirm(call)
+        return hook
+
+    def _tell(self, call: DeliveryCall) -> Settlement:
+        delivery = call.delivery
         task, event = self._task_and_event(delivery)
-        returned = self._plugins.only(delivery.sink, "bgtasks_task_event")(
+        returned = self._hook(call, "bgtasks_task_event")(
             task=task,
             event=event,
             load_result=functools.partial(self._store.load_result, task.request_id),
@@ -261,14 +276,15 @@ class Dispatcher:
         messages = _messages(returned) or ()
         return Settlement(owes=[Owed(delivery.sink, MESSAGE, dict(m.payload), m.channel) for m in messages])
 
-    def _notify(self, app: Flask, delivery: Delivery) -> Settlement:
+    def _notify(self, app: Flask, call: DeliveryCall) -> Settlement:
+        delivery = call.delivery
         decided = self._notifier.decide(delivery)
         if isinstance(decided, Deferred):
             return Settlement(due_at=decided.until)
         if decided is None:
             return Settlement()
         notification = decided
-        hook = self._plugins.only(delivery.sink, "bgtasks_send_notification")
+        hook = self._hook(call, "bgtasks_send_notification")
         with self._signalled(app, delivery.sink, notification) as sent:
             returned = hook(notification=notification, load_devices=lambda: self._notifier.devices(notification))
             messages = _messages(returned)
@@ -281,7 +297,8 @@ class Dispatcher:
         ]
         return Settlement(owes=owes)
 
-    def _push(self, app: Flask, delivery: Delivery) -> Settlement:
+    def _push(self, app: Flask, call: DeliveryCall) -> Settlement:
+        delivery = call.delivery
         gate = self._notifier.gate(delivery)
         if isinstance(gate, Deferred):
             return Settlement(due_at=gate.until)
@@ -295,8 +312,9 @@ class Dispatcher:
                 notification=notification,
                 tries=delivery.tries,
             )
+            hook = self._hook(call, "bgtasks_deliver_message")
             with self._signalled(app, delivery.sink, notification, message):
-                self._plugins.only(delivery.sink, "bgtasks_deliver_message")(message=message)
+                hook(message=message)
         return Settlement()
 
     def _task_and_event(self, delivery: Delivery) -> tuple[Task, Event]:

@@ -37,11 +37,16 @@ MAX_WATCHED = 1 / 4
 that slept has watched nothing, and the holder may have slept with it."""
 
 
+class LeaseOver(Exception):
+    """A delivery is not made: its lease ran out before the sink was called, and another process may have made it."""
+
+
 class DeliveryCall:
     """A delivery that is being made, and its lease."""
 
-    def __init__(self, delivery: Delivery, now: float) -> None:
+    def __init__(self, delivery: Delivery, now: float, taken: float) -> None:
         self.delivery = delivery
+        self.taken = taken
         self.begun = now
         self.renewed = float("-inf")  # when it was last asked to be renewed
         self.lost = False
@@ -72,9 +77,13 @@ class LeaseKeeper:
         self.thread = BackgroundThread("bgtasks-delivery-leases", self._serve)
 
     @contextmanager
-    def kept(self, delivery: Delivery) -> Iterator[DeliveryCall]:
-        """Keep the lease while the block runs; :attr:`DeliveryCall.delivery` is then as it is to be settled."""
-        call = DeliveryCall(delivery, time.monotonic())
+    def kept(self, delivery: Delivery, taken: float | None = None) -> Iterator[DeliveryCall]:
+        """Keep the lease while the block runs; :attr:`DeliveryCall.delivery` is then as it is to be settled.
+
+        :param taken: when the delivery was asked for, by ``time.monotonic``: its lease holds from then on at least.
+        """
+        now = time.monotonic()
+        call = DeliveryCall(delivery, now, now if taken is None else taken)
         with self._lock:
             self._calls.add(call)
             if not self._closed:
@@ -86,6 +95,28 @@ class LeaseKeeper:
                 self._calls.discard(call)
             with call.lock:  # a renewal that is under way is waited for
                 pass
+
+    def confirm(self, call: DeliveryCall) -> None:
+        """Make sure, right before the sink is called, that nobody else was given the delivery meanwhile.
+
+        Asks the store only if the lease was not renewed for as long as it holds: this process slept, or what it read
+        for the call took that long.
+
+        :raises LeaseOver: somebody else was, or that cannot be told.
+        """
+        with call.lock:
+            now = time.monotonic()
+            if not call.lost and now < max(call.taken, call.renewed) + self._lease:
+                return
+            if not call.lost:
+                try:
+                    renewed = self._store.renew_deliveries([call.delivery], lease=timedelta(seconds=self._lease))
+                except BackgroundTasksError as error:
+                    raise LeaseOver(str(error)) from error
+                call.renewed, call.lost = now, call.delivery.id not in renewed
+                call.delivery = renewed.get(call.delivery.id, call.delivery)
+        if call.lost:
+            raise LeaseOver("another process has it")
 
     def close(self) -> None:
         """Have the thread end: what is still being delivered keeps its lease for as long as it was renewed last."""

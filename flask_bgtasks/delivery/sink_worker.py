@@ -27,7 +27,7 @@ log = logging.getLogger("flask_bgtasks")
 LOOK_SECONDS = 5.0
 """How often, on average, a lane looks for what other processes left owed, and for retries that fall due."""
 
-MIN_LENGTH, MAX_LENGTH = 4, 128
+MIN_SHARE, MAX_SHARE = 4, 128
 QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
 """How much a lane takes at once: more while it is quick, less when it is slow, so that it never holds what it will not
 come to within its lease, and another process would make as well."""
@@ -66,8 +66,10 @@ class Deliverer(Protocol):
     def due(self, sink: str, limit: int) -> Sequence[Delivery]:
         """What this sink is owed now, at most so many."""
 
-    def deliver(self, delivery: Delivery, *, longest_wait: float | None = None) -> Reply:
-        """Try once, and settle."""
+    def deliver(
+        self, delivery: Delivery, *, taken: float | None = None, longest_wait: float | None = None
+    ) -> Reply | None:
+        """Try once, and settle; None if the sink was not called."""
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
         """Settle what was taken and is not tried now."""
@@ -142,7 +144,7 @@ class SinkWorker:
         self._left: deque[_Taken] = deque()
         self._helpers = 0
         self._progress: dict[str, tuple[Task, Progress]] = {}
-        self._share = MIN_LENGTH  # how much is taken at once
+        self._share = MIN_SHARE  # how much is taken at once
         self._outage = CircuitBreaker()
         self.thread = BackgroundThread(f"bgtasks-sink-{sink}", lambda closed: self._serve())
         self._stopped = False
@@ -205,19 +207,19 @@ class SinkWorker:
         with self._lock:
             self._left.extend(_Taken(delivery, begun) for delivery in due)
         if self._concurrency == 1:
-            while (delivery := self._next()) is not None:
-                self._deliver(delivery)
+            while (taken := self._next()) is not None:
+                self._deliver(taken)
         else:
             self._have_delivered()
         took = time.monotonic() - begun
         self._put_off()
         if self._outage.left:
-            self._share = MIN_LENGTH  # who comes back after a rest does not come with everything at once
+            self._share = MIN_SHARE  # who comes back after a rest does not come with everything at once
             return False
         if took < QUICK_SECONDS and len(due) == self._share:
-            self._share = min(MAX_LENGTH, self._share * 2)
+            self._share = min(MAX_SHARE, self._share * 2)
         elif took > SLOW_SECONDS:
-            self._share = max(MIN_LENGTH, self._share // 4)
+            self._share = max(MIN_SHARE, self._share // 4)
         return bool(due)
 
     def _have_delivered(self) -> None:
@@ -230,8 +232,8 @@ class SinkWorker:
                     break
                 self._helpers += 1
             alone = self._helpers == 0
-        while alone and (delivery := self._next()) is not None:
-            self._deliver(delivery)
+        while alone and (taken := self._next()) is not None:
+            self._deliver(taken)
         self._wait_for_helpers(most=self._concurrency - 1)
 
     def _wait_for_helpers(self, *, most: int) -> None:
@@ -247,9 +249,9 @@ class SinkWorker:
     def _help(self) -> None:
         signed_off = False
         try:
-            while (delivery := self._next(helping=True)) is not None:
+            while (taken := self._next(helping=True)) is not None:
                 try:
-                    self._deliver(delivery)
+                    self._deliver(taken)
                 except BaseException:
                     log.exception("the lane of sink %r failed", self._sink)
             signed_off = True  # by _next
@@ -260,17 +262,17 @@ class SinkWorker:
                     self._went_on.notify_all()
         self._woken.set()  # what comes after a delivery of the same task may be due now
 
-    def _next(self, *, helping: bool = False) -> Delivery | None:
+    def _next(self, *, helping: bool = False) -> _Taken | None:
         """One of what was taken, as long as there are any, and the sink is not to be left alone."""
         with self._went_on:
-            delivery = None
+            taken = None
             if self._left and not self._is_over(self._left[0]):
-                delivery = self._left.popleft().delivery
+                taken = self._left.popleft()
             elif helping:  # gone in the same breath, so that nothing is left to who does not look again
                 self._helpers -= 1
-            if delivery is None or not self._left:
+            if taken is None or not self._left:
                 self._went_on.notify_all()
-            return delivery
+            return taken
 
     def _put_off(self) -> None:
         """Give back what was taken, and is not delivered now after all."""
@@ -284,15 +286,18 @@ class SinkWorker:
         """Whether nothing more is begun of what was taken then."""
         return self._outage.left > 0 or time.monotonic() - taken.at > MAX_SECONDS
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, taken: _Taken) -> None:
         """Make one delivery, and see what it says about the sink. Of several threads."""
         with self._lock:
             before = self._outage.down
         try:
-            reply = self._deliveries.deliver(delivery, longest_wait=MAX_PAUSE if before else None)
+            longest_wait = MAX_PAUSE if before else None
+            reply = self._deliveries.deliver(taken.delivery, taken=taken.at, longest_wait=longest_wait)
         except BaseException as error:  # the outbox itself: the delivery's lease runs out
             log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
             reply = Reply(error=text_of(error))
+        if reply is None:
+            return
         with self._lock:
             before = self._outage.down
             self._outage.note(reply)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
-MIN_LENGTH = 2  # streams, where there are threads for them at all
+MIN_STREAMS = 2  # streams, where there are threads for them at all
 UNBOUNDED = 128
 """What is reckoned with where a server makes a thread for each request (Werkzeug's), or runs in a test client."""
 
@@ -26,7 +26,7 @@ def streams(environ: Mapping[str, Any], frame: FrameType | None = None) -> int:
     threads = _known_threads(environ, frame or sys._getframe(1))
     if threads <= 1:
         return 0  # a stream would be the only request that is served
-    return min(max(MIN_LENGTH, threads // 2), threads - 1)
+    return min(max(MIN_STREAMS, threads // 2), threads - 1)
 
 
 def _known_threads(environ: Mapping[str, Any], frame: FrameType | None) -> int:
@@ -42,7 +42,7 @@ def _known_threads(environ: Mapping[str, Any], frame: FrameType | None) -> int:
     if uwsgi is not None:
         return int(uwsgi.opt.get("threads", 1))
     # An unknown server: what it does say, and no more than the least.
-    return 2 * MIN_LENGTH if environ.get("wsgi.multithread") else 1
+    return 2 * MIN_STREAMS if environ.get("wsgi.multithread") else 1
 
 
 _SERVERS: dict[tuple[str, str], Callable[[Mapping[str, Any]], int]] = {

@@ -153,6 +153,47 @@ def test_what_a_process_that_was_stopped_holds_is_delivered_and_its_late_settlem
     assert stopped.store.stats().deliveries_owed == 2
 
 
+def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_late(process, later):
+    stopped, other = process(), process()
+    stopped._keeper.renew = lambda: None  # it does nothing at all
+    read, reads, go_on = stopped._task_and_event, threading.Event(), threading.Event()
+
+    def stopped_after_reading(delivery):
+        found = read(delivery)
+        reads.set()
+        assert go_on.wait(PATIENCE)
+        return found
+
+    stopped._task_and_event = stopped_after_reading
+    owing(stopped)
+    [first] = stopped.due("sink", 10)
+    delivering = threading.Thread(target=stopped.deliver, args=(first,))
+    delivering.start()
+    assert reads.wait(PATIENCE)
+
+    [again] = looked(other, later, 60)
+    other.deliver(again)
+    deliver(other).join(PATIENCE)
+    go_on.set()
+    delivering.join(PATIENCE)
+
+    assert stopped.told == [1, 2]  # by both together
+    assert stopped.store.stats().deliveries_owed == 0
+
+
+def test_a_process_that_was_slow_to_call_the_sink_calls_it_where_nobody_else_was_given_the_delivery(process, later):
+    slow = process()
+    owing(slow)
+    [first] = slow.due("sink", 10)
+    taken = time.monotonic()
+    later(61)
+
+    assert slow.deliver(first, taken=taken) is not None
+
+    assert slow.told == [1]
+    assert slow.store.stats().deliveries_owed == 1
+
+
 # -- progress ------------------------------------------------------------------------------------------------------
 
 
