@@ -355,7 +355,7 @@ def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(stor
 
 def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(monkeypatch):
     monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
-    outage = lanes_module.Outage()
+    outage = lanes_module.CircuitBreaker()
     for answered in (False, False, True, False, False):
         outage.note(Reply(answered))
 
@@ -368,7 +368,7 @@ def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(m
 
 
 def test_a_pause_that_a_service_wants_is_not_forgotten_for_an_answer_from_before():
-    outage = lanes_module.Outage()
+    outage = lanes_module.CircuitBreaker()
     outage.note(Reply(rest=60))
     outage.note(Reply(rest=5))
     outage.note(Reply())
@@ -379,7 +379,7 @@ def test_a_pause_that_a_service_wants_is_not_forgotten_for_an_answer_from_before
 
 def test_what_was_not_tried_says_nothing_about_the_service(monkeypatch):
     monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
-    outage = lanes_module.Outage()
+    outage = lanes_module.CircuitBreaker()
     for _ in range(3):
         outage.note(Reply(False))
         outage.note(Reply(tried=False))
