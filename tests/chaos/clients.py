@@ -48,7 +48,8 @@ class Client:
             if answer is not None and takes_its_word and "othing was " in answer.text:
                 self._journal.refuse(key)
                 return None
-            takes_its_word = takes_its_word and answer is not None  # a request that was cut off may have arrived
+            # A request that was cut off may have arrived; one of which it is not known may have been stored.
+            takes_its_word = takes_its_word and answer is not None and request_id is None
             threading.Event().wait(0.1)
         return None
 
