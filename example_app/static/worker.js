@@ -6,7 +6,7 @@ import '/tasks/service-worker.js';
 const CACHE = 'lesson-studio';
 const MOST_LESSONS = 30;
 const LESSON = /^\/tasks\/[^/]+\/result$/;
-const FILE = /^\/static\/|^\/tasks\/(client\/)?[\w-]+\.js$/;
+const FILE = /^\/static\/|^\/tasks\/(client\/([a-z]+\/)?)?[\w-]+\.js$/;
 
 self.addEventListener('fetch', (event) => {
   const { method, mode, url } = event.request;

@@ -15,7 +15,7 @@ import time
 
 from tests.backends.chromium import ARGUMENTS, Profile, as_root, program
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class CDPError(Exception):

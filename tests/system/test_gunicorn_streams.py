@@ -179,7 +179,7 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(serve):
 
 
 def test_a_client_that_does_not_read_loses_its_place(serve):
-    patience = "from flask_bgtasks.runtime import connection\npresence.SEND_SECONDS = 1\n"
+    patience = "from flask_bgtasks.runtime import connection\nconnection.SEND_SECONDS = 1\n"
     with serve(more=patience) as server:
         path = httpx.post(server.url + "/flood", timeout=PATIENCE).headers["Location"]
         wait_until(lambda: get(server, path).json()["done"])

@@ -19,7 +19,7 @@ from tests.backends.chromium import PersistentBrowser, faultless, launch_options
 from tests.backends.network import Network
 from tests.system.gunicorn_server import gunicorn
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 THREADS = 24  # half of them for streams
 APP = "from tests.system.browser.served import make_app\napp = make_app({folder!r}, **{settings!r})\n"
 OUTCOMES = "[...document.querySelectorAll('#outcomes li')].map((li) => li.textContent)"
