@@ -25,7 +25,7 @@ from ..runtime import log_lines
 from ..settings import Settings
 from ..stores.base import Attempt, Store
 from ..wrapping.layers import Chain
-from . import app_ids, stuck
+from . import app_ids, builtin_plugins, stuck
 from .completion import Completion
 from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle
@@ -58,7 +58,7 @@ def build(
     settings = app_ids.with_app_id(app, Settings.from_config(app.config, **overrides))
     log_lines.install()
     plugins = Plugins()
-    plugins.register(_bundled(), name="bgtasks-bundled")
+    plugins.register(builtin_plugins, name="bgtasks-bundled")
     plugins.load_entry_points()
     for plugin, name in declarations.plugins:
         plugins.register(plugin, name=name)
@@ -163,12 +163,6 @@ def _abandon(store: Store, registry: AppRegistry, engine: Engine, settings: Sett
         return 0
     after = timedelta(seconds=settings.unknown_task_seconds)
     return stuck.abandon(store, registry, after=after, change=engine.change)
-
-
-def _bundled() -> Any:
-    from . import builtin_plugins
-
-    return builtin_plugins
 
 
 def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:

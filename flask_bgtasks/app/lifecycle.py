@@ -17,7 +17,7 @@ from ..execution.engine import Engine
 from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS, Recovery
 from ..runners.base import Runner
-from ..runtime import server as serving
+from ..runtime import server
 from ..runtime.background_thread import BackgroundThread, ended_within
 from ..runtime.fork import after_fork_in_child
 from ..runtime.shutdown import Sigterm, StopWatch, before_exit
@@ -94,20 +94,20 @@ class Lifecycle:
     def _forked(self) -> None:
         self._reset()
         self._stop_watch.reset()
-        served_by = serving.server_of_fork()
+        served_by = server.server_of_fork()
         if served_by is not None:
             self.start(served_by)
 
     def loaded(self) -> None:
         """The app is being made: if a server makes it, to serve it in this process, begin when it is complete."""
-        served_by = serving.server()
+        served_by = server.server()
         if served_by is None or not self._runner.picks:
             return
         if not served_by.own_signals:
             self._sigterm.install()
         self.start(served_by)
 
-    def start(self, served_by: serving.Server | None = None) -> None:
+    def start(self, served_by: server.Server | None = None) -> None:
         """Begin looking for work in this process, where its runner runs any. Called again it changes nothing."""
         if not self._runner.picks:
             self._deliveries.wake()  # another process may have left something owed

@@ -26,7 +26,7 @@ from ..errors import ConfigurationError, ShuttingDown
 from ..execution.engine import Engine
 from ..plugins import Plugins
 from ..runners.base import Runner
-from ..runtime import server as serving
+from ..runtime import server
 from ..settings import Settings
 from ..stores.base import Created, Limits, Store
 from ..wrapping.layers import Chain
@@ -165,7 +165,7 @@ class AppState:
 
     def hand_over(self, task: Task) -> None:
         """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""
-        if self.runner.picks and serving.in_command():
+        if self.runner.picks and server.in_command():
             return
         self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -104,19 +104,26 @@ class LeaseKeeper:
 
         :raises LeaseOver: somebody else was, or that cannot be told.
         """
+        if self._holds(call):
+            return
         with call.lock:
-            now = time.monotonic()
-            if not call.lost and now < max(call.taken, call.renewed) + self._lease:
-                return
-            if not call.lost:
+            if not call.lost and not self._holds(call):
                 try:
-                    renewed = self._store.renew_deliveries([call.delivery], lease=timedelta(seconds=self._lease))
+                    self._ask([call], time.monotonic())
                 except BackgroundTasksError as error:
                     raise LeaseOver(str(error)) from error
-                call.renewed, call.lost = now, call.delivery.id not in renewed
-                call.delivery = renewed.get(call.delivery.id, call.delivery)
         if call.lost:
             raise LeaseOver("another process has it")
+
+    def _holds(self, call: DeliveryCall) -> bool:
+        return not call.lost and time.monotonic() < max(call.taken, call.renewed) + self._lease
+
+    def _ask(self, calls: Sequence[DeliveryCall], now: float) -> None:
+        """Have leases renewed, under the locks of their calls; those that are not are lost."""
+        renewed = self._store.renew_deliveries([call.delivery for call in calls], lease=timedelta(seconds=self._lease))
+        for call in calls:
+            call.renewed, call.lost = now, call.delivery.id not in renewed
+            call.delivery = renewed.get(call.delivery.id, call.delivery)
 
     def close(self) -> None:
         """Have the thread end: what is still being delivered keeps its lease for as long as it was renewed last."""
@@ -140,12 +147,7 @@ class LeaseKeeper:
                 due_now = [call for call in due if call in self._calls]  # the others are settled by now
             if not due_now:
                 return
-            renewed = self._store.renew_deliveries(
-                [call.delivery for call in due_now], lease=timedelta(seconds=self._lease)
-            )
-            for call in due_now:
-                call.renewed, call.lost = now, call.delivery.id not in renewed
-                call.delivery = renewed.get(call.delivery.id, call.delivery)
+            self._ask(due_now, now)
         finally:
             for call in due:
                 call.lock.release()

@@ -66,13 +66,12 @@ class CheckpointLog:
 
     def reach(self, node: StepNode, arguments: Any) -> Visit:
         """A checkpoint's step was opened: which one it is, and its value if that is there already."""
-        parent = node.parent
         with self._lock:
             identity = json.dumps([node.path, _fingerprint(arguments)])
             count = self._counts[identity] = self._counts.get(identity, 0) + 1
             key = hashlib.sha256(f"{identity}{count}".encode()).hexdigest()[:32]
             self._reached += 1
-            nested = _inside_another(parent)
+            nested = _inside_another(node.parent)
             if not nested:
                 self._open += 1
                 self._side_by_side = self._side_by_side or self._open > 1
@@ -160,15 +159,19 @@ class Visit:
     nested: bool
     value: Any = None
     output: Sequence[Any] = ()
-    restored: bool = False
 
     def __post_init__(self) -> None:
         self.node.kept = []
 
+    @property
+    def restored(self) -> bool:
+        """Whether the value is an earlier attempt's."""
+        return self.node.restored
+
     def restore(self, found: Checkpoint) -> None:
         """Take an earlier attempt's value."""
         self.value, self.output = json.loads(found.body)
-        self.restored = self.node.restored = True
+        self.node.restored = True
 
     def keep(self, value: Any) -> Any:
         """Store the value, and give it back as a later attempt would get it."""
@@ -178,9 +181,8 @@ class Visit:
         return json.loads(text)
 
 
-def _inside_another(parent: StepNode | None) -> bool:
-    """Whether a checkpoint's step is open around this one."""
-    node = parent
+def _inside_another(node: StepNode | None) -> bool:
+    """Whether this step, or one around it, is a checkpoint's."""
     while node is not None:
         if node.kept is not None:
             return True
