@@ -14,8 +14,7 @@ import threading
 import time
 
 from tests.backends.chromium import ARGUMENTS, Profile, as_root, program
-
-PATIENCE = 60.0
+from tests.waiting import PATIENCE, until
 
 
 class CDPError(Exception):
@@ -142,11 +141,7 @@ class Page:
 
     def wait_for_function(self, expression):
         """Ask again and again, from here and not by timers of the page, until it is true; its value."""
-        deadline, pause = time.monotonic() + PATIENCE, threading.Event()
-        while not (value := self.evaluate(expression)):
-            assert time.monotonic() < deadline, f"it never became so: {expression}"
-            pause.wait(0.02)
-        return value
+        return until(lambda: self.evaluate(expression), says=lambda: f"it never became so: {expression}", every=0.02)
 
     def freeze(self):
         """Freeze it as Chromium freezes a tab that was not looked at for long: its JavaScript stands still."""

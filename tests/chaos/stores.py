@@ -24,7 +24,19 @@ POSTGRESQL = {
 }
 
 
-class Sqlite:
+class Sql:
+    """What the two have in common."""
+
+    def remains(self):
+        with self._read() as db:
+            return remains.of_sql(db)
+
+    def unsettled(self):
+        with self._read() as db:
+            return remains.unsettled_of_sql(db)
+
+
+class Sqlite(Sql):
     """A file, on a small disk of its own where this may mount one (Linux, as root); a clock that can be moved."""
 
     name = "sqlite"
@@ -55,13 +67,8 @@ class Sqlite:
     def env(self):
         return {"CHAOS_STORE": str(self._disk)}
 
-    def remains(self):
-        with remains.sqlite(self._path) as db:
-            return remains.of_sql(db)
-
-    def unsettled(self):
-        with remains.sqlite(self._path) as db:
-            return remains.unsettled_of_sql(db)
+    def _read(self):
+        return remains.sqlite(self._path)
 
     def keep(self, folder):
         shutil.copytree(self._disk, folder)
@@ -121,7 +128,7 @@ class Sqlite:
         later(luck.uniform(0.5, 3), functools.partial(ballast.unlink, missing_ok=True))
 
 
-class Postgresql:
+class Postgresql(Sql):
     """A server of this run's own, behind a network that can be cut."""
 
     name = "postgresql"
@@ -150,13 +157,8 @@ class Postgresql:
         url = f"postgresql+psycopg://postgres@127.0.0.1:{self._network.port}/postgres"
         return {"CHAOS_STORE": str(self._folder / "disk"), "CHAOS_URL": url}
 
-    def remains(self):
-        with remains.postgresql(self.cluster.folder, self._port) as db:
-            return remains.of_sql(db)
-
-    def unsettled(self):
-        with remains.postgresql(self.cluster.folder, self._port) as db:
-            return remains.unsettled_of_sql(db)
+    def _read(self):
+        return remains.postgresql(self.cluster.folder, self._port)
 
     def keep(self, folder):
         folder.mkdir()

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from itsdangerous import URLSafeTimedSerializer
 from flask_bgtasks.http.blueprint import METHODS
 from tests.integration.abuse import ANN, FIELDS, UNKNOWN, Abuser, answered, make_abused, routes
 from tests.integration.http_app import PATIENCE
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -75,9 +75,8 @@ def studio(request, tmp_path):
         pytest.importorskip("google.cloud.firestore")
         store = f"firestore://{request.getfixturevalue('firestore_project')}"
     made = make_abused(store, tmp_path)
-    deadline = time.monotonic() + PATIENCE
-    while made.app.test_client().post("/process", json={"input_text": "x"}).status_code == 503:  # the first calls
-        assert time.monotonic() < deadline, "the store does not answer"
+    client = made.app.test_client()
+    until(lambda: client.post("/process", json={"input_text": "x"}).status_code != 503)  # the first calls
     yield made
     made.state.close(grace=PATIENCE)
 

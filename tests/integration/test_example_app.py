@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -15,6 +14,7 @@ from example_app.page import page_config
 from example_app.phone import Phone
 from example_app.pipeline import STEPS
 from flask_bgtasks import EventType, Notification, Status, TaskFailed
+from tests.waiting import until
 
 TEXT = (
     "A candle is made of wax and of a wick. The flame melts the wax, and the wick draws the fluid up to the flame. "
@@ -189,7 +189,7 @@ def test_the_phone_of_the_request_gets_its_message_and_nobody_elses(http, bgtask
     bgtasks.wait_for(accepted)
     bgtasks.wait_for_notification()
 
-    (message,) = _until(lambda: http.get("/phone?token=phone-1").json["messages"])
+    (message,) = until(lambda: http.get("/phone?token=phone-1").json["messages"])
     assert message["title"] == "Your lesson is ready"
     assert message["body"] == "Of Candles"
     assert message["link"] == f"/?task={accepted.json['request_id']}"
@@ -204,7 +204,7 @@ def test_a_failure_is_told_too_and_says_why(http, bgtasks, app):
     accepted = http.post("/process", json={"input_text": TEXT, "user_token": "phone-1"})
     ended = bgtasks.wait_for(accepted)
 
-    (message,) = _until(lambda: http.get("/phone?token=phone-1").json["messages"])
+    (message,) = until(lambda: http.get("/phone?token=phone-1").json["messages"])
     assert message["status"] == "failed"
     assert message["body"] == ended.error_message
 
@@ -340,15 +340,6 @@ def render(app, **config):
     """The page with this configuration."""
     with app.test_request_context():
         return render_template("index.html", config={"phone": "here", "firestore": None, **config}, steps=STEPS)
-
-
-def _until(look):
-    """What is there once there is something: sinks are told on a thread of their own."""
-    deadline, pause = time.monotonic() + 10, threading.Event()
-    while not (found := look()):
-        assert time.monotonic() < deadline
-        pause.wait(0.02)
-    return found
 
 
 class ModelServer:

@@ -1,14 +1,13 @@
 """Preferences and muted tasks over HTTP, and the push that they keep back."""
 
 import json
-import threading
-import time
 
 import pytest
 
 from flask_bgtasks.core.preferences import Preferences
 from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_tasks import problem
+from tests.waiting import until
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 DEFAULTS = {"kinds": ["completed", "failed", "cancelled", "progress"], "quiet_hours": None, "muted": []}
@@ -51,10 +50,8 @@ def load(client, headers=ANN):
 
 def told(studio, *, of=1):
     """Who was notified, once so many ends were told of and nothing is owed any more."""
-    sink, until, pause = studio.state.plugins.get("memory"), time.monotonic() + PATIENCE, threading.Event()
-    while sum(event.type.terminal for _, event in sink.events) < of or studio.state.store.stats().deliveries_owed:
-        assert time.monotonic() < until, "something is still owed"
-        pause.wait(0.01)
+    sink, store = studio.state.plugins.get("memory"), studio.state.store
+    until(lambda: sum(event.type.terminal for _, event in sink.events) >= of and not store.stats().deliveries_owed)
     return [notification.owner for notification in sink.notifications]
 
 

@@ -5,8 +5,6 @@ import http.client
 import itertools
 import socket
 import sys
-import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -19,6 +17,7 @@ from flask_bgtasks.runtime import connection
 from tests.backends import wsgi
 from tests.integration.http_app import PATIENCE, make
 from tests.unit.sse_reader import read
+from tests.waiting import until
 
 GRACE = timedelta(hours=1)
 
@@ -76,10 +75,7 @@ def told_at(studio, request_id):
 
 
 def eventually(condition, what):
-    until, pause = time.monotonic() + PATIENCE, threading.Event()
-    while not condition():
-        assert time.monotonic() < until, what
-        pause.wait(0.005)
+    until(condition, says=lambda: what)
 
 
 def pushes(studio):

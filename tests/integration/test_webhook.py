@@ -4,7 +4,6 @@ import base64
 import json
 import socket
 import threading
-import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +18,7 @@ from flask_bgtasks.runtime.log_lines import one_line
 from flask_bgtasks.sinks import cooldown as resting_module
 from flask_bgtasks.sinks import safe_http as outbound_module
 from flask_bgtasks.sinks import webhook as webhook_module
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
 
@@ -426,7 +425,7 @@ def test_a_delivery_is_settled_whatever_is_answered(make, odd_receiver, store, a
             made = state.store.dead_deliveries()
             return made or _tried(state.store)
 
-        letter = wait_for(settled)
+        letter = until(settled)
 
     assert letter[0].error
     assert letter[0].error == one_line(letter[0].error)
@@ -450,11 +449,3 @@ def _all_deliveries(store):
         return [rows.delivery(row) for row in found]
 
     return store._database.read(read)
-
-
-def wait_for(found):
-    deadline, pause = time.monotonic() + 15, threading.Event()
-    while not (made := found()):
-        assert time.monotonic() < deadline, "it is never settled"
-        pause.wait(0.02)
-    return made

@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 
+from tests import waiting
 from tests.system.gunicorn_server import ROOT, free_port, gunicorn
 from tests.unit.sse_reader import read
 from tests.waiting import PATIENCE
@@ -91,15 +92,13 @@ def app_code(folder, **settings):
 
 
 def until(look, timeout=PATIENCE):
-    """The first true answer of ``look()``."""
-    deadline, pause = time.monotonic() + timeout, threading.Event()
-    while True:
+    """As :func:`tests.waiting.until`; a file or a server that is not there yet is no answer."""
+
+    def tried():
         with contextlib.suppress(FileNotFoundError, httpx.TransportError):
-            found = look()
-            if found:
-                return found
-        assert time.monotonic() < deadline, "not in time"
-        pause.wait(0.01)
+            return look()
+
+    return waiting.until(tried, timeout)
 
 
 def steps(folder):

@@ -6,8 +6,6 @@ That streams cannot starve the server, and resume exactly, stands in test_gunico
 import contextlib
 import signal
 import socket
-import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +14,7 @@ import pytest
 
 from tests.system.gunicorn_server import gunicorn
 from tests.unit.sse_reader import read
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -80,15 +78,6 @@ def serve(tmp_path):
     return start
 
 
-def wait_until(condition, seconds=PATIENCE):
-    """Ask again and again until it is so."""
-    stop, pause = time.monotonic() + seconds, threading.Event()
-    while not (found := condition()):
-        assert time.monotonic() < stop, "it never became so"
-        pause.wait(0.02)
-    return found
-
-
 def get(server, path, **kwargs):
     return httpx.get(server.url + path, timeout=PATIENCE, **kwargs)
 
@@ -100,7 +89,7 @@ def streams(server):
 def running(server):
     """A task that has begun, and ends when the server is told to release it; its path."""
     path = httpx.post(server.url + "/wait", timeout=PATIENCE).headers["Location"]
-    wait_until(lambda: get(server, path).json()["progress"]["step"] == "Wait")
+    until(lambda: get(server, path).json()["progress"]["step"] == "Wait")
     return path
 
 
@@ -128,7 +117,7 @@ def test_clients_that_leave_give_their_places_back_before_a_ping_would_fail(serv
         with silent_readers(server, path, THREADS // 2):
             assert get(server, path).status_code == 503
 
-        wait_until(lambda: streams(server)["open"] == 0, seconds=10)  # a ping is sent after 15
+        until(lambda: streams(server)["open"] == 0, timeout=10)  # a ping is sent after 15
         httpx.post(server.url + "/release")
 
 
@@ -136,14 +125,14 @@ def test_long_polls_take_places_and_who_finds_none_is_answered_at_once(serve):
     with serve() as server, ThreadPoolExecutor(THREADS) as pool:
         path = running(server)
         polls = [pool.submit(get, server, f"{path}?wait=30") for _ in range(THREADS)]
-        wait_until(lambda: sum(poll.done() for poll in polls) == THREADS // 2)
+        until(lambda: sum(poll.done() for poll in polls) == THREADS // 2)
         assert {poll.result().json()["status"] for poll in polls if poll.done()} == {"processing"}
         assert streams(server)["open"] == THREADS // 2
 
         httpx.post(server.url + "/release")
 
         assert Counter(poll.result().json()["status"] for poll in polls)["completed"] == THREADS // 2
-        wait_until(lambda: streams(server)["open"] == 0)
+        until(lambda: streams(server)["open"] == 0)
 
 
 def test_one_process_tells_live_of_a_task_that_runs_in_the_other(serve):
@@ -158,7 +147,7 @@ def test_one_process_tells_live_of_a_task_that_runs_in_the_other(serve):
                 return read(b"".join(stream.iter_raw()))
 
         # Several at once: alone, the same process might answer each time.
-        told = wait_until(lambda: next(filter(None, pool.map(told_by_the_other, range(4))), None))
+        told = until(lambda: next(filter(None, pool.map(told_by_the_other, range(4))), None))
 
     assert [int(event.last_id) for event in told if event.type != "ping"] == list(range(1, len(told) + 1))
     chunks = [chunk for event in told if event.type == "output" for chunk in event.document["chunks"]]
@@ -170,7 +159,7 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(serve):
         path = running(server)
         with silent_readers(server, path + "/events", 2):
             poll = pool.submit(get, server, f"{path}?wait=30")
-            wait_until(lambda: streams(server)["open"] == 3)
+            until(lambda: streams(server)["open"] == 3)
 
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(15)  # gunicorn itself would wait for 30
@@ -182,15 +171,15 @@ def test_a_client_that_does_not_read_loses_its_place(serve):
     patience = "from flask_bgtasks.runtime import connection\nconnection.SEND_SECONDS = 1\n"
     with serve(more=patience) as server:
         path = httpx.post(server.url + "/flood", timeout=PATIENCE).headers["Location"]
-        wait_until(lambda: get(server, path).json()["done"])
+        until(lambda: get(server, path).json()["done"])
         with contextlib.ExitStack() as stack:
             for _ in range(THREADS // 2):
                 client = stack.enter_context(socket.socket())
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 client.connect(("127.0.0.1", server.port))
                 client.sendall(f"GET {path}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            wait_until(lambda: streams(server)["open"] == THREADS // 2)
+            until(lambda: streams(server)["open"] == THREADS // 2)
 
-            wait_until(lambda: streams(server)["open"] == 0, seconds=20)  # with all of them connected still
+            until(lambda: streams(server)["open"] == 0, timeout=20)  # with all of them connected still
 
         assert "Traceback" not in server.log

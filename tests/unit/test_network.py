@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.backends.network import Chaos, Network
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 QUICKLY = 0.2  # silence that is long enough to be meant
 
@@ -122,13 +122,6 @@ def chaos(server):
         yield lambda **given: stack.enter_context(Chaos.only(server.server_port, **given))
 
 
-def wait_until(condition):
-    stop, pause = time.monotonic() + PATIENCE, threading.Event()
-    while not condition():
-        assert time.monotonic() < stop, "it never became so"
-        pause.wait(0.01)
-
-
 @contextlib.contextmanager
 def streaming(proxy):
     """A client that has asked for the stream and reads nothing by itself."""
@@ -209,7 +202,7 @@ def test_a_connection_is_kept_alive_and_counted_once(network):
             ask(client)
 
         assert (network.open, network.connections) == (1, 1)
-    wait_until(lambda: network.open == 0)
+    until(lambda: network.open == 0)
 
 
 def test_a_stream_passes_as_it_is_written(server, network):
@@ -385,7 +378,7 @@ def test_a_network_that_is_closed_leaves_no_thread_and_no_socket(server):
         gc.collect()  # a socket that nobody closed warns when it is collected
 
     assert server.left.wait(PATIENCE)
-    wait_until(lambda: threading.active_count() == before)
+    until(lambda: threading.active_count() == before)
 
 
 def test_a_fault_of_the_network_itself_fails_the_test(server, monkeypatch):

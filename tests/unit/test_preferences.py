@@ -23,7 +23,7 @@ ZONES = (
     "Pacific/Apia",  # left out 30 December 2011
     "UTC",
 )
-A_LONG_DAY = timedelta(hours=25)  # a day, and the hour that it has more when the clock is put back
+LONGEST_DAY = timedelta(hours=25)  # a day, and the hour that it has more when the clock is put back
 
 
 def at(text, zone="UTC", *, fold=0):
@@ -81,7 +81,7 @@ def check(hours, now):
         assert until is None
         return
     assert until is not None
-    assert now < until <= now + A_LONG_DAY
+    assert now < until <= now + LONGEST_DAY
     assert hours.until(until) is None
     # Nor was there a minute before in which it could have been told.
     minute = now.replace(second=0, microsecond=0) + timedelta(minutes=1)

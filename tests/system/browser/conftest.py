@@ -5,8 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
 import urllib.parse
 import uuid
 from collections import Counter
@@ -18,20 +16,15 @@ from tests.backends.cdp import Browser
 from tests.backends.chromium import PersistentBrowser, faultless, launch_options
 from tests.backends.network import Network
 from tests.system.gunicorn_server import gunicorn
+from tests.waiting import PATIENCE, until
 
-PATIENCE = 60.0
 THREADS = 24  # half of them for streams
 APP = "from tests.system.browser.served import make_app\napp = make_app({folder!r}, **{settings!r})\n"
 OUTCOMES = "[...document.querySelectorAll('#outcomes li')].map((li) => li.textContent)"
 
 
-def wait_until(condition, *, seconds=PATIENCE):
-    """Ask again and again until it is so; its answer."""
-    stop, pause = time.monotonic() + seconds, threading.Event()
-    while not (found := condition()):
-        assert time.monotonic() < stop, "it never became so"
-        pause.wait(0.02)
-    return found
+EVERY = 0.02
+"""Seconds between two questions to a page or a server: each costs it something."""
 
 
 class Site:
@@ -78,7 +71,7 @@ class Site:
 
     def has_ended(self, request_id):
         """Wait until the server has the outcome; the task."""
-        return wait_until(lambda: (task := self.get(f"/tasks/{request_id}"))["done"] and task)
+        return until(lambda: (task := self.get(f"/tasks/{request_id}"))["done"] and task, every=EVERY)
 
     def made(self, gate):
         """How many tasks of this gate there have been."""
@@ -113,7 +106,7 @@ class Visit:
     def wait_for(self, expression, *, seconds=PATIENCE):
         """Ask again and again until it is true. Not Playwright's own: that takes a promise for true."""
         try:
-            return wait_until(lambda: self.page.evaluate(expression), seconds=seconds)
+            return until(lambda: self.page.evaluate(expression), seconds, every=EVERY)
         except AssertionError:
             raise AssertionError(f"it never became so: {expression}\n{self.state()}") from None
 

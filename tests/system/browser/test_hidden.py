@@ -3,7 +3,8 @@
 import pytest
 
 from tests.backends.network import Network
-from tests.system.browser.conftest import Site, visit, wait_until
+from tests.system.browser.conftest import Site, visit
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -23,7 +24,7 @@ def test_an_outcome_counts_as_seen_only_when_somebody_looks(site, network, plain
 
     page.page.show()
 
-    wait_until(lambda: site.get(f"/tasks?ids={request_id}&seen=true")["tasks"])
+    until(lambda: site.get(f"/tasks?ids={request_id}&seen=true")["tasks"])
     page.has_nothing_to_do()
     assert page.outcomes() == ["a lesson"]
 
@@ -42,7 +43,7 @@ def test_a_user_who_looked_away_gets_the_push(tmp_path, plain_browser):
             site.finish("gate")
             page.sees_outcome()
 
-            assert wait_until(lambda: site.get("/pushed")) == [request_id]
+            assert until(lambda: site.get("/pushed")) == [request_id]
     finally:
         site.close()
 
@@ -56,14 +57,14 @@ def test_a_user_who_looks_gets_none(tmp_path, plain_browser):
             seen = page.accepted()
             site.finish("gate")
             page.sees_outcome()
-            wait_until(lambda: site.get(f"/tasks?ids={seen}&seen=true")["tasks"])
+            until(lambda: site.get(f"/tasks?ids={seen}&seen=true")["tasks"])
             plain_browser.page()
             page.sees_channel("idle")
 
             page.submit("/told", gate="gate")  # the push for this one comes after whatever there was for the first
 
             unseen = page.accepted()
-            assert wait_until(lambda: site.get("/pushed")) == [unseen]
+            assert until(lambda: site.get("/pushed")) == [unseen]
     finally:
         site.close()
 
@@ -78,7 +79,7 @@ def test_the_tab_that_is_looked_at_follows_for_all(site, network, plain_browser,
 
     second.sees_channel("stream")
     first.sees_channel("stream")
-    wait_until(lambda: network.open >= 1)
+    until(lambda: network.open >= 1)
     site.finish(gate)
     second.sees_outcome()
     first.has_nothing_to_do()

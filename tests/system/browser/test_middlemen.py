@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.system.browser.conftest import wait_until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -66,7 +66,7 @@ def test_no_task_is_gone_by_what_it_says(site, network, user, gate, status):
     network.cut()
     site.finish(gate)
     site.has_ended(request_id)
-    wait_until(lambda: page.page.evaluate("client.checkPending('look')") or middleman.answers >= 6)
+    until(lambda: page.page.evaluate("client.checkPending('look')") or middleman.answers >= 6)
     (record,) = page.page.evaluate("client.records()")
     assert (record["state"], page.outcomes()) == ("following", [])
 
@@ -84,7 +84,7 @@ def test_what_it_says_is_nobodys_result(site, network, user, gate, status):
     site.finish(gate)
     page.submit(gate=gate)
     page.wait_for("client.records().then(([{ state }]) => state === 'settled')")
-    wait_until(lambda: page.page.evaluate("client.checkPending('look')") or middleman.answers >= 2)
+    until(lambda: page.page.evaluate("client.checkPending('look')") or middleman.answers >= 2)
     assert page.outcomes() == []
 
     middleman.goes()

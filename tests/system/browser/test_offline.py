@@ -6,7 +6,8 @@ The task ends meanwhile. Its outcome is shown when everything is back: with no a
 import pytest
 
 from tests.backends.network import Network
-from tests.system.browser.conftest import User, visit, wait_until
+from tests.system.browser.conftest import User, visit
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -171,7 +172,7 @@ def test_a_page_that_nobody_looks_at_stops_asking_until_it_is_looked_at(site, ne
 def test_a_device_that_slept_finds_its_connections_dead_and_catches_up(site, network, plain_browser, gate):
     page = visit(plain_browser.page(), network)
     request_id = at_the_second_step(site, page, gate)
-    wait_until(lambda: network.open == 1)  # the stream: the server ends the others when they have been idle for 2 s
+    until(lambda: network.open == 1)  # the stream: the server ends the others when they have been idle for 2 s
     plain_browser.sleep()
     network.strand()
     site.finish(gate)

@@ -4,8 +4,9 @@ import contextlib
 
 import pytest
 
-from tests.system.browser.conftest import Site, visit, wait_until
+from tests.system.browser.conftest import Site, visit
 from tests.system.browser.test_push import REGISTER, registered
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -40,7 +41,7 @@ def submitted_offline(network, browser, gate, **options):
 
 
 def say_that_there_is_a_network(browser, network):
-    (registration,) = wait_until(lambda: registered(browser))
+    (registration,) = until(lambda: registered(browser))
     sync = {"origin": network.url, "registrationId": registration, "tag": "bgtasks-outbox", "lastChance": False}
     browser.keeper.call("ServiceWorker.dispatchSyncEvent", **sync)
 
@@ -54,14 +55,14 @@ def test_what_one_user_left_unsent_waits_for_that_user(site, network, browser):
 
     say_that_there_is_a_network(browser, network)
 
-    wait_until(lambda: site.senders("of-nobody") == ["ben"])  # the worker has been at work
+    until(lambda: site.senders("of-nobody") == ["ben"])  # the worker has been at work
     for gate in ("of-nobody", "of-ben", "of-ann"):
         site.finish(gate)
     ben = visit(browser.page(), network, owner="ben")
     ben.has_nothing_to_do()
     say_that_there_is_a_network(browser, network)
     ben.submit(gate="of-ben")
-    wait_until(lambda: site.senders("of-ben") == ["ben"])
+    until(lambda: site.senders("of-ben") == ["ben"])
     assert site.senders("of-ann") == []
     ben.page.close()
 

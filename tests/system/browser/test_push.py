@@ -4,7 +4,8 @@ import pytest
 
 from flask_bgtasks import Notification
 from flask_bgtasks.sinks.webpush import content
-from tests.system.browser.conftest import visit, wait_until
+from tests.system.browser.conftest import visit
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -45,7 +46,7 @@ def push(browser, site, network):
         task = site.has_ended(request_id)
         data = {name: str(task[name]) for name in ("request_id", "status", "seq", "attempt")}
         notification = Notification("Your lesson is ready", request_id=request_id, data=data)
-        (registration,) = wait_until(lambda: registered(browser))
+        (registration,) = until(lambda: registered(browser))
         keeper.call(
             "ServiceWorker.deliverPushMessage",
             origin=network.url,
@@ -74,7 +75,7 @@ def test_without_a_page_a_notification_tells_and_no_page_that_is_opened_later(si
 
     push(request_id)
 
-    wait_until(lambda: push.shown() == [("Your lesson is ready", request_id)])
+    until(lambda: push.shown() == [("Your lesson is ready", request_id)])
     page = visit(browser.page(), network)
     page.has_nothing_to_do()
     assert page.outcomes() == []
@@ -118,7 +119,7 @@ def test_what_a_page_told_while_nobody_looked_at_it_is_shown_by_the_push_and_not
 
     push(request_id)
 
-    wait_until(lambda: push.shown() == [("Your lesson is ready", request_id)])
+    until(lambda: push.shown() == [("Your lesson is ready", request_id)])
     other.close()
     page.has_nothing_to_do()
     assert page.outcomes() == ["a lesson"]
@@ -133,7 +134,7 @@ def test_the_same_push_twice_is_one_notification(site, network, browser, push, g
     push(request_id)
     push(request_id)
 
-    wait_until(lambda: len(push.shown()) == 2)
+    until(lambda: len(push.shown()) == 2)
     page = visit(browser.page(), network)
     page.has_nothing_to_do()
     assert (page.outcomes(), set(push.shown())) == ([], {("Your lesson is ready", request_id)})  # the tag replaces
@@ -149,11 +150,11 @@ def test_what_waits_goes_out_with_no_page_open_when_the_browser_says_that_there_
     page.page.close()
     network.heal()
 
-    (registration,) = wait_until(lambda: registered(browser))
+    (registration,) = until(lambda: registered(browser))
     sync = {"origin": network.url, "registrationId": registration, "tag": "bgtasks-outbox", "lastChance": False}
     push.keeper.call("ServiceWorker.dispatchSyncEvent", **sync)
 
-    wait_until(lambda: site.made(gate) == 1)
+    until(lambda: site.made(gate) == 1)
     site.finish(gate)
     page = visit(browser.page(), network)
     page.sees_outcome()

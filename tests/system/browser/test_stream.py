@@ -3,7 +3,7 @@
 import pytest
 
 from tests.backends.network import Chaos, Network
-from tests.system.browser.conftest import wait_until
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 def test_a_stream_that_stalls_without_an_error_is_replaced(site, network, user):
     page = user.visit(network)
     request_id = counting(page, to=200)
-    wait_until(lambda: network.open == 1)  # the stream: the server ends the others when they have been idle for 2 s
+    until(lambda: network.open == 1)  # the stream: the server ends the others when they have been idle for 2 s
     network.strand()
 
     page.wait_for("settled.length")

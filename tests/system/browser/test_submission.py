@@ -6,7 +6,8 @@ import pytest
 
 from tests.backends.chromium import faultless
 from tests.backends.network import Chaos, Network
-from tests.system.browser.conftest import Site, User, wait_until
+from tests.system.browser.conftest import Site, User
+from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -87,7 +88,7 @@ def test_a_browser_that_was_killed_while_it_was_sending_makes_one_task(site, net
         page = user.visit(chaos)
         chaos.storm()
         page.submit(gate=gate)
-        wait_until(lambda: site.made(gate))
+        until(lambda: site.made(gate))
         device.kill()
         chaos.calm()
 
@@ -117,7 +118,7 @@ def test_what_was_submitted_on_another_device_is_told_on_this_one_if_nobody_saw_
         request_id = page.accepted()
         user.context.close()
         site.finish("gate")
-        wait_until(lambda: site.made("gate"))
+        until(lambda: site.made("gate"))
 
         with faultless(chromium.new_context()) as context:
             another = User(context)
