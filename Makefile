@@ -49,7 +49,7 @@ test: ## lint, docs, the whole suite; parts of it on every other Python 3.10 to 
 
 suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
 	@echo "== the whole suite, $$($(BIN)/python -V)"
-	$(BIN)/python -m pytest $(PYTEST_JOBS)
+	$(BIN)/python tests/suite.py $(PYTEST_JOBS)
 
 backends:
 	@tests/backends/install.sh postgresql chromium firestore
@@ -68,12 +68,12 @@ quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Pyth
 			touch $$venv/.test; \
 		fi; \
 		echo "== the quick part, Python $$version"; \
-		$$venv/bin/python -m pytest $(PYTEST_JOBS) $(QUICK) </dev/null; \
+		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(QUICK) </dev/null; \
 	done
 
 oldest: $(OLDEST)/.test ## what needs firebase-admin, on the oldest version that is supported
 	@echo "== firebase-admin $$($(OLDEST)/bin/python -c 'import firebase_admin; print(firebase_admin.__version__)')"
-	$(OLDEST)/bin/python -m pytest $(PYTEST_JOBS) $(OLDEST_TESTS)
+	$(OLDEST)/bin/python tests/suite.py $(PYTEST_JOBS) $(OLDEST_TESTS)
 
 soak: $(VENV)/.dev backends ## the long form of the tests that have one (marked `soak`)
 	$(BIN)/python -m pytest -m soak --timeout 0
