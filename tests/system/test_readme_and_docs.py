@@ -1,12 +1,18 @@
 """Every sample of the README and of the documentation works, and says what it is."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from flask_bgtasks import TaskOptions
 from tests.system.samples import EXECUTED, ROOT, SHOWN, Page, fences
 
-PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts),
+]
 
 
 def _name(path: Path) -> str:
@@ -31,6 +37,11 @@ def test_a_page_has_no_block_that_nobody_checks(path):
     ]
 
     assert not unknown
+
+
+@pytest.mark.parametrize("option", [field.name for field in fields(TaskOptions)])
+def test_every_option_of_a_task_is_in_the_reference(option):
+    assert f"\n| `{option}` |" in (ROOT / "docs" / "reference" / "settings.md").read_text()
 
 
 @pytest.mark.parametrize(
