@@ -82,11 +82,11 @@ def unknown_names(text, classes, functions):
 
 
 def unknown_quotes(text, texts):
-    """The lines of a page's ``text`` blocks of which a part is in no text of the code."""
+    """The lines of a page's ``text`` blocks that no text of the code could have made."""
     for block in re.findall(r"^ *```text\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL):
         for line in block.strip().splitlines():
             parts = [part.strip(" :,.;()") for part in line.split("…")]
-            if any(part and part not in texts for part in parts):
+            if not re.search(".*".join(re.escape(part) for part in parts if part), texts):
                 yield line.strip()
 
 
