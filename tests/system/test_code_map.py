@@ -75,7 +75,8 @@ def unknown_names(text, classes, functions):
             if function[1] not in functions:
                 yield span
         elif PATH.fullmatch(span):
-            if not (PACKAGE / span).exists() and not (ROOT / span).exists():
+            places = (PACKAGE / span, ROOT / span)
+            if not any(place.exists() or place.with_suffix(".py").exists() for place in places):
                 yield span
         elif CLASS.fullmatch(span) and span not in NOT_OURS and span not in classes:
             yield span
