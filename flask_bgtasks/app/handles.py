@@ -98,7 +98,7 @@ class TaskHandle:
         result = self.result()
         if result is None:
             return None
-        found = parsed(result.body) if "json" in result.content_type else None
+        found = parsed(result.body) if result.is_json else None
         return result.body if found is None else found[0]
 
     def cancel(self) -> Task:
