@@ -5,10 +5,12 @@ These names are the public API; nothing else is promised.
 
 from __future__ import annotations
 
-from .app.handles import TaskHandle
+from typing import TYPE_CHECKING
+
+from .app.handles import TaskFunction, TaskHandle
 from .app.tracking import TrackedTask
 from .core.backoff import Backoff
-from .core.definitions import TaskOptions, UnknownTask
+from .core.definitions import FunctionOptions, TaskOptions, TrackedOptions, UnknownTask, ViewOptions
 from .core.devices import Device
 from .core.model import Event, EventType, Progress, Result, Status, Task
 from .core.notifications import Message, Notification
@@ -46,7 +48,7 @@ from .errors import (
     Undeliverable,
     WaitTimeout,
 )
-from .extension import BackgroundTasks, TaskFunction
+from .extension import BackgroundTasks
 from .hookspecs import hookimpl
 from .pipeline.checkpoint import checkpoint
 from .pipeline.reporting import copy_current_task, current_task, step, track
@@ -65,6 +67,7 @@ __all__ = [
     "DeviceGone",
     "Event",
     "EventType",
+    "FunctionOptions",
     "IdempotencyConflict",
     "LeaseLost",
     "LimitReached",
@@ -98,10 +101,12 @@ __all__ = [
     "TaskOptions",
     "TaskTimeout",
     "TaskWasCancelled",
+    "TrackedOptions",
     "TrackedTask",
     "TransitionRefused",
     "Undeliverable",
     "UnknownTask",
+    "ViewOptions",
     "WaitTimeout",
     "WebhookTarget",
     "checkpoint",
@@ -111,3 +116,15 @@ __all__ = [
     "step",
     "track",
 ]
+
+__version__: str
+
+if not TYPE_CHECKING:  # or checkers would take every misspelt name for a string
+
+    def __getattr__(name):
+        """Look ``__version__`` up when somebody asks: an import does not wait until the metadata is read."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("flask-bgtasks")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

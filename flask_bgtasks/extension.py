@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from .app import tracking
 from .app.declarations import Declarations
 from .app.factory import build
-from .app.handles import TaskHandle
+from .app.handles import AsyncTaskFunction, TaskDecorator, TaskFunction, TaskHandle
 from .app.state import KEY, AppState, current_state, state_of
 from .app.tracking import TrackedTask
 from .auth.owners import OwnerLoader
-from .core.definitions import TaskDefinition, TaskOptions
+from .core.definitions import FunctionOptions, TaskDefinition, TaskOptions, TrackedOptions, ViewOptions
 from .core.model import Status, Task, TaskKind
 from .core.notifications import Notification
 from .core.text.clean import identity
@@ -32,36 +32,16 @@ from .pipeline.reporting import current_task
 from .runtime.rollback import undone_on_failure
 from .wrapping.marks import mark
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in typing from Python 3.11 on
+
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
 
 UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 """A view that takes any of these is run in the background for these only: its GET shows the form (RFC 9110, 9.2.1)."""
-
-
-class TaskFunction:
-    """A function under ``@task``: calling it calls it; :meth:`submit` makes a task of the call."""
-
-    def __init__(self, extension: BackgroundTasks, definition: TaskDefinition) -> None:
-        assert definition.function is not None
-        functools.update_wrapper(self, definition.function)
-        self._extension = extension
-        self._function = definition.function
-        self.definition = definition
-        mark(self, definition)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
-
-    def submit(self, *args: Any, owner: str | None = None, user_token: str | None = None, **kwargs: Any) -> TaskHandle:
-        """Store a task that makes this call, and have it run. Needs an app context.
-
-        :param args: the function's arguments, JSON.
-        :param owner: whose task it is; in a request, None means the request's owner.
-        :param user_token: where to send the notification.
-        :raises NotSerializable: an argument is not JSON.
-        :raises LimitReached: the queue is full, or this process is stopping.
-        """
-        return self._extension._submit(self.definition, args, kwargs, owner, user_token)
 
 
 class BackgroundTasks:
@@ -176,9 +156,9 @@ class BackgroundTasks:
     def background(self, function: F) -> F: ...
 
     @overload
-    def background(self, **options: Any) -> Callable[[F], F]: ...
+    def background(self, **options: Unpack[ViewOptions]) -> Callable[[F], F]: ...
 
-    def background(self, function: F | None = None, **options: Any) -> F | Callable[[F], F]:
+    def background(self, function: F | None = None, **options: Unpack[ViewOptions]) -> F | Callable[[F], F]:
         """Make a view's work a task, below the route: the client gets ``202`` and follows it.
 
         :param options: see :class:`~flask_bgtasks.TaskOptions`.
@@ -194,14 +174,15 @@ class BackgroundTasks:
         return decorate if function is None else decorate(function)
 
     @overload
-    def task(self, function: Callable[..., Any]) -> TaskFunction: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, T]]) -> AsyncTaskFunction[P, T]: ...
 
     @overload
-    def task(self, **options: Any) -> Callable[[Callable[..., Any]], TaskFunction]: ...
+    def task(self, function: Callable[P, R]) -> TaskFunction[P, R, R]: ...
 
-    def task(
-        self, function: Callable[..., Any] | None = None, **options: Any
-    ) -> TaskFunction | Callable[[Callable[..., Any]], TaskFunction]:
+    @overload
+    def task(self, **options: Unpack[FunctionOptions]) -> TaskDecorator: ...
+
+    def task(self, function: Callable[..., Any] | None = None, **options: Unpack[FunctionOptions]) -> Any:
         """Make a function one that can be submitted as a task. Calling it still just calls it.
 
         :param options: see :class:`~flask_bgtasks.TaskOptions`; ``respond`` and ``validate`` are a view's.
@@ -212,8 +193,8 @@ class BackgroundTasks:
                 raise TypeError(f"@task takes no {option}=: a function answers no request; use @background on a view")
         made = TaskOptions(**options)
 
-        def decorate(called: Callable[..., Any]) -> TaskFunction:
-            return TaskFunction(self, self._define(called, TaskKind.FUNCTION, made))
+        def decorate(called: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
+            return TaskFunction(self._define(called, TaskKind.FUNCTION, made), self._submit)
 
         return decorate if function is None else decorate(function)
 
@@ -225,7 +206,7 @@ class BackgroundTasks:
         kwargs: Mapping[str, Any] | None = None,
         owner: str | None = None,
         user_token: str | None = None,
-    ) -> TaskHandle:
+    ) -> TaskHandle[Any]:
         """Store a task by the name of its function, and have it run; see :meth:`TaskFunction.submit`.
 
         :raises UnknownTask: no ``@task`` function of this app has this name.
@@ -243,7 +224,7 @@ class BackgroundTasks:
         kwargs: Mapping[str, Any],
         owner: str | None,
         user_token: str | None,
-    ) -> TaskHandle:
+    ) -> TaskHandle[Any]:
         state = current_state()
         input = invocation.json_arguments(definition.name, tuple(args), kwargs)
         created = state.submit(definition, input, owner=_owner(state, owner), user_token=user_token)
@@ -257,7 +238,7 @@ class BackgroundTasks:
         request_id: str | None = None,
         owner: str | None = None,
         user_token: str | None = None,
-        **options: Any,
+        **options: Unpack[TrackedOptions],
     ) -> Iterator[TrackedTask]:
         """Record code that runs where it stands, as a task: mirrored and notified, not scheduled.
 
@@ -318,7 +299,7 @@ class BackgroundTasks:
         """
         return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=data or {}))
 
-    def get(self, request_id: str) -> TaskHandle:
+    def get(self, request_id: str) -> TaskHandle[Any]:
         """A handle on a task. Checks no owner: for server-side code.
 
         :raises TaskNotFound: no such task. :raises TaskExpired: its time is over.
@@ -349,7 +330,7 @@ class BackgroundTasks:
             TaskDefinition(name=name, kind=kind, function=function, options=options, expected=options.expected_steps())
         )
 
-    def _define_tracked(self, state: AppState, name: str, options: Mapping[str, Any]) -> TaskDefinition:
+    def _define_tracked(self, state: AppState, name: str, options: TrackedOptions) -> TaskDefinition:
         name = identity(name)
         known = state.registry.find(name)
         if known is not None and not options:

@@ -45,7 +45,7 @@ class Recorder:
         )
         return done
 
-    def handle(self, task: Any) -> TaskHandle:
+    def handle(self, task: Any) -> TaskHandle[Any]:
         """The handle of a task, given as :meth:`wait_for` takes it."""
         from .app.handles import TaskHandle
 

@@ -1,20 +1,33 @@
-"""What ``submit`` gives back: a handle on one task, for server-side code. It checks no owner."""
+"""What ``@task`` makes of a function, and what ``submit`` gives back: a handle on one task, for server-side code.
+
+A handle checks no owner. Both carry the types of the function, for users' type checkers.
+"""
 
 from __future__ import annotations
 
 import contextvars
+import functools
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from ..core.definitions import TaskDefinition
 from ..core.model import Progress, Result, Status, Task, TaskKind
 from ..core.text.json_values import parsed
 from ..errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
 from ..pipeline import reporting
+from ..wrapping.marks import mark
 
 if TYPE_CHECKING:
     from .state import AppState
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+T_co = TypeVar("T_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -24,8 +37,11 @@ STAND_IN_SECONDS = 0.25
 MAX_WAIT_SECONDS = 3600.0  # of one wake-up; a wait without a limit just waits again
 
 
-class TaskHandle:
-    """One task. Cheap: it holds the id, and asks the store each time."""
+class TaskHandle(Generic[T_co]):
+    """One task. Cheap: it holds the id, and asks the store each time.
+
+    To type checkers a ``TaskHandle[str]`` is a task whose result is a string; of a view's it is not known.
+    """
 
     __slots__ = ("_state", "request_id")
 
@@ -48,8 +64,10 @@ class TaskHandle:
         """Where it is now, None before the first report."""
         return self.task.progress
 
-    def wait(self, *, timeout: float | None = None) -> Any:
+    def wait(self, *, timeout: float | None = None) -> T_co:
         """Wait for the end and return the result: a function's value, or what a view answered, parsed if it is JSON.
+
+        The value has been JSON meanwhile: a tuple comes back as a list.
 
         :param timeout: seconds; None to wait without a limit.
         :raises TaskFailed: it failed. :raises TaskWasCancelled: it was cancelled.
@@ -60,7 +78,7 @@ class TaskHandle:
             raise TaskFailed(self.request_id, task.error_message, error_type=task.error_type)
         if task.status is Status.CANCELLED:
             raise TaskWasCancelled(self.request_id)
-        return self.result_data()
+        return cast(T_co, self.result_data())
 
     def wait_until_done(self, *, timeout: float | None = None) -> Task:
         """Wait for the end, whatever it is, and return the task.
@@ -93,13 +111,13 @@ class TaskHandle:
         """What is stored of the answer, None while there is nothing."""
         return self._state.store.load_result(self.request_id)
 
-    def result_data(self) -> Any:
+    def result_data(self) -> T_co | None:
         """The answer: parsed where it is JSON, else its bytes; None while there is nothing."""
         result = self.result()
         if result is None:
             return None
-        found = parsed(result.body) if "json" in result.content_type else None
-        return result.body if found is None else found[0]
+        found = parsed(result.body) if result.is_json else None
+        return cast(T_co, result.body if found is None else found[0])
 
     def cancel(self) -> Task:
         """Ask the task to stop; the task after that."""
@@ -114,6 +132,69 @@ class TaskHandle:
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.request_id}>"
+
+
+Submit = Callable[[TaskDefinition, Sequence[Any], Mapping[str, Any], "str | None", "str | None"], TaskHandle[Any]]
+"""Stores a task and has it run: its definition, arguments by place and by name, owner, address for notifications."""
+
+
+class TaskFunction(Generic[P, R_co, T_co]):
+    """A function under ``@task``: calling it calls it; :meth:`submit` makes a task of the call.
+
+    To type checkers, ``TaskFunction[[int], str, str]`` takes an int, and a call and a task of it both result in a
+    string. Of an async function a call results in a coroutine, and a task in what that returns.
+    """
+
+    def __init__(self, definition: TaskDefinition, submit: Submit) -> None:
+        assert definition.function is not None
+        functools.update_wrapper(self, definition.function)
+        self._submit = submit
+        self._function = definition.function
+        self.definition = definition
+        mark(self, definition)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        return cast(R_co, self._function(*args, **kwargs))
+
+    # No keyword may stand between P.args and P.kwargs (PEP 612), so that with `owner` or `user_token` a checker does
+    # not know the function's arguments.
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T_co]: ...
+
+    @overload
+    def submit(
+        self, *args: Any, owner: str | None, user_token: str | None = None, **kwargs: Any
+    ) -> TaskHandle[T_co]: ...
+
+    @overload
+    def submit(self, *args: Any, user_token: str | None, **kwargs: Any) -> TaskHandle[T_co]: ...
+
+    def submit(  # type: ignore[misc]  # the function may have a parameter of these names, which it is then not given
+        self, *args: Any, owner: str | None = None, user_token: str | None = None, **kwargs: Any
+    ) -> TaskHandle[T_co]:
+        """Store a task that makes this call, and have it run. Needs an app context.
+
+        :param args: the function's arguments, JSON. Type checkers check them, unless ``owner`` or ``user_token`` is
+            given.
+        :param owner: whose task it is; in a request, None means the request's owner.
+        :param user_token: where to send the notification.
+        :raises NotSerializable: an argument is not JSON.
+        :raises LimitReached: the queue is full, or this process is stopping.
+        """
+        return self._submit(self.definition, args, kwargs, owner, user_token)
+
+
+AsyncTaskFunction = TaskFunction[P, Coroutine[Any, Any, T], T]
+
+
+class TaskDecorator(Protocol):
+    """What ``@task(…)`` gives: makes a :class:`TaskFunction` of a function."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncTaskFunction[P, T]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> TaskFunction[P, R, R]: ...
 
 
 class _StandIn:

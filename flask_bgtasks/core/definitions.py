@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Protocol, Union
+from typing import Any, Literal, Protocol, TypedDict, Union
 
 from ..errors import BackgroundTasksError, ConfigurationError
 from .backoff import Backoff
@@ -23,6 +23,38 @@ DEFAULT_BACKOFF = Backoff()
 RetryOn = Union["type[Exception]", "tuple[type[Exception], ...]"]
 
 Steps = Sequence[Union[str, "tuple[str, float]"]]
+
+
+class TrackedOptions(TypedDict, total=False):
+    """The options of code that runs where it stands, see :class:`TaskOptions`."""
+
+    steps: Steps
+    total_steps: int | None
+    notify: Notify
+    expires_after: timedelta | float | None
+
+
+class FunctionOptions(TrackedOptions, total=False):
+    """The options of a function, see :class:`TaskOptions`."""
+
+    name: str | None
+    retries: int
+    retry_on: RetryOn
+    backoff: float | Backoff
+    max_attempts: int
+    timeout: float | None
+    on_interrupt: Literal["retry", "fail"]
+    max_concurrency: int | None
+    priority: int
+    queue: str
+
+
+class ViewOptions(FunctionOptions, total=False):
+    """The options of a view, see :class:`TaskOptions`: all that there are."""
+
+    respond: Respond
+    validate: Callable[..., Any] | None
+    guards: Sequence[Callable[..., Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,6 +146,15 @@ class Result:
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def is_json(self) -> bool:
+        """Whether the content type says that the body is one JSON text (RFC 8259; RFC 6839, 3.1, for ``+json``).
+
+        ``application/jsonl`` and ``application/json-seq`` are not: they hold many.
+        """
+        media_type = self.content_type.partition(";")[0].strip().lower()
+        return media_type == "application/json" or media_type.endswith("+json")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

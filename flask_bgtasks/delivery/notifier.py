@@ -174,7 +174,7 @@ class Notifier:
 
     def _result(self, task: Task) -> Any:
         result = self._store.load_result(task.request_id)
-        found = parsed(result.body) if result is not None and "json" in result.content_type else None
+        found = parsed(result.body) if result is not None and result.is_json else None
         return None if found is None else found[0]
 
     def _shaped(self, task: Task, notification: Notification) -> Notification | None:

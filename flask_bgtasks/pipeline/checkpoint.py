@@ -10,17 +10,18 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from . import reporting
 from .checkpoint_log import Visit
 
+P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @overload
-def checkpoint(name: str, function: Callable[..., R], /, *args: Any, **kwargs: Any) -> R: ...
+def checkpoint(name: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
 
 
 @overload

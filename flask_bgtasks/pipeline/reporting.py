@@ -11,7 +11,7 @@ import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from contextlib import ContextDecorator
 from types import TracebackType
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Generic, ParamSpec, TypeVar, Union
 
 from ..core.steps import StepNode, as_float, as_weight
 from ..core.text.clean import is_text, optional_text
@@ -19,6 +19,7 @@ from ..errors import TaskCancelled
 from .attempt import RunningAttempt
 
 T = TypeVar("T")
+P = ParamSpec("P")
 R = TypeVar("R")
 
 _node: contextvars.ContextVar[tuple[RunningAttempt, StepNode] | None] = contextvars.ContextVar(
@@ -238,7 +239,7 @@ class CurrentTask:
 current_task = CurrentTask()
 
 
-def copy_current_task(function: Callable[..., R]) -> Callable[..., R]:
+def copy_current_task(function: Callable[P, R]) -> Callable[P, R]:
     """Have a function, called later in a thread of your own, run in the current task and step.
 
     Context variables do not follow into threads; this copies them all, Flask's contexts too, afresh for each call::
@@ -249,7 +250,7 @@ def copy_current_task(function: Callable[..., R]) -> Callable[..., R]:
     context = contextvars.copy_context()
 
     @functools.wraps(function)
-    def in_task(*args: Any, **kwargs: Any) -> R:
+    def in_task(*args: P.args, **kwargs: P.kwargs) -> R:
         # One context cannot be entered twice at once, hence a copy for each call.
         return context.copy().run(function, *args, **kwargs)
 

@@ -466,6 +466,22 @@ def test_a_function_is_submitted_and_still_callable(make_app, bg, store):
         assert generate("x") == {"text": "x", "app": "app_under_test"}
 
 
+@pytest.mark.parametrize("body", [b'{"n": 1}\n', b'{"n": 1}\n{"n": 2}\n'], ids=["one line", "two lines"])
+def test_json_lines_are_waited_for_as_bytes(make_app, bg, state, body):
+    app = make_app()
+
+    @app.post("/rows")
+    @bg.background
+    def rows():
+        return Response(body, content_type="application/jsonl")
+
+    accepted = app.test_client().post("/rows")
+
+    assert TaskHandle(state(app), accepted.headers["Task-Id"]).wait(timeout=PATIENCE) == body
+    shown = app.test_client().get(accepted.location).get_json()
+    assert (shown["status"], shown["result_data"]) == ("completed", None)
+
+
 def test_async_functions_run(make_app, bg):
     app = make_app()
 

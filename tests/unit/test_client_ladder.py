@@ -9,6 +9,7 @@ import pytest
 from flask_bgtasks.client import CredentialsRefused, Kind, TaskGone, TaskRejected, WaitTimeout
 from flask_bgtasks.client.flows import operations
 from flask_bgtasks.client.flows.ladder import Channel, Rung, Timing
+from flask_bgtasks.client.io.effects import Answer
 from flask_bgtasks.client.pending.records import State
 from tests.unit.client_world import World
 
@@ -465,6 +466,17 @@ def test_an_outcome_waits_for_its_result(make_world):
     world.unreachable = None
 
     assert [o.result for o in world.run(operations.check_pending(world.session))] == [{"n": task.request_id}]
+
+
+def test_a_result_in_json_lines_is_told_as_its_bytes(make_world):
+    world = make_world()
+    record, task = submitted(world)
+    task.add("completed")
+    answer = Answer(200, {"content-type": "application/jsonl", "task-id": task.request_id}, b"1\n")
+    others = world._answer
+    world._answer = lambda effect, path, query: answer if path.endswith("/result") else others(effect, path, query)
+
+    assert world.run(operations.wait(world.session, record.key)) == b"1\n"
 
 
 # -- the rungs by themselves -----------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """Options of a task: checked when they are written."""
 
+from dataclasses import fields
 from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskOptions
+from flask_bgtasks import BackgroundTasks, ConfigurationError, FunctionOptions, TaskOptions, ViewOptions
 
 
 def test_an_option_that_does_not_exist_is_a_type_error_at_import():
@@ -38,6 +39,13 @@ def test_a_function_takes_no_option_of_views():
 def test_a_wrong_option_says_what_is_wanted(options, says):
     with pytest.raises(ConfigurationError, match=says):
         TaskOptions(name="process", **options)
+
+
+def test_checkers_know_every_option_as_it_is_declared():
+    declared = {option.name: option.type for option in fields(TaskOptions)}
+
+    assert {name: hint.__forward_arg__ for name, hint in ViewOptions.__annotations__.items()} == declared
+    assert "respond" not in FunctionOptions.__annotations__
 
 
 def test_a_task_may_keep_its_outcome_longer_than_the_app_does():

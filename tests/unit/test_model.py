@@ -26,6 +26,24 @@ T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
 
 
+@pytest.mark.parametrize(
+    ("content_type", "is_json"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("application/problem+json", True),
+        ("model/gltf+json ; x=1", True),
+        ("application/jsonl", False),
+        ("application/x-ndjson", False),
+        ("application/json-seq", False),
+        ("text/html; profile=application/json", False),
+        ("", False),
+    ],
+)
+def test_a_result_is_json_by_its_media_type_alone(content_type, is_json):
+    assert Result(b"1", content_type=content_type).is_json is is_json
+
+
 def task(status, **fields):
     running = {"attempt": 1, "lease_until": T0 + MINUTE, "worker": "w"} if status is Status.PROCESSING else {}
     ended = {"attempt": 1, "completed_at": T0, "expire_at": T0 + MINUTE} if status.terminal else {}

@@ -6,13 +6,13 @@ other order would leave one that is never told.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ...core.model import Result
+from ...core.text.json_values import parsed
 from ..errors import Unreachable
 from ..events import Outcome
 from ..io.effects import Answer, Call, Flow, Tell
@@ -116,10 +116,9 @@ def _result(session: Session, record: Record) -> Flow[Any]:
 
 
 def _parsed(answer: Answer) -> Any:
-    if "json" in answer.headers.get("content-type", ""):
-        with contextlib.suppress(ValueError):  # it only says that it is JSON
-            return json.loads(answer.body)
-    return answer.body
+    result = Result(answer.body, content_type=answer.headers.get("content-type", ""))
+    found = parsed(result.body) if result.is_json else None
+    return result.body if found is None else found[0]
 
 
 def _mirrored_result(session: Session, record: Record) -> Flow[Any]:

@@ -117,10 +117,12 @@ def read_result(document: Mapping[str, Any], chunks: list[bytes]) -> Any:
     body = b"".join(chunks)
     if hashlib.sha256(body).hexdigest() != marker["sha256"]:
         raise ValueError(f"the result of task {document.get('request_id')} is not whole: read its chunks again")
-    return json.loads(body) if "json" in (marker.get("content_type") or "") else body
+    result = Result(body, content_type=marker.get("content_type") or "")
+    found = parsed(body) if result.is_json else None
+    return body if found is None else found[0]
 
 
 def _parsed(result: Result) -> tuple[Any] | None:
     """The result as JSON, None if it is something else."""
-    found = parsed(result.body) if "json" in result.content_type else None
+    found = parsed(result.body) if result.is_json else None
     return None if found is None or is_too_deep(found[0]) else found

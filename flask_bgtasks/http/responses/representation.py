@@ -86,16 +86,11 @@ def with_result(brief_json: bytes, task: Task, result: Result | None) -> bytes:
     :param result: what is stored; it is shown where the task is completed and answered in JSON.
     """
     data, omitted = b"null", False
-    if result is not None and task.status is Status.COMPLETED and _is_json(result.content_type):
+    if result is not None and task.status is Status.COMPLETED and result.is_json:
         shown = None if len(result.body) > INLINE_RESULT_BYTES else _normal(result.body)
         data, omitted = shown or b"null", shown is None
     mark = b"true" if omitted else b"false"
     return b"".join((brief_json[:-1], b',"result_data":', data, b',"result_omitted":', mark, b"}"))
-
-
-def _is_json(content_type: str) -> bool:
-    mimetype = content_type.partition(";")[0].strip().lower()
-    return mimetype == "application/json" or mimetype.endswith("+json")
 
 
 def _normal(body: bytes) -> bytes | None:
