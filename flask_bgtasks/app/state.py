@@ -28,7 +28,8 @@ from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import server
 from ..settings import Settings
-from ..stores.base import Created, Limits, Store
+from ..stores.base import Store
+from ..stores.types import Created, Limits
 from ..wrapping.layers import Chain
 from ..wrapping.passage import Run
 from . import app_ids
@@ -150,7 +151,7 @@ class AppState:
         limits = self._limits() if run else None
         reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
         created = self.store.create(
-            task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
+            task, input=input, deliveries=self.deliveries.for_change, limits=limits, reserved=reserved
         )
         if run and not created.replayed:
             self.hand_over(created.task)

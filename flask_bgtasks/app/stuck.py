@@ -43,7 +43,7 @@ def told(tasks: Sequence[Task]) -> str:
 def abandon(store: Store, names: Container[str], *, after: timedelta, change: Callable[[Task, Change], object]) -> int:
     """Have those fail that are stuck for so long; how many were.
 
-    :param change: makes a change of a task, with what it owes. :raises StoreUnavailable: the store is out of reach.
+    :param change: makes a change of a task, with its deliveries. :raises StoreUnavailable: the store is out of reach.
     """
     ended = 0
     for task in stuck_tasks(store, names, after=after):

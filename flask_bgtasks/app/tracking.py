@@ -52,7 +52,7 @@ def update_status(
     if task.status is wanted:
         return task
     if task.status is Status.STARTED and wanted is not Status.STARTED:
-        task = state.store.claim(request_id, worker=BY_HAND, lease=LEASE, deliveries=state.deliveries.owed).task
+        task = state.store.claim(request_id, worker=BY_HAND, lease=LEASE, deliveries=state.deliveries.for_change).task
     if wanted is Status.PROCESSING and task.status is Status.PROCESSING:
         return task
     change: Change

@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any, ClassVar, Protocol
 
 from ..errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
 from .model import (
@@ -35,13 +36,13 @@ from .text.clean import clean, optional_text, text_of
 class Transition:
     """What a change makes of a task: the task after it, and the rows that go into the history with it.
 
-    ``owed`` is the one event that sinks are told of, if there is any. ``result`` and ``checkpoint`` are bodies to store
-    beside the task. ``private`` replaces the private part of its input, ``drop_private`` erases that.
+    ``sink_event`` is the one event that is delivered to sinks, if any. ``result`` and ``checkpoint`` are bodies to
+    store beside the task. ``private`` replaces the private part of its input, ``drop_private`` erases that.
     """
 
     task: Task
     events: tuple[Event, ...] = ()
-    owed: Event | None = None
+    sink_event: Event | None = None
     result: Result | None = None
     drop_result: bool = False
     checkpoint: Checkpoint | None = None
@@ -50,8 +51,26 @@ class Transition:
     drop_private: bool = False
 
 
+class Durability(Enum):
+    """What a change survives once it is stored."""
+
+    PROCESS = "process"
+    """A killed process. A power cut may take it: the next change of its kind says the same again, or better."""
+
+    SERVER = "server"
+    """A power cut of a database server, because processes elsewhere outlive the server, and they rely on the change. A
+    database that is a file survives no power cut with them: there it is as :attr:`PROCESS`."""
+
+    DISK = "disk"
+    """A power cut, wherever the database is."""
+
+
 class Change(Protocol):
-    """One allowed change of a task."""
+    """One allowed change of a task. It says itself what it survives."""
+
+    @property
+    def durability(self) -> Durability:
+        """What the change survives once a store has accepted it."""
 
     def apply(self, task: Task, now: datetime) -> Transition:
         """The task after the change. ``now`` is the store's time.
@@ -93,6 +112,10 @@ class Claim:
     :ivar in_company: whether its process, if it died, ran other tasks when it did; the store knows. Then the death is
         not charged to any of them: they are suspects.
     """
+
+    # A power cut that takes a claim back from a file has ended every process that could hold it: the task waits again,
+    # and is claimed once more. The holder of a claim in a database server may outlive the server.
+    durability: ClassVar[Durability] = Durability.SERVER
 
     worker: str
     lease: timedelta
@@ -149,6 +172,8 @@ def _not_again(task: Task) -> str | None:
 class Renew:
     """Prolong the lease. Leaves no event: the history is not a heartbeat log."""
 
+    durability: ClassVar[Durability] = Durability.PROCESS
+
     attempt: int
     lease: timedelta
 
@@ -169,6 +194,15 @@ class Report:
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
     checkpoint: Checkpoint | None = None
+
+    @property
+    def durability(self) -> Durability:
+        """A checkpoint survives a power cut.
+
+        So does the number of an event in a database server, which its readers outlive: given again, to another event,
+        they would never ask for that (docs/decisions/0023).
+        """
+        return Durability.SERVER if self.checkpoint is None else Durability.DISK
 
     def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
@@ -194,6 +228,8 @@ class Complete:
     ``drop_checkpoints``: there are some, and nobody will want them any more. ``data`` goes into the event.
     """
 
+    durability: ClassVar[Durability] = Durability.DISK
+
     attempt: int
     result: Result | None = None
     entries: tuple[Entry, ...] = ()
@@ -212,6 +248,8 @@ class Complete:
 @dataclass(frozen=True, slots=True)
 class Fail:
     """The attempt failed and is not tried again. ``result`` is what the view answered, where it did."""
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     attempt: int
     message: str
@@ -237,6 +275,8 @@ class Fail:
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The attempt failed, and the task is tried again after ``wait``. Until then nobody holds it."""
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     attempt: int
     message: str
@@ -271,6 +311,8 @@ class Release:
     Not for a task that is not to be run again: that keeps its lease, as long as its process lives.
     """
 
+    durability: ClassVar[Durability] = Durability.DISK
+
     attempt: int
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
@@ -285,6 +327,8 @@ class Release:
 class Expire:
     """The attempt ended without a word, and its process knows it: its lease ends now. The next claim says the rest."""
 
+    durability: ClassVar[Durability] = Durability.PROCESS
+
     attempt: int
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
@@ -297,6 +341,8 @@ class Expire:
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """The attempt noticed that it was cancelled, and stopped."""
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     attempt: int
     entries: tuple[Entry, ...] = ()
@@ -313,6 +359,8 @@ class RequestCancel:
 
     An attempt whose lease ran out holds it no more: its process died, and maybe nobody is there to find that.
     """
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     def apply(self, task: Task, now: datetime) -> Transition:
         if task.done:
@@ -332,6 +380,8 @@ class Abandon:
 
     :raises TransitionRefused: an attempt holds it, or it has ended.
     """
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     waited: timedelta
 
@@ -353,6 +403,8 @@ class Reopen:
     :ivar private: the private part of its input, from the request that asks for it: the first one's was erased.
     :ivar turn: how many tasks of its owner wait already; a store that is given limits counts them.
     """
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     private: Mapping[str, Any] | None = None
     turn: int = 0
@@ -395,6 +447,8 @@ class Reopen:
 class MarkSeen:
     """A client showed the outcome. The first sighting counts; no event, so the terminal event stays the newest."""
 
+    durability: ClassVar[Durability] = Durability.PROCESS
+
     via: str
 
     def apply(self, task: Task, now: datetime) -> Transition:
@@ -411,6 +465,8 @@ class MarkSeen:
 class MarkTold:
     """The outcome was written into a live stream. Like a sighting no event, and of a task that has ended only."""
 
+    durability: ClassVar[Durability] = Durability.PROCESS
+
     seq: int
 
     def apply(self, task: Task, now: datetime) -> Transition:
@@ -422,6 +478,8 @@ class MarkTold:
 @dataclass(frozen=True, slots=True)
 class Mute:
     """Its owner wants no notification of this task, or wants them again. Leaves no event."""
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     muted: bool
 

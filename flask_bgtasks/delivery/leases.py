@@ -18,7 +18,8 @@ from ..errors import BackgroundTasksError
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
-from ..stores.base import Delivery, Store
+from ..stores.base import Store
+from ..stores.types import Delivery
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -7,7 +7,8 @@ import time
 
 from ..core.model import StepHistory
 from ..core.steps import StepTree
-from ..stores.base import MAX_TASK_NAMES, Store
+from ..stores.averages import MAX_TASK_NAMES
+from ..stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -84,7 +84,7 @@ def pushes(studio):
 
     def settled():
         studio.state.deliveries.wake()
-        return not studio.state.store.stats().deliveries_owed
+        return not studio.state.store.stats().deliveries_pending
 
     eventually(settled, "something is still owed")
     return [notification.request_id for notification in studio.state.plugins.get("memory").notifications]

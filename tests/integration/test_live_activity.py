@@ -54,9 +54,9 @@ class Lesson:
         self.state.deliveries.tell_progress("live_activity", self.task, progress)
 
     def end(self, change):
-        self.store.transition(ID, change, deliveries=self.state.deliveries.owed)
+        self.store.transition(ID, change, deliveries=self.state.deliveries.for_change)
         self.state.deliveries.wake()
-        until(lambda: self.store.stats().deliveries_owed == 0)
+        until(lambda: self.store.stats().deliveries_pending == 0)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_the_first_event_of_a_task_is_its_acceptance():
     outcome = accepted(task(S, seq=0), T0)
 
     assert outcome.events == (Event(1, EventType.ACCEPTED, T0, 0, {"name": "n"}),)
-    assert outcome.owed == outcome.events[0]
+    assert outcome.sink_event == outcome.events[0]
 
 
 def test_an_expired_lease_lets_the_next_attempt_in_and_says_so():
@@ -140,6 +140,6 @@ def test_what_ran_where_it_stood_cannot_be_retried():
 
 
 def test_only_lifecycle_events_are_owed_to_sinks():
-    assert CHANGES["report"].apply(task(P), T0).owed is None
-    assert CHANGES["renew"].apply(task(P), T0).owed is None
-    assert CHANGES["claim"].apply(task(S), T0).owed.type is EventType.STARTED
+    assert CHANGES["report"].apply(task(P), T0).sink_event is None
+    assert CHANGES["renew"].apply(task(P), T0).sink_event is None
+    assert CHANGES["claim"].apply(task(S), T0).sink_event.type is EventType.STARTED

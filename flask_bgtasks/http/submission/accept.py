@@ -23,7 +23,8 @@ from ...errors import BackgroundTasksError, IdempotencyConflict, NotSerializable
 from ...execution import invocation
 from ...execution.foreground import Foreground
 from ...runtime.connection import cut_short
-from ...stores.base import PRIVATE, Created, TaskQuery
+from ...stores.base import PRIVATE
+from ...stores.types import Created, TaskQuery
 from ...wrapping.layers import Chain
 from ...wrapping.passage import Arguments, Passage
 from .. import problems
