@@ -19,7 +19,8 @@ from ..capture import arguments
 from ..core.definitions import TaskDefinition
 from ..core.model import OnInterrupt, Task
 from ..core.text.clean import clean, identity, text_of
-from ..core.transitions import Reopen, Transition
+from ..core.transitions.outside import Reopen
+from ..core.transitions.transition import Transition
 from ..delivery.device_registry import NO_HINTS, Addresses, TokenHints
 from ..delivery.dispatcher import Dispatcher
 from ..errors import ConfigurationError, ShuttingDown

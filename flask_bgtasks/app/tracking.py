@@ -13,7 +13,8 @@ from ..core.model import Progress, Status, Task
 from ..core.steps import as_float
 from ..core.text.clean import text_of
 from ..core.text.redaction import redact
-from ..core.transitions import Cancel, Change, Complete, Fail
+from ..core.transitions.attempt import Cancel, Complete, Fail
+from ..core.transitions.transition import Change
 from ..errors import ConfigurationError, TransitionRefused
 from ..execution import invocation
 from ..pipeline.attempt import RunningAttempt

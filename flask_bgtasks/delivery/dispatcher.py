@@ -25,7 +25,7 @@ from ..core.devices import Device
 from ..core.model import Event, Progress, Task
 from ..core.notifications import Message, Notification
 from ..core.text.clean import text_of
-from ..core.transitions import Transition
+from ..core.transitions.transition import Transition
 from ..errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from ..plugins import Plugins
 from ..runtime import processes

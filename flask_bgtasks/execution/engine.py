@@ -19,7 +19,8 @@ from ..auth.credentials import Credentials
 from ..core.definitions import TaskDefinition, TaskRegistry
 from ..core.model import LOGIN_LOST, Event, OnInterrupt, Task, TaskKind
 from ..core.steps import StepTree
-from ..core.transitions import Change, RequestCancel, Transition
+from ..core.transitions.outside import RequestCancel
+from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
 from ..errors import AlreadyClaimed, AtCapacity, ShuttingDown, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting

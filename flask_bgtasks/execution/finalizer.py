@@ -17,12 +17,13 @@ from ..core.definitions import TaskOptions
 from ..core.model import Entry, Progress, Task
 from ..core.text.clean import text_of
 from ..core.text.redaction import redact
-from ..core.transitions import Cancel, Change, Complete, Expire, Fail, Release, Retry, Transition
+from ..core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Retry
+from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
 from ..errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
 from ..pipeline.attempt import RunningAttempt
 from ..runtime.background_thread import Contained
-from ..stores.base import Store
+from ..stores.protocols.tasks import Tasks
 from .flusher import OVER, RELEASED, Flusher
 from .invocation import CallResult
 from .retry import wait_before_retry
@@ -40,7 +41,7 @@ Taken = tuple[tuple[Entry, ...], "Progress | None"]
 class Endings:
     """Ends the attempts of one process."""
 
-    def __init__(self, store: Store, flusher: Flusher, deliveries: Dispatcher) -> None:
+    def __init__(self, store: Tasks, flusher: Flusher, deliveries: Dispatcher) -> None:
         self._store = store
         self._flusher = flusher
         self._deliveries = deliveries

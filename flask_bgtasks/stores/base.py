@@ -15,12 +15,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ..core.model import Task
-from ..core.transitions import Change, Reopen
+from ..core.transitions.outside import Reopen
+from ..core.transitions.transition import Change
 from .protocols.apps import Apps
 from .protocols.attempts import Attempts
+from .protocols.change_feed import ChangeFeed
 from .protocols.contacts import Contacts
-from .protocols.durations import Durations
-from .protocols.following import Following
+from .protocols.durations import StepDurations
 from .protocols.leases import Leases
 from .protocols.marks import Marks
 from .protocols.outbox import Outbox
@@ -33,11 +34,11 @@ DEATH_KEPT = timedelta(days=7)
 """How long a store remembers that several tasks ran in a process that died: until all of them are claimed again."""
 
 
-class Store(Attempts, Leases, Queries, Following, Outbox, Contacts, Marks, Durations, Apps):
+class Store(Attempts, Leases, Queries, ChangeFeed, Outbox, Contacts, Marks, StepDurations, Apps):
     """One authority on tasks. Every method is atomic and may be called from any thread.
 
     Its parts stand in :mod:`flask_bgtasks.stores.protocols`, one a file: ``attempts`` (and in it ``tasks``),
-    ``leases``, ``queries``, ``following``, ``outbox``, ``contacts``, ``marks``, ``durations``, ``apps``.
+    ``leases``, ``queries``, ``change_feed``, ``outbox``, ``contacts``, ``marks``, ``durations``, ``apps``.
 
     A store is opened for one app. Several apps may keep their tasks in one database; each sees, counts, runs, delivers
     and notifies only its own, and another app's task is one that does not exist. Only :meth:`purge` and

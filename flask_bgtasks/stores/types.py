@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ..core.model import Checkpoint, Status, Task
-from ..core.transitions import Transition
+from ..core.transitions.transition import Transition
 from ..errors import AnonymousQueueFull, OwnerQueueFull
 from .keys import write_cursor
 

@@ -21,7 +21,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete
+from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.stores.sql import SqlStore
 
 TASKS, DEVICES, OWNERS = 10_000, 3, 500

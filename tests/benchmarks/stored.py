@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from flask_bgtasks.core.model import Entry, EventType, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import Complete
+from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import Limits

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import Claim
+from flask_bgtasks.core.transitions.attempt import Claim
 from flask_bgtasks.stores.conversions import micros
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore

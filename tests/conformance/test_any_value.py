@@ -6,7 +6,7 @@ import pytest
 
 from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status
 from flask_bgtasks.core.text.clean import identity
-from flask_bgtasks.core.transitions import Cancel, Complete, Fail, Retry
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Fail, Retry
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.stores import averages
 from tests.conformance.conftest import T0

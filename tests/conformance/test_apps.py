@@ -6,7 +6,8 @@ import pytest
 
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, PROOF, make_device
 from flask_bgtasks.core.model import Checkpoint, Progress, Result, Status
-from flask_bgtasks.core.transitions import Complete, Fail, MarkSeen, RequestCancel
+from flask_bgtasks.core.transitions.attempt import Complete, Fail
+from flask_bgtasks.core.transitions.outside import MarkSeen, RequestCancel
 from flask_bgtasks.errors import AtCapacity, OwnerQueueFull, QueueFull, TaskNotFound
 from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement, TaskQuery
 from tests.stored_input import stored_input

@@ -7,7 +7,8 @@ import pytest
 
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, make_device, proof_of
 from flask_bgtasks.core.model import Result
-from flask_bgtasks.core.transitions import Complete, Fail, MarkSeen, Reopen
+from flask_bgtasks.core.transitions.attempt import Complete, Fail
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen
 from flask_bgtasks.stores.types import NewDelivery, Settlement
 
 INSTALLATION = "cXyZ0123456789abcdefGH"

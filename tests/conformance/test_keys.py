@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.core.transitions import MarkSeen
+from flask_bgtasks.core.transitions.outside import MarkSeen
 from flask_bgtasks.stores.types import TaskQuery
 from tests.stored_input import stored_input
 

@@ -8,7 +8,8 @@ import pytest
 
 from flask_bgtasks import AtCapacity, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, TaskKind
-from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Renew, Report, RequestCancel, Retry
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.outside import RequestCancel
 from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks.core.model import OnInterrupt, Status, TaskKind
-from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Reopen, RequestCancel, Retry
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Retry
+from flask_bgtasks.core.transitions.outside import Reopen, RequestCancel
 from tests.stored_input import stored_input
 
 SECRET = "s3aled-t0ken"

@@ -20,19 +20,8 @@ from hypothesis.stateful import (
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import (
-    Cancel,
-    Complete,
-    Expire,
-    Fail,
-    MarkSeen,
-    Release,
-    Renew,
-    Reopen,
-    Report,
-    RequestCancel,
-    Retry,
-)
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery

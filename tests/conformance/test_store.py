@@ -19,7 +19,8 @@ from flask_bgtasks import (
     TransitionRefused,
 )
 from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status, StepHistory, TokenNote
-from flask_bgtasks.core.transitions import Cancel, Complete, Fail, MarkSeen, Renew, Reopen, Report, RequestCancel
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Fail, Renew, Report
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.stores.averages import average
 from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement, TaskQuery
 from tests.stored_input import stored_input

@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
 from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete
+from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher

@@ -765,7 +765,7 @@ class Stepping:
 
     def __init__(self, studio, store):
         from flask_bgtasks.core.model import Task, TaskKind
-        from flask_bgtasks.core.transitions import Claim
+        from flask_bgtasks.core.transitions.attempt import Claim
 
         now = store.now()
         task = Task(

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.transitions import MarkTold
+from flask_bgtasks.core.transitions.outside import MarkTold
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.pipeline.reporting import current_task

@@ -9,7 +9,7 @@ from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Progress, Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete, Fail, Release
+from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES

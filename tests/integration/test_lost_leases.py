@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, hookimpl
 from flask_bgtasks.core.model import Progress, Task, TaskKind
-from flask_bgtasks.core.transitions import Complete
+from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.runtime import processes

@@ -23,17 +23,8 @@ from flask_bgtasks import (
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.core.model import Result, Task, TaskKind
 from flask_bgtasks.core.preferences import Preferences
-from flask_bgtasks.core.transitions import (
-    Cancel,
-    Claim,
-    Complete,
-    Fail,
-    MarkSeen,
-    MarkTold,
-    Mute,
-    Reopen,
-    RequestCancel,
-)
+from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Fail
+from flask_bgtasks.core.transitions.outside import MarkSeen, MarkTold, Mute, Reopen, RequestCancel
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher

@@ -16,7 +16,7 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete, Report
+from flask_bgtasks.core.transitions.attempt import Claim, Complete, Report
 from flask_bgtasks.stores.conversions import EPOCH, micros
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite

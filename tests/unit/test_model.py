@@ -6,21 +6,9 @@ import pytest
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
 from flask_bgtasks.core.model import Event, EventType, Progress, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import (
-    Cancel,
-    Claim,
-    Complete,
-    Expire,
-    Fail,
-    MarkSeen,
-    Release,
-    Renew,
-    Reopen,
-    Report,
-    RequestCancel,
-    Retry,
-    accepted,
-)
+from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
+from flask_bgtasks.core.transitions.transition import accepted
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)

@@ -18,7 +18,7 @@ from ...app.state import AppState
 from ...capture import arguments, kept_request
 from ...core.definitions import TaskDefinition
 from ...core.model import Status, Task
-from ...core.transitions import Reopen
+from ...core.transitions.outside import Reopen
 from ...errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
 from ...execution import invocation
 from ...execution.foreground import Foreground

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...core.model import Event, Task
-from ...core.transitions import Change, Transition
+from ...core.transitions.transition import Change, Transition
 from ...errors import NotStorable, StoreUnavailable, TaskNotFound
 from ...firebase.firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
 from .. import conversions

@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from ...core.model import Checkpoint, Event, Result, Status, Task
-from ...core.transitions import Change, Claim, Transition, accepted
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Transition, accepted
 from ...errors import (
     AtCapacity,
     ConfigurationError,

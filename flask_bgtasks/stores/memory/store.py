@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...core.model import Checkpoint, Event, Result, Status, StepHistory, Task, TaskKind
-from ...core.transitions import Change, Claim, Transition, accepted
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Transition, accepted
 from ...errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
 from ..averages import average, superfluous_names, superfluous_steps
 from ..base import DEATH_KEPT, Store, death_of, in_turn, joined, lost_holder, parted
@@ -345,7 +346,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
                 for task in self._tasks.values()
             )
 
-    # -- following -----------------------------------------------------------------------------------------------
+    # -- change feed ---------------------------------------------------------------------------------------------
 
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
         with self._lock:

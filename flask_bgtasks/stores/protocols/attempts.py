@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from ...core.model import Checkpoint, Entry, Progress, Task
-from ...core.transitions import Renew, Report
+from ...core.transitions.attempt import Renew, Report
 from ..types import Attempt, NewDeliveries
 from .tasks import Tasks
 
@@ -33,7 +33,8 @@ class Attempts(Tasks):
         :param most_running: how many tasks may run at once, by name; names that are missing have no limit.
         :returns: the attempt, its number one higher than the last, with its input and checkpoints: either the claim is
             stored and they are here, or nothing was changed. Its task is ``done`` where the claim found that the last
-            process died with it, and that it is not to be run again (:class:`~flask_bgtasks.core.transitions.Claim`).
+            process died with it, and that it is not to be run again
+            (:class:`~flask_bgtasks.core.transitions.attempt.Claim`).
         :raises TaskNotFound: no such task.
         :raises AlreadyClaimed: someone alive holds it; ``until`` says how long.
         :raises AtCapacity: as many tasks of this name run as may.

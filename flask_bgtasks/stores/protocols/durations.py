@@ -9,7 +9,7 @@ from ...core.model import StepHistory
 from .part import StorePart
 
 
-class Durations(StorePart):
+class StepDurations(StorePart):
     """The averages of earlier runs (:mod:`flask_bgtasks.stores.averages`)."""
 
     @abstractmethod

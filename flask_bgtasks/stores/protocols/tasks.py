@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ...core.model import Result, Task
-from ...core.transitions import Change, Transition
+from ...core.transitions.transition import Change, Transition
 from ..types import Created, Limits, NewDeliveries, NewDelivery
 from .part import StorePart
 

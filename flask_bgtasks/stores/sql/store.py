@@ -18,7 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
-from ...core.transitions import Change, Claim, Transition, accepted
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Transition, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
 from .. import conversions
 from ..averages import average, superfluous_names, superfluous_steps

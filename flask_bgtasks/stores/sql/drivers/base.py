@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import Dialect
 
-from ....core.transitions import Durability
+from ....core.transitions.transition import Durability
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ class Database(ABC):
 
     @abstractmethod
     def change_token(self) -> Hashable | None:
-        """See :meth:`flask_bgtasks.stores.protocols.following.Following.change_token`."""
+        """See :meth:`flask_bgtasks.stores.protocols.change_feed.ChangeFeed.change_token`."""
 
     @abstractmethod
     def close(self) -> None:

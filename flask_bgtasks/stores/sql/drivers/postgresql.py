@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ....core.transitions import Durability
+from ....core.transitions.transition import Durability
 from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
 from ....runtime.fork import after_fork_in_child
 from ...conversions import moment

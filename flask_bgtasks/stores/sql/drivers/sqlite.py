@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from ....core.transitions import Durability
+from ....core.transitions.transition import Durability
 from ....errors import OutcomeUnknown, StoreUnavailable
 from ....runtime.fork import after_fork_in_child
 from ...types import Clock

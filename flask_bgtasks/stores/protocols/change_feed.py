@@ -6,14 +6,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Hashable
 
 from ...core.model import Event, Task
-from ...core.transitions import Transition
+from ...core.transitions.transition import Transition
 from ...runtime.background_thread import Contained
 from .part import StorePart
 
 CommitListener = Callable[[Task, "tuple[Event, ...]"], None]
 
 
-class Following(StorePart):
+class ChangeFeed(StorePart):
     """How readers learn that a task changed.
 
     Listeners given to :meth:`on_commit` are called after the commit, in the thread that asked for the change, outside
