@@ -303,7 +303,7 @@ class SinkWorker:
             self._outage.note(reply)
             after = self._outage.down
         if after and not before:
-            log.warning("sink %r is unreachable: deliveries are kept and retried with back-off", self._sink)
+            log.warning("sink %r is unreachable; deliveries are kept and retried with back-off", self._sink)
             self._deliveries.out_of_reach(self._sink, reply.error)
         elif before and not after:
             log.info("sink %r is back", self._sink)

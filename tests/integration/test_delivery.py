@@ -351,7 +351,7 @@ def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(stor
         assert [seq for told, seq in service.told if told == request_id] == [1, 2, 3]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) <= lanes_module.IN_A_ROW + 1
-    assert "sink 'service' is out of reach" in caplog.text
+    assert "sink 'service' is unreachable" in caplog.text
     assert "sink 'service' is back" in caplog.text
 
 
