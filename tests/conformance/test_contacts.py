@@ -405,13 +405,13 @@ def due(store, *, worker="worker", sink="phone", limit=100):
     return store.due_deliveries(sink, worker=worker, lease=MINUTE, limit=limit)
 
 
-def owing(bench, *owed):
-    task = bench.create(deliveries=owed)
+def with_deliveries(bench, *deliveries):
+    task = bench.create(deliveries=deliveries)
     return task.request_id
 
 
 def test_channels_of_a_task_know_nothing_of_each_other(bench, store):
-    request_id = owing(
+    request_id = with_deliveries(
         bench, *(NewDelivery("phone", payload={"n": n}, channel=channel) for n, channel in enumerate("abab"))
     )
 
@@ -427,28 +427,28 @@ def test_what_waits_for_an_older_one_holds_up_no_other_task(bench, store):
     """After an outage: the oldest of many tasks are put off, and what comes after them is due."""
     later = store.now() + timedelta(hours=1)
     for _ in range(30):
-        owing(bench, *[NewDelivery("phone", payload={"n": n}) for n in range(3)])
+        with_deliveries(bench, *[NewDelivery("phone", payload={"n": n}) for n in range(3)])
     for delivery in due(store):
         store.settle_delivery(delivery, Settlement(due_at=later, error="out of reach"))
-    last = owing(bench, NewDelivery("phone", payload={"n": "last"}))
+    last = with_deliveries(bench, NewDelivery("phone", payload={"n": "last"}))
 
     (found,) = due(store, limit=1)
 
     assert found.request_id == last
 
 
-def test_what_is_owed_later_is_not_due_before(bench, store):
+def test_a_delivery_with_a_delay_is_not_due_before(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")
-    owing(bench, NewDelivery("phone", delay=MINUTE))
+    with_deliveries(bench, NewDelivery("phone", delay=MINUTE))
 
     assert due(store) == []
     bench.clock.advance(61)
     assert len(due(store)) == 1
 
 
-def test_what_is_owed_in_place_of_a_delivery_is_of_the_same_event(bench, store):
-    request_id = owing(bench, NewDelivery("phone", "notification", channel="notification"))
+def test_what_replaces_a_delivery_is_of_the_same_event(bench, store):
+    request_id = with_deliveries(bench, NewDelivery("phone", "notification", channel="notification"))
     (notification,) = due(store)
 
     parts = [NewDelivery("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(3)]
@@ -460,9 +460,9 @@ def test_what_is_owed_in_place_of_a_delivery_is_of_the_same_event(bench, store):
     assert store.stats().deliveries_pending == 3
 
 
-def test_what_is_owed_in_place_of_a_delivery_may_be_more_than_one_commit_holds(bench, store, monkeypatch):
+def test_what_replaces_a_delivery_may_be_more_than_one_commit_holds(bench, store, monkeypatch):
     monkeypatch.setattr("flask_bgtasks.stores.firestore.outbox.MAX_WRITES", 2)
-    owing(bench, NewDelivery("phone", "notification"))
+    with_deliveries(bench, NewDelivery("phone", "notification"))
     (notification,) = due(store)
     parts = [NewDelivery("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(5)]
 
@@ -473,7 +473,7 @@ def test_what_is_owed_in_place_of_a_delivery_may_be_more_than_one_commit_holds(b
 
 
 def test_who_settles_second_adds_nothing(bench, store):
-    owing(bench, NewDelivery("phone", "notification"))
+    with_deliveries(bench, NewDelivery("phone", "notification"))
     (delivery,) = due(store)
     parts = [NewDelivery("phone", "push", {"to": "one"}, channel="one")]
 
@@ -484,7 +484,7 @@ def test_who_settles_second_adds_nothing(bench, store):
 
 
 def test_what_is_held_was_not_tried(bench, store):
-    owing(bench, NewDelivery("phone"))
+    with_deliveries(bench, NewDelivery("phone"))
     (delivery,) = due(store)
 
     store.settle_delivery(delivery, Settlement(due_at=store.now()))
@@ -498,11 +498,11 @@ def test_what_is_held_was_not_tried(bench, store):
     assert tried.error == held_again.error == "refused"
 
 
-def test_what_waits_longest_is_due_first_whatever_was_owed_before(bench, store):
+def test_what_waits_longest_is_due_first_whatever_was_recorded_before(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")
-    owing(bench, NewDelivery("phone", payload={"n": 0}, delay=timedelta(minutes=5)))
-    owing(bench, NewDelivery("phone", payload={"n": 1}))
+    with_deliveries(bench, NewDelivery("phone", payload={"n": 0}, delay=timedelta(minutes=5)))
+    with_deliveries(bench, NewDelivery("phone", payload={"n": 1}))
     bench.clock.advance(600)
 
     assert [one.payload["n"] for one in due(store)] == [1, 0]

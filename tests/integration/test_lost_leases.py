@@ -76,8 +76,8 @@ def process(tmp_path):
         deliveries.store.close()
 
 
-def owing(process):
-    """A task with two events that are owed."""
+def with_deliveries(process):
+    """A task with two events to deliver."""
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     process.store.create(task, input={}, deliveries=process.for_change)
     process.store.claim(task.request_id, worker="w", lease=LEASE, deliveries=process.for_change)
@@ -106,7 +106,7 @@ def looked(process, later, seconds):
 
 def test_a_clock_an_hour_ahead_takes_nothing_that_another_process_is_delivering(process):
     right, ahead = process(slow=True), process(ahead=timedelta(hours=1))
-    owing(right)
+    with_deliveries(right)
     delivering = deliver(right)
 
     assert ahead.due("sink", 10) == []
@@ -119,7 +119,7 @@ def test_a_clock_an_hour_ahead_takes_nothing_that_another_process_is_delivering(
 
 def test_a_call_that_outlives_its_lease_is_made_by_nobody_else(process, later):
     slow, other = process(slow=True), process()
-    owing(slow)
+    with_deliveries(slow)
     delivering = deliver(slow)
 
     for _ in range(20):
@@ -137,13 +137,13 @@ def test_a_call_that_outlives_its_lease_is_made_by_nobody_else(process, later):
 def test_what_a_process_that_was_stopped_holds_is_delivered_and_its_late_settlement_does_not_count(process, later):
     stopped, other = process(slow=True), process()
     stopped._keeper.renew = lambda: None  # it does nothing at all
-    owing(stopped)
+    with_deliveries(stopped)
     delivering = deliver(stopped)
 
     [again] = looked(other, later, 60)
     other.deliver(again)
     [second] = other.due("sink", 10)
-    owing(other)
+    with_deliveries(other)
     stopped.sink.let_go.set()
     delivering.join(PATIENCE)
 
@@ -165,7 +165,7 @@ def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_l
         return found
 
     stopped._task_and_event = stopped_after_reading
-    owing(stopped)
+    with_deliveries(stopped)
     [first] = stopped.due("sink", 10)
     delivering = threading.Thread(target=stopped.deliver, args=(first,))
     delivering.start()
@@ -183,7 +183,7 @@ def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_l
 
 def test_a_process_that_was_slow_to_call_the_sink_calls_it_where_nobody_else_was_given_the_delivery(process, later):
     slow = process()
-    owing(slow)
+    with_deliveries(slow)
     [first] = slow.due("sink", 10)
     taken = time.monotonic()
     later(61)

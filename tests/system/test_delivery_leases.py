@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
-OWED = [NewDelivery("noted")]
+EVENT = [NewDelivery("noted")]
 
 PROCESS = """
 import os, sys, time
@@ -110,11 +110,11 @@ def store(tmp_path):
     made.close()
 
 
-def owing(store):
-    """A task with two events that are owed; its id."""
+def with_deliveries(store):
+    """A task with two events to deliver; its id."""
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
-    store.create(task, input={}, deliveries=OWED)
-    store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=OWED)
+    store.create(task, input={}, deliveries=EVENT)
+    store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=EVENT)
     return task.request_id
 
 
@@ -125,7 +125,7 @@ def told(notes, request_id):
 def test_a_call_beyond_its_lease_is_made_once_and_in_order_whatever_another_process_takes_for_the_time(
     process, store, notes, tmp_path
 ):
-    first = owing(store)
+    first = with_deliveries(store)
     process("slow")
     until(lambda: told(notes, first))
 
@@ -141,7 +141,7 @@ def test_a_call_beyond_its_lease_is_made_once_and_in_order_whatever_another_proc
 def test_what_a_stopped_process_was_delivering_is_delivered_and_when_it_wakes_up_nothing_is_lost(
     process, store, notes, tmp_path
 ):
-    first = owing(store)
+    first = with_deliveries(store)
     slow = process("slow")
     until(lambda: told(notes, first))
     slow.send_signal(signal.SIGSTOP)
@@ -153,7 +153,7 @@ def test_what_a_stopped_process_was_delivering_is_delivered_and_when_it_wakes_up
     ]
 
     (tmp_path / "go").touch()
-    later = [owing(store) for _ in range(5)]  # what is settled late now must not be theirs
+    later = [with_deliveries(store) for _ in range(5)]  # what is settled late now must not be theirs
     slow.send_signal(signal.SIGCONT)
     until(lambda: ("slow", "end", 1) in told(notes, first))
     until(lambda: store.stats().deliveries_pending == 0)

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
-from flask_bgtasks.core.model import Event, EventType, Progress, Result, Task, TaskKind
+from flask_bgtasks.core.model import Checkpoint, Event, EventType, Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Expire, Fail, Release, Renew, Report, Retry
 from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
-from flask_bgtasks.core.transitions.transition import accepted
+from flask_bgtasks.core.transitions.transition import Durability, accepted
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -52,6 +52,14 @@ TABLE = {
     "reopen": {S: TransitionRefused, P: TransitionRefused, OK: TransitionRefused, BAD: S, GONE: S},
     "seen": {S: TransitionRefused, P: TransitionRefused, OK: OK, BAD: BAD, GONE: GONE},
 }
+
+
+def test_each_change_says_what_it_survives():
+    grades = {grade: {name for name in CHANGES if CHANGES[name].durability is grade} for grade in Durability}
+
+    assert grades[Durability.PROCESS] == {"renew", "expire", "seen"}
+    assert grades[Durability.SERVER] == {"claim", "report"}
+    assert Report(1, checkpoint=Checkpoint("k", {}, b"1")).durability is Durability.DISK
 
 
 @pytest.mark.parametrize("status", list(Status), ids=lambda s: s.value)

@@ -38,8 +38,8 @@ class Durability(Enum):
     """A killed process. A power cut may take it: the next change of its kind says the same again, or better."""
 
     SERVER = "server"
-    """A power cut of a database server, because processes elsewhere outlive the server, and they rely on the change. A
-    database that is a file survives no power cut with them: there it is as :attr:`PROCESS`."""
+    """A power cut of a database server: processes elsewhere outlive the server, and rely on the change. In a database
+    that is a file it survives a killed process only: a power cut ends every process that relies on it as well."""
 
     DISK = "disk"
     """A power cut, wherever the database is."""
@@ -65,9 +65,9 @@ def accepted(
 ) -> Transition:
     """A new task as it is stored, with its first event.
 
-    :param app: whose task it is.
+    :param app: the app that the task belongs to.
     :param turn: how many tasks of its owner wait already.
-    :param reserved: how long nobody is to be given it who looks for work.
+    :param reserved: how long the task is kept from workers that look for work; None for not at all.
     """
     event = Event(1, EventType.ACCEPTED, now, 0, {"name": task.name})
     place = place_in_queue(now, priority=task.priority, turn=turn)
