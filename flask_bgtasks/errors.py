@@ -283,7 +283,7 @@ class DeviceGone(Undeliverable):
 
 
 class Overloaded(RetryLater):
-    """A sink raises this when its service wants nothing for ``after`` seconds: all that it is owed waits so long."""
+    """A sink raises this when its service wants nothing for ``after`` seconds: all its deliveries wait so long."""
 
     def __init__(self, message: str, *, after: float) -> None:
         super().__init__(message, after=after)

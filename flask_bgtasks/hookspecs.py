@@ -41,7 +41,7 @@ def bgtasks_task_event(
     plugin only, and no other process makes the delivery meanwhile; give every call a timeout. Raise
     :class:`~flask_bgtasks.RetryLater` to be asked again; any other exception is retried with backoff;
     :class:`~flask_bgtasks.Undeliverable` makes it a dead letter at once; :class:`~flask_bgtasks.Overloaded` has
-    everything wait that this plugin is owed.
+    everything wait for this plugin.
 
     A plugin that has several addressees returns a :class:`~flask_bgtasks.Message` for each: they are stored in place of
     this delivery, and given to :func:`bgtasks_deliver_message` one by one, so that one that fails holds up no other.

@@ -106,7 +106,7 @@ class Plugins:
         return [impl.plugin_name for impl in getattr(self._manager.hook, hook).get_hookimpls()]
 
     def only(self, name: str, hook: str) -> pluggy.HookCaller:
-        """A hook that calls this one plugin: deliveries are owed to each on its own."""
+        """A hook that calls this one plugin: each has deliveries of its own."""
         key = (name, hook)
         if key not in self._only:
             others = [plugin for other, plugin in self._manager.list_name_plugin() if other != name]

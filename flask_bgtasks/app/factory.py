@@ -23,7 +23,8 @@ from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import log_lines
 from ..settings import Settings
-from ..stores.base import Attempt, Store
+from ..stores.base import Store
+from ..stores.types import Attempt
 from ..wrapping.layers import Chain
 from . import app_ids, builtin_plugins, stuck
 from .completion import Completion

@@ -27,7 +27,7 @@ from .watcher import Watcher
 log = logging.getLogger("flask_bgtasks")
 
 LAST_DELIVERIES_SECONDS = 5.0
-"""What sinks get to take what is due when a process ends; what stays owed is the next process's."""
+"""What sinks get to take what is due when a process ends; the next process delivers the rest."""
 
 RELEASE_SECONDS = 5.0
 """What the store gets to take back the leases of what still runs; as long as the sinks have."""
@@ -110,7 +110,7 @@ class Lifecycle:
     def start(self, served_by: server.Server | None = None) -> None:
         """Begin looking for work in this process, where its runner runs any. Called again it changes nothing."""
         if not self._runner.picks:
-            self._deliveries.wake()  # another process may have left something owed
+            self._deliveries.wake()  # another process may have left deliveries
         elif not self._runner.draining:
             self._stop_watch.start(None if served_by is None else served_by.stopping)
             self.recovery.start(served_by)

@@ -19,7 +19,8 @@ from ..capture import arguments
 from ..core.definitions import TaskDefinition
 from ..core.model import OnInterrupt, Task
 from ..core.text.clean import clean, identity, text_of
-from ..core.transitions import Reopen, Transition
+from ..core.transitions.outside import Reopen
+from ..core.transitions.transition import Transition
 from ..delivery.device_registry import NO_HINTS, Addresses, TokenHints
 from ..delivery.dispatcher import Dispatcher
 from ..errors import ConfigurationError, ShuttingDown
@@ -28,7 +29,8 @@ from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import server
 from ..settings import Settings
-from ..stores.base import Created, Limits, Store
+from ..stores.base import Store
+from ..stores.types import Created, Limits
 from ..wrapping.layers import Chain
 from ..wrapping.passage import Run
 from . import app_ids
@@ -150,7 +152,7 @@ class AppState:
         limits = self._limits() if run else None
         reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
         created = self.store.create(
-            task, input=input, deliveries=self.deliveries.owed, limits=limits, reserved=reserved
+            task, input=input, deliveries=self.deliveries.for_change, limits=limits, reserved=reserved
         )
         if run and not created.replayed:
             self.hand_over(created.task)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 
 from ..core.model import Task, TaskKind
-from ..core.transitions import Abandon, Change
+from ..core.transitions.outside import Abandon
+from ..core.transitions.transition import Change
 from ..errors import TransitionRefused
-from ..stores.base import Store
+from ..stores.protocols.leases import Leases
 
 GRACE = timedelta(seconds=60)
 """Our choice: a process that knows the name looks for work every second, and a deploy takes less than a minute."""
@@ -23,7 +24,7 @@ LOOKED_AT = 1000
 """The front of the queue. What nobody takes comes to stand there, as all that is before it is taken."""
 
 
-def stuck_tasks(store: Store, names: Container[str], *, after: timedelta = GRACE) -> list[Task]:
+def stuck_tasks(store: Leases, names: Container[str], *, after: timedelta = GRACE) -> list[Task]:
     """Tasks that could have begun so long ago, of a name that is not among these; at most :data:`LOOKED_AT`.
 
     :param names: the names that this process knows. :raises StoreUnavailable: the store is out of reach.
@@ -40,10 +41,10 @@ def told(tasks: Sequence[Task]) -> str:
     return ", ".join(f"{name!r} ({count})" for name, count in sorted(Counter(task.name for task in tasks).items()))
 
 
-def abandon(store: Store, names: Container[str], *, after: timedelta, change: Callable[[Task, Change], object]) -> int:
+def abandon(store: Leases, names: Container[str], *, after: timedelta, change: Callable[[Task, Change], object]) -> int:
     """Have those fail that are stuck for so long; how many were.
 
-    :param change: makes a change of a task, with what it owes. :raises StoreUnavailable: the store is out of reach.
+    :param change: makes a change of a task, with its deliveries. :raises StoreUnavailable: the store is out of reach.
     """
     ended = 0
     for task in stuck_tasks(store, names, after=after):

@@ -13,7 +13,8 @@ from ..core.model import Progress, Status, Task
 from ..core.steps import as_float
 from ..core.text.clean import text_of
 from ..core.text.redaction import redact
-from ..core.transitions import Cancel, Change, Complete, Fail
+from ..core.transitions.attempt import Cancel, Complete, Fail
+from ..core.transitions.transition import Change
 from ..errors import ConfigurationError, TransitionRefused
 from ..execution import invocation
 from ..pipeline.attempt import RunningAttempt
@@ -52,7 +53,7 @@ def update_status(
     if task.status is wanted:
         return task
     if task.status is Status.STARTED and wanted is not Status.STARTED:
-        task = state.store.claim(request_id, worker=BY_HAND, lease=LEASE, deliveries=state.deliveries.owed).task
+        task = state.store.claim(request_id, worker=BY_HAND, lease=LEASE, deliveries=state.deliveries.for_change).task
     if wanted is Status.PROCESSING and task.status is Status.PROCESSING:
         return task
     change: Change

@@ -18,7 +18,7 @@ from ..core.text.clean import identity
 from ..errors import AccessDenied, TaskExpired, TaskNotFound
 from ..plugins import Plugins
 from ..settings import Settings
-from ..stores.base import Store
+from ..stores.protocols.tasks import Tasks
 from . import identities
 
 log = logging.getLogger("flask_bgtasks")
@@ -95,7 +95,7 @@ class Owners:
 class Access:
     """Decides for each request which tasks it may see. Someone else's task is like one that never was."""
 
-    def __init__(self, app: Flask, store: Store, owners: Owners, settings: Settings) -> None:
+    def __init__(self, app: Flask, store: Tasks, owners: Owners, settings: Settings) -> None:
         self._app = app
         self._store = store
         self._owners = owners

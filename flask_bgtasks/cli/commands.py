@@ -19,7 +19,7 @@ from ..core import documents
 from ..core.model import Status, Task
 from ..errors import ConfigurationError, TaskNotFound
 from ..firebase.firestore import rules
-from ..stores.base import TaskQuery
+from ..stores.types import TaskQuery
 from .doctor import FAIL, examine
 
 STUCK = "  (stuck: no function of this name is registered)"
@@ -84,7 +84,7 @@ def register(state: AppState) -> None:
     @click.option("--sink", help="Only letters to this sink.")
     @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
     def dead(sink: str | None, limit: int) -> None:
-        """List dead letters, newest first: what a sink was owed and can never take."""
+        """List dead letters, newest first: deliveries that a sink can never take."""
         for letter in state.store.dead_deliveries(sink=sink, limit=limit):
             about = f"task {letter.request_id} event {letter.seq}" if letter.request_id else letter.kind
             click.echo(
@@ -105,7 +105,7 @@ def register(state: AppState) -> None:
             if not letters:
                 break
             replayed += state.store.replay_deliveries([letter.id for letter in letters])
-        click.echo(f"{replayed} deliveries are owed again; the processes that serve make them within seconds")
+        click.echo(f"{replayed} deliveries are pending again; the processes that serve make them within seconds")
 
     @group.command()
     def stats() -> None:
@@ -114,7 +114,7 @@ def register(state: AppState) -> None:
         for status in Status:
             click.echo(f"{status.value:<12} {figures.by_status.get(status.value, 0)}")
         click.echo(f"{'rejected':<12} {figures.rejected}")
-        click.echo(f"{'owed':<12} {figures.deliveries_owed}")
+        click.echo(f"{'pending':<12} {figures.deliveries_pending}")
         click.echo(f"{'dead':<12} {figures.deliveries_dead}")
 
     @group.command()

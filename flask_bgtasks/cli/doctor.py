@@ -182,7 +182,7 @@ def _queue(state: AppState) -> Iterator[Finding]:
         yield Finding(
             OK, f"ended: {failed - figures.rejected} failed, {figures.rejected} rejected by their views (4xx)"
         )
-    what = f"deliveries: {figures.deliveries_owed} owed, {figures.deliveries_dead} dead"
+    what = f"deliveries: {figures.deliveries_pending} pending, {figures.deliveries_dead} dead"
     if figures.deliveries_dead:
         mend = "`flask bgtasks dead` says why, `flask bgtasks replay` has them delivered after all"
         yield Finding(WARN, what, mend)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -127,3 +127,24 @@ def of_user_token(user_token: str, *, kind: str | None = None, **fields: Any) ->
 def masked(value: str) -> str:
     """An address as it may stand in a log: enough to tell two apart, too little to use."""
     return f"{value[:6]}…({len(value)})" if len(value) > 12 else f"…({len(value)})"
+
+
+def superseded(device: Device, others: Iterable[Device], *, most: int, replaces: str | None) -> list[Device]:
+    """The devices that are forgotten when one is registered.
+
+    :param others: at least those of its owner, its installation and its task, without the device itself.
+    """
+    gone, rivals = [], []
+    for other in others:
+        if device.request_id is not None:
+            same = other.request_id == device.request_id and other.kind == device.kind
+            if same and other.details.get("device") == device.details.get("device"):
+                gone.append(other)
+        elif other.request_id is None:
+            own = device.owner is not None and other.owner == device.owner
+            if device.ousts(other) or (own and other.id == replaces):
+                gone.append(other)
+            elif own:
+                rivals.append(other)
+    rivals.sort(key=lambda other: (other.seen_at is not None, other.seen_at), reverse=True)
+    return gone + rivals[most - 1 :]

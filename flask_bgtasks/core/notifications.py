@@ -171,7 +171,7 @@ def asked_for(status: Status, notify: Notify) -> Any:
 
 
 def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None = None) -> Notification | None:
-    """The notification that a finished task owes its user, None when it owes none.
+    """The notification of a finished task for its user, None when it has none.
 
     :param notify: the task's option.
     :param result_data: the result as parsed JSON, None where it is none; its top-level fields are the format fields,

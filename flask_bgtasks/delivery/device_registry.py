@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..core.devices import FCM_TOKEN, FID, Device, of_user_token
 from ..core.model import Task, TokenNote
 from ..runtime.fork import after_fork_in_child
-from ..stores.base import Store
+from ..stores.protocols.contacts import Contacts
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -57,7 +57,7 @@ class Addresses:
     :param most: devices that are kept for one owner.
     """
 
-    def __init__(self, store: Store, *, most: int) -> None:
+    def __init__(self, store: Contacts, *, most: int) -> None:
         self._store = store
         self._most = most
         self._reset()

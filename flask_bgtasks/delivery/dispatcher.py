@@ -1,8 +1,8 @@
-"""Hands events, notifications and progress to the sinks: what is owed to whom, the call of a plugin's hook, and what
-becomes of a delivery after it.
+"""Hands events, notifications and progress to the sinks: who gets which deliveries, the call of a
+plugin's hook, and what becomes of a delivery after it.
 
-What is owed stands in the store's outbox, recorded with the change itself; this reads it, calls and settles. When that
-happens, and in which thread, is the lanes' (:mod:`.sink_worker`).
+Pending deliveries stand in the store's outbox, recorded with the change itself; this reads them, calls and settles.
+When that happens, and in which thread, is up to the lanes (:mod:`.sink_worker`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from ..core.devices import Device
 from ..core.model import Event, Progress, Task
 from ..core.notifications import Message, Notification
 from ..core.text.clean import text_of
-from ..core.transitions import Transition
+from ..core.transitions.transition import Transition
 from ..errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
 from ..plugins import Plugins
 from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread, Contained
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import one_line
-from ..stores.base import Delivery, Owed, Settlement, Store
+from ..stores.base import Store
+from ..stores.types import Delivery, NewDelivery, Settlement
 from .leases import LEASE, DeliveryCall, LeaseKeeper, LeaseOver, LeaseWatch
 from .notifier import Deferred, Notifier, NotifyPolicy
 from .sink_worker import Reply, SinkWorker
@@ -63,7 +64,7 @@ def backoff(tries: int) -> float:
 
 
 class Dispatcher:
-    """The lanes of one app in this process, and what is owed to whom.
+    """The lanes of one app in this process, and who gets which deliveries.
 
     :param notify_of: the ``notify`` option of a task by its name.
     :param rules: when notifications are sent.
@@ -98,42 +99,46 @@ class Dispatcher:
             if name not in self._lanes:
                 concurrency = getattr(self._plugins.get(name), "concurrency", 1)
                 self._lanes[name] = SinkWorker(self, name, concurrency=concurrency)
-        self._for_event = tuple(Owed(name, EVENT) for name in self._events_to)
+        self._for_event = tuple(NewDelivery(name, EVENT) for name in self._events_to)
 
-    def owed(self, outcome: Transition) -> Sequence[Owed]:
-        """What a change of a task owes: the event to every sink that wants events, and the user's notification."""
-        task, event = outcome.task, outcome.owed
+    def for_change(self, outcome: Transition) -> Sequence[NewDelivery]:
+        """The deliveries of a change of a task: the event to every sink with a hook for it, and the notification."""
+        task, event = outcome.task, outcome.sink_event
         if not self._notify_by or event is None or not event.type.terminal:
             return self._for_event
         # The end has to be stored: what is wrong shows when the notification comes due.
         delay: timedelta | None = timedelta(0)
-        with Contained("whether a notification is owed for task %s cannot be told", task.request_id):
+        with Contained("cannot decide whether task %s has a notification", task.request_id):
             delay = self._notifier.delay(task.name, task.status)
         if delay is None:
             return self._for_event
-        told = (Owed(sink, NOTIFICATION, channel=NOTIFICATION, delay=delay) for sink in self._notify_by)
+        told = (NewDelivery(sink, NOTIFICATION, channel=NOTIFICATION, delay=delay) for sink in self._notify_by)
         return (*self._for_event, *told)
 
-    def erasure(self, request_id: str) -> Sequence[Owed]:
-        """What the end of a task's record owes: to have it erased by everyone who keeps something of it."""
-        return [Owed(name, ERASED, {"request_id": request_id}) for name in self._erased_by]
+    def erasure(self, request_id: str) -> Sequence[NewDelivery]:
+        """The deliveries of a task's erasure: one to every sink that keeps something of a task."""
+        return [NewDelivery(name, ERASED, {"request_id": request_id}) for name in self._erased_by]
 
     def send(self, notification: Notification) -> int:
-        """Owe a notification that stands for itself (``send_push``) to every sink that can send; how many those are."""
+        """Add a notification that stands for itself (``send_push``) for every sink that can send; return how many."""
         payload = notifications.as_document(notification)
         for sink in self._notify_by:
-            self._store.owe(Owed(sink, NOTIFICATION, payload, NOTIFICATION), request_id=notification.request_id)
+            self._store.add_delivery(
+                NewDelivery(sink, NOTIFICATION, payload, NOTIFICATION), request_id=notification.request_id
+            )
             self._lanes[sink].wake()
         return len(self._notify_by)
 
-    def owe(self, sink: str, message: Message) -> None:
-        """Owe a sink a message that comes of no event: stored, and then tried as the others are."""
-        self._store.owe(Owed(sink, MESSAGE, dict(message.payload), message.channel), request_id=message.request_id)
+    def send_message(self, sink: str, message: Message) -> None:
+        """Add a message for a sink that comes from no event: it is stored, and then tried as the others are."""
+        self._store.add_delivery(
+            NewDelivery(sink, MESSAGE, dict(message.payload), message.channel), request_id=message.request_id
+        )
         if sink in self._lanes:
             self._lanes[sink].wake()
 
     def wake(self) -> None:
-        """Something may be owed: have every lane look at once."""
+        """There may be new deliveries: have every lane look at once."""
         for lane in self._lanes.values():
             lane.wake()
 
@@ -153,7 +158,7 @@ class Dispatcher:
         return [lane.thread for lane in list(self._lanes.values())]
 
     def stop(self, grace: float) -> None:
-        """Let the lanes deliver what is due, for ``grace`` seconds; what stays owed is the next process's."""
+        """Let the lanes deliver what is due, for ``grace`` seconds; the next process delivers the rest."""
         for lane in self._lanes.values():
             lane.stop()
         for lane in self._lanes.values():
@@ -163,7 +168,7 @@ class Dispatcher:
     # -- what a lane calls -------------------------------------------------------------------------------------------
 
     def due(self, sink: str, limit: int) -> list[Delivery]:
-        """What this sink is owed now, at most so many."""
+        """The due deliveries of this sink, at most ``limit``."""
         self._watch.look(sink)
         return self._store.due_deliveries(sink, worker=processes.me(), lease=self._lease, limit=limit)
 
@@ -196,7 +201,7 @@ class Dispatcher:
                 if settlement.dead:
                     self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
         self._store.settle_delivery(call.delivery, settlement)
-        if settlement.owes and delivery.sink in self._lanes:
+        if settlement.replaced_by and delivery.sink in self._lanes:
             self._lanes[delivery.sink].wake()
         return reply
 
@@ -274,7 +279,9 @@ class Dispatcher:
             load_devices=lambda: list(self._store.devices(request_id=task.request_id)),
         )
         messages = _messages(returned) or ()
-        return Settlement(owes=[Owed(delivery.sink, MESSAGE, dict(m.payload), m.channel) for m in messages])
+        return Settlement(
+            replaced_by=[NewDelivery(delivery.sink, MESSAGE, dict(m.payload), m.channel) for m in messages]
+        )
 
     def _notify(self, app: Flask, call: DeliveryCall) -> Settlement:
         delivery = call.delivery
@@ -291,11 +298,13 @@ class Dispatcher:
             if messages is not None:  # it has several addressees, or none
                 sent.discard()
         document = notifications.as_document(notification)
-        owes = [
-            Owed(delivery.sink, PUSH, {"message": dict(message.payload), "notification": document}, message.channel)
+        parts = [
+            NewDelivery(
+                delivery.sink, PUSH, {"message": dict(message.payload), "notification": document}, message.channel
+            )
             for message in messages or ()
         ]
-        return Settlement(owes=owes)
+        return Settlement(replaced_by=parts)
 
     def _push(self, app: Flask, call: DeliveryCall) -> Settlement:
         delivery = call.delivery

@@ -18,7 +18,8 @@ from ..errors import BackgroundTasksError
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
-from ..stores.base import Delivery, Store
+from ..stores.protocols.outbox import Outbox
+from ..stores.types import Delivery
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -63,7 +64,7 @@ class LeaseKeeper:
     :param lease: how long a renewed lease holds.
     """
 
-    def __init__(self, store: Store, *, lease: timedelta) -> None:
+    def __init__(self, store: Outbox, *, lease: timedelta) -> None:
         self._store = store
         self._lease = lease.total_seconds()
         self._reset()
@@ -189,7 +190,7 @@ class LeaseWatch:
     :param lease: how long a lease holds.
     """
 
-    def __init__(self, store: Store, *, lease: timedelta) -> None:
+    def __init__(self, store: Outbox, *, lease: timedelta) -> None:
         self._store = store
         self._lease = lease.total_seconds()
         self._pause = min(WATCH_LOOK_SECONDS, self._lease / 12)

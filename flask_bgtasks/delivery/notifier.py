@@ -21,7 +21,8 @@ from ..core.text.clean import text_of
 from ..core.text.json_values import parsed
 from ..errors import TaskNotFound, Undeliverable
 from ..plugins import Plugins
-from ..stores.base import Delivery, Store
+from ..stores.base import Store
+from ..stores.types import Delivery
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -70,7 +71,7 @@ class Notifier:
         self._rules = rules
 
     def delay(self, name: str, status: Status) -> timedelta | None:
-        """How long after its end a task's notification is due, None where it owes none."""
+        """How long after its end a task's notification is due, None if it has none."""
         if self._rules.when == NEVER or notifications.asked_for(status, self._notify_of(name)) is None:
             return None
         return self._rules.grace if self._rules.when == UNSEEN else timedelta(0)

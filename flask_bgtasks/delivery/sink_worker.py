@@ -20,12 +20,12 @@ from ..core.text.clean import text_of
 from ..errors import BackgroundTasksError
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.log_lines import Recurring
-from ..stores.base import Delivery
+from ..stores.types import Delivery
 
 log = logging.getLogger("flask_bgtasks")
 
 LOOK_SECONDS = 5.0
-"""How often, on average, a lane looks for what other processes left owed, and for retries that fall due."""
+"""How often, on average, a lane looks for deliveries that other processes left, and for retries that fall due."""
 
 MIN_SHARE, MAX_SHARE = 4, 128
 QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
@@ -40,8 +40,8 @@ IN_A_ROW = 3
 
 MAX_PAUSE = 15.0
 PAUSES = Backoff(first=1.0, longest=MAX_PAUSE)
-"""Between two tries while a sink is out of reach: one delivery each, whatever it is owed; so a service that is down is
-not stormed, and is noticed within seconds when it is back."""
+"""Between two tries while a sink is out of reach: one delivery each, however many are pending. A service that is down
+is not stormed, and is noticed within seconds when it is back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Deliverer(Protocol):
     """What a lane asks and tells."""
 
     def due(self, sink: str, limit: int) -> Sequence[Delivery]:
-        """What this sink is owed now, at most so many."""
+        """The due deliveries of this sink, at most ``limit``."""
 
     def deliver(
         self, delivery: Delivery, *, taken: float | None = None, longest_wait: float | None = None
@@ -177,7 +177,7 @@ class SinkWorker:
     def _serve(self) -> None:
         while True:
             self._woken.clear()
-            stopping = self._stopped  # seen before the look: what is owed by now is still delivered
+            stopping = self._stopped  # seen before the look: what is due by now is still delivered
             try:
                 busy = self._deliver_due()
                 busy = self._tell_progress() or busy
@@ -192,7 +192,7 @@ class SinkWorker:
             if stopping and not busy:
                 if helpers == 0:
                     return
-                self._wait_for_helpers(most=helpers - 1)  # what they do may owe more
+                self._wait_for_helpers(most=helpers - 1)  # what they do may add deliveries
             elif not busy:
                 self._woken.wait(min(LOOK_SECONDS * dice.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
 
@@ -303,7 +303,7 @@ class SinkWorker:
             self._outage.note(reply)
             after = self._outage.down
         if after and not before:
-            log.warning("sink %r is out of reach: it is tried now and then, and what it is owed is kept", self._sink)
+            log.warning("sink %r is unreachable; deliveries are kept and retried with back-off", self._sink)
             self._deliveries.out_of_reach(self._sink, reply.error)
         elif before and not after:
             log.info("sink %r is back", self._sink)

@@ -21,14 +21,14 @@ _SIGNALS: dict[EventType, Signal] = {
     EventType.CANCELLED: signals.task_cancelled,
 }
 
-_OWED = frozenset({*_SIGNALS, EventType.CANCEL_REQUESTED, EventType.RELEASED})
-"""Events that sinks are told of."""
+_DELIVERED = frozenset({*_SIGNALS, EventType.CANCEL_REQUESTED, EventType.RELEASED})
+"""Events that are delivered to sinks."""
 
 
 class Announcer:
     """The signals of one app.
 
-    :param wake: called when sinks are owed something.
+    :param wake: called when there are new deliveries.
     """
 
     def __init__(self, app: Flask, *, wake: Callable[[], None]) -> None:
@@ -37,9 +37,9 @@ class Announcer:
 
     def committed(self, task: Task, events: Sequence[Event]) -> None:
         """This process changed a task."""
-        owed = False
+        delivered = False
         for event in events:
-            owed = owed or event.type in _OWED
+            delivered = delivered or event.type in _DELIVERED
             signal = _SIGNALS.get(event.type)
             if signal is signals.task_failed and task.rejected:
                 signal = signals.task_rejected
@@ -47,7 +47,7 @@ class Announcer:
                 signals.send(signal, self._app, task=task, event=event)
             if event.type is EventType.STARTED and event.data.get("recovered"):
                 signals.send(signals.task_recovered, self._app, task=task, event=event)
-        if owed:
+        if delivered:
             self._wake()
 
     def progress_stored(self, task: Task, progress: Progress) -> None:

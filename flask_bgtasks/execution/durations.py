@@ -7,7 +7,8 @@ import time
 
 from ..core.model import StepHistory
 from ..core.steps import StepTree
-from ..stores.base import MAX_TASK_NAMES, Store
+from ..stores.averages import MAX_TASK_NAMES
+from ..stores.protocols.durations import StepDurations
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -18,7 +19,7 @@ FRESH_SECONDS = 10.0
 class Durations:
     """The averages of one app in this process. They are a bonus: without them a bar is the worse, and nothing else."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StepDurations) -> None:
         self._store = store
         self._known: dict[str, tuple[float, dict[str, StepHistory]]] = {}
 

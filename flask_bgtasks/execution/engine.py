@@ -19,7 +19,8 @@ from ..auth.credentials import Credentials
 from ..core.definitions import TaskDefinition, TaskRegistry
 from ..core.model import LOGIN_LOST, Event, OnInterrupt, Task, TaskKind
 from ..core.steps import StepTree
-from ..core.transitions import Change, RequestCancel, Transition
+from ..core.transitions.outside import RequestCancel
+from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
 from ..errors import AlreadyClaimed, AtCapacity, ShuttingDown, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
@@ -29,7 +30,8 @@ from ..runners.base import Runner
 from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread
 from ..settings import Settings
-from ..stores.base import Attempt, Limits, Store
+from ..stores.base import Store
+from ..stores.types import Attempt, Limits
 from . import invocation
 from .announcer import Announcer
 from .durations import Durations
@@ -171,7 +173,7 @@ class Engine:
             request_id,
             worker=processes.me(),
             lease=self._settings.lease,
-            deliveries=self._deliveries.owed,
+            deliveries=self._deliveries.for_change,
             most_running=self._registry.most_running,
         )
         if attempt.task.done:
@@ -330,14 +332,14 @@ class Engine:
 
     def cancel(self, request_id: str) -> Transition:
         """Ask a task to stop: at once if nobody runs it, at its next report if someone does, here or elsewhere."""
-        return self._store.transition(request_id, RequestCancel(), deliveries=self._deliveries.owed)
+        return self._store.transition(request_id, RequestCancel(), deliveries=self._deliveries.for_change)
 
     def change(self, task: Task, change: Change, *, limits: Limits | None = None) -> Transition:
         """Make a change that is not the end, on behalf of someone outside the run.
 
         :param limits: of what may wait, where it has the task wait. :raises LimitReached: as many do already.
         """
-        return self._store.transition(task.request_id, change, deliveries=self._deliveries.owed, limits=limits)
+        return self._store.transition(task.request_id, change, deliveries=self._deliveries.for_change, limits=limits)
 
     def end_by_hand(self, task: Task, change: Change) -> Transition:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""

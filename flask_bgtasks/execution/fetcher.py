@@ -12,7 +12,7 @@ from datetime import datetime
 
 from ..core.model import Task
 from ..runtime import processes
-from ..stores.base import Store
+from ..stores.protocols.leases import Leases
 
 
 class Fetcher:
@@ -26,7 +26,7 @@ class Fetcher:
 
     def __init__(
         self,
-        store: Store,
+        store: Leases,
         *,
         names: Callable[[], Collection[str]],
         most_running: Callable[[], Mapping[str, int]],

@@ -2,7 +2,7 @@
 
 The end and everything that was reported and not stored yet go into the store together; what comes after it counts for
 nothing. What cannot be stored as it is ends the task as failed, with what can be said: only a store that is out of
-reach, or another attempt, keeps an end from being told. Knows the store, the flusher and what is owed; calls no task.
+reach, or another attempt, keeps an end from being told. Knows the store, the flusher and the deliveries; calls no task.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from ..core.definitions import TaskOptions
 from ..core.model import Entry, Progress, Task
 from ..core.text.clean import text_of
 from ..core.text.redaction import redact
-from ..core.transitions import Cancel, Change, Complete, Expire, Fail, Release, Retry, Transition
+from ..core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Retry
+from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
 from ..errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
 from ..pipeline.attempt import RunningAttempt
 from ..runtime.background_thread import Contained
-from ..stores.base import Store
+from ..stores.protocols.tasks import Tasks
 from .flusher import OVER, RELEASED, Flusher
 from .invocation import CallResult
 from .retry import wait_before_retry
@@ -40,7 +41,7 @@ Taken = tuple[tuple[Entry, ...], "Progress | None"]
 class Endings:
     """Ends the attempts of one process."""
 
-    def __init__(self, store: Store, flusher: Flusher, deliveries: Dispatcher) -> None:
+    def __init__(self, store: Tasks, flusher: Flusher, deliveries: Dispatcher) -> None:
         self._store = store
         self._flusher = flusher
         self._deliveries = deliveries
@@ -125,7 +126,7 @@ class Endings:
             try:
                 self._flusher.flush_ahead(running)
                 change = Release(running.attempt, *running.take())
-                self._store.transition(running.request_id, change, deliveries=self._deliveries.owed)
+                self._store.transition(running.request_id, change, deliveries=self._deliveries.for_change)
             except BackgroundTasksError as error:
                 log.warning("the lease of task %s is not given back, it runs out: %s", running.request_id, error)
                 return False
@@ -135,7 +136,7 @@ class Endings:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
         running = self._flusher.get(task.request_id)
         self._deliveries.drop_progress(task.request_id)
-        outcome = self._store.transition(task.request_id, change, deliveries=self._deliveries.owed)
+        outcome = self._store.transition(task.request_id, change, deliveries=self._deliveries.for_change)
         if running is not None:
             with running.flush_lock:
                 self._flusher.remove(running)
@@ -168,7 +169,7 @@ class Endings:
 
     def _store_end(self, running: RunningAttempt, made: Change, patience: float) -> Transition:
         return self._patiently(
-            lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.owed),
+            lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.for_change),
             running.request_id,
             patience,
         )

@@ -17,7 +17,7 @@ from ..errors import BackgroundTasksError, LeaseLost, TaskNotFound
 from ..pipeline.attempt import RunningAttempt
 from ..runtime.background_thread import BackgroundThread, ticks
 from ..runtime.log_lines import Recurring
-from ..stores.base import Store
+from ..stores.protocols.attempts import Attempts
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -44,7 +44,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        store: Store,
+        store: Attempts,
         *,
         lease: timedelta,
         running: Callable[[], Collection[RunningAttempt]],

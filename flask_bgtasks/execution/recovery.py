@@ -47,7 +47,7 @@ class Recovery:
     """The look-out of one app in this process.
 
     :param complete: finishes the app's set-up, once it is complete: some of what it can run may be found then only.
-    :param wake_deliveries: another process may have left something owed.
+    :param wake_deliveries: another process may have left deliveries.
     :param mend: begins again what threads of the app have died.
     :param abandon: ends tasks that nobody can run; how many.
     :param look_seconds: the mean time between two looks.

@@ -116,7 +116,7 @@ class AlertsSink:
             return
         payload = {"subject": subject, "text": redact(text)[:MAX_ERROR]}
         for to in self._addresses:
-            current_app.extensions["bgtasks"].deliveries.owe(self.name, Message(to, payload))
+            current_app.extensions["bgtasks"].deliveries.send_message(self.name, Message(to, payload))
         self._noted[subject] = time.monotonic() + min(TROUBLE_SECONDS, self._silence.total_seconds())
 
     @hookimpl

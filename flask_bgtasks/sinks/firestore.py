@@ -228,7 +228,7 @@ class FirestoreSink:
                 elif snapshot.exists:
                     with self._lock:
                         self._pages.pop(one.request_id, None)
-        # A document that is not there yet comes with the task's first event, which is owed.
+        # A document that is not there yet comes with the task's first event, which is delivered.
         return [one for one in due if one.page.version is not None]
 
     def _put_back(self, due: list[_Due]) -> None:

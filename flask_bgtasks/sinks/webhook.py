@@ -1,6 +1,6 @@
 """Posts what happens to tasks to addresses of others, signed as Standard Webhooks says (www.standardwebhooks.com).
 
-Each address is owed its messages on its own; one that is down is tried for days and holds up nobody. The signing is the
+Each address has deliveries of its own; one that is down is tried for days and holds up nobody. The signing is the
 scheme's own library, the calls go through the guarded door: addresses may come from an app's customers.
 """
 
@@ -41,7 +41,7 @@ JITTER = 0.1  # of a wait: those who failed together come apart
 MAX_WAIT_SECONDS = 24 * HOUR  # that a Retry-After is believed
 
 PAUSES = Backoff(first=5.0, longest=1800.0)
-"""Between two tries at a target that does not answer: of all that it is owed, one message each."""
+"""Between two tries at a target that does not answer: of its pending messages, one each."""
 
 
 class WebhookSink:

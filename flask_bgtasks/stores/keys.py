@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import base64
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
+
+from .conversions import micros, moment
 
 MAX_KEY_BYTES = 1500  # of a document's id; Firestore docs, "Quotas and limits"
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
 
 _CURSOR = re.compile(r"([0-9]{1,18})\|(.*)")  # 18 digits fit 64 bits, and are beyond the year 30,000
 
@@ -35,7 +34,7 @@ def can_exist(key: str) -> bool:
 
 def write_cursor(created_at: datetime, request_id: str) -> str:
     """What asks for the page after this task."""
-    text = f"{(created_at - _EPOCH) // _MICROSECOND}|{request_id}"
+    text = f"{micros(created_at)}|{request_id}"
     return base64.urlsafe_b64encode(text.encode()).decode()
 
 
@@ -45,6 +44,6 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
         match = _CURSOR.fullmatch(base64.b64decode(cursor.encode("ascii"), b"-_", validate=True).decode())
         if match is None or not can_exist(match[2]):
             raise ValueError("another form")
-        return _EPOCH + int(match[1]) * _MICROSECOND, match[2]
+        return moment(int(match[1])), match[2]
     except (ValueError, OverflowError) as error:
         raise ValueError(f"cursor={cursor[:80]!r}: not one that a page gave") from error

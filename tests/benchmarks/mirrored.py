@@ -52,7 +52,7 @@ def main(folder: str) -> None:
         told: dict[str, Any] = {"task_seconds": sum(times) / TASKS, "reports": sum(reports) / TASKS / SECONDS}
         if mirror:
             stop = time.monotonic() + 60
-            while state.store.stats().deliveries_owed and time.monotonic() < stop:
+            while state.store.stats().deliveries_pending and time.monotonic() < stop:
                 time.sleep(0.1)
             gaps = [later - earlier for at in writes.values() for earlier, later in itertools.pairwise(at)]
             told |= {"writes": sum(map(len, writes.values())) / TASKS, "least_gap": min(gaps), "right": _right(handles)}

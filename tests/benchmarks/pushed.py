@@ -21,7 +21,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete
+from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.stores.sql import SqlStore
 
 TASKS, DEVICES, OWNERS = 10_000, 3, 500
@@ -40,7 +40,7 @@ def ours(folder: str, url: str) -> dict[str, Any]:
     bgtasks = BackgroundTasks(app, sinks=["fcm"], fcm_endpoint=url, firebase_project=PROJECT, runner="external")
     state = app.extensions["bgtasks"]
     # Through a store of its own, whose commits nobody in this process hears of: nothing is sent before all have ended.
-    store, owed = SqlStore(f"sqlite:///{folder}/bgtasks.sqlite3", app_id="pushed"), state.deliveries.owed
+    store, owed = SqlStore(f"sqlite:///{folder}/bgtasks.sqlite3", app_id="pushed"), state.deliveries.for_change
     bgtasks.task(name="work", notify="Your lesson is ready")(dict)
     for owner in range(OWNERS):
         for device in range(DEVICES):
@@ -55,7 +55,7 @@ def ours(folder: str, url: str) -> dict[str, Any]:
         store.transition(task.request_id, Complete(1), deliveries=owed)
     ended, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     state.deliveries.wake()
-    while store.stats().deliveries_owed:
+    while store.stats().deliveries_pending:
         time.sleep(0.25)
     sent = time.monotonic()
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

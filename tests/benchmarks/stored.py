@@ -14,10 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from flask_bgtasks.core.model import Entry, EventType, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import Complete
-from flask_bgtasks.stores.base import Limits
+from flask_bgtasks.core.transitions.attempt import Complete
+from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
-from flask_bgtasks.stores.sql.rows import EPOCH
+from flask_bgtasks.stores.types import Limits
 
 from .harness import Series
 
@@ -66,7 +66,7 @@ def _round(store: SqlStore, count: int) -> tuple[float, float]:
         attempt = store.claim(found[0].request_id, worker="bench", lease=LEASE)
         gets.append(time.perf_counter() - begun)
 
-        store.transition(attempt.task.request_id, Complete(attempt.number, Result(b'{"blocks": []}')))
+        store.transition(attempt.task.request_id, Complete(attempt.task.attempt, Result(b'{"blocks": []}')))
     return statistics.median(submits) * 1e6, statistics.median(gets) * 1e6
 
 
@@ -92,7 +92,7 @@ def _fill(store: SqlStore, path: Path) -> None:
         for place, name in enumerate(("Outline", "Write", "Draw", "Bind"), 1)
         for kind in (EventType.STEP_STARTED, EventType.STEP_FINISHED)
     )
-    store.transition(request_id, Complete(attempt.number, Result(b'{"blocks": []}'), entries=entries))
+    store.transition(request_id, Complete(attempt.task.attempt, Result(b'{"blocks": []}'), entries=entries))
     db = sqlite3.connect(path)
     (number,) = db.execute("SELECT number FROM bgtasks_tasks").fetchone()
     for table, key in (("bgtasks_tasks", "number"), ("bgtasks_events", "task"), ("bgtasks_payloads", "task")):

@@ -48,7 +48,7 @@ def check(left, folder, journal):
         found += of_sink(name, histories, _lines(folder, name))
     found += of_bursts(left, _lines(folder, "bursts.log"))
     found += of_threads(_lines(folder, "census.log", whole=True))
-    found += _of_outbox(left.owed)
+    found += _of_outbox(left.pending)
     return found
 
 
@@ -194,6 +194,6 @@ def _of_steps(stored, lines):
             )
 
 
-def _of_outbox(owed):
-    for request_id, seq, dead, error in owed:
-        yield f"task {request_id}: event {seq} is {'a dead letter' if dead else 'still owed'} ({error})"
+def _of_outbox(pending):
+    for request_id, seq, dead, error in pending:
+        yield f"task {request_id}: event {seq} is {'a dead letter' if dead else 'still pending'} ({error})"

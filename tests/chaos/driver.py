@@ -190,7 +190,7 @@ class Run:
         def settled(besides=frozenset()):
             with contextlib.suppress(Exception):  # the store has just been started
                 left = self.store.unsettled()
-                return not left.owed and left.unfinished <= besides
+                return not left.pending and left.unfinished <= besides
             return False
 
         removed = self._removed()
@@ -222,7 +222,7 @@ class Run:
 
     def _all_is_told(self):
         with contextlib.suppress(Exception):
-            return not self.store.unsettled().owed
+            return not self.store.unsettled().pending
         return False
 
     def _burst(self, count, wanted, hold):

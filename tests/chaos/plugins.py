@@ -14,8 +14,8 @@ import sqlalchemy
 from flask_bgtasks import RetryLater, TaskCancelled, hookimpl, signals
 from flask_bgtasks.app.builtin_plugins import sqlite_path
 from flask_bgtasks.delivery import dispatcher, sink_worker
-from flask_bgtasks.stores.base import system_clock
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.types import system_clock
 from tests.chaos.clock import MovedClock
 from tests.chaos.notes import CALM, FOLDER, LUCK, note
 

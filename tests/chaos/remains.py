@@ -14,7 +14,7 @@ class Remains:
 
     `tasks`: by id, their status, attempt and seq. `names` and `errors`: by id, what they are called, why they failed.
     `histories`: by id, events as (seq, type, attempt, data), in order. `times`: by id and seq, when (RFC 3339).
-    `inputs` and `results`: by id, parsed. `checkpoints`: ids of tasks that keep some. `owed`: what is not delivered.
+    `inputs` and `results`: by id, parsed. `checkpoints`: ids of tasks that keep some. `pending`: what is not delivered.
     """
 
     tasks: dict = field(default_factory=dict)
@@ -25,7 +25,7 @@ class Remains:
     inputs: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
     checkpoints: set = field(default_factory=set)
-    owed: list = field(default_factory=list)
+    pending: list = field(default_factory=list)
     crashes: int = 0
 
 
@@ -33,14 +33,14 @@ class Remains:
 class Unsettled:
     """What is not done yet; cheap to ask for, again and again.
 
-    `unfinished`: the ids of tasks that have not ended. `owed`: how much is not delivered.
+    `unfinished`: the ids of tasks that have not ended. `pending`: how much is not delivered.
     """
 
     unfinished: set
-    owed: int
+    pending: int
 
     def __bool__(self):
-        return bool(self.unfinished or self.owed)
+        return bool(self.unfinished or self.pending)
 
 
 UNFINISHED = ("started", "processing")
@@ -84,15 +84,15 @@ def of_sql(db):
     for number, part, body in db.execute("SELECT task, part, body FROM bgtasks_payloads"):
         _add_part(left, ids.get(number), part, body)
     for row in db.execute("SELECT request_id, seq, dead, error FROM bgtasks_deliveries"):
-        left.owed.append(row)
+        left.pending.append(row)
     return left
 
 
 def unsettled_of_firestore(client):
     """What is not done yet in the Firestore store."""
     tasks = client.collection("bgtasks_tasks").where("status", "in", UNFINISHED).select([]).stream()
-    owed = client.collection("bgtasks_deliveries").select([]).stream()
-    return Unsettled({task.id for task in tasks}, sum(1 for _ in owed))
+    pending = client.collection("bgtasks_deliveries").select([]).stream()
+    return Unsettled({task.id for task in tasks}, sum(1 for _ in pending))
 
 
 def of_firestore(client):
@@ -110,7 +110,7 @@ def of_firestore(client):
             _add_part(left, task.id, part.id, part.to_dict()["body"])
     for letter in client.collection("bgtasks_deliveries").stream():
         one = letter.to_dict()
-        left.owed.append((one["request_id"], one["seq"], one["dead"], one["error"]))
+        left.pending.append((one["request_id"], one["seq"], one["dead"], one["error"]))
     return left
 
 

@@ -132,7 +132,7 @@ FAULTS = {
     f"WHERE task = {NUMBER} AND part = 'result'",
     "its checkpoints are kept": "INSERT INTO bgtasks_payloads (task, part, body) "
     f"VALUES ({NUMBER}, 'checkpoint:x', '1')",
-    "still owed": "INSERT INTO bgtasks_deliveries (sink, kind, request_id, seq, tries, created_at, due_at, dead) "
+    "still pending": "INSERT INTO bgtasks_deliveries (sink, kind, request_id, seq, tries, created_at, due_at, dead) "
     "VALUES ('flaky', 'event', ?1, 1, 0, 0, 0, 0)",
     "a dead letter": "INSERT INTO bgtasks_deliveries (sink, kind, request_id, seq, tries, created_at, due_at, dead) "
     "VALUES ('flaky', 'event', ?1, 1, 0, 0, 0, 1)",

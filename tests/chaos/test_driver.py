@@ -77,6 +77,6 @@ def test_a_killed_server_has_forgotten_what_it_was_not_asked_to_keep(tmp_path):
 
 
 def test_violations_of_one_kind_are_counted_together():
-    found = [f"task {n:08x}-0000-4000-8000-000000000000: event {n} is still owed (None)" for n in range(3)]
+    found = [f"task {n:08x}-0000-4000-8000-000000000000: event {n} is still pending (None)" for n in range(3)]
 
     assert digest([*found, "another"]) == [f"3 x {found[0]}", "1 x another"]

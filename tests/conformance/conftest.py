@@ -6,10 +6,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import Claim
+from flask_bgtasks.core.transitions.attempt import Claim
+from flask_bgtasks.stores.conversions import micros
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
-from flask_bgtasks.stores.sql.rows import micros
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 

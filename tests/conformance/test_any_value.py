@@ -6,9 +6,9 @@ import pytest
 
 from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status
 from flask_bgtasks.core.text.clean import identity
-from flask_bgtasks.core.transitions import Cancel, Complete, Fail, Retry
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Fail, Retry
 from flask_bgtasks.errors import StoreUnavailable
-from flask_bgtasks.stores import base
+from flask_bgtasks.stores import averages
 from tests.conformance.conftest import T0
 
 HALF = "half \ud83d\x00"
@@ -89,7 +89,7 @@ def test_steps_that_are_named_after_their_data_do_not_fill_the_durations(store):
         store.save_durations("process", {"Outline": 1.0, **{f"Section {run}-{n}": 1.0 for n in range(90)}})
     learnt = store.load_durations("process")
 
-    assert len(learnt) == base.MAX_STEP_NAMES
+    assert len(learnt) == averages.MAX_STEP_NAMES
     assert next(iter(learnt)) == "Outline"
     assert learnt["Outline"].runs == 4
     assert "Section 3-89" in learnt
@@ -97,9 +97,9 @@ def test_steps_that_are_named_after_their_data_do_not_fill_the_durations(store):
 
 
 def test_tasks_that_are_named_after_their_data_do_not_fill_the_durations(bench, store, monkeypatch):
-    monkeypatch.setattr(base, "MAX_TASK_NAMES", 20)
+    monkeypatch.setattr(averages, "MAX_TASK_NAMES", 20)
     if hasattr(store, "_firestore"):
-        monkeypatch.setattr("flask_bgtasks.stores.firestore.store.MAX_TASK_NAMES", 20)
+        monkeypatch.setattr("flask_bgtasks.stores.firestore.durations.MAX_TASK_NAMES", 20)
     store.save_durations("daily", {"a": 1.0})
     store.save_durations("daily", {"a": 1.0})
     for n in range(30):

@@ -6,9 +6,11 @@ import pytest
 
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, PROOF, make_device
 from flask_bgtasks.core.model import Checkpoint, Progress, Result, Status
-from flask_bgtasks.core.transitions import Complete, Fail, MarkSeen, RequestCancel
+from flask_bgtasks.core.transitions.attempt import Complete, Fail
+from flask_bgtasks.core.transitions.outside import MarkSeen, RequestCancel
 from flask_bgtasks.errors import AtCapacity, OwnerQueueFull, QueueFull, TaskNotFound
-from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery
+from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement, TaskQuery
+from tests.stored_input import stored_input
 
 LEASE = timedelta(seconds=60)
 MINUTE = timedelta(minutes=1)
@@ -23,7 +25,7 @@ ASKED = (
     lambda store, i: store.transition(i, RequestCancel()),
     lambda store, i: store.renew(i, attempt=1, lease=LEASE),
     lambda store, i: store.save_progress(i, attempt=1, progress=None),
-    lambda store, i: store.load_input(i),
+    stored_input,
     lambda store, i: store.load_result(i),
     lambda store, i: store.events(i),
     lambda store, i: store.events(i, after=100),
@@ -127,7 +129,7 @@ def test_a_thousand_of_anothers_tasks_do_not_hold_up_ones_own(shop, blog):
 
 
 def test_a_dead_process_is_found_by_its_own_app_only(shop, blog):
-    task = shop.running(deliveries=[Owed("phone")])
+    task = shop.running(deliveries=[NewDelivery("phone")])
     shop.store.due_deliveries("phone", worker="courier", lease=LEASE)
 
     assert blog.store.workers() == []
@@ -165,8 +167,8 @@ def test_the_limits_of_the_queue_are_each_apps_own(shop, blog):
 
 
 def test_deliveries_are_made_by_the_app_that_owes_them(shop, blog):
-    task = shop.create(deliveries=[Owed("phone")])
-    shop.store.owe(Owed("phone", kind="message"))
+    task = shop.create(deliveries=[NewDelivery("phone")])
+    shop.store.add_delivery(NewDelivery("phone", kind="message"))
 
     assert blog.store.due_deliveries("phone", worker="w", lease=LEASE) == []
     due = shop.store.due_deliveries("phone", worker="w", lease=LEASE)
@@ -180,20 +182,20 @@ def test_deliveries_are_made_by_the_app_that_owes_them(shop, blog):
 
 
 def test_what_follows_a_delivery_and_an_erased_task_is_owed_by_the_same_app(shop, blog):
-    task = shop.running(deliveries=[Owed("phone")])
+    task = shop.running(deliveries=[NewDelivery("phone")])
     (due,) = shop.store.due_deliveries("phone", worker="w", lease=LEASE)
-    shop.store.settle_delivery(due, Settlement(owes=[Owed("phone", kind="message")]))
+    shop.store.settle_delivery(due, Settlement(replaced_by=[NewDelivery("phone", kind="message")]))
     (message,) = shop.store.due_deliveries("phone", worker="w", lease=LEASE)
     assert (message.kind, message.request_id) == ("message", task.request_id)
     shop.store.transition(task.request_id, Complete(1))
-    shop.store.delete(task.request_id, deliveries=[Owed("mirror", kind="erased")])
+    shop.store.delete(task.request_id, deliveries=[NewDelivery("mirror", kind="erased")])
 
     assert blog.store.due_deliveries("mirror", worker="w", lease=LEASE) == []
     assert len(shop.store.due_deliveries("mirror", worker="w", lease=LEASE)) == 1
 
 
 def test_figures_are_of_ones_own_tasks(shop, blog):
-    task = shop.running(deliveries=[Owed("phone")])
+    task = shop.running(deliveries=[NewDelivery("phone")])
     shop.store.transition(task.request_id, Fail(1, "no"))
     shop.store.transition(task.request_id, MarkSeen("poll"))
     blog.create()
@@ -201,9 +203,9 @@ def test_figures_are_of_ones_own_tasks(shop, blog):
 
     assert shop.store.stats().by_status == {"failed": 1}
     assert shop.store.stats().oldest_waiting is None
-    assert (shop.store.stats().deliveries_owed, shop.store.stats().seen) == (1, 1)
+    assert (shop.store.stats().deliveries_pending, shop.store.stats().seen) == (1, 1)
     assert blog.store.stats().by_status == {"started": 1}
-    assert (blog.store.stats().deliveries_owed, blog.store.stats().seen) == (0, 0)
+    assert (blog.store.stats().deliveries_pending, blog.store.stats().seen) == (0, 0)
     assert shop.store.count_failed("process", since=before) == 1
     assert blog.store.count_failed("process", since=before) == 0
     assert shop.store.apps() == blog.store.apps() == {"blog": 1, "shop": 1}
@@ -289,7 +291,9 @@ def test_what_is_over_is_erased_whosever_it_was(shop, blog):
 
 
 def test_an_app_that_got_another_name_takes_over_what_it_had(shop, blog):
-    task = blog.running(owner="7", idempotency_scope="k", fingerprint="f", input={"n": 1}, deliveries=[Owed("phone")])
+    task = blog.running(
+        owner="7", idempotency_scope="k", fingerprint="f", input={"n": 1}, deliveries=[NewDelivery("phone")]
+    )
     both = blog.create(idempotency_scope="both", fingerprint="theirs")
     mine = shop.create(idempotency_scope="both", fingerprint="mine")
     phone = blog.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), most=5)
@@ -303,7 +307,7 @@ def test_an_app_that_got_another_name_takes_over_what_it_had(shop, blog):
     assert shop.store.adopt("blog") == 2
 
     assert shop.store.get(task.request_id).app == "shop"
-    assert shop.store.load_input(task.request_id) == {"n": 1}
+    assert stored_input(shop.store, task.request_id) == {"n": 1}
     assert shop.history(task.request_id)[:2] == [(1, "accepted"), (2, "started")]
     assert list(shop.store.load_checkpoints(task.request_id)) == ["k"]
     assert shop.store.create(shop.new(idempotency_scope="k", fingerprint="f"), input={}).replayed

@@ -7,8 +7,9 @@ import pytest
 
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, LIVE_ACTIVITY, PROOF, WEBPUSH, make_device, proof_of
 from flask_bgtasks.core.model import Result
-from flask_bgtasks.core.transitions import Complete, Fail, MarkSeen, Reopen
-from flask_bgtasks.stores.base import Owed, Settlement
+from flask_bgtasks.core.transitions.attempt import Complete, Fail
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen
+from flask_bgtasks.stores.types import NewDelivery, Settlement
 
 INSTALLATION = "cXyZ0123456789abcdefGH"
 TOKEN = f"{INSTALLATION}:APA91b-secret"
@@ -404,13 +405,15 @@ def due(store, *, worker="worker", sink="phone", limit=100):
     return store.due_deliveries(sink, worker=worker, lease=MINUTE, limit=limit)
 
 
-def owing(bench, *owed):
-    task = bench.create(deliveries=owed)
+def with_deliveries(bench, *deliveries):
+    task = bench.create(deliveries=deliveries)
     return task.request_id
 
 
 def test_channels_of_a_task_know_nothing_of_each_other(bench, store):
-    request_id = owing(bench, *(Owed("phone", payload={"n": n}, channel=channel) for n, channel in enumerate("abab")))
+    request_id = with_deliveries(
+        bench, *(NewDelivery("phone", payload={"n": n}, channel=channel) for n, channel in enumerate("abab"))
+    )
 
     first = due(store)
     assert [(one.channel, one.payload["n"]) for one in first] == [("a", 0), ("b", 1)]
@@ -424,64 +427,64 @@ def test_what_waits_for_an_older_one_holds_up_no_other_task(bench, store):
     """After an outage: the oldest of many tasks are put off, and what comes after them is due."""
     later = store.now() + timedelta(hours=1)
     for _ in range(30):
-        owing(bench, *[Owed("phone", payload={"n": n}) for n in range(3)])
+        with_deliveries(bench, *[NewDelivery("phone", payload={"n": n}) for n in range(3)])
     for delivery in due(store):
         store.settle_delivery(delivery, Settlement(due_at=later, error="out of reach"))
-    last = owing(bench, Owed("phone", payload={"n": "last"}))
+    last = with_deliveries(bench, NewDelivery("phone", payload={"n": "last"}))
 
     (found,) = due(store, limit=1)
 
     assert found.request_id == last
 
 
-def test_what_is_owed_later_is_not_due_before(bench, store):
+def test_a_delivery_with_a_delay_is_not_due_before(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")
-    owing(bench, Owed("phone", delay=MINUTE))
+    with_deliveries(bench, NewDelivery("phone", delay=MINUTE))
 
     assert due(store) == []
     bench.clock.advance(61)
     assert len(due(store)) == 1
 
 
-def test_what_is_owed_in_place_of_a_delivery_is_of_the_same_event(bench, store):
-    request_id = owing(bench, Owed("phone", "notification", channel="notification"))
+def test_what_replaces_a_delivery_is_of_the_same_event(bench, store):
+    request_id = with_deliveries(bench, NewDelivery("phone", "notification", channel="notification"))
     (notification,) = due(store)
 
-    owes = [Owed("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(3)]
-    store.settle_delivery(notification, Settlement(owes=owes))
+    parts = [NewDelivery("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(3)]
+    store.settle_delivery(notification, Settlement(replaced_by=parts))
 
     found = due(store)
     assert [one.payload["to"] for one in found] == [0, 1, 2]
     assert {(one.request_id, one.seq, one.kind) for one in found} == {(request_id, notification.seq, "push")}
-    assert store.stats().deliveries_owed == 3
+    assert store.stats().deliveries_pending == 3
 
 
-def test_what_is_owed_in_place_of_a_delivery_may_be_more_than_one_commit_holds(bench, store, monkeypatch):
+def test_what_replaces_a_delivery_may_be_more_than_one_commit_holds(bench, store, monkeypatch):
     monkeypatch.setattr("flask_bgtasks.stores.firestore.outbox.MAX_WRITES", 2)
-    owing(bench, Owed("phone", "notification"))
+    with_deliveries(bench, NewDelivery("phone", "notification"))
     (notification,) = due(store)
-    owes = [Owed("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(5)]
+    parts = [NewDelivery("phone", "push", {"to": n}, channel=f"device-{n}") for n in range(5)]
 
-    store.settle_delivery(notification, Settlement(owes=owes))
+    store.settle_delivery(notification, Settlement(replaced_by=parts))
 
     assert sorted(one.payload["to"] for one in due(store)) == [0, 1, 2, 3, 4]
-    assert store.stats().deliveries_owed == 5
+    assert store.stats().deliveries_pending == 5
 
 
 def test_who_settles_second_adds_nothing(bench, store):
-    owing(bench, Owed("phone", "notification"))
+    with_deliveries(bench, NewDelivery("phone", "notification"))
     (delivery,) = due(store)
-    owes = [Owed("phone", "push", {"to": "one"}, channel="one")]
+    parts = [NewDelivery("phone", "push", {"to": "one"}, channel="one")]
 
-    store.settle_delivery(delivery, Settlement(owes=owes))
-    store.settle_delivery(delivery, Settlement(owes=owes))
+    store.settle_delivery(delivery, Settlement(replaced_by=parts))
+    store.settle_delivery(delivery, Settlement(replaced_by=parts))
 
-    assert store.stats().deliveries_owed == 1
+    assert store.stats().deliveries_pending == 1
 
 
 def test_what_is_held_was_not_tried(bench, store):
-    owing(bench, Owed("phone"))
+    with_deliveries(bench, NewDelivery("phone"))
     (delivery,) = due(store)
 
     store.settle_delivery(delivery, Settlement(due_at=store.now()))
@@ -495,11 +498,11 @@ def test_what_is_held_was_not_tried(bench, store):
     assert tried.error == held_again.error == "refused"
 
 
-def test_what_waits_longest_is_due_first_whatever_was_owed_before(bench, store):
+def test_what_waits_longest_is_due_first_whatever_was_recorded_before(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")
-    owing(bench, Owed("phone", payload={"n": 0}, delay=timedelta(minutes=5)))
-    owing(bench, Owed("phone", payload={"n": 1}))
+    with_deliveries(bench, NewDelivery("phone", payload={"n": 0}, delay=timedelta(minutes=5)))
+    with_deliveries(bench, NewDelivery("phone", payload={"n": 1}))
     bench.clock.advance(600)
 
     assert [one.payload["n"] for one in due(store)] == [1, 0]

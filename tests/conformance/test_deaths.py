@@ -6,7 +6,7 @@ import pytest
 
 from flask_bgtasks import Status
 from flask_bgtasks.core.model import Checkpoint
-from flask_bgtasks.core.transitions import MAX_SUSPICIONS, Release
+from flask_bgtasks.core.transitions.attempt import MAX_SUSPICIONS, Release
 
 SPAN = timedelta(seconds=60)
 

@@ -2,12 +2,14 @@
 
 import base64
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from flask_bgtasks import TaskNotFound
-from flask_bgtasks.core.transitions import MarkSeen
-from flask_bgtasks.stores.base import TaskQuery
+from flask_bgtasks.core.transitions.outside import MarkSeen
+from flask_bgtasks.stores.types import TaskQuery
+from tests.stored_input import stored_input
 
 ODD = [
     "",
@@ -76,7 +78,7 @@ def test_an_id_that_none_can_have_is_not_there(bench, store):
         for ask in (
             store.get,
             store.events,
-            store.load_input,
+            partial(stored_input, store),
             store.load_result,
             store.delete,
             lambda key: store.transition(key, MarkSeen("poll")),

@@ -8,14 +8,16 @@ import pytest
 
 from flask_bgtasks import AtCapacity, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, TaskKind
-from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Renew, Report, RequestCancel, Retry
-from flask_bgtasks.stores.base import PRIVATE, Limits, Owed, Settlement
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.outside import RequestCancel
+from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement
 
 LEASE = timedelta(seconds=60)
 NOW = timedelta(0)
-SINK = [Owed("sink")]
+SINK = [NewDelivery("sink")]
 
 
 def ids(tasks):
@@ -41,7 +43,7 @@ def test_a_task_that_its_creator_runs_is_given_to_nobody_until_that_was_too_long
     task = store.create(bench.new(), input={}, reserved=timedelta(seconds=30)).task
 
     assert runnable() == []
-    assert bench.claim(task.request_id).number == 1  # the creator itself
+    assert bench.claim(task.request_id).task.attempt == 1  # the creator itself
     lost = store.create(bench.new(), input={}, reserved=timedelta(seconds=30)).task.request_id
     bench.expire_lease(lost)
     assert lost in runnable()
@@ -90,7 +92,7 @@ def test_a_wait_is_kept_until_it_is_over(bench, store, runnable):
     assert store.get(task.request_id).retry_at is not None
     bench.expire_lease(task.request_id)
     assert runnable() == [task.request_id]
-    assert bench.claim(task.request_id).number == 2
+    assert bench.claim(task.request_id).task.attempt == 2
 
 
 def test_no_more_run_at_once_than_may(bench, store, runnable):
@@ -234,7 +236,7 @@ def test_what_a_lost_task_owes_at_its_end_is_recorded_with_it(bench, store):
         deliveries=lambda outcome: SINK * 2 if outcome.task.status is Status.FAILED else (),
     )
 
-    assert store.stats().deliveries_owed == 2
+    assert store.stats().deliveries_pending == 2
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------------
@@ -267,8 +269,8 @@ def test_a_claim_brings_what_the_task_is_run_with(bench, store):
 
     second = bench.claim(request_id)
 
-    assert (first.number, dict(first.checkpoints)) == (1, {})
-    assert (second.number, dict(second.checkpoints)) == (2, {made.key: made for made in saved})
+    assert (first.task.attempt, dict(first.checkpoints)) == (1, {})
+    assert (second.task.attempt, dict(second.checkpoints)) == (2, {made.key: made for made in saved})
     assert first.input == second.input == {"a": 1, PRIVATE: {"user": "ada"}}
 
 
@@ -281,12 +283,12 @@ def test_a_claim_whose_input_cannot_be_read_is_none(bench, store, monkeypatch):
         raise StoreUnavailable("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(store, "_input" if isinstance(store, SqlStore) else "load_input", out_of_reach)
+        broken.setattr(store, "_input" if isinstance(store, SqlStore) else "_load_input", out_of_reach)
         with pytest.raises(StoreUnavailable):
             bench.claim(request_id)
 
     assert store.get(request_id).status is Status.STARTED
-    assert bench.claim(request_id).number == 1
+    assert bench.claim(request_id).task.attempt == 1
 
 
 def test_a_checkpoint_that_is_stored_again_takes_the_place_of_the_first(bench, store):
@@ -329,7 +331,7 @@ def test_checkpoints_outlive_attempts_and_end_with_their_task(bench, store):
 
 def test_dead_letters_are_listed_by_sink_and_delivered_after_all(bench, store):
     for sink in ("a", "b", "a"):
-        bench.create(deliveries=[Owed(sink)])
+        bench.create(deliveries=[NewDelivery(sink)])
         [letter] = store.due_deliveries(sink, worker="w", lease=LEASE)
         store.settle_delivery(letter, Settlement(dead=True, error="never"))
     letters = store.dead_deliveries(sink="a")

@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks.core.model import OnInterrupt, Status, TaskKind
-from flask_bgtasks.core.transitions import Cancel, Complete, Expire, Fail, Release, Reopen, RequestCancel, Retry
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Retry
+from flask_bgtasks.core.transitions.outside import Reopen, RequestCancel
+from tests.stored_input import stored_input
 
 SECRET = "s3aled-t0ken"
 INPUT = {"method": "POST", "private": {"headers": SECRET, "identity": {"flask_login": "7"}}}
@@ -100,7 +102,7 @@ def test_no_end_leaves_anything_of_the_login_in_the_store(bench, store, end):
     request_id = end(bench)
 
     assert store.get(request_id).done
-    assert store.load_input(request_id) == {"method": "POST"}
+    assert stored_input(store, request_id) == {"method": "POST"}
     assert SECRET not in everything(store)
 
 

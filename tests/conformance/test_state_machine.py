@@ -20,22 +20,11 @@ from hypothesis.stateful import (
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import (
-    Cancel,
-    Complete,
-    Expire,
-    Fail,
-    MarkSeen,
-    Release,
-    Renew,
-    Reopen,
-    Report,
-    RequestCancel,
-    Retry,
-)
-from flask_bgtasks.stores.base import Owed
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.types import NewDelivery
 from tests.conformance.conftest import T0, FakeClock, firestore_store
 
 LEASE = 30
@@ -108,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
     def create(self, on_interrupt):
         policy = {"max_attempts": MAX_ATTEMPTS, "on_interrupt": on_interrupt}
         task = Task(str(uuid.uuid4()), "n", TaskKind.VIEW, T0, T0, timedelta(days=1), **policy)
-        self.store.create(task, input={}, deliveries=[Owed("sink")])
+        self.store.create(task, input={}, deliveries=[NewDelivery("sink")])
         self.oracles[task.request_id] = Oracle(on_interrupt)
         return task.request_id
 
@@ -132,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.expect(
             expected,
             lambda: self.store.claim(
-                id, worker=f"w{next(self.workers)}", lease=timedelta(seconds=LEASE), deliveries=[Owed("sink")]
+                id, worker=f"w{next(self.workers)}", lease=timedelta(seconds=LEASE), deliveries=[NewDelivery("sink")]
             ),
         )
 
@@ -251,7 +240,7 @@ class StoreMachine(RuleBasedStateMachine):
         return multiple()
 
     def change(self, id, change, expected):
-        self.expect(expected, lambda: self.store.transition(id, change, deliveries=[Owed("sink")]))
+        self.expect(expected, lambda: self.store.transition(id, change, deliveries=[NewDelivery("sink")]))
 
     def expect(self, expected, call):
         if expected is None:
@@ -282,7 +271,7 @@ class StoreMachine(RuleBasedStateMachine):
             if oracle.status == "started" or (oracle.status == "processing" and oracle.lease_until <= self.clock.now)
         }
         assert {task.request_id for task in self.store.runnable(limit=1000)} == runnable
-        assert self.store.stats().deliveries_owed == sum(len(o.owed) for o in self.oracles.values())
+        assert self.store.stats().deliveries_pending == sum(len(o.owed) for o in self.oracles.values())
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("firestore", marks=pytest.mark.slow)])

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 
@@ -18,10 +19,13 @@ from flask_bgtasks import (
     TransitionRefused,
 )
 from flask_bgtasks.core.model import Entry, EventType, Progress, Result, Status, StepHistory, TokenNote
-from flask_bgtasks.core.transitions import Cancel, Complete, Fail, MarkSeen, Renew, Reopen, Report, RequestCancel
-from flask_bgtasks.stores.base import Limits, Owed, Settlement, TaskQuery, average
+from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Fail, Renew, Report
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
+from flask_bgtasks.stores.averages import average
+from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement, TaskQuery
+from tests.stored_input import stored_input
 
-EVENT = Owed("sink")
+EVENT = NewDelivery("sink")
 
 
 def output(bench, text):
@@ -67,7 +71,7 @@ def test_a_created_task_is_stored_with_its_first_event(bench, store):
     assert (task.user_token, task.token_note) == ("t", note)
     assert (task.status, task.seq, task.attempt, task.owner, task.priority) == (Status.STARTED, 1, 0, "ada", 3)
     assert bench.history(task.request_id) == [(1, "accepted")]
-    assert store.load_input(task.request_id) == {"text": "ü\x00\ud800", "n": [1, None]}
+    assert stored_input(store, task.request_id) == {"text": "ü\x00\ud800", "n": [1, None]}
     assert store.load_result(task.request_id) is None
 
 
@@ -84,14 +88,14 @@ def test_a_callers_later_change_of_its_input_does_not_reach_the_store(bench, sto
     task = bench.create(input=mine)
     mine["list"].append(2)
 
-    assert store.load_input(task.request_id) == {"list": [1]}
+    assert stored_input(store, task.request_id) == {"list": [1]}
 
 
 @pytest.mark.parametrize(
     "ask",
     [
         lambda s, i: s.get(i),
-        lambda s, i: s.load_input(i),
+        stored_input,
         lambda s, i: s.load_result(i),
         lambda s, i: s.events(i),
         lambda s, i: s.delete(i),
@@ -110,7 +114,7 @@ def test_the_same_key_and_body_give_the_same_task(bench, store):
 
     assert (first.replayed, again.replayed) == (False, True)
     assert again.task.request_id == first.task.request_id
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
 
 
 def test_the_same_key_with_another_body_is_refused(bench, store):
@@ -252,7 +256,7 @@ def test_a_claim_starts_the_next_attempt_with_the_input(bench, store):
     task = bench.create(input={"n": 1})
     attempt = bench.claim(task.request_id)
 
-    assert (attempt.number, attempt.input) == (1, {"n": 1})
+    assert (attempt.task.attempt, attempt.input) == (1, {"n": 1})
     assert attempt.task.status is Status.PROCESSING
     assert attempt.task.lease_until - attempt.task.started_at == timedelta(seconds=60)
     assert bench.history(task.request_id) == [(1, "accepted"), (2, "started")]
@@ -293,7 +297,7 @@ def test_an_expired_lease_is_found_and_taken_over(bench, store):
 
     assert [found.request_id for found in store.runnable(limit=10)] == [task.request_id]
     second = bench.claim(task.request_id, worker="other")
-    assert second.number == 2
+    assert second.task.attempt == 2
     assert store.events(task.request_id)[-1].data == {"recovered": True}
     assert store.runnable(limit=10) == []
 
@@ -316,7 +320,7 @@ def test_a_zombie_changes_nothing_of_a_task_that_someone_else_took_over(bench, s
     assert store.get(task.request_id) == taken
     assert bench.history(task.request_id) == history
     assert store.load_result(task.request_id) is None
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
 
 
 def test_a_renewed_lease_does_not_expire(bench, store):
@@ -423,7 +427,7 @@ def test_a_retry_opens_the_task_again_and_drops_the_old_outcome(bench, store):
     assert (opened.status, opened.error_message, opened.seen_at, opened.expire_at) == (Status.STARTED, None, None, None)
     assert store.load_result(task.request_id) is None
     second = bench.claim(task.request_id)
-    assert second.number == 2
+    assert second.task.attempt == 2
     done = store.transition(task.request_id, Complete(2, Result(b"good"))).task
     assert store.load_result(task.request_id).body == b"good"
     assert done.seq == store.events(task.request_id)[-1].seq
@@ -522,10 +526,10 @@ def test_what_is_deleted_leaves_nothing(bench, store):
     store.transition(task.request_id, Complete(1, Result(b"1")), deliveries=[EVENT])
     store.delete(task.request_id)
 
-    for ask in (store.get, store.events, store.load_result, store.load_input):
+    for ask in (store.get, store.events, store.load_result, partial(stored_input, store)):
         with pytest.raises(TaskNotFound):
             ask(task.request_id)
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
     assert store.create(bench.new(idempotency_scope="k", fingerprint="g"), input={}).replayed is False
 
 
@@ -551,7 +555,7 @@ def test_figures_count_tasks_and_deliveries(bench, store):
 
     assert stats.by_status == {"started": 1, "processing": 1}
     assert stats.oldest_waiting == first.created_at
-    assert (stats.deliveries_owed, stats.deliveries_dead) == (1, 0)
+    assert (stats.deliveries_pending, stats.deliveries_dead) == (1, 0)
 
 
 # -- listeners
@@ -585,14 +589,14 @@ def due(store, sink="sink", worker="w", seconds=60):
 
 
 def test_a_change_and_its_deliveries_are_one(bench, store):
-    task = bench.create(deliveries=[EVENT, Owed("other", "notification", {"title": "ü"})])
+    task = bench.create(deliveries=[EVENT, NewDelivery("other", "notification", {"title": "ü"})])
     bench.claim(task.request_id, deliveries=[EVENT])
 
     (mine,) = due(store)
     assert (mine.request_id, mine.seq, mine.kind, mine.payload, mine.tries) == (task.request_id, 1, "event", None, 0)
     (other,) = due(store, "other")
     assert (other.kind, other.payload) == ("notification", {"title": "ü"})
-    assert store.stats().deliveries_owed == 3
+    assert store.stats().deliveries_pending == 3
 
 
 def test_changes_without_an_event_for_sinks_owe_nothing(bench, store):
@@ -600,7 +604,7 @@ def test_changes_without_an_event_for_sinks_owe_nothing(bench, store):
     store.transition(task.request_id, Report(1, (output(bench, "x"),)), deliveries=[EVENT])
     store.transition(task.request_id, Renew(1, timedelta(seconds=9)), deliveries=[EVENT])
 
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
 
 
 def test_deliveries_of_a_task_come_one_after_the_other(bench, store):
@@ -660,7 +664,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
     "settlement",
     [
         Settlement(),
-        Settlement(owes=[Owed("sink", "message", {"n": 1}, channel="a")]),
+        Settlement(replaced_by=[NewDelivery("sink", "message", {"n": 1}, channel="a")]),
         Settlement(due_at=LONG_AGO, error="too late"),
         Settlement(dead=True, error="no"),
     ],
@@ -677,7 +681,7 @@ def test_who_has_lost_its_lease_does_not_take_a_delivery_from_who_has_it(bench, 
 
     assert due(store, worker="third") == []
     assert store.dead_deliveries() == []
-    assert store.stats().deliveries_owed == 1
+    assert store.stats().deliveries_pending == 1
     store.settle_delivery(sending, Settlement(due_at=LONG_AGO, error="down"))
     (again,) = due(store, worker="third")
     assert (again.id, again.tries, again.error) == (frozen.id, 1, "down")
@@ -696,7 +700,7 @@ def test_a_late_settlement_does_not_take_the_delivery_of_another_task(bench, sto
 
     assert delivery.request_id == newer.request_id
     assert delivery.id != frozen.id
-    assert store.stats().deliveries_owed == 1
+    assert store.stats().deliveries_pending == 1
 
 
 def test_a_renewed_lease_is_another_one_to_who_watches_and_the_same_to_its_holder(bench, store):
@@ -713,7 +717,7 @@ def test_a_renewed_lease_is_another_one_to_who_watches_and_the_same_to_its_holde
     assert store.end_delivery_leases("sink", seen) == 0
     assert due(store) == []
     store.settle_delivery(renewed[taken.id], Settlement())
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
     assert store.renew_deliveries([taken], lease=timedelta(seconds=60)) == {}
 
 
@@ -755,14 +759,14 @@ def test_a_dead_letter_is_kept_and_holds_nothing_back(bench, store):
 
 
 def test_a_delivery_of_no_task_stands_alone(bench, store):
-    store.owe(Owed("sink", "notification", {"title": "a"}))
-    store.owe(Owed("sink", "notification", {"title": "b"}))
+    store.add_delivery(NewDelivery("sink", "notification", {"title": "a"}))
+    store.add_delivery(NewDelivery("sink", "notification", {"title": "b"}))
     both = due(store)
 
     assert [(d.request_id, d.payload["title"]) for d in both] == [(None, "a"), (None, "b")]
     store.settle_delivery(both[0], Settlement())
     store.settle_delivery(both[0], Settlement())  # settled twice: nothing more happens
-    assert store.stats().deliveries_owed == 1
+    assert store.stats().deliveries_pending == 1
 
 
 # -- durations

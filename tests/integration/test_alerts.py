@@ -13,7 +13,7 @@ from flask_bgtasks.core.model import Status
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks import alerts as alerts_module
-from flask_bgtasks.stores.base import Owed
+from flask_bgtasks.stores.types import NewDelivery
 from tests.waiting import PATIENCE
 
 apprise = pytest.importorskip("apprise")
@@ -132,7 +132,7 @@ class Studio:
         """Wait until nothing is owed any more."""
         pause = threading.Event()
         for _ in range(PATIENCE * 100):
-            if self.state.store.stats().deliveries_owed == 0:
+            if self.state.store.stats().deliveries_pending == 0:
                 return
             self.state.deliveries.wake()
             pause.wait(0.01)
@@ -386,7 +386,7 @@ def test_an_address_that_does_not_answer_is_left_alone_for_a_while(make, pager, 
 def test_an_alert_for_an_address_that_was_taken_out_of_the_settings_is_dropped(make, pager):
     studio = make()
 
-    studio.state.store.owe(Owed("alerts", "message", {"subject": "x", "text": "y"}, channel="gone"))
+    studio.state.store.add_delivery(NewDelivery("alerts", "message", {"subject": "x", "text": "y"}, channel="gone"))
     studio.settled()
 
     assert pager.alerts == []
@@ -460,7 +460,7 @@ def test_of_letters_that_die_at_once_by_the_hundred_one_is_noted(make, pager, mo
     studio = make()
     store = studio.state.store
     owed = []
-    monkeypatch.setattr(store, "owe", lambda delivery, request_id: owed.append(delivery))
+    monkeypatch.setattr(store, "add_delivery", lambda delivery, request_id: owed.append(delivery))
 
     with studio.app.app_context():
         for _ in range(100):

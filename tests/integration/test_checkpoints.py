@@ -18,11 +18,11 @@ from flask_bgtasks import (
     step,
     track,
 )
-from flask_bgtasks.core.transitions import Reopen
+from flask_bgtasks.core.transitions.outside import Reopen
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.execution import flusher as flusher_module
 from flask_bgtasks.runtime import processes
-from flask_bgtasks.stores.base import TaskQuery
+from flask_bgtasks.stores.types import TaskQuery
 from tests.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]

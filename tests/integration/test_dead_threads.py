@@ -41,7 +41,7 @@ def test_a_thread_that_is_ended_from_outside_is_there_again(app, bg, finished, n
     client = app.test_client()
     finished(app, client.post("/work", json={}))
     until(lambda: named(name))
-    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_owed == 0)  # nothing is under way
+    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_pending == 0)  # nothing is under way
     for thread in named(name):
         kill(thread)
 
@@ -49,7 +49,7 @@ def test_a_thread_that_is_ended_from_outside_is_there_again(app, bg, finished, n
 
     assert task.status.value == "completed"
     # A thread that dies with a delivery just taken leaves its lease of 60 s behind.
-    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_owed == 0, timeout=150)
+    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_pending == 0, timeout=150)
     until(lambda: named(name))
     until(lambda: client.get("/tasks/health").status_code == 200)
 

@@ -10,15 +10,15 @@ from flask import Flask
 
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
 from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete
+from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.delivery.sink_worker import Reply
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
-from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.memory.store import MemoryStore
+from flask_bgtasks.stores.types import NewDelivery
 from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -59,12 +59,12 @@ def make(store):
 def finish_one(store, deliveries, result=None):
     request_id = str(uuid.uuid4())
     task = Task(request_id, "process", TaskKind.VIEW, T0, T0, timedelta(days=1), user_token="device")
-    store.create(task, input={}, deliveries=deliveries.owed)
-    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed)
+    store.create(task, input={}, deliveries=deliveries.for_change)
+    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.for_change)
     store.transition(
         request_id,
         Complete(1, result),
-        deliveries=deliveries.owed,
+        deliveries=deliveries.for_change,
     )
     deliveries.wake()
     return request_id
@@ -73,8 +73,10 @@ def finish_one(store, deliveries, result=None):
 def begin_one(store, deliveries):
     """A task in its first attempt."""
     request_id = str(uuid.uuid4())
-    store.create(Task(request_id, "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.owed)
-    return store.claim(request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.owed).task
+    store.create(
+        Task(request_id, "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.for_change
+    )
+    return store.claim(request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.for_change).task
 
 
 def told(sink, request_id):
@@ -90,7 +92,7 @@ def test_every_sink_is_told_every_event_in_order(store, make):
     for sink in (one, two):
         sink.wait_for(lambda s: len(s.events) == 60)
         assert all(told(sink, i) == ["accepted", "started", "completed"] for i in ids)
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
 
 
 def test_order_holds_through_failures(store, make):
@@ -222,7 +224,7 @@ def test_a_plugin_shapes_or_vetoes_a_notification(store, make, opinion, titles):
     sink = MemorySink()
     deliveries = make(sink, Shaper(), notify="done")
     finish_one(store, deliveries)
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
 
     assert [n.title for n in sink.notifications] == titles
 
@@ -250,7 +252,7 @@ def test_signals_tell_of_notifications_sent_and_failed(store, make):
     with signals.notification_sent.connected_to(sent), signals.notification_failed.connected_to(failed):
         sink = Sender()
         finish_one(store, make(sink, notify="done"))
-        until(lambda: store.stats().deliveries_owed == 0)
+        until(lambda: store.stats().deliveries_pending == 0)
 
     assert heard == [("failed", "ConnectionError", False), ("sent", "sender")]
 
@@ -341,7 +343,7 @@ def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(stor
         until(lambda: service.tries >= tries + 4)
         storm = (service.tries - tries) / (time.monotonic() - began)
         service.up.set()
-        until(lambda: store.stats().deliveries_owed == 0)
+        until(lambda: store.stats().deliveries_pending == 0)
 
     assert storm < 80  # a second: one each pause, not thirty
     assert sorted(service.told) == sorted((request_id, seq) for request_id in ids for seq in (1, 2, 3))
@@ -349,7 +351,7 @@ def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(stor
         assert [seq for told, seq in service.told if told == request_id] == [1, 2, 3]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) <= lanes_module.IN_A_ROW + 1
-    assert "sink 'service' is out of reach" in caplog.text
+    assert "sink 'service' is unreachable" in caplog.text
     assert "sink 'service' is back" in caplog.text
 
 
@@ -389,7 +391,7 @@ def test_what_was_not_tried_says_nothing_about_the_service(monkeypatch):
 
 def test_what_is_put_off_was_not_tried(store, make):
     deliveries = make()
-    store.owe(Owed("service", "message", {"n": 1}))
+    store.add_delivery(NewDelivery("service", "message", {"n": 1}))
     for _ in range(3):
         deliveries.put_off(deliveries.due("service", 10), 0)
 
@@ -429,7 +431,7 @@ class Many:
 def accept_one(store, deliveries):
     request_id = str(uuid.uuid4())
     task = Task(request_id, "process", TaskKind.VIEW, T0, T0, timedelta(days=1))
-    return store.create(task, input={}, deliveries=deliveries.owed).task
+    return store.create(task, input={}, deliveries=deliveries.for_change).task
 
 
 def test_one_delivery_that_hangs_holds_up_no_other_of_its_sink(store, make):
@@ -445,7 +447,7 @@ def test_one_delivery_that_hangs_holds_up_no_other_of_its_sink(store, make):
     assert all(sink.of(request_id) == [1, 2, 3] for request_id in ids)
     assert sink.of(sink.hangs) == []
     sink.let_go.set()
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
 
 
 def test_progress_is_told_beside_no_delivery(store, make):
@@ -476,7 +478,7 @@ def test_what_is_under_way_when_the_process_stops_is_finished_and_what_comes_aft
     stopping.join(10)
 
     assert sink.of(sink.hangs) == [1, 2, 3]
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
 
 
 def test_an_addressee_that_is_left_alone_costs_its_message_no_try_and_nobody_hears_of_a_failure(store, make):
@@ -502,7 +504,7 @@ def test_an_addressee_that_is_left_alone_costs_its_message_no_try_and_nobody_hea
     with signals.notification_failed.connected_to(failed):
         sink = Resting()
         finish_one(store, make(sink, notify="done"))
-        until(lambda: store.stats().deliveries_owed == 0)
+        until(lambda: store.stats().deliveries_pending == 0)
 
     assert sink.asked == 5
     assert len(sink.notifications) == 1

@@ -7,7 +7,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, ShuttingDown, hookimpl
 from flask_bgtasks.runners.threads import ThreadRunner
-from flask_bgtasks.stores.base import Attempt
+from flask_bgtasks.stores.types import Attempt
 from tests.waiting import PATIENCE
 
 
@@ -232,11 +232,11 @@ def test_closing_an_app_ends_its_threads(make_app, bg):
 
 
 def test_what_another_process_left_owed_is_delivered_from_the_first_request_on(make_app):
-    from flask_bgtasks.stores.base import Owed
+    from flask_bgtasks.stores.types import NewDelivery
 
     app = make_app()
     state = app.extensions["bgtasks"]
-    state.store.owe(Owed("memory", "notification", {"title": "late", "body": "", "user_token": "t"}))
+    state.store.add_delivery(NewDelivery("memory", "notification", {"title": "late", "body": "", "user_token": "t"}))
     app.test_client().get("/tasks/health")
 
     (sent,) = state.plugins.get("memory").wait_for(lambda s: s.notifications)

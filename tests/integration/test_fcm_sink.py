@@ -67,7 +67,7 @@ class Studio:
     def settled(self):
         pause = threading.Event()
         for _ in range(2000):
-            if self.store.stats().deliveries_owed == 0:
+            if self.store.stats().deliveries_pending == 0:
                 return True
             pause.wait(0.01)
         raise AssertionError(f"still owed: {self.store.stats()}")
@@ -358,7 +358,7 @@ def test_a_pause_that_fcm_wants_is_kept_for_all_devices(make, fcm, answer):
     studio.state.close(grace=5)
 
     assert sum(fcm.counts().values()) == 1
-    assert studio.store.stats().deliveries_owed == 10
+    assert studio.store.stats().deliveries_pending == 10
 
 
 def put_off(studio, count):
@@ -438,7 +438,7 @@ def test_two_devices_that_are_refused_without_a_word_of_whose_quota_it_is_have_u
     studio.state.close(grace=5)
 
     assert sum(fcm.counts().values()) == 2
-    assert studio.store.stats().deliveries_owed == 10
+    assert studio.store.stats().deliveries_pending == 10
 
 
 def test_two_devices_that_are_sent_too_much_hold_up_no_third(make, fcm):
@@ -560,7 +560,7 @@ def test_where_nobody_listens_it_is_kept_and_sent_later(make, fcm):
         request_id = studio.run()
         pause = threading.Event()
         for _ in range(500):
-            if (owed := studio.store.stats().deliveries_owed) == 1 and _tries(studio.store) >= 3:
+            if (owed := studio.store.stats().deliveries_pending) == 1 and _tries(studio.store) >= 3:
                 break
             pause.wait(0.01)
         assert owed == 1
@@ -765,7 +765,7 @@ class Stepping:
 
     def __init__(self, studio, store):
         from flask_bgtasks.core.model import Task, TaskKind
-        from flask_bgtasks.core.transitions import Claim
+        from flask_bgtasks.core.transitions.attempt import Claim
 
         now = store.now()
         task = Task(

@@ -7,9 +7,10 @@ import pytest
 from flask_bgtasks import TaskNotFound
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.core.model import Checkpoint, Progress
-from flask_bgtasks.stores.base import Owed, TaskQuery
 from flask_bgtasks.stores.firestore import apps as apps_module
+from flask_bgtasks.stores.types import NewDelivery, TaskQuery
 from tests.conformance.conftest import Bench, FakeClock, firestore_store
+from tests.stored_input import stored_input
 
 LEASE = timedelta(seconds=60)
 
@@ -50,7 +51,9 @@ def without_apps(client):
 def test_what_has_no_app_yet_is_adopted_by_the_first_app_that_opens_the_database(open_bench, monkeypatch):
     monkeypatch.setattr(apps_module, "MAX_WRITES", 2)  # several pages
     before = open_bench("")
-    task = before.running(owner="7", idempotency_scope="k", fingerprint="f", input={"n": 1}, deliveries=[Owed("phone")])
+    task = before.running(
+        owner="7", idempotency_scope="k", fingerprint="f", input={"n": 1}, deliveries=[NewDelivery("phone")]
+    )
     others = [before.create().request_id for _ in range(4)]
     progress = Progress(before.store.now(), 1)
     before.store.save_checkpoint(task.request_id, attempt=1, checkpoint=Checkpoint("k", {}, b"1"), progress=progress)
@@ -61,7 +64,7 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_app_that_opens_the_database
     shop, blog = open_bench("shop"), open_bench("blog")
 
     assert shop.store.get(task.request_id).app == "shop"
-    assert shop.store.load_input(task.request_id) == {"n": 1}
+    assert stored_input(shop.store, task.request_id) == {"n": 1}
     assert shop.history(task.request_id)[:2] == [(1, "accepted"), (2, "started")]
     assert list(shop.store.load_checkpoints(task.request_id)) == ["k"]
     assert {one.request_id for one in shop.store.find(TaskQuery()).tasks} == {task.request_id, *others}
@@ -71,6 +74,6 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_app_that_opens_the_database
     assert shop.store.load_preferences("7") == {"kinds": ["push"]}
     assert shop.store.apps() == {"shop": 5}
     with pytest.raises(TaskNotFound):
-        blog.store.load_input(task.request_id)
+        stored_input(blog.store, task.request_id)
     assert blog.store.find(TaskQuery()).tasks == []
     assert blog.store.apps() == {"blog": 0, "shop": 5}

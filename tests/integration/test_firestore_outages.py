@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, StoreUnavailable, current_task, step
-from flask_bgtasks.stores.base import TaskQuery
+from flask_bgtasks.stores.types import TaskQuery
 from tests.integration.test_firestore_sink import db, ended, make, read, run, until  # noqa: F401 - fixtures
 
 grpc = pytest.importorskip("grpc")
@@ -63,7 +63,7 @@ def test_an_outage_costs_the_task_nothing_and_all_arrives_in_order_afterwards(di
     assert took < 5  # three calls, two seconds until each is given up
     assert document["result_data"] == {"made": True}
     store = app.extensions["bgtasks"].store
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
     assert store.dead_deliveries() == []
     assert read(direct, "request_progress", handle.request_id)["status"] == "completed"
 
@@ -90,7 +90,7 @@ def test_what_no_later_try_can_change_says_what_to_mend(direct, proxy, make, moo
     replayed = app.test_cli_runner().invoke(args=["bgtasks", "replay", "--sink", "firestore"])
     app.extensions["bgtasks"].deliveries.wake()
 
-    assert replayed.output.startswith("3 deliveries are owed again")
+    assert replayed.output.startswith("3 deliveries are pending again")
     assert ended(direct, handle.request_id)["result_data"] == 1
 
 

@@ -11,7 +11,7 @@ from flask.views import MethodView
 from werkzeug.exceptions import NotFound
 
 from flask_bgtasks import NotSerializable, Status
-from flask_bgtasks.stores.base import TaskQuery
+from flask_bgtasks.stores.types import TaskQuery
 
 ASYNC = {"Prefer": "respond-async"}
 LOGIN = {"Authorization": "Bearer ada"}

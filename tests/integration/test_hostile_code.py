@@ -85,7 +85,7 @@ def test_a_sink_that_raises_what_ends_a_thread_gets_its_deliveries_all_the_same(
     sink.wait_for(lambda s: s.notifications and len(s.events) == 3)
     assert told(sink, task.request_id) == ["accepted", "started", "completed"]
     assert sink.raised["prepare"] > 0
-    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_owed == 0)
+    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_pending == 0)
 
 
 def test_a_sink_that_raises_what_ends_a_thread_gets_the_next_progress(make_app, bg, ender):
@@ -172,7 +172,7 @@ def test_a_teardown_function_that_raises_does_not_have_a_delivery_made_twice(mak
             raise ender("teardown")
 
     task = finished(app, app.test_client().post("/work", json={}))
-    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_owed == 0)
+    until(lambda: app.extensions["bgtasks"].store.stats().deliveries_pending == 0)
 
     assert broken
     assert told(sink, task.request_id) == ["accepted", "started", "completed"]

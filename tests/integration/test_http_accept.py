@@ -257,7 +257,7 @@ def test_a_task_that_waits_for_its_client_can_be_cancelled_by_another(client, st
 
 
 def _only(studio):
-    from flask_bgtasks.stores.base import TaskQuery
+    from flask_bgtasks.stores.types import TaskQuery
 
     [task] = studio.state.store.find(TaskQuery()).tasks
     return task

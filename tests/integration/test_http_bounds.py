@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_bgtasks.core.model import Entry, EventType, Progress
-from flask_bgtasks.core.transitions import Claim, Report
+from flask_bgtasks.core.transitions.attempt import Claim, Report
 from flask_bgtasks.http.requests import json_body
 from flask_bgtasks.http.views import collection, events
 from tests.integration.http_app import PATIENCE, make, with_owners

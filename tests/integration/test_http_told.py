@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.transitions import MarkTold
+from flask_bgtasks.core.transitions.outside import MarkTold
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.pipeline.reporting import current_task
@@ -84,7 +84,7 @@ def pushes(studio):
 
     def settled():
         studio.state.deliveries.wake()
-        return not studio.state.store.stats().deliveries_owed
+        return not studio.state.store.stats().deliveries_pending
 
     eventually(settled, "something is still owed")
     return [notification.request_id for notification in studio.state.plugins.get("memory").notifications]

@@ -9,7 +9,7 @@ from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Progress, Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete, Fail, Release
+from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
@@ -54,9 +54,9 @@ class Lesson:
         self.state.deliveries.tell_progress("live_activity", self.task, progress)
 
     def end(self, change):
-        self.store.transition(ID, change, deliveries=self.state.deliveries.owed)
+        self.store.transition(ID, change, deliveries=self.state.deliveries.for_change)
         self.state.deliveries.wake()
-        until(lambda: self.store.stats().deliveries_owed == 0)
+        until(lambda: self.store.stats().deliveries_pending == 0)
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, hookimpl
 from flask_bgtasks.core.model import Progress, Task, TaskKind
-from flask_bgtasks.core.transitions import Complete
+from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.sinks.memory import MemorySink
-from flask_bgtasks.stores.base import Settlement, system_clock
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.types import Settlement, system_clock
 from tests.waiting import PATIENCE, until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -76,11 +76,11 @@ def process(tmp_path):
         deliveries.store.close()
 
 
-def owing(process):
-    """A task with two events that are owed."""
+def with_deliveries(process):
+    """A task with two events to deliver."""
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
-    process.store.create(task, input={}, deliveries=process.owed)
-    process.store.claim(task.request_id, worker="w", lease=LEASE, deliveries=process.owed)
+    process.store.create(task, input={}, deliveries=process.for_change)
+    process.store.claim(task.request_id, worker="w", lease=LEASE, deliveries=process.for_change)
 
 
 def deliver(process):
@@ -106,7 +106,7 @@ def looked(process, later, seconds):
 
 def test_a_clock_an_hour_ahead_takes_nothing_that_another_process_is_delivering(process):
     right, ahead = process(slow=True), process(ahead=timedelta(hours=1))
-    owing(right)
+    with_deliveries(right)
     delivering = deliver(right)
 
     assert ahead.due("sink", 10) == []
@@ -119,7 +119,7 @@ def test_a_clock_an_hour_ahead_takes_nothing_that_another_process_is_delivering(
 
 def test_a_call_that_outlives_its_lease_is_made_by_nobody_else(process, later):
     slow, other = process(slow=True), process()
-    owing(slow)
+    with_deliveries(slow)
     delivering = deliver(slow)
 
     for _ in range(20):
@@ -131,26 +131,26 @@ def test_a_call_that_outlives_its_lease_is_made_by_nobody_else(process, later):
     delivering.join(PATIENCE)
     deliver(other).join(PATIENCE)
     assert slow.told == [1, 2]
-    assert slow.store.stats().deliveries_owed == 0
+    assert slow.store.stats().deliveries_pending == 0
 
 
 def test_what_a_process_that_was_stopped_holds_is_delivered_and_its_late_settlement_does_not_count(process, later):
     stopped, other = process(slow=True), process()
     stopped._keeper.renew = lambda: None  # it does nothing at all
-    owing(stopped)
+    with_deliveries(stopped)
     delivering = deliver(stopped)
 
     [again] = looked(other, later, 60)
     other.deliver(again)
     [second] = other.due("sink", 10)
-    owing(other)
+    with_deliveries(other)
     stopped.sink.let_go.set()
     delivering.join(PATIENCE)
 
     assert second.seq == 2
-    assert stopped.store.stats().deliveries_owed == 3
+    assert stopped.store.stats().deliveries_pending == 3
     other.store.settle_delivery(second, Settlement())
-    assert stopped.store.stats().deliveries_owed == 2
+    assert stopped.store.stats().deliveries_pending == 2
 
 
 def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_late(process, later):
@@ -165,7 +165,7 @@ def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_l
         return found
 
     stopped._task_and_event = stopped_after_reading
-    owing(stopped)
+    with_deliveries(stopped)
     [first] = stopped.due("sink", 10)
     delivering = threading.Thread(target=stopped.deliver, args=(first,))
     delivering.start()
@@ -178,12 +178,12 @@ def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_l
     delivering.join(PATIENCE)
 
     assert stopped.told == [1, 2]  # by both together
-    assert stopped.store.stats().deliveries_owed == 0
+    assert stopped.store.stats().deliveries_pending == 0
 
 
 def test_a_process_that_was_slow_to_call_the_sink_calls_it_where_nobody_else_was_given_the_delivery(process, later):
     slow = process()
-    owing(slow)
+    with_deliveries(slow)
     [first] = slow.due("sink", 10)
     taken = time.monotonic()
     later(61)
@@ -191,7 +191,7 @@ def test_a_process_that_was_slow_to_call_the_sink_calls_it_where_nobody_else_was
     assert slow.deliver(first, taken=taken) is not None
 
     assert slow.told == [1]
-    assert slow.store.stats().deliveries_owed == 1
+    assert slow.store.stats().deliveries_pending == 1
 
 
 # -- progress ------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def taken_over(app, request_id, *, ends=True):
         store.expire_leases(worker)
     attempt = store.claim(request_id, worker="other", lease=LEASE)
     if ends:
-        store.transition(request_id, Complete(attempt.number))
+        store.transition(request_id, Complete(attempt.task.attempt))
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["ended", "goes on"])

@@ -23,17 +23,8 @@ from flask_bgtasks import (
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.core.model import Result, Task, TaskKind
 from flask_bgtasks.core.preferences import Preferences
-from flask_bgtasks.core.transitions import (
-    Cancel,
-    Claim,
-    Complete,
-    Fail,
-    MarkSeen,
-    MarkTold,
-    Mute,
-    Reopen,
-    RequestCancel,
-)
+from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Fail
+from flask_bgtasks.core.transitions.outside import MarkSeen, MarkTold, Mute, Reopen, RequestCancel
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
@@ -148,15 +139,15 @@ def start_one(store, deliveries, *, owner="anna", user_token=None, name="process
     task = Task(
         str(uuid.uuid4()), name, TaskKind.VIEW, NIGHT, NIGHT, timedelta(days=1), owner=owner, user_token=user_token
     )
-    store.create(task, input={}, deliveries=deliveries.owed)
-    store.transition(task.request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed)
+    store.create(task, input={}, deliveries=deliveries.for_change)
+    store.transition(task.request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.for_change)
     return task.request_id
 
 
 def finish_one(store, deliveries, change=None, **fields):
     request_id = start_one(store, deliveries, **fields)
     change = change or Complete(1, Result(b'{"topic": "whales"}'))
-    store.transition(request_id, change, deliveries=deliveries.owed)
+    store.transition(request_id, change, deliveries=deliveries.for_change)
     return request_id
 
 
@@ -168,8 +159,8 @@ def deliver_due(deliveries):
     return len(due)
 
 
-def nothing_owed(store):
-    return store.stats().deliveries_owed == 0
+def nothing_pending(store):
+    return store.stats().deliveries_pending == 0
 
 
 # -- to whom -----------------------------------------------------------------------------------------------------------
@@ -185,7 +176,7 @@ def test_each_device_of_the_owner_is_told_once_in_its_own_language(store, make):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     english, german = "Ready: whales", "Fertig: whales"
     assert sorted(phone.sent) == [("one", english), ("three", english), ("two", german)]
@@ -206,7 +197,7 @@ def test_an_address_that_came_with_the_request_and_is_registered_too_is_told_onc
 
     finish_one(store, deliveries, user_token=given)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.sent == [(registered, "Ready")]
 
@@ -217,7 +208,7 @@ def test_a_request_of_nobody_is_told_at_the_address_that_came_with_it(store, mak
 
     finish_one(store, deliveries, owner=None, user_token="token-1")
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.sent == [("token-1", "Ready")]
 
@@ -234,7 +225,7 @@ def test_a_device_that_fails_holds_up_no_other(store, make):
     phone.wait_for(lambda: len(phone.sent) == 2 and "two" in phone.tried)
 
     assert sorted(to for to, _ in phone.sent) == ["one", "three"]
-    until(lambda: store.stats().deliveries_owed == 1)
+    until(lambda: store.stats().deliveries_pending == 1)
 
 
 def test_each_device_is_tried_until_it_is_told(store, make):
@@ -246,7 +237,7 @@ def test_each_device_is_tried_until_it_is_told(store, make):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert sorted(to for to, _ in phone.sent) == sorted(f"device-{number}" for number in range(10))
 
@@ -259,7 +250,7 @@ def test_a_device_that_is_gone_is_forgotten_and_leaves_no_letter(store, make):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert [device.id for device in store.devices(owner="anna")] == [kept.id]
     assert store.dead_deliveries() == []
@@ -274,7 +265,7 @@ def test_what_never_succeeds_ends_as_a_letter_for_its_device_alone(store, make):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.sent == [("two", "Ready")]
     (letter,) = store.dead_deliveries()
@@ -319,7 +310,7 @@ def test_a_device_that_is_no_longer_its_owners_is_not_tried_again(store, make, c
     assert deliver_due(deliveries) == 1
 
     assert phone.tried.count("one") == 1
-    assert nothing_owed(store)
+    assert nothing_pending(store)
 
 
 @pytest.mark.parametrize("owner", [None, "anna"])
@@ -363,7 +354,7 @@ def test_what_the_owner_does_not_want_is_not_told(store, make, preferences):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.tried == []
     assert memory.notifications == []
@@ -443,7 +434,7 @@ def test_what_was_seen_or_muted_before_it_was_sent_is_not_told(store, make, chan
     store.transition(request_id, change)
 
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.tried == []
 
@@ -460,7 +451,7 @@ def test_what_was_seen_while_a_device_was_out_of_reach_is_not_told_there_any_mor
     store.transition(request_id, MarkSeen("firestore"))
     clock.now += timedelta(seconds=61)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.sent == []
 
@@ -470,12 +461,12 @@ def test_a_task_that_was_opened_again_tells_its_new_end_only(store, make):
     deliveries = make(phone, notify={"completed": "Ready", "failed": "Failed"})
     register(store, "one")
     request_id = finish_one(store, deliveries, Fail(1, "no paper"))
-    store.transition(request_id, Reopen(), deliveries=deliveries.owed)
-    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.owed)
-    store.transition(request_id, Complete(2), deliveries=deliveries.owed)
+    store.transition(request_id, Reopen(), deliveries=deliveries.for_change)
+    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.for_change)
+    store.transition(request_id, Complete(2), deliveries=deliveries.for_change)
 
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.sent == [("one", "Ready")]
 
@@ -523,7 +514,7 @@ def shaped(store, make):
         register(store, "one")
         finish_one(store, deliveries, user_token="two")
         deliveries.wake()
-        until(lambda: nothing_owed(store))
+        until(lambda: nothing_pending(store))
         assert store.dead_deliveries() == []
         (told,) = memory.notifications
         return told, sorted(phone.sent)
@@ -575,8 +566,8 @@ def cancelled(store, deliveries):
     request_id = start_one(store, deliveries)
     task = store.get(request_id)
     assert task.held
-    store.transition(request_id, RequestCancel(), deliveries=deliveries.owed)
-    store.transition(request_id, Cancel(1), deliveries=deliveries.owed)
+    store.transition(request_id, RequestCancel(), deliveries=deliveries.for_change)
+    store.transition(request_id, Cancel(1), deliveries=deliveries.for_change)
 
 
 @pytest.mark.parametrize(
@@ -597,7 +588,7 @@ def test_failure_and_cancellation_are_told_where_they_are_asked_for(store, make,
     finish_one(store, deliveries, Fail(1, "no paper"))
     cancelled(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert [title for _, title in phone.sent] == told
 
@@ -623,7 +614,7 @@ def test_within_the_grace_a_sighting_makes_the_push_needless(store, make, clock,
     store.transition(request_id, sighting(seq_of_end(store, request_id)))
     clock.now += timedelta(seconds=11)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert phone.tried == []
 
@@ -659,7 +650,7 @@ def test_never_owes_nothing(store, make):
 
     finish_one(store, deliveries)
 
-    assert nothing_owed(store)
+    assert nothing_pending(store)
 
 
 # -- the service -------------------------------------------------------------------------------------------------------
@@ -679,7 +670,7 @@ def test_a_service_that_wants_a_pause_gets_it_from_everything(store, make, clock
     deliveries.stop(5)
 
     assert len(phone.tried) == 1, "the others were asked too"
-    assert store.stats().deliveries_owed == 20
+    assert store.stats().deliveries_pending == 20
 
 
 def test_as_many_are_sent_at_once_as_the_sink_says_and_no_more(store, make):
@@ -691,7 +682,7 @@ def test_as_many_are_sent_at_once_as_the_sink_says_and_no_more(store, make):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert len(phone.sent) == 20
     assert phone.most_at_once == 4
@@ -716,7 +707,7 @@ def test_trouble_is_told_letters_and_outages(store, make):
 
     finish_one(store, deliveries)
     deliveries.wake()
-    until(lambda: nothing_owed(store))
+    until(lambda: nothing_pending(store))
 
     assert watchman.troubles == [
         ("sink 'phone' is out of reach", "ConnectionError: refused"),
@@ -744,6 +735,6 @@ def test_signals_tell_what_became_of_each_message(store, make):
     ):
         finish_one(store, deliveries)
         deliveries.wake()
-        until(lambda: nothing_owed(store))
+        until(lambda: nothing_pending(store))
 
     assert sorted(told) == [("failed", "Ready", "one", True), ("sent", "Ready", "two")]

@@ -12,7 +12,7 @@ from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint,
 from flask_bgtasks.core.model import EventType
 from flask_bgtasks.execution import recovery as recovery_module
 from flask_bgtasks.runtime import processes
-from flask_bgtasks.stores.base import Settlement
+from flask_bgtasks.stores.types import Settlement
 from tests.waiting import PATIENCE, until
 
 
@@ -223,8 +223,8 @@ def test_dead_letters_are_listed_and_replayed_by_commands(make):
     app = make(runner="external")
     store = app.state.store
     submit(app, 1)
-    until(lambda: store.stats().deliveries_owed == 0)
-    store.owe(app.state.deliveries._for_event[0], request_id=None)
+    until(lambda: store.stats().deliveries_pending == 0)
+    store.add_delivery(app.state.deliveries._for_event[0], request_id=None)
     letters = until(lambda: store.dead_deliveries())  # it names no task: it can never succeed
     runner = app.test_cli_runner()
 
@@ -237,7 +237,7 @@ def test_dead_letters_are_listed_and_replayed_by_commands(make):
     assert "memory" in listed.output
     assert "the delivery names no task" in listed.output
     assert refused.exit_code == 2
-    assert replayed.output.startswith("1 deliveries are owed again")
+    assert replayed.output.startswith("1 deliveries are pending again")
     assert everything.exit_code == 0
 
 

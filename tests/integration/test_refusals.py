@@ -9,7 +9,7 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from flask_bgtasks import TaskFailed, TaskHandle, signals
 from flask_bgtasks.core.model import Status
-from flask_bgtasks.core.transitions import Reopen
+from flask_bgtasks.core.transitions.outside import Reopen
 from flask_bgtasks.errors import LoginLost
 from tests.waiting import PATIENCE
 

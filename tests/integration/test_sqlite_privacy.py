@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import RequestCancel
+from flask_bgtasks.core.transitions.outside import RequestCancel
 from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.sql import SqlStore
 

@@ -16,11 +16,12 @@ import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete, Report
-from flask_bgtasks.stores.base import Limits, Owed, TaskQuery
+from flask_bgtasks.core.transitions.attempt import Claim, Complete, Report
+from flask_bgtasks.stores.conversions import EPOCH, micros
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite
-from flask_bgtasks.stores.sql.rows import EPOCH, micros
+from flask_bgtasks.stores.types import Limits, NewDelivery, TaskQuery
+from tests.stored_input import stored_input
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE = timedelta(seconds=60)
@@ -331,7 +332,7 @@ import sys, uuid
 from datetime import timedelta
 from flask_bgtasks.core.model import TaskKind, Task
 from flask_bgtasks.stores.sql import SqlStore
-from flask_bgtasks.stores.sql.rows import EPOCH, micros
+from flask_bgtasks.stores.conversions import EPOCH, micros
 store = SqlStore("sqlite:///" + sys.argv[1])
 for n in range(int(sys.argv[2])):
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
@@ -363,7 +364,7 @@ def test_what_was_acknowledged_survives_kill_9(make, path):
 
     for request_id in acknowledged:
         assert store.get(request_id).status is Status.STARTED
-        assert "n" in store.load_input(request_id)
+        assert "n" in stored_input(store, request_id)
 
 
 def test_a_child_of_fork_opens_its_own_connections(make):
@@ -491,8 +492,8 @@ def test_what_is_held_costs_a_look_nothing(make):
     store = make()
     task = store.create(new(), input={}).task
     for n in range(2000):
-        store.owe(Owed("phone", channel=str(n), delay=timedelta(hours=8)), request_id=task.request_id)
-    store.owe(Owed("phone", channel="due"), request_id=task.request_id)
+        store.add_delivery(NewDelivery("phone", channel=str(n), delay=timedelta(hours=8)), request_id=task.request_id)
+    store.add_delivery(NewDelivery("phone", channel="due"), request_id=task.request_id)
     steps = []
 
     def look(connection):

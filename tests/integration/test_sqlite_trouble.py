@@ -15,9 +15,9 @@ import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
 from flask_bgtasks.core.model import Task, TaskKind
+from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite, sqlite_file
-from flask_bgtasks.stores.sql.rows import EPOCH
 from tests.waiting import PATIENCE
 
 

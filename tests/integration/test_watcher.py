@@ -9,7 +9,7 @@ import pytest
 from flask_bgtasks import TaskNotFound
 from flask_bgtasks.app.watcher import Watcher
 from flask_bgtasks.core.model import Entry, EventType, Task, TaskKind
-from flask_bgtasks.core.transitions import Claim, Complete, Report
+from flask_bgtasks.core.transitions.attempt import Claim, Complete, Report
 from flask_bgtasks.stores.memory.store import MemoryStore
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)

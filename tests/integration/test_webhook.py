@@ -117,7 +117,7 @@ def run(app, **kwargs):
 def settled(app):
     store, pause = app.extensions["bgtasks"].store, threading.Event()
     for _ in range(1000):
-        if store.stats().deliveries_owed == 0:
+        if store.stats().deliveries_pending == 0:
             return store
         pause.wait(0.01)
     raise AssertionError("still owed")
@@ -190,9 +190,9 @@ def test_one_target_that_is_down_holds_up_no_other(make, customer, monkeypatch):
 
         assert {message["data"]["request_id"] for message in customer.taken} == set(ids)
         store, pause = app.extensions["bgtasks"].store, threading.Event()
-        while store.stats().deliveries_owed > 10:  # the last one that was taken is about to be settled
+        while store.stats().deliveries_pending > 10:  # the last one that was taken is about to be settled
             pause.wait(0.01)
-        assert store.stats().deliveries_owed == 10
+        assert store.stats().deliveries_pending == 10
 
 
 def put_off(app, count):

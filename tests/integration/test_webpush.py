@@ -114,7 +114,7 @@ class Studio:
     def settled(self):
         pause = threading.Event()
         for _ in range(1000):
-            if self.store.stats().deliveries_owed == 0:
+            if self.store.stats().deliveries_pending == 0:
                 return
             pause.wait(0.01)
         raise AssertionError("still owed")

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_bgtasks import BackgroundTasks, TaskHandle
-from flask_bgtasks.stores.base import TaskQuery
+from flask_bgtasks.stores.types import TaskQuery
 from tests.waiting import PATIENCE
 
 

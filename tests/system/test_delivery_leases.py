@@ -12,8 +12,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.stores.base import Owed
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.types import NewDelivery
 from tests import waiting
 from tests.system.gunicorn_server import ROOT
 from tests.waiting import PATIENCE
@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
-OWED = [Owed("noted")]
+EVENT = [NewDelivery("noted")]
 
 PROCESS = """
 import os, sys, time
@@ -30,7 +30,7 @@ from pathlib import Path
 from flask import Flask
 from flask_bgtasks import BackgroundTasks, hookimpl
 from flask_bgtasks.delivery import dispatcher, sink_worker
-from flask_bgtasks.stores.base import system_clock
+from flask_bgtasks.stores.types import system_clock
 from flask_bgtasks.stores.sql import SqlStore
 
 folder, me, hours = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -110,11 +110,11 @@ def store(tmp_path):
     made.close()
 
 
-def owing(store):
-    """A task with two events that are owed; its id."""
+def with_deliveries(store):
+    """A task with two events to deliver; its id."""
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
-    store.create(task, input={}, deliveries=OWED)
-    store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=OWED)
+    store.create(task, input={}, deliveries=EVENT)
+    store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=EVENT)
     return task.request_id
 
 
@@ -125,7 +125,7 @@ def told(notes, request_id):
 def test_a_call_beyond_its_lease_is_made_once_and_in_order_whatever_another_process_takes_for_the_time(
     process, store, notes, tmp_path
 ):
-    first = owing(store)
+    first = with_deliveries(store)
     process("slow")
     until(lambda: told(notes, first))
 
@@ -133,7 +133,7 @@ def test_a_call_beyond_its_lease_is_made_once_and_in_order_whatever_another_proc
     until(lambda: notes().count(("ahead", "looks")) > 40)  # in one lease it looks twelve times
     assert told(notes, first) == [("slow", "begin", 1)]
     (tmp_path / "go").touch()
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
 
     assert [(what, seq) for _, what, seq in told(notes, first)] == [("begin", 1), ("end", 1), ("begin", 2), ("end", 2)]
 
@@ -141,22 +141,22 @@ def test_a_call_beyond_its_lease_is_made_once_and_in_order_whatever_another_proc
 def test_what_a_stopped_process_was_delivering_is_delivered_and_when_it_wakes_up_nothing_is_lost(
     process, store, notes, tmp_path
 ):
-    first = owing(store)
+    first = with_deliveries(store)
     slow = process("slow")
     until(lambda: told(notes, first))
     slow.send_signal(signal.SIGSTOP)
 
     process("other")
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
     assert [(who, what, seq) for who, what, seq in told(notes, first) if who == "other"] == [
         ("other", what, seq) for seq in (1, 2) for what in ("begin", "end")
     ]
 
     (tmp_path / "go").touch()
-    later = [owing(store) for _ in range(5)]  # what is settled late now must not be theirs
+    later = [with_deliveries(store) for _ in range(5)]  # what is settled late now must not be theirs
     slow.send_signal(signal.SIGCONT)
     until(lambda: ("slow", "end", 1) in told(notes, first))
-    until(lambda: store.stats().deliveries_owed == 0)
+    until(lambda: store.stats().deliveries_pending == 0)
 
     for request_id in later:
         assert [seq for _, what, seq in told(notes, request_id) if what == "end"] == [1, 2]

@@ -9,8 +9,8 @@ import pytest
 from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.delivery import leases as delivery_leases
 from flask_bgtasks.delivery.leases import LeaseKeeper, LeaseWatch
-from flask_bgtasks.stores.base import Owed, Settlement
 from flask_bgtasks.stores.memory.store import MemoryStore
+from flask_bgtasks.stores.types import NewDelivery, Settlement
 from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -42,7 +42,7 @@ def wall():
 @pytest.fixture
 def store(wall):
     store = MemoryStore(clock=lambda: wall[0])
-    store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, LEASE), input={}, deliveries=[Owed("sink")])
+    store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, LEASE), input={}, deliveries=[NewDelivery("sink")])
     return store
 
 
@@ -137,7 +137,7 @@ def test_a_call_that_lives_keeps_its_lease_and_what_has_ended_is_let_alone(store
 
     assert store.delivery_leases("sink") == renewed
     store.settle_delivery(call.delivery, Settlement())
-    assert store.stats().deliveries_owed == 0
+    assert store.stats().deliveries_pending == 0
     keeper.close()
 
 

@@ -5,22 +5,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, Status, TaskFinished, TransitionRefused
-from flask_bgtasks.core.model import Event, EventType, Progress, Result, Task, TaskKind
-from flask_bgtasks.core.transitions import (
-    Cancel,
-    Claim,
-    Complete,
-    Expire,
-    Fail,
-    MarkSeen,
-    Release,
-    Renew,
-    Reopen,
-    Report,
-    RequestCancel,
-    Retry,
-    accepted,
-)
+from flask_bgtasks.core.model import Checkpoint, Event, EventType, Progress, Result, Task, TaskKind
+from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
+from flask_bgtasks.core.transitions.transition import Durability, accepted
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
@@ -84,6 +72,14 @@ TABLE = {
 }
 
 
+def test_each_change_says_what_it_survives():
+    grades = {grade: {name for name in CHANGES if CHANGES[name].durability is grade} for grade in Durability}
+
+    assert grades[Durability.PROCESS] == {"renew", "expire", "seen"}
+    assert grades[Durability.SERVER] == {"claim", "report"}
+    assert Report(1, checkpoint=Checkpoint("k", {}, b"1")).durability is Durability.DISK
+
+
 @pytest.mark.parametrize("status", list(Status), ids=lambda s: s.value)
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_change_in_each_state(name, status):
@@ -110,7 +106,7 @@ def test_the_first_event_of_a_task_is_its_acceptance():
     outcome = accepted(task(S, seq=0), T0)
 
     assert outcome.events == (Event(1, EventType.ACCEPTED, T0, 0, {"name": "n"}),)
-    assert outcome.owed == outcome.events[0]
+    assert outcome.sink_event == outcome.events[0]
 
 
 def test_an_expired_lease_lets_the_next_attempt_in_and_says_so():
@@ -158,6 +154,6 @@ def test_what_ran_where_it_stood_cannot_be_retried():
 
 
 def test_only_lifecycle_events_are_owed_to_sinks():
-    assert CHANGES["report"].apply(task(P), T0).owed is None
-    assert CHANGES["renew"].apply(task(P), T0).owed is None
-    assert CHANGES["claim"].apply(task(S), T0).owed.type is EventType.STARTED
+    assert CHANGES["report"].apply(task(P), T0).sink_event is None
+    assert CHANGES["renew"].apply(task(P), T0).sink_event is None
+    assert CHANGES["claim"].apply(task(S), T0).sink_event.type is EventType.STARTED

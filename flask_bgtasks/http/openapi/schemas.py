@@ -209,7 +209,7 @@ SCHEMAS: dict[str, Schema] = {
             "oldest_waiting": _nullable(TIME),
             "seen": {**WHOLE, "description": "Tasks whose outcome a client has shown."},
             "mean_seconds_to_seen": {**_nullable(NUMBER), "description": "From the end of a task to that."},
-            "deliveries": _object({"owed": WHOLE, "dead": WHOLE}),
+            "deliveries": _object({"pending": WHOLE, "dead": WHOLE}),
             "process": _object({"waiting": WHOLE, "streams": ref("Streams")}),
         }
     ),

@@ -11,7 +11,8 @@ from collections.abc import Container
 
 from ...app.stuck import stuck_tasks, told
 from ...errors import BackgroundTasksError
-from ...stores.base import Stats, Store
+from ...stores.base import Store
+from ...stores.types import Stats
 
 FRESH_SECONDS = 1.0
 STUCK_FRESH_SECONDS = 10.0

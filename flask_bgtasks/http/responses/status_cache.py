@@ -13,7 +13,8 @@ from collections.abc import Hashable, Sequence
 from ...auth.owners import is_id
 from ...core.model import Event, Task
 from ...errors import TaskNotFound
-from ...stores.base import Store, TaskQuery
+from ...stores.base import Store
+from ...stores.types import TaskQuery
 from ..requests.query import MAX_IDS
 from . import representation
 

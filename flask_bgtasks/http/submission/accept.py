@@ -18,12 +18,13 @@ from ...app.state import AppState
 from ...capture import arguments, kept_request
 from ...core.definitions import TaskDefinition
 from ...core.model import Status, Task
-from ...core.transitions import Reopen
+from ...core.transitions.outside import Reopen
 from ...errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
 from ...execution import invocation
 from ...execution.foreground import Foreground
 from ...runtime.connection import cut_short
-from ...stores.base import PRIVATE, Created, TaskQuery
+from ...stores.base import PRIVATE
+from ...stores.types import Created, TaskQuery
 from ...wrapping.layers import Chain
 from ...wrapping.passage import Arguments, Passage
 from .. import problems

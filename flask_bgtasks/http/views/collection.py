@@ -14,7 +14,7 @@ from ...auth.owners import is_id
 from ...core.documents import rfc3339
 from ...core.model import Status, Task, TaskKind
 from ...errors import BackgroundTasksError
-from ...stores.base import Page, TaskQuery
+from ...stores.types import Page, TaskQuery
 from .. import openapi
 from ..context import HttpContext, parts_of
 from ..problems import Problem
@@ -124,7 +124,7 @@ def stats() -> Response:
         "oldest_waiting": rfc3339(oldest),
         "seen": figures.seen,
         "mean_seconds_to_seen": figures.mean_seconds_to_seen,
-        "deliveries": {"owed": figures.deliveries_owed, "dead": figures.deliveries_dead},
+        "deliveries": {"pending": figures.deliveries_pending, "dead": figures.deliveries_dead},
         "process": {"waiting": parts.state.runner.waiting, "streams": _streams(parts)},
     }
     return _json(document)

@@ -12,7 +12,7 @@ from werkzeug.http import parse_accept_header
 from ...app.state import AppState
 from ...core.documents import event_document
 from ...core.model import Event, Task
-from ...core.transitions import MarkTold
+from ...core.transitions.outside import MarkTold
 from ...delivery.notifier import UNSEEN
 from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ...runtime.connection import arrives, cut_short, limit_writes, takes

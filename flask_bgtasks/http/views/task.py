@@ -10,7 +10,7 @@ from werkzeug.http import parse_etags
 
 from ...core import documents
 from ...core.model import Task
-from ...core.transitions import MarkSeen, Mute
+from ...core.transitions.outside import MarkSeen, Mute
 from ...errors import TaskExpired
 from ...runtime.connection import cut_short
 from ..context import HttpContext, parts_of

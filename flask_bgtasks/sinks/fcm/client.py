@@ -379,7 +379,7 @@ def _told(error: Any, push: Push) -> BackgroundTasksError:
         return Overloaded(f"FCM's quota is used up: {text}", after=QUOTA_SECONDS if after is None else after)
     unknown = (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError, exceptions.NotFoundError)
     if isinstance(error, unknown):
-        log.error("FCM does not take our messages (%s). Mend: %s. What is owed is kept", text, KEY)
+        log.error("FCM does not take our messages (%s). Mend: %s. Deliveries are kept", text, KEY)
         return RetryLater(f"FCM does not take our messages ({text}). Mend: {KEY}")
     if after is not None:
         return Overloaded(f"FCM wants a pause: {text}", after=after)

@@ -1,6 +1,7 @@
 """Sends notifications by Firebase Cloud Messaging: to phones, and to browsers that use Firebase.
 
-One message for each device, each owed on its own. What is sent is made in :mod:`.messages`, how in :mod:`.client`.
+One message for each device, each a delivery of its own. What is sent is made in :mod:`.messages`, how it is sent in
+:mod:`.client`.
 """
 
 from __future__ import annotations

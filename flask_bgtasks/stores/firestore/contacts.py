@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from ...core.devices import Device
+from ...core.devices import Device, superseded
 from ...firebase.firestore.client import ONCE, field
-from ..contacts import superseded
+from ..conversions import EPOCH
 from ..keys import can_exist
 from . import rows
 from .database import DEVICES, MARKS, PREFERENCES, FirestorePart
@@ -77,7 +77,7 @@ class FirestoreContacts(FirestorePart):
                 matching = [] if owner is None else self._matching("owner", owner)
         every = [rows.device(snapshot.to_dict()) for snapshot in matching]
         found = [device for device in every if device.request_id == request_id]
-        return sorted(found, key=lambda device: device.seen_at or rows.EPOCH, reverse=True)
+        return sorted(found, key=lambda device: device.seen_at or EPOCH, reverse=True)
 
     def find_device(self, device_id: str) -> Device | None:
         if not can_exist(device_id):

@@ -18,11 +18,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...core.model import Event, Task
-from ...core.transitions import Change, Transition
+from ...core.transitions.transition import Change, Transition
 from ...errors import NotStorable, StoreUnavailable, TaskNotFound
 from ...firebase.firestore.client import ONCE, Firestore, bulk_batch, field, is_error, refused, told
-from ..base import CHECKPOINT, PRIVATE, Clock, Owed, Owing, Store, owed_by
+from .. import conversions
+from ..base import PRIVATE, Store
+from ..conversions import CHECKPOINT
 from ..keys import can_exist
+from ..types import Clock, NewDeliveries, NewDelivery, deliveries_of
 from . import rows
 
 TASKS, DELIVERIES, SCOPES, NAMES = "bgtasks_tasks", "bgtasks_deliveries", "bgtasks_scopes", "bgtasks_names"
@@ -163,7 +166,7 @@ class FirestorePart(Store):
         self,
         request_id: str,
         change: Change,
-        deliveries: Sequence[Owed] | Owing,
+        deliveries: NewDeliveries,
         before_commit: Callable[[Any, Task], Change | None] | None = None,
     ) -> Transition:
         """Apply a change. ``before_commit`` may add to the batch, refuse, or give another change in its place."""
@@ -184,9 +187,7 @@ class FirestorePart(Store):
         self._committed(outcome)
         return outcome
 
-    def _write(
-        self, batch: Any, snapshot: Any, before: Task, outcome: Transition, deliveries: Sequence[Owed] | Owing
-    ) -> None:
+    def _write(self, batch: Any, snapshot: Any, before: Task, outcome: Transition, deliveries: NewDeliveries) -> None:
         task, reference = outcome.task, self._reference(before.request_id)
         old, new = rows.task_values(before), rows.task_values(task)
         changed = {name: value for name, value in new.items() if value != old[name]}
@@ -202,7 +203,7 @@ class FirestorePart(Store):
         if outcome.drop_result:
             batch.delete(reference.collection("parts").document("result"))
         if outcome.result is not None:
-            self._add_part(batch, reference, "result", rows.result_head(outcome.result), outcome.result.body)
+            self._add_part(batch, reference, "result", conversions.result_head(outcome.result), outcome.result.body)
         if outcome.checkpoint is not None:
             made = outcome.checkpoint
             self._add_part(batch, reference, CHECKPOINT + made.key, json.dumps(made.head), made.body)
@@ -212,11 +213,11 @@ class FirestorePart(Store):
                     batch.delete(part.reference)
         self._add_history(batch, outcome, deliveries)
 
-    def _add_history(self, batch: Any, outcome: Transition, deliveries: Sequence[Owed] | Owing) -> None:
+    def _add_history(self, batch: Any, outcome: Transition, deliveries: NewDeliveries) -> None:
         reference = self._reference(outcome.task.request_id)
         room = HISTORY_BYTES
         for event in outcome.events:
-            values, data = {**rows.event_values(event), "app": self.app_id}, rows.event_data(event)
+            values, data = {**rows.event_values(event), "app": self.app_id}, conversions.event_data(event)
             room -= len(data) + EVENT_BYTES
             if len(data) <= PIECE_BYTES and room >= 0:
                 values["data"] = data
@@ -224,30 +225,30 @@ class FirestorePart(Store):
                 room += len(data)
                 values["name"], values["pieces"] = self._write_pieces(reference, data.encode("ascii"))
             batch.set(reference.collection("events").document(rows.event_id(event.seq)), values)
-        if outcome.owed is not None:
-            for owed in owed_by(outcome, deliveries):
-                self._add_delivery(batch, owed, outcome.task.request_id, outcome.owed.seq)
+        if outcome.sink_event is not None:
+            for new in deliveries_of(outcome, deliveries):
+                self._add_delivery(batch, new, outcome.task.request_id, outcome.sink_event.seq)
 
-    def _add_delivery(self, batch: Any, owed: Owed, request_id: str | None, seq: int) -> None:
+    def _add_delivery(self, batch: Any, new: NewDelivery, request_id: str | None, seq: int) -> None:
         now, number = self.now(), self._next_id()
         batch.set(
             self._collection(DELIVERIES).document(str(number)),
             {
                 "id": number,
                 "app": self.app_id,
-                "sink": owed.sink,
-                "kind": owed.kind,
+                "sink": new.sink,
+                "kind": new.kind,
                 "request_id": request_id,
                 "seq": seq,
-                "payload": None if owed.payload is None else json.dumps(owed.payload),
+                "payload": None if new.payload is None else json.dumps(new.payload),
                 "tries": 0,
                 "created_at": now,
-                "due_at": now + owed.delay,
+                "due_at": now + new.delay,
                 "dead": False,
                 "error": None,
                 "worker": None,
                 "leased_until": None,
-                "channel": owed.channel,
+                "channel": new.channel,
             },
         )
 

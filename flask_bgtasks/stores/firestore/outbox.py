@@ -1,4 +1,4 @@
-"""The outbox on Firestore: what is owed to the sinks, taken under a lease, settled."""
+"""The outbox on Firestore: deliveries recorded with the changes, taken under a lease, settled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from ...errors import StoreUnavailable
 from ...firebase.firestore.client import ONCE, bulk_batch, field, refused
-from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement
+from ..protocols.outbox import MAX_LEASES_SEEN
+from ..types import Delivery, NewDelivery, Settlement
 from . import rows
 from .database import DELIVERIES, MAX_WRITES, FirestorePart
 
@@ -29,7 +30,7 @@ TASKS_PER_QUERY = 30  # values that an `in` takes (firebase.google.com/docs/fire
 class FirestoreOutbox(FirestorePart):
     """The deliveries of the store."""
 
-    def owe(self, delivery: Owed, *, request_id: str | None = None) -> None:
+    def add_delivery(self, delivery: NewDelivery, *, request_id: str | None = None) -> None:
         with self._calls():
             batch = self._firestore.client.batch()
             self._add_delivery(batch, delivery, request_id, 0)
@@ -70,13 +71,13 @@ class FirestoreOutbox(FirestorePart):
         """The first delivery of each of these tasks' channels: what comes after it waits, due or not."""
         ids, oldest = sorted(request_ids), dict[tuple[str, str], int]()
         for begin in range(0, len(ids), TASKS_PER_QUERY):
-            owed = (
+            pending = (
                 self._collection(DELIVERIES)
                 .where(filter=field("request_id", "in", ids[begin : begin + TASKS_PER_QUERY]))
                 .where(filter=field("sink", "==", sink))
                 .where(filter=field("dead", "==", False))
             )
-            for snapshot in owed.stream(**ONCE):
+            for snapshot in pending.stream(**ONCE):
                 found = snapshot.to_dict()
                 channel = (found["request_id"], found.get("channel", ""))
                 oldest[channel] = min(found["id"], oldest.get(channel, found["id"]))
@@ -125,7 +126,7 @@ class FirestoreOutbox(FirestorePart):
         reference = self._collection(DELIVERIES).document(str(delivery.id))
         with self._calls():
             if settlement.due_at is None and not settlement.dead:
-                self._replace(reference, delivery, settlement.owes)
+                self._replace(reference, delivery, settlement.replaced_by)
                 return
             values = {
                 "tries": delivery.tries + (settlement.error is not None),
@@ -136,19 +137,21 @@ class FirestoreOutbox(FirestorePart):
             }
             self._write_unchanged({delivery.id: delivery.lease}, values)
 
-    def _replace(self, reference: Any, delivery: Delivery, owes: Sequence[Owed]) -> None:
-        """Erase a delivery, with what is owed in its place; nothing, if it is gone, or somebody else's."""
+    def _replace(self, reference: Any, delivery: Delivery, replacements: Sequence[NewDelivery]) -> None:
+        """Erase a delivery, and record the deliveries in its place; nothing, if it is gone, or somebody else's."""
         since = delivery.lease
-        for begin in range(0, max(1, len(owes)), MAX_WRITES):  # more than one commit for hundreds of devices only
+        for begin in range(
+            0, max(1, len(replacements)), MAX_WRITES
+        ):  # more than one commit for hundreds of devices only
             batch = self._firestore.client.batch()
-            last = begin + MAX_WRITES >= len(owes)
+            last = begin + MAX_WRITES >= len(replacements)
             held = self._firestore.client.write_option(last_update_time=since)
             if last:
                 batch.delete(reference, option=held)
             else:
                 batch.update(reference, {"error": None}, option=held)
-            for owed in owes[begin : begin + MAX_WRITES]:
-                self._add_delivery(batch, owed, delivery.request_id, delivery.seq)
+            for new in replacements[begin : begin + MAX_WRITES]:
+                self._add_delivery(batch, new, delivery.request_id, delivery.seq)
             try:
                 since = batch.commit(**ONCE)[0].update_time
             except Exception as error:

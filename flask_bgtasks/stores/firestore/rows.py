@@ -5,28 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from ...core.devices import Device
 from ...core.model import (
-    Checkpoint,
     Event,
     EventType,
     OnInterrupt,
     Progress,
-    Result,
     Status,
     Task,
     TaskKind,
-    TokenNote,
     made_of,
 )
 from ...firebase.firestore.values import text
-from ..base import CHECKPOINT, PRIVATE, Delivery
-
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-MICROSECOND = timedelta(microseconds=1)
+from ..base import PRIVATE
+from ..conversions import EPOCH, MICROSECOND, TASK_TIMES, token_note, token_note_text
+from ..types import Delivery
 
 MAX_TEXT_BYTES = 50_000  # of one text in a task's document, which holds 1 MiB; JSON may make six bytes of one
 
@@ -49,7 +45,7 @@ def task_values(task: Task) -> dict[str, Any]:
     values["on_interrupt"] = task.on_interrupt.value
     values["expires_after"] = task.expires_after // MICROSECOND
     values["progress"] = None if task.progress is None else _progress_text(task.progress)
-    values["token_note"] = None if task.token_note is None else _token_note_text(task.token_note)
+    values["token_note"] = None if task.token_note is None else token_note_text(task.token_note)
     values["error_message"] = text(task.error_message, MAX_TEXT_BYTES)
     values["rejected"] = task.rejected
     values["seen"] = task.seen_at is not None
@@ -67,25 +63,11 @@ def _seconds_to_seen(task: Task) -> float | None:
 _OURS = frozenset({"seen", "seconds_to_seen", "erase_at", "order", "rejected", PRIVATE})
 """Fields that are kept for queries and for the store itself, and are no part of a task."""
 
-_TIMES = (
-    "created_at",
-    "updated_at",
-    "started_at",
-    "completed_at",
-    "place",
-    "expire_at",
-    "lease_until",
-    "cancel_requested_at",
-    "seen_at",
-    "told_at",
-    "muted_at",
-)
-
 
 def task(found: Mapping[str, Any]) -> Task:
     """A task's document."""
     fields = {"app": "", **{name: value for name, value in found.items() if name not in _OURS}}
-    for name in _TIMES:
+    for name in TASK_TIMES:
         fields[name] = moment(fields.get(name))
     fields["kind"] = TaskKind(fields["kind"])
     fields["status"] = Status(fields["status"])
@@ -93,12 +75,8 @@ def task(found: Mapping[str, Any]) -> Task:
     fields["expires_after"] = timedelta(microseconds=fields["expires_after"])
     fields["progress"] = None if fields["progress"] is None else _progress(fields["progress"])
     note = fields.get("token_note")
-    fields["token_note"] = None if note is None else TokenNote(*json.loads(note))
+    fields["token_note"] = None if note is None else token_note(note)
     return made_of(fields)
-
-
-def _token_note_text(note: TokenNote) -> str:
-    return json.dumps([note.kind, note.lang, note.registered])
 
 
 def _progress_text(progress: Progress) -> str:
@@ -131,32 +109,11 @@ def event_values(event: Event) -> dict[str, Any]:
     return {"seq": event.seq, "type": event.type.value, "at": event.at, "attempt": event.attempt}
 
 
-def event_data(event: Event) -> str:
-    """What an event says, as ASCII."""
-    return json.dumps(event.data) if event.data else "{}"
-
-
 def event(found: Mapping[str, Any], data: str | bytes) -> Event:
     """An event's document. :param data: as :func:`event_data` made it."""
     at = moment(found["at"])
     assert at is not None
     return Event(found["seq"], EventType(found["type"]), at, found["attempt"], json.loads(data))
-
-
-def result_head(result: Result) -> str:
-    """What of a result is kept beside its body."""
-    return json.dumps([result.status_code, result.content_type, result.headers])
-
-
-def result(head: str, body: bytes) -> Result:
-    """A stored result."""
-    status_code, content_type, headers = json.loads(head)
-    return Result(body, status_code, content_type, tuple((name, value) for name, value in headers))
-
-
-def checkpoint(part: str, head: str, body: bytes) -> Checkpoint:
-    """A stored checkpoint."""
-    return Checkpoint(part.removeprefix(CHECKPOINT), json.loads(head), body)
 
 
 def delivery(found: Mapping[str, Any]) -> Delivery:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
-from ...core.model import Checkpoint, Event, Result, Status, StepHistory, Task, TaskKind
-from ...core.transitions import Change, Claim, Transition, accepted
+from ...core.model import Checkpoint, Event, Result, Status, Task
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Transition, accepted
 from ...errors import (
     AtCapacity,
     ConfigurationError,
@@ -19,43 +21,33 @@ from ...errors import (
     TransitionRefused,
 )
 from ...firebase.firestore.client import ONCE, field
-from ..base import (
-    CHECKPOINT,
-    DEATH_KEPT,
-    MAX_TASK_NAMES,
-    PRIVATE,
+from .. import conversions
+from ..base import PRIVATE, in_turn, joined, parted
+from ..conversions import CHECKPOINT
+from ..keys import can_exist, read_cursor
+from ..types import (
     Attempt,
     Created,
     Limits,
-    Owed,
-    Owing,
+    NewDeliveries,
+    NewDelivery,
     Page,
     Stats,
     TaskQuery,
-    average,
-    death_of,
-    in_turn,
-    joined,
-    lost_holder,
-    owed_by,
-    parted,
-    superfluous_names,
-    superfluous_steps,
+    deliveries_of,
+    order_of,
 )
-from ..keys import can_exist, read_cursor, write_cursor
 from . import rows
 from .apps import FirestoreApps
 from .contacts import FirestoreContacts
-from .database import DELIVERIES, DURATIONS, MARKS, NAMES, SCOPES, TASKS, count
-from .outbox import NOT_LEASED, FirestoreOutbox
-
-SCANNED = 500
-"""Tasks that are looked at for those that may begin, where names or queues are asked for."""
+from .database import DELIVERIES, NAMES, SCOPES, TASKS, count
+from .durations import FirestoreDurations
+from .leases import FirestoreLeases
 
 GET_AT_ONCE = 100
 
 
-class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
+class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, FirestoreApps):
     """``BGTASKS_STORE = "firestore://project"`` or ``"firestore://project/database"``.
 
     :param firestore: the way to the database.
@@ -71,7 +63,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         task: Task,
         *,
         input: Mapping[str, Any],
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
@@ -92,7 +84,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             if private is not None:
                 self._add_private(batch, reference, private)
             self._add_part(batch, reference, "input", None if private is None else PRIVATE, body)
-            self._add_history(batch, outcome, owed_by(outcome, deliveries))
+            self._add_history(batch, outcome, deliveries_of(outcome, deliveries))
             batch.commit(**ONCE)
             return outcome
 
@@ -144,7 +136,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         request_id: str,
         change: Change,
         *,
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         limits: Limits | None = None,
     ) -> Transition:
         if limits is None:
@@ -161,7 +153,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         *,
         worker: str,
         lease: timedelta,
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         most_running: Mapping[str, int] = {},
     ) -> Attempt:
         read: list[tuple[Mapping[str, Any], dict[str, Checkpoint]]] = []
@@ -170,7 +162,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             change = Claim(worker, lease, self._died_in_company(batch, before))
             # What it is run with is read before the commit, which is refused if the task has changed since: as one.
             wanted = change.apply(before, self.now()).task
-            read[:] = [(self.load_input(request_id), self.load_checkpoints(request_id) if wanted.attempt > 1 else {})]
+            read[:] = [(self._load_input(request_id), self.load_checkpoints(request_id) if wanted.attempt > 1 else {})]
             limit = most_running.get(before.name)
             if limit is None or before.done:
                 return change
@@ -189,33 +181,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         outcome = self._changed(request_id, Claim(worker, lease), deliveries, check)
         return Attempt(outcome.task, *read[0])
 
-    def _died_in_company(self, batch: Any, task: Task) -> bool:
-        """Whether the process that held a task, and is lost, held others too. The batch remembers it for them.
-
-        The others are looked for first, the mark is read after: whoever claims one of them meanwhile is either not
-        done, and it is found, or is, and has set the mark in the same batch.
-        """
-        now = self.now()
-        lost = lost_holder(task, now)
-        if lost is None:
-            return False
-        held = self._own(TASKS).where(filter=field("worker", "==", lost)).limit(2)
-        company = any(one.id != task.request_id for one in held.stream(**ONCE))
-        key = death_of(lost)
-        mark = self._keyed(MARKS, key)
-        if company:
-            batch.set(mark, {"app": self.app_id, "key": key, "until": now + DEATH_KEPT})
-            return True
-        snapshot = mark.get(**ONCE)
-        return bool(snapshot.exists) and snapshot.get("until") > now
-
-    def _running(self, name: str) -> list[Task]:
-        now = self.now()
-        query = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
-        found = [rows.task(one.to_dict()) for one in query.where(filter=field("name", "==", name)).stream(**ONCE)]
-        return [task for task in found if task.leased(now)]
-
-    def load_input(self, request_id: str) -> Mapping[str, Any]:
+    def _load_input(self, request_id: str) -> Mapping[str, Any]:
         with self._calls():
             found = self._load_part(request_id, "input")
             if found is None:
@@ -230,7 +196,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             if found is None:
                 self._read(request_id)
                 return None
-        return rows.result(*found)
+        return conversions.result(*found)
 
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
         with self._calls():
@@ -241,7 +207,7 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
                 except TaskNotFound:
                     return {}
                 if found is not None:
-                    stored = rows.checkpoint(part.id, *found)
+                    stored = conversions.checkpoint(part.id, *found)
                     made[stored.key] = stored
             return made
 
@@ -258,14 +224,8 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
     def find(self, query: TaskQuery) -> Page:
         after = None if query.cursor is None else read_cursor(query.cursor)
         with self._calls():
-            page: list[Task] = []
-            for task in self._candidates(query, after):
-                if not _fits(task, query):
-                    continue
-                if len(page) == query.limit:
-                    return Page(page, write_cursor(*_place(page[-1])) if page else None)
-                page.append(task)
-        return Page(page)
+            fitting = (task for task in self._candidates(query, after) if query.matches(task))
+            return Page.of(list(islice(fitting, query.limit + 1)), query.limit)
 
     def _candidates(self, query: TaskQuery, after: tuple[datetime, str] | None) -> Iterator[Task]:
         """Tasks, newest first, that may fit: by what there is an index for."""
@@ -275,8 +235,8 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
             tasks = [
                 task for task in (rows.task(one.to_dict()) for one in found if one.exists) if task.app == self.app_id
             ]
-            tasks.sort(key=_place, reverse=True)
-            yield from (task for task in tasks if after is None or _place(task) < after)
+            tasks.sort(key=order_of, reverse=True)
+            yield from (task for task in tasks if after is None or order_of(task) < after)
             return
         asked = self._own(TASKS)
         if query.idempotency_scope is not None:
@@ -304,15 +264,15 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         """There is none: a reader asks for the versions of what it follows."""
         return None
 
-    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
+    def delete(self, request_id: str, *, deliveries: Sequence[NewDelivery] = ()) -> None:
         with self._calls():
             task = self._read(request_id)[1]
             if not task.done:
                 raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
             batch = self._firestore.client.batch()
             batch.delete(self._reference(request_id))
-            for owed in deliveries:
-                self._add_delivery(batch, owed, None, 0)
+            for new in deliveries:
+                self._add_delivery(batch, new, None, 0)
             batch.commit(**ONCE)
             self._forget(task)
 
@@ -329,65 +289,6 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
         if task.idempotency_scope is not None:
             scope = rows.key_of(task.app, task.idempotency_scope)  # of any app: what is over is purged by all
             self._erase([self._collection(SCOPES).document(scope)])
-
-    # -- who runs what -------------------------------------------------------------------------------------------------
-
-    def runnable(
-        self,
-        *,
-        limit: int,
-        names: Collection[str] | None = None,
-        queues: Collection[str] | None = None,
-        most_running: Mapping[str, int] = {},
-    ) -> list[Task]:
-        tasks = self._own(TASKS)
-        with self._calls():
-            full = {name for name, most in most_running.items() if len(self._running(name)) >= most}
-            begun = tasks.where(filter=field("status", "==", Status.PROCESSING.value))
-            now = self.now()
-            begun = begun.where(filter=field("lease_until", "<=", now)).order_by("lease_until")
-            waiting = (
-                tasks.where(filter=field("status", "==", Status.STARTED.value)).order_by("place").order_by("order")
-            )
-            found: list[Task] = []
-            for query, has_begun in ((begun, True), (waiting, False)):
-                for snapshot in query.limit(SCANNED).stream(**ONCE):
-                    if len(found) == limit:
-                        return found
-                    task = rows.task(snapshot.to_dict())
-                    tracked = task.kind is TaskKind.TRACKED
-                    if task.lease_until is not None and task.lease_until > now:
-                        continue  # reserved by who has created it
-                    named = names is None or task.name in names or (tracked and has_begun)
-                    if named and (has_begun or not tracked) and (queues is None or task.queue in queues):
-                        found += [task] if task.name not in full else []
-            return found
-
-    def workers(self) -> list[str]:
-        with self._calls():
-            now, names = self.now(), set()
-            held = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
-            for snapshot in held.where(filter=field("lease_until", ">", now)).stream(**ONCE):
-                names.add(snapshot.get("worker"))
-            leased = self._own(DELIVERIES).where(filter=field("worker", ">", ""))
-            for snapshot in leased.select(["worker"]).stream(**ONCE):
-                names.add(snapshot.get("worker"))
-        return sorted(name for name in names if name is not None)
-
-    def expire_leases(self, worker: str) -> int:
-        expired = 0
-        with self._calls():
-            now = self.now()
-            held = self._own(TASKS).where(filter=field("worker", "==", worker))
-            for snapshot in held.stream(**ONCE):
-                task = rows.task(snapshot.to_dict())
-                if task.leased(now):
-                    option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
-                    snapshot.reference.update({"lease_until": now}, option=option, **ONCE)
-                    expired += 1
-            leased = self._own(DELIVERIES).where(filter=field("worker", "==", worker)).select(["id"]).stream(**ONCE)
-            self._write_unchanged({one.get("id"): one.update_time for one in leased}, NOT_LEASED)
-        return expired
 
     def count_failed(self, name: str, *, since: datetime) -> int:
         recent = self._own(TASKS).where(filter=field("name", "==", name))
@@ -412,49 +313,11 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
                 by_status=by_status,
                 rejected=count(tasks.where(filter=field("rejected", "==", True))),
                 oldest_waiting=rows.moment(oldest[0]) if oldest else None,
-                deliveries_owed=count(letters.where(filter=field("dead", "==", False))),
+                deliveries_pending=count(letters.where(filter=field("dead", "==", False))),
                 deliveries_dead=count(letters.where(filter=field("dead", "==", True))),
                 seen=seen,
                 mean_seconds_to_seen=_mean(sighted, "seconds_to_seen") if seen else None,
             )
-
-    # -- durations -----------------------------------------------------------------------------------------------------
-
-    def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
-        reference = self._durations_of(name)
-
-        def attempt() -> None:
-            snapshot = reference.get(**ONCE)
-            known = _durations(snapshot)
-            for step, value in seconds.items():
-                known[step] = average(known.get(step), value)
-            for step in superfluous_steps(known, seconds):
-                del known[step]
-            text = json.dumps([[step, mean.runs, mean.seconds] for step, mean in known.items()])
-            if snapshot.exists:
-                option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
-                reference.update({"steps": text}, option=option, **ONCE)
-            else:
-                self._forget_durations()
-                reference.create({"app": self.app_id, "name": name, "steps": text}, **ONCE)
-
-        self._attempted(attempt)
-
-    def _forget_durations(self) -> None:
-        """Before another task's are kept: those of the tasks that ran least, where there are too many."""
-        learnt = self._own(NAMES).where(filter=field("steps", ">", ""))
-        if count(learnt) < MAX_TASK_NAMES:
-            return
-        found = {one.id: one for one in learnt.stream(**ONCE)}
-        most_runs = {id: max((h.runs for h in _durations(one).values()), default=0) for id, one in found.items()}
-        self._erase([found[id].reference for id in superfluous_names(most_runs)])
-
-    def load_durations(self, name: str) -> dict[str, StepHistory]:
-        with self._calls():
-            return _durations(self._durations_of(name).get(**ONCE))
-
-    def _durations_of(self, name: str) -> Any:
-        return self._collection(NAMES).document(rows.key_of(self.app_id, name) + DURATIONS)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -471,22 +334,3 @@ class FirestoreStore(FirestoreOutbox, FirestoreContacts, FirestoreApps):
 
 def _mean(query: Any, name: str) -> float:
     return float(query.avg(name).get(**ONCE)[0][0].value)
-
-
-def _durations(snapshot: Any) -> dict[str, StepHistory]:
-    found = json.loads(snapshot.get("steps")) if snapshot.exists else []
-    return {step: StepHistory(runs, seconds) for step, runs, seconds in found}
-
-
-def _fits(task: Task, query: TaskQuery) -> bool:
-    return (
-        (query.owner is None or task.owner == query.owner)
-        and (query.statuses is None or task.status in query.statuses)
-        and (query.seen is None or (task.seen_at is not None) == query.seen)
-        and (query.idempotency_scope is None or task.idempotency_scope == query.idempotency_scope)
-        and (query.name is None or task.name == query.name)
-    )
-
-
-def _place(task: Task) -> tuple[datetime, str]:
-    return task.created_at, task.request_id

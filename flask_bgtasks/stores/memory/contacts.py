@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from ...core.devices import Device
-from ..contacts import Contacts, superseded
+from ...core.devices import Device, superseded
+from ..protocols.contacts import Contacts
+from ..protocols.marks import Marks
 
 
-class MemoryContacts(Contacts):
+class MemoryContacts(Contacts, Marks):
     """Whom to tell. The lock is the store's."""
 
     _lock: threading.RLock

@@ -1,4 +1,4 @@
-"""What is owed to the sinks, in the memory of one process: part of the memory store, under its lock."""
+"""The outbox in the memory of one process: part of the memory store, under its lock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, Store, new_token
+from ..base import new_token
+from ..protocols.outbox import MAX_LEASES_SEEN, Outbox
+from ..types import Delivery, NewDelivery, Settlement
 
 
-class MemoryOutbox(Store):
+class MemoryOutbox(Outbox):
     """The deliveries. The lock is the store's."""
 
     _lock: threading.RLock
@@ -22,24 +24,24 @@ class MemoryOutbox(Store):
         self._deliveries: dict[int, tuple[Delivery, _Lease | None]] = {}  # with the worker's lease on it
         self._delivery_ids = itertools.count(1)
 
-    def owe(self, delivery: Owed, *, request_id: str | None = None) -> None:
+    def add_delivery(self, delivery: NewDelivery, *, request_id: str | None = None) -> None:
         with self._lock:
-            self._owe(delivery, request_id, 0)
+            self._add_delivery(delivery, request_id, 0)
 
-    def _owe(self, owed: Owed, request_id: str | None, seq: int) -> None:
+    def _add_delivery(self, new: NewDelivery, request_id: str | None, seq: int) -> None:
         now, key = self.now(), next(self._delivery_ids)
-        payload = json.loads(json.dumps(owed.payload))
+        payload = json.loads(json.dumps(new.payload))
         made = Delivery(
             id=key,
-            sink=owed.sink,
-            kind=owed.kind,
+            sink=new.sink,
+            kind=new.kind,
             request_id=request_id,
             seq=seq,
             payload=payload,
             tries=0,
             created_at=now,
-            due_at=now + owed.delay,
-            channel=owed.channel,
+            due_at=now + new.delay,
+            channel=new.channel,
         )
         self._deliveries[key] = (made, None)
 
@@ -103,8 +105,8 @@ class MemoryOutbox(Store):
             kept, _ = self._deliveries[delivery.id]
             if settlement.due_at is None and not settlement.dead:
                 del self._deliveries[delivery.id]
-                for owed in settlement.owes:
-                    self._owe(owed, delivery.request_id, delivery.seq)
+                for new in settlement.replaced_by:
+                    self._add_delivery(new, delivery.request_id, delivery.seq)
                 return
             tries = kept.tries + (settlement.error is not None)
             due_at, error = settlement.due_at or kept.due_at, settlement.error or kept.error

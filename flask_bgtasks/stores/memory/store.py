@@ -13,32 +13,26 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ...core.model import Checkpoint, Event, Result, Status, StepHistory, Task, TaskKind
-from ...core.transitions import Change, Claim, Transition, accepted
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Transition, accepted
 from ...errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
-from ..base import (
-    DEATH_KEPT,
+from ..averages import average, superfluous_names, superfluous_steps
+from ..base import DEATH_KEPT, Store, death_of, in_turn, joined, lost_holder, parted
+from ..keys import read_cursor
+from ..types import (
     Attempt,
     Clock,
     Created,
     Limits,
-    Owed,
-    Owing,
+    NewDeliveries,
+    NewDelivery,
     Page,
     Stats,
-    Store,
     TaskQuery,
-    average,
-    death_of,
-    in_turn,
-    joined,
-    lost_holder,
-    owed_by,
-    parted,
-    superfluous_names,
-    superfluous_steps,
+    deliveries_of,
+    order_of,
     system_clock,
 )
-from ..keys import read_cursor, write_cursor
 from .contacts import MemoryContacts
 from .outbox import MemoryOutbox
 
@@ -77,7 +71,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         task: Task,
         *,
         input: Mapping[str, Any],
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
@@ -135,7 +129,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         *,
         worker: str,
         lease: timedelta,
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         most_running: Mapping[str, int] = {},
     ) -> Attempt:
         with self._lock:
@@ -144,7 +138,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             if limit is not None and self._running(task.name, besides=request_id) >= limit:
                 raise AtCapacity(request_id, status=task.status.value, name=task.name, limit=limit)
             outcome = self._apply(task, Claim(worker, lease, self._died_in_company(task)), deliveries)
-            attempt = Attempt(outcome.task, self.load_input(request_id), self.load_checkpoints(request_id))
+            attempt = Attempt(outcome.task, self._load_input(request_id), self.load_checkpoints(request_id))
         self._committed(outcome)
         return attempt
 
@@ -171,7 +165,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         request_id: str,
         change: Change,
         *,
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         limits: Limits | None = None,
     ) -> Transition:
         with self._lock:
@@ -182,13 +176,13 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         self._committed(outcome)
         return outcome
 
-    def _apply(self, before: Task, change: Change, deliveries: Sequence[Owed] | Owing) -> Transition:
+    def _apply(self, before: Task, change: Change, deliveries: NewDeliveries) -> Transition:
         outcome = change.apply(before, self.now())
         if outcome.task is not before or outcome.events or outcome.checkpoint is not None:
             self._write(outcome, deliveries)
         return outcome
 
-    def _write(self, outcome: Transition, deliveries: Sequence[Owed] | Owing) -> None:
+    def _write(self, outcome: Transition, deliveries: NewDeliveries) -> None:
         task = outcome.task
         history = self._events.setdefault(task.request_id, [])
         history.extend(replace(event, data=json.loads(json.dumps(event.data))) for event in outcome.events)
@@ -206,12 +200,12 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             self._private.pop(task.request_id, None)
         if outcome.private is not None:
             self._private[task.request_id] = json.dumps(outcome.private)
-        if outcome.owed is not None:
-            for owed in owed_by(outcome, deliveries):
-                self._owe(owed, task.request_id, outcome.owed.seq)
+        if outcome.sink_event is not None:
+            for new in deliveries_of(outcome, deliveries):
+                self._add_delivery(new, task.request_id, outcome.sink_event.seq)
         self._changes += 1
 
-    def load_input(self, request_id: str) -> Mapping[str, Any]:
+    def _load_input(self, request_id: str) -> Mapping[str, Any]:
         self.get(request_id)
         private = self._private.get(request_id)
         return joined(json.loads(self._inputs[request_id]), None if private is None else json.loads(private))
@@ -232,21 +226,20 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
     def find(self, query: TaskQuery) -> Page:
         before = None if query.cursor is None else read_cursor(query.cursor)
         with self._lock:
-            found = [task for task in self._tasks.values() if _fits(task, query)]
-        found.sort(key=_place, reverse=True)
+            found = [task for task in self._tasks.values() if query.matches(task)]
+        found.sort(key=order_of, reverse=True)
         if before is not None:
-            found = [task for task in found if _place(task) < before]
-        page = found[: query.limit]
-        return Page(page, write_cursor(*_place(page[-1])) if len(found) > len(page) and page else None)
+            found = [task for task in found if order_of(task) < before]
+        return Page.of(found, query.limit)
 
-    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
+    def delete(self, request_id: str, *, deliveries: Sequence[NewDelivery] = ()) -> None:
         with self._lock:
             task = self.get(request_id)
             if not task.done:
                 raise TransitionRefused(request_id, status=task.status.value, change="delete", why="it has not ended")
             self._erase(task)
-            for owed in deliveries:
-                self._owe(owed, None, 0)
+            for new in deliveries:
+                self._add_delivery(new, None, 0)
 
     def purge(self, *, limit: int = 100) -> int:
         with self._lock:
@@ -332,7 +325,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
             waiting = [task.created_at for task in self._tasks.values() if task.status is Status.STARTED]
             figures.oldest_waiting = min(waiting, default=None)
             figures.deliveries_dead = sum(delivery.dead for delivery, _ in self._deliveries.values())
-            figures.deliveries_owed = len(self._deliveries) - figures.deliveries_dead
+            figures.deliveries_pending = len(self._deliveries) - figures.deliveries_dead
             seconds = [
                 (task.seen_at - task.completed_at).total_seconds()
                 for task in self._tasks.values()
@@ -353,7 +346,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
                 for task in self._tasks.values()
             )
 
-    # -- following -----------------------------------------------------------------------------------------------
+    # -- change feed ---------------------------------------------------------------------------------------------
 
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
         with self._lock:
@@ -392,18 +385,3 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
 def _ran_out(task: Task, now: datetime) -> bool:
     """Whether nobody's lease on it holds any more."""
     return task.lease_until is None or task.lease_until <= now
-
-
-def _fits(task: Task, query: TaskQuery) -> bool:
-    return (
-        (query.owner is None or task.owner == query.owner)
-        and (query.ids is None or task.request_id in query.ids)
-        and (query.statuses is None or task.status in query.statuses)
-        and (query.seen is None or (task.seen_at is not None) == query.seen)
-        and (query.idempotency_scope is None or task.idempotency_scope == query.idempotency_scope)
-        and (query.name is None or task.name == query.name)
-    )
-
-
-def _place(task: Task) -> tuple[datetime, str]:
-    return task.created_at, task.request_id

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from . import rows
+from ..conversions import micros
 from .base import SqlPart
 from .drivers.base import Connection
 from .schema import deliveries, devices, durations, marks, meta, preferences, tasks
@@ -49,7 +49,7 @@ class SqlApps(SqlPart):
             return
         self._adopt(connection, "")
         now = connection.now()
-        here = {"key": APP + self.app_id, "value": str(rows.micros(now))}
+        here = {"key": APP + self.app_id, "value": str(micros(now))}
         known = self._known(connection)
         if self.app_id in known:
             connection.write(*self._sql.cold(meta.update().where(meta.c.key == here["key"]).values(here)))
@@ -60,7 +60,7 @@ class SqlApps(SqlPart):
         for app_id, opened in sorted(known.items()):
             if app_id == self.app_id:
                 continue
-            if app_id not in counted and opened < rows.micros(now - FORGOTTEN_AFTER):
+            if app_id not in counted and opened < micros(now - FORGOTTEN_AFTER):
                 self._forget_app(connection, app_id)
             else:
                 others.append(app_id)

@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 from ...core.model import Task
 from ...errors import OutcomeUnknown, TaskNotFound
-from ..base import Owed, Store
+from ..base import Store
+from ..conversions import dumps, micros
 from ..keys import can_exist
+from ..types import NewDelivery
 from . import rows
 from .drivers.base import Connection, Database, Operation
 from .statements import Statements
@@ -47,9 +49,9 @@ class SqlPart(Store):
         return row[rows.NUMBER], rows.task(row)
 
     def _insert_deliveries(
-        self, connection: Connection, owed: Sequence[Owed], *, request_id: str | None, seq: int, now: datetime
+        self, connection: Connection, new: Sequence[NewDelivery], *, request_id: str | None, seq: int, now: datetime
     ) -> None:
-        at = rows.micros(now)
+        at = micros(now)
         values: list[dict[str, Any]] = [
             {
                 "app": self.app_id,
@@ -57,14 +59,14 @@ class SqlPart(Store):
                 "kind": one.kind,
                 "request_id": request_id,
                 "seq": seq,
-                "payload": None if one.payload is None else rows.dumps(one.payload),
+                "payload": None if one.payload is None else dumps(one.payload),
                 "tries": 0,
                 "created_at": at,
-                "due_at": rows.micros(now + one.delay) if one.delay else at,
+                "due_at": micros(now + one.delay) if one.delay else at,
                 "dead": 0,
                 "channel": one.channel,
             }
-            for one in owed
+            for one in new
         ]
         connection.write_many(self._sql.insert_delivery, values)
 

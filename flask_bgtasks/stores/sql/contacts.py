@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...core.devices import Device
-from ..contacts import superseded
+from ...core.devices import Device, superseded
+from ..conversions import dumps, micros
 from ..keys import can_exist
 from . import rows
 from .base import SqlPart
@@ -84,18 +84,18 @@ class SqlContacts(SqlPart):
         key = (devices.c.app_id, devices.c.id)
 
         def find(connection: Connection) -> list[tuple[str, str]]:
-            before = rows.micros(connection.now() - unseen_for)
+            before = micros(connection.now() - unseen_for)
             old = sa.select(*key).where(devices.c.seen_at < before).order_by(devices.c.seen_at).limit(limit)
             return [(row[0], row[1]) for row in connection.execute(*self._sql.cold(old)).fetchall()]
 
         def erase(connection: Connection) -> int:
-            connection.write(*self._sql.cold(marks.delete().where(marks.c.until <= rows.micros(connection.now()))))
+            connection.write(*self._sql.cold(marks.delete().where(marks.c.until <= micros(connection.now()))))
             old = find(connection)
             these = devices.delete().where(sa.tuple_(*key).in_(old))
             return connection.write(*self._sql.cold(these)) if old else 0
 
         def find_marks(connection: Connection) -> bool:
-            over = sa.select(marks.c.key).where(marks.c.until <= rows.micros(connection.now())).limit(1)
+            over = sa.select(marks.c.key).where(marks.c.until <= micros(connection.now())).limit(1)
             return connection.execute(*self._sql.cold(over)).fetchone() is not None
 
         # A look costs no write: most find nothing.
@@ -114,7 +114,7 @@ class SqlContacts(SqlPart):
         return self._database.read(operation)
 
     def save_preferences(self, owner: str, document: Mapping[str, Any]) -> None:
-        text = rows.dumps(document)
+        text = dumps(document)
 
         def operation(connection: Connection) -> None:
             connection.lock(f"bgtasks:preferences:{self.app_id}:{owner}")
@@ -130,7 +130,7 @@ class SqlContacts(SqlPart):
     def take_mark(self, key: str, span: timedelta) -> bool:
         def operation(connection: Connection) -> bool:
             until = self._until(connection, key)
-            if until is not None and until > rows.micros(connection.now()):
+            if until is not None and until > micros(connection.now()):
                 return False
             self._set(connection, key, span, there=until is not None)
             return True
@@ -151,7 +151,7 @@ class SqlContacts(SqlPart):
         return None if row is None else row[0]
 
     def _set(self, connection: Connection, key: str, span: timedelta, *, there: bool) -> None:
-        until = rows.micros(connection.now() + span)
+        until = micros(connection.now() + span)
         if there:
             own = (marks.c.app == self.app_id, marks.c.key == key)
             connection.write(*self._sql.cold(marks.update().where(*own).values(until=until)))

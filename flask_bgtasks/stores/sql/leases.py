@@ -1,4 +1,7 @@
-"""Who runs what: the tasks that may begin, the processes that hold leases, and the leases of the dead."""
+"""Leases on tasks: the tasks that may begin, the processes that hold leases, and what a dead process leaves.
+
+Of a process that died, a claim has to know whether it ran one task or several, before it charges the death to one.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,20 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from ...core.model import Task, TaskKind
+from ..base import DEATH_KEPT, death_of, lost_holder
+from ..conversions import micros
 from . import rows
-from .base import SqlPart
+from .contacts import SqlContacts
 from .drivers.base import Connection
 from .schema import tasks
-from .statements import PROCESSING, STARTED
+from .statements import OWN, PROCESSING, STARTED, parameter
 
 TRACKED: sa.ColumnClause[str] = sa.literal_column(f"'{TaskKind.TRACKED.value}'")
 
 Names = tuple[str, ...]
 
 
-class SqlLeases(SqlPart):
+class SqlLeases(SqlContacts):
     """The tasks as those see them who look for work. Every query reads a partial index of what waits or runs."""
 
     def runnable(
@@ -31,7 +36,7 @@ class SqlLeases(SqlPart):
         most_running: Mapping[str, int] = {},
     ) -> list[Task]:
         def operation(connection: Connection) -> list[Task]:
-            now = rows.micros(connection.now())
+            now = micros(connection.now())
             full = self._full(connection, most_running, now)
             given = (_sorted(names), _sorted(queues), _sorted(full))
             found: list[Task] = []
@@ -55,13 +60,13 @@ class SqlLeases(SqlPart):
     def _running(self, connection: Connection, name: str, now: datetime, *, besides: str) -> int:
         """How many tasks of a name run. No two processes count at once."""
         connection.lock(f"bgtasks:{self.app_id}:{name}")
-        values = {"app": self.app_id, "name": name, "now": rows.micros(now), "besides": besides}
+        values = {"app": self.app_id, "name": name, "now": micros(now), "besides": besides}
         count: int = connection.execute(self._sql.count_running, values).fetchone()[0]
         return count
 
     def workers(self) -> list[str]:
         def operation(connection: Connection) -> list[str]:
-            query = {"app": self.app_id, "now": rows.micros(connection.now())}
+            query = {"app": self.app_id, "now": micros(connection.now())}
             found = connection.execute(self._sql.select_workers, query).fetchall()
             return [row[0] for row in found]
 
@@ -69,12 +74,33 @@ class SqlLeases(SqlPart):
 
     def expire_leases(self, worker: str) -> int:
         def operation(connection: Connection) -> int:
-            now = rows.micros(connection.now())
+            now = micros(connection.now())
             connection.write(self._sql.free_deliveries, {"app": self.app_id, "who": worker})
             return connection.write(self._sql.expire_leases, {"app": self.app_id, "who": worker, "until": now})
 
         # What a power cut takes back is found once more.
         return self._database.write(operation, durable=False)
+
+    def _died_in_company(self, connection: Connection, task: Task) -> bool:
+        """Whether the process that held a task, and is lost, held others too.
+
+        In the transaction of the claim. The others are looked for first, the mark is read after: whoever claims one of
+        them meanwhile is either not done, and it is found, or is, and has set the mark in the same transaction.
+        """
+        if not task.held:
+            return False
+        now = connection.now()
+        lost = lost_holder(task, now)
+        if lost is None:
+            return False
+        sql, values = self._sql.known(_companions)
+        query = {**values, "app": self.app_id, "who": lost, "besides": task.request_id}
+        company = connection.execute(sql, query).fetchone() is not None
+        death = death_of(lost)
+        until = self._until(connection, death)
+        if company:
+            self._set(connection, death, DEATH_KEPT, there=until is not None)
+        return company or (until is not None and until > micros(now))
 
 
 def _sorted(names: Collection[str] | None) -> Names | None:
@@ -121,3 +147,8 @@ def _running_by_name(names: Names) -> sa.Select[tuple[object]]:
         tasks.c.name.in_(names),
     )
     return sa.select(tasks.c.name, sa.func.count()).where(*held).group_by(tasks.c.name)
+
+
+def _companions() -> sa.Select[tuple[str]]:
+    held = (tasks.c.status == PROCESSING, OWN, tasks.c.worker == parameter("who"))
+    return sa.select(tasks.c.request_id).where(*held, tasks.c.request_id != parameter("besides")).limit(1)

@@ -1,4 +1,4 @@
-"""The outbox on SQL: what is owed to the sinks, recorded with the changes, taken under a lease, settled."""
+"""The outbox on SQL: deliveries recorded with the changes, taken under a lease, settled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from ..base import MAX_LEASES_SEEN, Delivery, Owed, Settlement, new_token
+from ..base import new_token
+from ..conversions import micros
+from ..protocols.outbox import MAX_LEASES_SEEN
+from ..types import Delivery, NewDelivery, Settlement
 from . import rows
 from .base import SqlPart
 from .drivers.base import Connection
@@ -19,7 +22,7 @@ from .schema import deliveries
 class SqlOutbox(SqlPart):
     """The deliveries of the store."""
 
-    def owe(self, delivery: Owed, *, request_id: str | None = None) -> None:
+    def add_delivery(self, delivery: NewDelivery, *, request_id: str | None = None) -> None:
         def operation(connection: Connection) -> None:
             self._insert_deliveries(connection, [delivery], request_id=request_id, seq=0, now=connection.now())
 
@@ -27,14 +30,14 @@ class SqlOutbox(SqlPart):
 
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
         def look(connection: Connection) -> bool:
-            query = {"app": self.app_id, "sink": sink, "now": rows.micros(connection.now()), "most": 1}
+            query = {"app": self.app_id, "sink": sink, "now": micros(connection.now()), "most": 1}
             return connection.execute(self._sql.select_due, query).fetchone() is not None
 
         def take(connection: Connection) -> list[Delivery]:
             now = connection.now()
-            query = {"app": self.app_id, "sink": sink, "now": rows.micros(now), "most": limit}
+            query = {"app": self.app_id, "sink": sink, "now": micros(now), "most": limit}
             found = connection.execute(self._sql.select_due, query).fetchall()
-            token, until = new_token(), rows.micros(now + lease)
+            token, until = new_token(), micros(now + lease)
             if found:
                 leased = {"by": worker, "until": until, "token": token}
                 connection.write_many(self._sql.lease_delivery, [{"key": row[0], **leased} for row in found])
@@ -47,7 +50,7 @@ class SqlOutbox(SqlPart):
 
     def renew_deliveries(self, deliveries: Sequence[Delivery], *, lease: timedelta) -> dict[int, Delivery]:
         def operation(connection: Connection) -> dict[int, Delivery]:
-            until, renewed = rows.micros(connection.now() + lease), {}
+            until, renewed = micros(connection.now() + lease), {}
             for delivery in deliveries:
                 values = {"key": delivery.id, "token": delivery.lease, "until": until}
                 if connection.write(self._sql.renew_delivery, values):
@@ -80,10 +83,10 @@ class SqlOutbox(SqlPart):
         def operation(connection: Connection) -> None:
             if settlement.due_at is None and not settlement.dead:
                 there = connection.write(self._sql.delete_delivery, held)
-                if settlement.owes and there:
+                if settlement.replaced_by and there:
                     self._insert_deliveries(
                         connection,
-                        settlement.owes,
+                        settlement.replaced_by,
                         request_id=delivery.request_id,
                         seq=delivery.seq,
                         now=connection.now(),
@@ -92,7 +95,7 @@ class SqlOutbox(SqlPart):
             due_at = settlement.due_at or delivery.due_at
             values = {
                 **held,
-                "due": rows.micros(due_at),
+                "due": micros(due_at),
                 "is_dead": int(settlement.dead),
                 "why": settlement.error,
                 "tried": int(settlement.error is not None),
@@ -117,7 +120,7 @@ class SqlOutbox(SqlPart):
 
     def replay_deliveries(self, ids: Collection[int]) -> int:
         def operation(connection: Connection) -> int:
-            now = rows.micros(connection.now())
+            now = micros(connection.now())
             own = (deliveries.c.id.in_(list(ids)), deliveries.c.app == self.app_id)
             statement = deliveries.update().where(*own, deliveries.c.dead == 1)
             fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None}

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from ...core.model import Task
 from ...errors import TransitionRefused
-from ..base import Owed, Page, Stats, TaskQuery
-from ..keys import can_exist, read_cursor, write_cursor
+from ..conversions import micros, moment
+from ..keys import can_exist, read_cursor
+from ..types import NewDelivery, Page, Stats, TaskQuery
 from . import rows
 from .apps import SqlApps
 from .drivers.base import Connection
@@ -30,11 +31,7 @@ class SqlQueries(SqlApps):
             .order_by(tasks.c.created_at.desc(), tasks.c.request_id.desc())
             .limit(query.limit + 1)
         )
-        found = self._tasks(statement)
-        page = found[: query.limit]
-        return Page(
-            page, write_cursor(page[-1].created_at, page[-1].request_id) if len(found) > len(page) and page else None
-        )
+        return Page.of(self._tasks(statement), query.limit)
 
     def _tasks(self, statement: sa.Select[Any]) -> list[Task]:
         def operation(connection: Connection) -> list[Task]:
@@ -54,7 +51,7 @@ class SqlQueries(SqlApps):
 
         return self._database.read(operation)
 
-    def delete(self, request_id: str, *, deliveries: Sequence[Owed] = ()) -> None:
+    def delete(self, request_id: str, *, deliveries: Sequence[NewDelivery] = ()) -> None:
         def operation(connection: Connection) -> None:
             number, task = self._select_to_change(connection, request_id)
             if not task.done:
@@ -67,7 +64,7 @@ class SqlQueries(SqlApps):
 
     def purge(self, *, limit: int = 100) -> int:
         def find(connection: Connection) -> list[tuple[int, str]]:
-            values = {"now": rows.micros(connection.now()), "most": limit}
+            values = {"now": micros(connection.now()), "most": limit}
             return [(row[0], row[1]) for row in connection.execute(self._sql.select_over, values).fetchall()]
 
         def erase(connection: Connection) -> int:
@@ -112,8 +109,8 @@ class SqlQueries(SqlApps):
             return Stats(
                 by_status=counted,
                 rejected=rejected,
-                oldest_waiting=None if first is None else rows.moment(first),
-                deliveries_owed=outbox.get(0, 0),
+                oldest_waiting=None if first is None else moment(first),
+                deliveries_pending=outbox.get(0, 0),
                 deliveries_dead=outbox.get(1, 0),
                 seen=seen,
                 mean_seconds_to_seen=None if mean is None else float(mean) / 1e6,
@@ -124,7 +121,7 @@ class SqlQueries(SqlApps):
     def count_failed(self, name: str, *, since: datetime) -> int:
         def operation(connection: Connection) -> int:
             sql, values = self._sql.known(_failed_since)
-            query = {**values, "app": self.app_id, "name": name, "since": rows.micros(since)}
+            query = {**values, "app": self.app_id, "name": name, "since": micros(since)}
             count: int = connection.execute(sql, query).fetchone()[0]
             return count
 
@@ -151,8 +148,8 @@ def _conditions(query: TaskQuery) -> list[sa.ColumnElement[bool]]:
     if query.name is not None:
         conditions.append(tasks.c.name == query.name)
     if query.cursor is not None:
-        moment, request_id = read_cursor(query.cursor)
-        at = rows.micros(moment)
+        created_at, request_id = read_cursor(query.cursor)
+        at = micros(created_at)
         earlier = sa.and_(tasks.c.created_at == at, tasks.c.request_id < request_id)
         conditions.append(sa.or_(tasks.c.created_at < at, earlier))
     return conditions

@@ -4,69 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 from ...core.devices import Device
 from ...core.model import (
-    Checkpoint,
     Event,
     EventType,
     OnInterrupt,
     Progress,
-    Result,
     Status,
     Task,
     TaskKind,
-    TokenNote,
     made_of,
 )
-from ..base import CHECKPOINT, Delivery
+from ..conversions import MICROSECOND, TASK_TIMES, dumps, event_data, micros, moment, token_note, token_note_text
+from ..types import Delivery
 from . import schema
 
 Row = Any
 """A driver's row: a sequence in the order of the selected columns."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-MICROSECOND = timedelta(microseconds=1)
-
 TASK_FIELDS = tuple(column.name for column in schema.tasks.columns if column.name != "number")
 
-_TIMES = (
-    "created_at",
-    "updated_at",
-    "started_at",
-    "completed_at",
-    "place",
-    "expire_at",
-    "lease_until",
-    "cancel_requested_at",
-    "seen_at",
-    "told_at",
-    "muted_at",
-)
-
-_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _statuses = {status.value: status for status in Status}
 _kinds = {kind.value: kind for kind in TaskKind}
 _interrupts = {choice.value: choice for choice in OnInterrupt}
 _event_types = {type.value: type for type in EventType}
-
-
-def micros(at: datetime) -> int:
-    """A time as it is stored."""
-    return (at - EPOCH) // MICROSECOND
-
-
-def moment(value: int) -> datetime:
-    """A stored time."""
-    return EPOCH + timedelta(microseconds=value)
-
-
-def dumps(value: Any) -> str:
-    """JSON text, ASCII only: so that no lone surrogate or NUL in it upsets a database."""
-    return _dumps(value)
-
 
 NUMBER = len(TASK_FIELDS)
 """Where a row of all columns holds the task's number."""
@@ -102,7 +66,7 @@ def _storable(text: str) -> str:
 
 
 def _progress_text(progress: Progress) -> str:
-    return _dumps(
+    return dumps(
         [
             micros(progress.updated_at),
             progress.attempt,
@@ -121,28 +85,24 @@ def _progress(text: str) -> Progress:
     return Progress(moment(at), *rest)
 
 
-def _token_note_text(note: TokenNote) -> str:
-    return _dumps([note.kind, note.lang, note.registered])
-
-
 # How the columns that are not kept as they are become fields, and fields columns.
 _READ: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_TIMES, moment),
+    **dict.fromkeys(TASK_TIMES, moment),
     "kind": _kinds.__getitem__,
     "status": _statuses.__getitem__,
     "on_interrupt": _interrupts.__getitem__,
     "expires_after": lambda value: timedelta(microseconds=value),
     "progress": _progress,
-    "token_note": lambda text: TokenNote(*json.loads(text)),
+    "token_note": token_note,
 }
 _WRITE: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_TIMES, micros),
+    **dict.fromkeys(TASK_TIMES, micros),
     "kind": lambda kind: kind.value,
     "status": lambda status: status.value,
     "on_interrupt": lambda choice: choice.value,
     "expires_after": lambda span: span // MICROSECOND,
     "progress": _progress_text,
-    "token_note": _token_note_text,
+    "token_note": token_note_text,
     "error_message": _storable,
 }
 
@@ -160,24 +120,8 @@ def event_values(number: int, event: Event) -> dict[str, Any]:
         "type": event.type.value,
         "at": micros(event.at),
         "attempt": event.attempt,
-        "data": _dumps(event.data) if event.data else "{}",
+        "data": event_data(event),
     }
-
-
-def result_head(result: Result) -> str:
-    """What of a result is kept beside its body."""
-    return _dumps([result.status_code, result.content_type, result.headers])
-
-
-def result(head: str, body: bytes) -> Result:
-    """A stored result."""
-    status_code, content_type, headers = json.loads(head)
-    return Result(bytes(body), status_code, content_type, tuple((name, value) for name, value in headers))
-
-
-def checkpoint(part: str, head: str, body: bytes) -> Checkpoint:
-    """A stored checkpoint."""
-    return Checkpoint(part.removeprefix(CHECKPOINT), json.loads(head), bytes(body))
 
 
 DELIVERY_FIELDS = (
@@ -231,4 +175,4 @@ def device_values(device: Device) -> dict[str, Any]:
     assert device.seen_at is not None
     values = {name: getattr(device, name) for name in DEVICE_FIELDS}
     times = {"created_at": micros(device.created_at), "seen_at": micros(device.seen_at)}
-    return {**values, **times, "details": _dumps(device.details), "installation": device.installation}
+    return {**values, **times, "details": dumps(device.details), "installation": device.installation}

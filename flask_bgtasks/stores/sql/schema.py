@@ -260,9 +260,9 @@ deliveries = sa.Table(
     sqlite_autoincrement=True,
 )
 
-_owed = sa.text("dead = 0")
+_pending = sa.text("dead = 0")
 # By when they are due: thousands that are held over a night cost a look nothing.
-_index("deliveries_owed", deliveries.c.app, deliveries.c.sink, deliveries.c.due_at, deliveries.c.id, where=_owed)
+_index("deliveries_owed", deliveries.c.app, deliveries.c.sink, deliveries.c.due_at, deliveries.c.id, where=_pending)
 _index("deliveries_task", deliveries.c.request_id, deliveries.c.sink, deliveries.c.channel, deliveries.c.id)
 _index("deliveries_dead", deliveries.c.app, deliveries.c.id, where=sa.text("dead = 1"))
 _index("deliveries_leased", deliveries.c.app, deliveries.c.worker, where=sa.text("worker IS NOT NULL"))

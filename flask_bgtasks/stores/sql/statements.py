@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
 from ...core.model import PASSING
-from ..base import CHECKPOINT, PRIVATE
+from ..base import PRIVATE
+from ..conversions import CHECKPOINT
 from .schema import deliveries, durations, events, payloads, tasks
 
 

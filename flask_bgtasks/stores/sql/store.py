@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,29 +18,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
-from ...core.transitions import Change, Claim, Transition, accepted
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Transition, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
-from ..base import (
-    CHECKPOINT,
-    PRIVATE,
-    Attempt,
-    Clock,
-    Created,
-    Limits,
-    Owed,
-    Owing,
-    average,
-    in_turn,
-    joined,
-    owed_by,
-    parted,
-    superfluous_names,
-    superfluous_steps,
-    system_clock,
-)
+from .. import conversions
+from ..averages import average, superfluous_names, superfluous_steps
+from ..base import PRIVATE, in_turn, joined, parted
+from ..conversions import CHECKPOINT, dumps
+from ..types import Attempt, Clock, Created, Limits, NewDeliveries, deliveries_of, system_clock
 from . import rows
 from .base import known_form
-from .deaths import SqlDeaths
 from .drivers.base import Connection, Database
 from .drivers.postgresql import PostgresDatabase
 from .drivers.sqlite import SqliteDatabase
@@ -54,7 +41,7 @@ TRIM_EVERY = 256
 """Events between two trims of a history that is over its bound."""
 
 
-class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
+class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
     """Tasks in an SQL database.
 
     :param url: an SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://…``.
@@ -105,12 +92,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         task: Task,
         *,
         input: Mapping[str, Any],
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
         public, private = parted(input)
-        body = rows.dumps(public).encode("ascii")
+        body = dumps(public).encode("ascii")
 
         def operation(connection: Connection) -> Transition | Task:
             now = connection.now()
@@ -174,7 +161,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         request_id: str,
         change: Change,
         *,
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         limits: Limits | None = None,
     ) -> Transition:
         def operation(connection: Connection) -> Transition:
@@ -185,7 +172,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
                 wanted = in_turn(change, before, connection.now(), count)
             return self._change(connection, number, before, wanted, deliveries)
 
-        outcome = self._write(operation, request_id, durable=self._database.must_last(change))
+        outcome = self._write(operation, request_id, durable=change.durability in self._database.durable)
         if limits is not None:
             self._gauge.created()
         self._committed(outcome)
@@ -197,7 +184,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         *,
         worker: str,
         lease: timedelta,
-        deliveries: Sequence[Owed] | Owing = (),
+        deliveries: NewDeliveries = (),
         most_running: Mapping[str, int] = {},
     ) -> Attempt:
         change = Claim(worker, lease)
@@ -214,7 +201,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
             stored = self._checkpoints(connection, request_id) if outcome.task.attempt > 1 else {}
             return outcome, Attempt(outcome.task, self._input(connection, request_id), stored)
 
-        outcome, attempt = self._database.write(operation, durable=self._database.must_last(change))
+        outcome, attempt = self._database.write(operation, durable=change.durability in self._database.durable)
         self._committed(outcome)
         return attempt
 
@@ -224,7 +211,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         number: int,
         before: Task,
         change: Change,
-        deliveries: Sequence[Owed] | Owing,
+        deliveries: NewDeliveries,
     ) -> Transition:
         now = connection.now()
         outcome = change.apply(before, now)
@@ -239,7 +226,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         if outcome.drop_result:
             connection.write(self._sql.delete_payload, {"number": number, "kind": "result"})
         if outcome.result is not None:
-            head = rows.result_head(outcome.result)
+            head = conversions.result_head(outcome.result)
             payload = {"task": number, "part": "result", "head": head, "body": outcome.result.body}
             connection.write(self._sql.insert_payload, payload)
         if outcome.checkpoint is not None:
@@ -263,17 +250,17 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         connection: Connection,
         number: int,
         outcome: Transition,
-        deliveries: Sequence[Owed] | Owing,
+        deliveries: NewDeliveries,
         now: datetime,
     ) -> None:
         connection.write_many(self._sql.insert_event, [rows.event_values(number, event) for event in outcome.events])
-        owed = owed_by(outcome, deliveries)
-        if owed and outcome.owed is not None:
-            request_id, seq = outcome.task.request_id, outcome.owed.seq
-            self._insert_deliveries(connection, owed, request_id=request_id, seq=seq, now=now)
+        new = deliveries_of(outcome, deliveries)
+        if new and outcome.sink_event is not None:
+            request_id, seq = outcome.task.request_id, outcome.sink_event.seq
+            self._insert_deliveries(connection, new, request_id=request_id, seq=seq, now=now)
 
     def _insert_checkpoint(self, connection: Connection, number: int, checkpoint: Checkpoint) -> None:
-        part, head = CHECKPOINT + checkpoint.key, rows.dumps(checkpoint.head)
+        part, head = CHECKPOINT + checkpoint.key, dumps(checkpoint.head)
         values = {"number": number, "kind": part, "top": head, "content": checkpoint.body}
         if not connection.write(self._sql.replace_payload, values):
             row = {"task": number, "part": part, "head": head, "body": checkpoint.body}
@@ -285,7 +272,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
     def _checkpoints(self, connection: Connection, request_id: str) -> dict[str, Checkpoint]:
         query = {"id": known_form(request_id), "app": self.app_id}
         found = connection.execute(self._sql.select_checkpoints, query).fetchall()
-        return {made.key: made for made in (rows.checkpoint(*row) for row in found)}
+        return {made.key: made for made in (conversions.checkpoint(*row) for row in found)}
 
     def _payload(self, connection: Connection, request_id: str, part: str) -> Any:
         query = {"id": known_form(request_id), "app": self.app_id, "part": part}
@@ -296,20 +283,13 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
         parts = {row[0]: json.loads(bytes(row[1])) for row in found}
         return joined(parts["input"], parts.get(PRIVATE))
 
-    def load_input(self, request_id: str) -> Mapping[str, Any]:
-        def operation(connection: Connection) -> Mapping[str, Any]:
-            self._select(connection, request_id)
-            return self._input(connection, request_id)
-
-        return self._database.read(operation)
-
     def load_result(self, request_id: str) -> Result | None:
         def operation(connection: Connection) -> Result | None:
             row = self._payload(connection, request_id, "result")
             if row is None:
                 self._select(connection, request_id)
                 return None
-            return rows.result(row[0], row[1])
+            return conversions.result(row[0], row[1])
 
         return self._database.read(operation)
 
@@ -372,7 +352,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases, SqlDeaths):
 
 
 def _private_part(number: int, private: Any) -> dict[str, Any]:
-    return {"task": number, "part": PRIVATE, "head": None, "body": rows.dumps(private).encode("ascii")}
+    return {"task": number, "part": PRIVATE, "head": None, "body": dumps(private).encode("ascii")}
 
 
 class _QueueGauge:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.engine.interfaces import Dialect
 
-from ....core.transitions import Change, Expire, MarkSeen, MarkTold, Renew, Report
+from ....core.transitions.transition import Durability
 
 T = TypeVar("T")
 
@@ -57,12 +57,8 @@ class Database(ABC):
     on_open: Operation[Any] = staticmethod(lambda connection: None)
     """Run in the transaction that makes the tables: before anything else, once in each process."""
 
-    passing: tuple[type[Change], ...] = (Report, Renew, MarkSeen, MarkTold, Expire)
-    """Changes that only have to survive a killed process: the next one says the same again, or better."""
-
-    def must_last(self, change: Change) -> bool:
-        """Whether a change must survive a power cut. A checkpoint must, though what is reported with it need not."""
-        return not isinstance(change, self.passing) or getattr(change, "checkpoint", None) is not None
+    durable: frozenset[Durability]
+    """The changes whose transactions have to be on the disk when :meth:`write` returns."""
 
     @abstractmethod
     def now(self) -> datetime:
@@ -92,7 +88,7 @@ class Database(ABC):
 
     @abstractmethod
     def change_token(self) -> Hashable | None:
-        """See :meth:`flask_bgtasks.stores.base.Store.change_token`."""
+        """See :meth:`flask_bgtasks.stores.protocols.change_feed.ChangeFeed.change_token`."""
 
     @abstractmethod
     def close(self) -> None:

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from ....core.transitions import Report
+from ....core.transitions.transition import Durability
 from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
 from ....runtime.fork import after_fork_in_child
+from ...conversions import moment
 from ...server_clock import ServerClock
 from .. import schema
-from ..rows import moment
 from .base import Connection, Database, Operation, Parameters
 
 log = logging.getLogger("flask_bgtasks")
@@ -112,9 +112,7 @@ class PostgresDatabase(Database):
     :param connections: how many may be open at once; who needs one more waits for it.
     """
 
-    # An event is numbered, and streams show it. Were its commit lost with the server, which its readers outlive, the
-    # number would be given again, to something that they would not ask for (docs/decisions/0023).
-    passing = tuple(change for change in Database.passing if change is not Report)
+    durable = frozenset({Durability.DISK, Durability.SERVER})
 
     def __init__(self, url: str, *, connections: int = 32) -> None:
         kept = min(KEPT_CONNECTIONS, connections)

@@ -18,10 +18,10 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-from ....core.transitions import Claim
+from ....core.transitions.transition import Durability
 from ....errors import OutcomeUnknown, StoreUnavailable
 from ....runtime.fork import after_fork_in_child
-from ...base import Clock
+from ...types import Clock
 from .. import schema
 from .base import Connection, Database, Operation, Parameters
 from .sqlite_file import DatabaseFile, gone, keep_private, unavailable
@@ -122,9 +122,7 @@ class SqliteDatabase(Database):
     :param synchronous: ``FULL``: durable operations wait for the disk; ``NORMAL``: they survive a killed process.
     """
 
-    # A power cut that takes a claim back has ended every process that could hold it, on this one machine: the task
-    # waits again, as it would after a crash, and is claimed once more. (Elsewhere the holder may outlive the server.)
-    passing = (*Database.passing, Claim)
+    durable = frozenset({Durability.DISK})  # a power cut ends every process on this one machine, with what it relies on
 
     def __init__(self, path: str, *, synchronous: str, clock: Clock) -> None:
         self.dialect = SQLiteDialect_pysqlite(paramstyle="named")

@@ -1,9 +1,4 @@
-"""What may change about a task, into what, and what history it leaves: each change a value, applied to a task.
-
-Pure: no I/O, no Flask, no clock; a change is applied at a time that is given. Every store applies these same changes,
-so a rule stands here once: also that no text and no number of an app's keeps a change from being stored. Knows the
-model and the errors.
-"""
+"""The changes that the running attempt makes: it claims the task, reports, and ends in one way or another."""
 
 from __future__ import annotations
 
@@ -11,71 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
-from ..errors import AlreadyClaimed, LeaseLost, TaskFinished, TransitionRefused
-from .model import (
-    Checkpoint,
-    Entry,
-    Event,
-    EventType,
-    OnInterrupt,
-    Progress,
-    Result,
-    Status,
-    Task,
-    TaskKind,
-    is_refusal,
-    place_in_queue,
-)
-from .text.clean import clean, optional_text, text_of
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """What a change makes of a task: the task after it, and the rows that go into the history with it.
-
-    ``owed`` is the one event that sinks are told of, if there is any. ``result`` and ``checkpoint`` are bodies to store
-    beside the task. ``private`` replaces the private part of its input, ``drop_private`` erases that.
-    """
-
-    task: Task
-    events: tuple[Event, ...] = ()
-    owed: Event | None = None
-    result: Result | None = None
-    drop_result: bool = False
-    checkpoint: Checkpoint | None = None
-    drop_checkpoints: bool = False
-    private: Mapping[str, Any] | None = None
-    drop_private: bool = False
-
-
-class Change(Protocol):
-    """One allowed change of a task."""
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        """The task after the change. ``now`` is the store's time.
-
-        :raises TransitionRefused: not in this state (a subclass says why).
-        :raises LeaseLost: the attempt that asks does not hold the task.
-        """
-
-
-def accepted(
-    task: Task, now: datetime, *, app: str = "", turn: int = 0, reserved: timedelta | None = None
-) -> Transition:
-    """A new task as it is stored, with its first event.
-
-    :param app: whose task it is.
-    :param turn: how many tasks of its owner wait already.
-    :param reserved: how long nobody is to be given it who looks for work.
-    """
-    event = Event(1, EventType.ACCEPTED, now, 0, {"name": task.name})
-    place = place_in_queue(now, priority=task.priority, turn=turn)
-    until = None if reserved is None else now + reserved
-    stored = task.evolve(app=app, seq=1, created_at=now, updated_at=now, place=place, lease_until=until)
-    return Transition(stored, (event,), event)
-
+from ...errors import AlreadyClaimed, LeaseLost, TaskFinished
+from ..model import Checkpoint, Entry, Event, EventType, OnInterrupt, Progress, Result, Status, Task, TaskKind
+from ..text.clean import optional_text, text_of
+from .transition import Durability, Transition, fail, finish, numbered
 
 MAX_SUSPICIONS = 10
 """Deaths of its process beside other tasks, without a checkpoint between them, after which a task is not run again. Our
@@ -94,6 +30,10 @@ class Claim:
         not charged to any of them: they are suspects.
     """
 
+    # A power cut that takes a claim back from a file has ended every process that could hold it: the task waits again,
+    # and is claimed once more. The holder of a claim in a database server may outlive the server.
+    durability: ClassVar[Durability] = Durability.SERVER
+
     worker: str
     lease: timedelta
     in_company: bool = False
@@ -108,10 +48,10 @@ class Claim:
             suspected = {"suspicions": task.suspicions + 1} if self.in_company else {"crashes": task.crashes + 1}
             task = task.evolve(**suspected)
             if task.cancel_requested_at is not None:
-                return _finish(task, now, Status.CANCELLED, (), task.progress)
+                return finish(task, now, Status.CANCELLED, (), task.progress)
             reason = _not_again(task)
             if reason is not None:
-                return _failed(task, now, reason, error_type="Interrupted")
+                return fail(task, now, reason, error_type="Interrupted")
         attempt = task.attempt + 1
         event = Event(task.seq + 1, EventType.STARTED, now, attempt, {"recovered": True} if crashed else {})
         claimed = task.evolve(
@@ -149,6 +89,8 @@ def _not_again(task: Task) -> str | None:
 class Renew:
     """Prolong the lease. Leaves no event: the history is not a heartbeat log."""
 
+    durability: ClassVar[Durability] = Durability.PROCESS
+
     attempt: int
     lease: timedelta
 
@@ -170,9 +112,18 @@ class Report:
     progress: Progress | None = None
     checkpoint: Checkpoint | None = None
 
+    @property
+    def durability(self) -> Durability:
+        """A checkpoint survives a power cut.
+
+        So does the number of an event in a database server, which its readers outlive: given again, to another event,
+        they would never ask for that (docs/decisions/0023).
+        """
+        return Durability.SERVER if self.checkpoint is None else Durability.DISK
+
     def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
-        events = _numbered(self.entries, task.seq, self.attempt)
+        events = numbered(self.entries, task.seq, self.attempt)
         progress = task.progress
         if self.progress is not None:
             progress = _never_back(self.progress, task.progress) or self.progress
@@ -194,6 +145,8 @@ class Complete:
     ``drop_checkpoints``: there are some, and nobody will want them any more. ``data`` goes into the event.
     """
 
+    durability: ClassVar[Durability] = Durability.DISK
+
     attempt: int
     result: Result | None = None
     entries: tuple[Entry, ...] = ()
@@ -205,13 +158,15 @@ class Complete:
         _check_holder(task, self.attempt)
         last = _storable(self.progress) or task.progress or Progress(now, self.attempt)
         last = replace(last, percentage=100.0, eta_seconds=0.0, updated_at=now, attempt=self.attempt)
-        done = _finish(task, now, Status.COMPLETED, self.entries, last, result=self.result, data=self.data)
+        done = finish(task, now, Status.COMPLETED, self.entries, last, result=self.result, data=self.data)
         return replace(done, drop_checkpoints=True) if self.drop_checkpoints else done
 
 
 @dataclass(frozen=True, slots=True)
 class Fail:
     """The attempt failed and is not tried again. ``result`` is what the view answered, where it did."""
+
+    durability: ClassVar[Durability] = Durability.DISK
 
     attempt: int
     message: str
@@ -223,7 +178,7 @@ class Fail:
     def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
         progress = _never_back(self.progress, task.progress)
-        return _failed(
+        return fail(
             task,
             now,
             self.message,
@@ -238,6 +193,8 @@ class Fail:
 class Retry:
     """The attempt failed, and the task is tried again after ``wait``. Until then nobody holds it."""
 
+    durability: ClassVar[Durability] = Durability.DISK
+
     attempt: int
     message: str
     wait: timedelta
@@ -249,7 +206,7 @@ class Retry:
         _check_holder(task, self.attempt)
         if task.cancel_requested_at is not None:
             progress = _never_back(self.progress, task.progress)
-            return _finish(task, now, Status.CANCELLED, self.entries, progress)
+            return finish(task, now, Status.CANCELLED, self.entries, progress)
         failures = task.failures + 1
         until = now + self.wait
         message = text_of(self.message)
@@ -271,6 +228,8 @@ class Release:
     Not for a task that is not to be run again: that keeps its lease, as long as its process lives.
     """
 
+    durability: ClassVar[Durability] = Durability.DISK
+
     attempt: int
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
@@ -285,6 +244,8 @@ class Release:
 class Expire:
     """The attempt ended without a word, and its process knows it: its lease ends now. The next claim says the rest."""
 
+    durability: ClassVar[Durability] = Durability.PROCESS
+
     attempt: int
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
@@ -298,137 +259,15 @@ class Expire:
 class Cancel:
     """The attempt noticed that it was cancelled, and stopped."""
 
+    durability: ClassVar[Durability] = Durability.DISK
+
     attempt: int
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
 
     def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
-        return _finish(task, now, Status.CANCELLED, self.entries, _never_back(self.progress, task.progress))
-
-
-@dataclass(frozen=True, slots=True)
-class RequestCancel:
-    """Someone wants the task to stop. At once if no attempt holds it; asked twice, or too late, it changes nothing.
-
-    An attempt whose lease ran out holds it no more: its process died, and maybe nobody is there to find that.
-    """
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        if task.done:
-            return Transition(task)
-        asked = task.evolve(cancel_requested_at=task.cancel_requested_at or now)
-        if not task.leased(now):
-            return _finish(asked, now, Status.CANCELLED, (), task.progress)
-        if task.cancel_requested_at is not None:
-            return Transition(task)
-        event = Event(task.seq + 1, EventType.CANCEL_REQUESTED, now, task.attempt)
-        return Transition(asked.evolve(seq=event.seq, updated_at=now), (event,), event)
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """No process has known the task's name for so long: it fails, with its name said.
-
-    :raises TransitionRefused: an attempt holds it, or it has ended.
-    """
-
-    waited: timedelta
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        if task.done or task.leased(now):
-            why = "it has ended" if task.done else "an attempt runs it"
-            raise TransitionRefused(task.request_id, status=task.status.value, change="abandon", why=why)
-        message = (
-            f"no task is called {task.name!r} any more: no process had a function of this name to run for "
-            f"{self.waited.total_seconds():g} s (BGTASKS_UNKNOWN_TASK_SECONDS)"
-        )
-        return _failed(task, now, message, error_type="UnknownTask")
-
-
-@dataclass(frozen=True, slots=True)
-class Reopen:
-    """An explicit retry of a failed or cancelled task: the one way out of a terminal state. Checkpoints stay.
-
-    :ivar private: the private part of its input, from the request that asks for it: the first one's was erased.
-    :ivar turn: how many tasks of its owner wait already; a store that is given limits counts them.
-    """
-
-    private: Mapping[str, Any] | None = None
-    turn: int = 0
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is TaskKind.TRACKED:
-            why = (
-                "what ran where it stood cannot be run from here"
-                if task.kind is TaskKind.TRACKED
-                else "only a failed or cancelled task is retried"
-            )
-            raise TransitionRefused(task.request_id, status=task.status.value, change="retry", why=why)
-        event = Event(task.seq + 1, EventType.REOPENED, now, task.attempt)
-        reopened = task.evolve(
-            status=Status.STARTED,
-            seq=event.seq,
-            updated_at=now,
-            place=place_in_queue(now, priority=task.priority, turn=self.turn),
-            failures=0,
-            crashes=0,
-            suspicions=0,
-            completed_at=None,
-            expire_at=None,
-            error_message=None,
-            error_type=None,
-            result_status=None,
-            result_type=None,
-            result_size=None,
-            worker=None,
-            lease_until=None,
-            cancel_requested_at=None,
-            seen_at=None,
-            seen_via=None,
-            told_at=None,
-        )
-        return Transition(reopened, (event,), event, drop_result=True, private=self.private or None)
-
-
-@dataclass(frozen=True, slots=True)
-class MarkSeen:
-    """A client showed the outcome. The first sighting counts; no event, so the terminal event stays the newest."""
-
-    via: str
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        if not task.done:
-            raise TransitionRefused(
-                task.request_id, status=task.status.value, change="seen", why="there is no outcome yet"
-            )
-        if task.seen_at is not None:
-            return Transition(task)
-        return Transition(task.evolve(seen_at=now, seen_via=self.via))
-
-
-@dataclass(frozen=True, slots=True)
-class MarkTold:
-    """The outcome was written into a live stream. Like a sighting no event, and of a task that has ended only."""
-
-    seq: int
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        if not task.done or task.seq != self.seq or task.told_at is not None:
-            return Transition(task)
-        return Transition(task.evolve(told_at=now))
-
-
-@dataclass(frozen=True, slots=True)
-class Mute:
-    """Its owner wants no notification of this task, or wants them again. Leaves no event."""
-
-    muted: bool
-
-    def apply(self, task: Task, now: datetime) -> Transition:
-        if self.muted == (task.muted_at is not None):
-            return Transition(task)
-        return Transition(task.evolve(muted_at=now if self.muted else None))
+        return finish(task, now, Status.CANCELLED, self.entries, _never_back(self.progress, task.progress))
 
 
 def progress_data(progress: Progress) -> dict[str, Any]:
@@ -446,10 +285,6 @@ def progress_data(progress: Progress) -> dict[str, Any]:
 def _check_holder(task: Task, attempt: int) -> None:
     if task.attempt != attempt or not task.held:
         raise LeaseLost(task.request_id, attempt=attempt, holder=task.attempt, status=task.status.value)
-
-
-def _numbered(entries: tuple[Entry, ...], seq: int, attempt: int) -> list[Event]:
-    return [Event(seq + n, e.type, e.at, attempt, e.data) for n, e in enumerate(entries, 1)]
 
 
 def _never_back(new: Progress | None, old: Progress | None) -> Progress | None:
@@ -486,62 +321,9 @@ def _let_go(
     until: datetime,
 ) -> Transition:
     """The attempt is over and the task is not: nobody holds it, and nobody may take it before ``until``."""
-    events = _numbered(entries, task.seq, task.attempt)
+    events = numbered(entries, task.seq, task.attempt)
     last = _never_back(progress, task.progress) or Progress(now, task.attempt)
     last = replace(last, details=text_of(details), eta_seconds=None, updated_at=now, attempt=task.attempt)
     event = Event(task.seq + len(events) + 1, type, now, task.attempt, {**data, **progress_data(last)})
     free = task.evolve(seq=event.seq, updated_at=now, progress=last, worker=None, lease_until=until)
     return Transition(free, (*events, event), event)
-
-
-def _failed(
-    task: Task,
-    now: datetime,
-    message: str,
-    *,
-    error_type: str | None,
-    entries: tuple[Entry, ...] = (),
-    progress: Progress | None = None,
-    result: Result | None = None,
-) -> Transition:
-    message = text_of(message)
-    failed = task.evolve(error_message=message, error_type=optional_text(error_type))
-    data: dict[str, Any] = {"error_message": message}
-    if result is not None and is_refusal(result.status_code):
-        data |= {"rejected": True, "result_status": result.status_code}
-    return _finish(failed, now, Status.FAILED, entries, progress or task.progress, result=result, data=data)
-
-
-def _finish(
-    task: Task,
-    now: datetime,
-    status: Status,
-    entries: tuple[Entry, ...],
-    progress: Progress | None,
-    *,
-    result: Result | None = None,
-    data: Mapping[str, Any] | None = None,
-) -> Transition:
-    events = _numbered(entries, task.seq, task.attempt)
-    percentage = progress.percentage if progress else 0.0
-    final = Event(
-        task.seq + len(events) + 1,
-        EventType(status.value),
-        now,
-        task.attempt,
-        {**(data or {}), "progress_percentage": percentage},
-    )
-    finished = task.evolve(
-        status=status,
-        seq=final.seq,
-        updated_at=now,
-        completed_at=now,
-        expire_at=now + task.expires_after,
-        progress=progress,
-        worker=None,
-        lease_until=None,
-        result_status=result.status_code if result else None,
-        result_type=clean(result.content_type) if result else None,
-        result_size=len(result.body) if result else None,
-    )
-    return Transition(finished, (*events, final), final, result, drop_private=True)

@@ -1,0 +1,86 @@
+"""The part of the store protocol about one task: its creation, its changes, its result, its erasure."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from ...core.model import Result, Task
+from ...core.transitions.transition import Change, Transition
+from ..types import Created, Limits, NewDeliveries, NewDelivery
+from .part import StorePart
+
+
+class Tasks(StorePart):
+    """One authority on each task: accepts a change or refuses it."""
+
+    @abstractmethod
+    def create(
+        self,
+        task: Task,
+        *,
+        input: Mapping[str, Any],
+        deliveries: NewDeliveries = (),
+        limits: Limits | None = None,
+        reserved: timedelta | None = None,
+    ) -> Created:
+        """Store a new task, its first event and its deliveries. When it returns, the task survives a power cut.
+
+        :param task: in status ``started``, ``seq`` 0; the store sets its ``app``, ``created_at`` and ``updated_at``.
+        :param input: what to run it with, JSON. The value under :data:`~flask_bgtasks.stores.base.PRIVATE` is erased
+            when the task ends.
+        :param limits: refuse when as many tasks wait already; None for no limit.
+        :param reserved: keeps the task out of ``runnable`` for this long, for callers that run it themselves.
+        :returns: the stored task; or the one that has the same ``idempotency_scope`` and ``fingerprint`` already.
+        :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
+        :raises QueueFull: as many tasks wait as the limit allows.
+        :raises OwnerQueueFull: the owner has as many tasks waiting as the limit allows.
+        :raises AnonymousQueueFull: as many tasks without an owner wait as their share allows.
+        """
+
+    @abstractmethod
+    def get(self, request_id: str) -> Task:
+        """:raises TaskNotFound: no such task of this app."""
+
+    @abstractmethod
+    def transition(
+        self,
+        request_id: str,
+        change: Change,
+        *,
+        deliveries: NewDeliveries = (),
+        limits: Limits | None = None,
+    ) -> Transition:
+        """Apply a change; store the task, its new events, its result and its deliveries in one transaction.
+
+        ``deliveries`` are recorded only when the change has an event for sinks (:attr:`Transition.sink_event`). When
+        it returns, the change survives what its :attr:`Change.durability` says.
+
+        :param limits: for a task that is opened again: refuse when as many tasks wait already, as :meth:`create` does,
+            and put it behind the waiting tasks of its owner (:func:`~flask_bgtasks.stores.base.in_turn`); None for no
+            limit.
+        :raises LimitReached: as many tasks wait as a limit allows.
+        :raises TaskNotFound: no such task.
+        :raises TransitionRefused: not in this state.
+        :raises LeaseLost: the attempt does not hold the task.
+        """
+
+    @abstractmethod
+    def load_result(self, request_id: str) -> Result | None:
+        """The task's result, None while there is none. :raises TaskNotFound: no such task."""
+
+    @abstractmethod
+    def delete(self, request_id: str, *, deliveries: Sequence[NewDelivery] = ()) -> None:
+        """Erase the task with its input, result, history and deliveries, and record these deliveries of the erasure.
+
+        :raises TaskNotFound: no such task. :raises TransitionRefused: it is not in a terminal state.
+        """
+
+    @abstractmethod
+    def purge(self, *, limit: int = 100) -> int:
+        """Erase at most ``limit`` tasks that expired as long ago as they were kept before; return how many.
+
+        Covers all apps: each task carries its own expiry, and the tasks of an app that is gone must be erased too.
+        """

@@ -1,0 +1,196 @@
+"""The values that go into a store and come out of it: limits, attempts, deliveries, queries, pages, figures.
+
+Pure data; knows the model and its changes. The protocols say what a store does with these values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ..core.model import Checkpoint, Status, Task
+from ..core.transitions.transition import Transition
+from ..errors import AnonymousQueueFull, OwnerQueueFull
+from .keys import write_cursor
+
+Clock = Callable[[], datetime]
+
+
+def system_clock() -> datetime:
+    """The time of this machine, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many tasks may wait (status ``started``): in all, for one owner, and without an owner.
+
+    :ivar max_queued_anonymous: the share of tasks without an owner; None where they have no limit of their own.
+    """
+
+    max_queued: int = 10_000
+    max_queued_per_owner: int = 100
+    max_queued_anonymous: int | None = None
+
+    def share(self, owner: str | None) -> int | None:
+        """How many tasks of this owner, or without an owner, may wait; None where only :attr:`max_queued` counts."""
+        return self.max_queued_anonymous if owner is None else self.max_queued_per_owner
+
+    def check_share(self, owner: str | None, waiting: int) -> None:
+        """:raises LimitReached: the owner's share, or the share of tasks without an owner, is used up."""
+        most = self.share(owner)
+        if most is not None and waiting >= most:
+            raise AnonymousQueueFull(most) if owner is None else OwnerQueueFull(most)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The task that ``create`` stored or, by its idempotency key, found (``replayed``)."""
+
+    task: Task
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The right to run a task, with the input and the checkpoints to run it with.
+
+    ``task.attempt`` is the fencing token of everything that this attempt writes.
+
+    :param checkpoints: the values that earlier attempts stored, by key; read in the transaction of the claim.
+    """
+
+    task: Task
+    input: Mapping[str, Any]
+    checkpoints: Mapping[str, Checkpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A delivery to record with a change: to which sink, and of what: an event, a notification, a message.
+
+    :param payload: JSON; a notification that stands for itself carries its text in it.
+    :param channel: deliveries of one task, sink and channel are made in order; two channels are independent.
+    :param delay: time until the delivery is due.
+    """
+
+    sink: str
+    kind: str = "event"
+    payload: Mapping[str, Any] | None = None
+    channel: str = ""
+    delay: timedelta = timedelta(0)
+
+
+NewDeliveries = Sequence[NewDelivery] | Callable[[Transition], Sequence[NewDelivery]]
+"""The deliveries to record with a change, or a function that derives them from the outcome of the change: some outcomes
+are known only once the change has been applied."""
+
+
+def deliveries_of(outcome: Transition, deliveries: NewDeliveries) -> Sequence[NewDelivery]:
+    """The deliveries to record with a change; none, if the change has no event for sinks."""
+    if outcome.sink_event is None:
+        return ()
+    return deliveries(outcome) if callable(deliveries) else deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event or notification for one sink; kept until it is done or dead.
+
+    :param lease: the store's token of the lease under which ``due_deliveries`` gave it out, None otherwise. Each lease
+        has a token of its own, which fences whoever settles the delivery.
+    """
+
+    id: int
+    sink: str
+    kind: str
+    request_id: str | None
+    seq: int
+    payload: Mapping[str, Any] | None
+    tries: int
+    created_at: datetime
+    due_at: datetime
+    dead: bool = False
+    error: str | None = None
+    channel: str = ""
+    lease: Any = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of a try at a delivery: done (the default), to be tried again at ``due_at``, or ``dead``.
+
+    :param error: what went wrong. A delivery that is put off without an error was not tried: the try is not counted,
+        and the error of the last try stays.
+    :param replaced_by: deliveries of the same task and event that take the place of this one. Recorded in the
+        transaction in which it is done, and only for the holder of its lease.
+    """
+
+    due_at: datetime | None = None
+    dead: bool = False
+    error: str | None = None
+    replaced_by: Sequence[NewDelivery] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks to find, newest first. None means any; ``ids`` at most 100."""
+
+    owner: str | None = None
+    ids: Sequence[str] | None = None
+    statuses: Collection[Status] | None = None
+    seen: bool | None = None
+    idempotency_scope: str | None = None
+    name: str | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+    def matches(self, task: Task) -> bool:
+        """Whether this task is one of those asked for, whatever the cursor says."""
+        return (
+            (self.owner is None or task.owner == self.owner)
+            and (self.ids is None or task.request_id in self.ids)
+            and (self.statuses is None or task.status in self.statuses)
+            and (self.seen is None or (task.seen_at is not None) == self.seen)
+            and (self.idempotency_scope is None or task.idempotency_scope == self.idempotency_scope)
+            and (self.name is None or task.name == self.name)
+        )
+
+
+def order_of(task: Task) -> tuple[datetime, str]:
+    """The key by which found tasks are sorted, highest first, and which a cursor names."""
+    return task.created_at, task.request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of found tasks; ``cursor`` asks for the next, None when there is none."""
+
+    tasks: list[Task]
+    cursor: str | None = None
+
+    @classmethod
+    def of(cls, found: Sequence[Task], limit: int) -> Page:
+        """The first ``limit`` of these tasks, with a cursor if there are more."""
+        page = list(found[:limit])
+        return cls(page, write_cursor(*order_of(page[-1])) if len(found) > len(page) and page else None)
+
+
+@dataclass(slots=True)
+class Stats:
+    """Figures over the app's tasks.
+
+    :param rejected: of the failed tasks, those whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`).
+    :param deliveries_pending: deliveries that are neither done nor dead.
+    :param mean_seconds_to_seen: from the end of a task to when a client showed it.
+    """
+
+    by_status: dict[str, int] = field(default_factory=dict)
+    rejected: int = 0
+    oldest_waiting: datetime | None = None
+    deliveries_pending: int = 0
+    deliveries_dead: int = 0
+    seen: int = 0
+    mean_seconds_to_seen: float | None = None
