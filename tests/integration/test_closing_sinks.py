@@ -58,9 +58,10 @@ class Hanging(Closing):
         self.let_go.wait(60)
 
 
-def test_a_sink_is_closed_once_after_its_last_delivery_and_before_the_store(make_app, bg):
-    sink = Closing()
+def test_a_sink_is_closed_once_after_its_last_delivery_and_before_the_store(make_app, bg, monkeypatch):
+    sink, open_sinks = Closing(), []
     app = make_app(sinks=[sink])
+    monkeypatch.setattr(app.extensions["bgtasks"].store, "close", lambda: open_sinks.append(not sink.closed))
 
     @bg.task
     def work():
@@ -74,6 +75,7 @@ def test_a_sink_is_closed_once_after_its_last_delivery_and_before_the_store(make
 
     [(name, _, told, found)] = sink.closed
     assert (name, told, found) == (app.name, 3, ["completed"] * 3)
+    assert open_sinks == [False, False]
 
 
 def test_a_sink_that_was_never_called_is_closed_all_the_same(make_app):
