@@ -53,6 +53,7 @@ from .hookspecs import hookimpl
 from .pipeline.checkpoint import checkpoint
 from .pipeline.reporting import copy_current_task, current_task, step, track
 from .runners.base import Runner
+from .sink_context import SinkContext
 from .stores.base import Store
 
 __all__ = [
@@ -86,6 +87,7 @@ __all__ = [
     "RetryLater",
     "Runner",
     "ShuttingDown",
+    "SinkContext",
     "Status",
     "Store",
     "StoreUnavailable",

@@ -3,6 +3,9 @@
 A plugin is any object or module with functions marked ``@flask_bgtasks.hookimpl``. It is found by the entry point
 group ``flask_bgtasks``, listed in ``BGTASKS_SINKS``, or given to ``bgtasks.register(plugin)``. A hook implementation
 takes only the arguments that it wants.
+
+Every hook of a sink can take ``context``, a :class:`~flask_bgtasks.SinkContext`: what a sink may use of the app, such
+as its settings, and look-ups of tasks and devices.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from .core.webhooks import WebhookTarget
     from .runners.base import Pick, Runner
     from .settings import Settings
+    from .sink_context import SinkContext
     from .stores.base import Store
 
 PROJECT = "flask_bgtasks"
@@ -32,7 +36,11 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def bgtasks_task_event(
-    task: Task, event: Event, load_result: Callable[[], Result | None], load_devices: Callable[[], list[Device]]
+    task: Task,
+    event: Event,
+    load_result: Callable[[], Result | None],
+    load_devices: Callable[[], list[Device]],
+    context: SinkContext,
 ) -> Iterable[Message] | None:
     """A task changed. In order per task, at least once, on the plugin's own thread, in the app's context.
 
@@ -45,11 +53,13 @@ def bgtasks_task_event(
 
     A plugin that has several addressees returns a :class:`~flask_bgtasks.Message` for each: they are stored in place of
     this delivery, and given to :func:`bgtasks_deliver_message` one by one, so that one that fails holds up no other.
+
+    ``context`` is what a sink may use of the app: :class:`~flask_bgtasks.SinkContext`.
     """
 
 
 @hookspec
-def bgtasks_task_erased(request_id: str) -> None:
+def bgtasks_task_erased(request_id: str, context: SinkContext) -> None:
     """A task was erased (``DELETE /tasks/{id}``): erase what this plugin keeps of it.
 
     At least once, after everything else that was told of the task. Thread, context and exceptions as in
@@ -58,7 +68,9 @@ def bgtasks_task_erased(request_id: str) -> None:
 
 
 @hookspec
-def bgtasks_task_progress(task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
+def bgtasks_task_progress(
+    task: Task, progress: Progress, load_devices: Callable[[], list[Device]], context: SinkContext
+) -> None:
     """A running task's newest progress. Values may be skipped; never goes back, never comes after the end.
 
     ``load_devices()`` reads the devices that are registered for this task alone, and its owner's. On the plugin's own
@@ -68,7 +80,7 @@ def bgtasks_task_progress(task: Task, progress: Progress, load_devices: Callable
 
 @hookspec
 def bgtasks_send_notification(
-    notification: Notification, load_devices: Callable[[], list[Device]]
+    notification: Notification, load_devices: Callable[[], list[Device]], context: SinkContext
 ) -> Iterable[Message] | None:
     """Send this to the user. At least once, on the plugin's own thread, in the app's context.
 
@@ -79,7 +91,7 @@ def bgtasks_send_notification(
 
 
 @hookspec
-def bgtasks_deliver_message(message: Message) -> None:
+def bgtasks_deliver_message(message: Message, context: SinkContext) -> None:
     """Send a message that this plugin made of an event or a notification. At least once, in order for each channel.
 
     On one of the plugin's threads (its ``concurrency``, 1 if it has no such attribute), in the app's context.
@@ -97,11 +109,25 @@ def bgtasks_webhook_targets(task: Task) -> Iterable[WebhookTarget] | None:
 
 
 @hookspec
-def bgtasks_trouble(subject: str, text: str) -> None:
+def bgtasks_trouble(subject: str, text: str, context: SinkContext) -> None:
     """Something needs the developer: a delivery ended as a dead letter, or a sink is out of reach.
 
     ``subject`` names it, the same for what is the same. On the thread of the sink in question: be quick. What is raised
     is logged.
+    """
+
+
+@hookspec
+def bgtasks_close(context: SinkContext) -> None:
+    """The app is being closed: end the threads and close the connections that this plugin has opened.
+
+    Called once for each app, also if no other hook of the plugin was called; after the last deliveries, and while
+    look-ups still work. On a thread of its own, in the app's context. Exceptions are logged. All plugins together get
+    3 seconds; one that takes longer is not waited for. Another hook's call that hangs may still be under way. Not
+    called in a process that is killed.
+
+    A plugin that several apps share is closed for each of them, and may be called again for the others: ``context`` is
+    the object that the other hooks of that app were given.
     """
 
 

@@ -12,6 +12,8 @@ from ..auth.credentials import Credentials
 from ..auth.owners import Access, Owners
 from ..capture import kept_request
 from ..core.definitions import TaskRegistry
+from ..core.model import Task
+from ..core.webhooks import WebhookTarget
 from ..delivery.device_registry import Addresses
 from ..delivery.dispatcher import Dispatcher
 from ..delivery.notifier import NotifyPolicy
@@ -23,6 +25,7 @@ from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import log_lines
 from ..settings import Settings
+from ..sink_context import SinkContext
 from ..stores.base import Store
 from ..stores.types import Attempt
 from ..wrapping.layers import Chain
@@ -80,8 +83,21 @@ def build(
         chain=lambda definition, view: chain_of(chains, definition, view),
     )
     registry.complete = completion.complete
+    context = SinkContext(
+        app_name=app.name,
+        settings=settings,
+        store=store,
+        enqueue=lambda sink, message: deliveries.send_message(sink, message),  # noqa: PLW0108 - it is made below
+        webhook_targets=lambda task: _webhook_targets(plugins, task),
+        is_draining=lambda: runner.draining,
+    )
     deliveries = Dispatcher(
-        app, store, plugins, notify_of=lambda name: _notify_of(registry, name), rules=NotifyPolicy.of(settings)
+        app,
+        store,
+        plugins,
+        context=context,
+        notify_of=lambda name: _notify_of(registry, name),
+        rules=NotifyPolicy.of(settings),
     )
     owners = Owners(app, plugins, lambda: declarations.loader)
     credentials = Credentials(app, owners, settings.keep_headers)
@@ -193,6 +209,10 @@ def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Fetcher, 
 def _notify_of(registry: TaskRegistry, name: str) -> Any:
     definition = registry.find(name)
     return definition.options.notify if definition is not None else None
+
+
+def _webhook_targets(plugins: Plugins, task: Task) -> list[WebhookTarget]:
+    return [target for named in plugins.hook.bgtasks_webhook_targets(task=task) for target in named]
 
 
 def _before_run(app: Flask, declarations: Declarations, credentials: Credentials, attempt: Attempt) -> None:

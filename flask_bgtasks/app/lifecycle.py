@@ -180,14 +180,14 @@ class Lifecycle:
             time.sleep(IDLE_LOOK_SECONDS)
 
     def close(self, grace: float | None = None) -> None:
-        """Drain, let the sinks take what is due, and close the store. Called again it changes nothing."""
+        """Drain, let the sinks take what is due, close them and the store. Called again it changes nothing."""
         grace = self._grace if grace is None else grace
         try:
             self.drain(grace)
         finally:
             self._stop_watch.close()
             self.recovery.close()
-            self._deliveries.stop(min(grace, LAST_DELIVERIES_SECONDS))
+            self._deliveries.close(min(grace, LAST_DELIVERIES_SECONDS))
             self._watcher.close()
             self._engine.close()
             self._store.close()

@@ -203,7 +203,7 @@ class AppState:
             return self.originals[endpoint]
 
     def close(self, grace: float | None = None) -> None:
-        """Stop taking work, let running tasks and deliveries finish for ``grace`` seconds, close the store."""
+        """Stop taking work, let tasks and deliveries finish for ``grace`` seconds, close the sinks and the store."""
         app_ids.forget(self.app)
         self.lifecycle.close(grace)
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import sys
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from .. import signals
 from ..core import notifications
 from ..core.backoff import Backoff, retry_after_seconds
 from ..core.devices import Device
@@ -32,11 +29,14 @@ from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread, Contained
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import one_line
+from ..sink_context import SinkContext
 from ..stores.base import Store
 from ..stores.types import Delivery, NewDelivery, Settlement
+from .circuit_breaker import Reply
 from .leases import LEASE, DeliveryCall, LeaseKeeper, LeaseOver, LeaseWatch
 from .notifier import Deferred, Notifier, NotifyPolicy
-from .sink_worker import Reply, SinkWorker
+from .sink_calls import app_context, close_sinks, signalled, was_tried
+from .sink_worker import SinkWorker
 
 if TYPE_CHECKING:
     from .notifier import NotifyOf
@@ -66,14 +66,23 @@ def backoff(tries: int) -> float:
 class Dispatcher:
     """The lanes of one app in this process, and who gets which deliveries.
 
+    :param context: what the sinks may use of the app.
     :param notify_of: the ``notify`` option of a task by its name.
     :param rules: when notifications are sent.
     """
 
     def __init__(
-        self, app: Flask, store: Store, plugins: Plugins, *, notify_of: NotifyOf, rules: NotifyPolicy = DEFAULT_RULES
+        self,
+        app: Flask,
+        store: Store,
+        plugins: Plugins,
+        *,
+        context: SinkContext,
+        notify_of: NotifyOf,
+        rules: NotifyPolicy = DEFAULT_RULES,
     ) -> None:
         self._app = weakref.ref(app)
+        self._context = context
         self._store = store
         self._lease = LEASE
         self._keeper = LeaseKeeper(store, lease=self._lease)
@@ -81,6 +90,7 @@ class Dispatcher:
         self._plugins = plugins
         self._notifier = Notifier(store, plugins, notify_of=notify_of, rules=rules)
         self._lanes: dict[str, SinkWorker] = {}
+        self._closed = False  # whether the sinks are
         self.refresh()
         after_fork_in_child(self._reset)
 
@@ -165,6 +175,14 @@ class Dispatcher:
             lane.join(grace)
         self._keeper.close()
 
+    def close(self, grace: float) -> None:
+        """:meth:`stop`, and have the sinks closed. Called again it closes none of them once more."""
+        self.stop(grace)
+        app = self._app()
+        if app is not None and not self._closed:
+            self._closed = True
+            close_sinks(app, self._plugins, self._context)
+
     # -- what a lane calls -------------------------------------------------------------------------------------------
 
     def due(self, sink: str, limit: int) -> list[Delivery]:
@@ -185,7 +203,7 @@ class Dispatcher:
         if app is None:
             return None
         reply = Reply()
-        with self._keeper.kept(delivery, taken) as call, _context_of(app):
+        with self._keeper.kept(delivery, taken) as call, app_context(app):
             try:
                 settlement = self._made(app, call)
             except LeaseOver as why:
@@ -215,7 +233,7 @@ class Dispatcher:
         """Tell whoever watches over the app."""
         app = self._app()
         if app is not None:
-            with _context_of(app):
+            with app_context(app):
                 self._trouble(f"sink {sink!r} is out of reach", error or "it does not answer")
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
@@ -227,10 +245,15 @@ class Dispatcher:
         app = self._app()
         if app is None or not self._is_current(task):
             return
-        with _context_of(app):
+        with app_context(app):
             try:
                 hook = self._plugins.only(sink, "bgtasks_task_progress")
-                hook(task=task, progress=progress, load_devices=lambda: self._devices_of(task))
+                hook(
+                    task=task,
+                    progress=progress,
+                    load_devices=lambda: self._devices_of(task),
+                    context=self._context,
+                )
             except BaseException:
                 log.exception("sink %r failed to take progress of task %s", sink, task.request_id)
 
@@ -256,9 +279,9 @@ class Dispatcher:
         payload = delivery.payload or {}
         if delivery.kind == MESSAGE:
             message = Message(delivery.channel, payload, request_id=delivery.request_id, tries=delivery.tries)
-            self._hook(call, "bgtasks_deliver_message")(message=message)
+            self._hook(call, "bgtasks_deliver_message")(message=message, context=self._context)
         elif delivery.kind == ERASED:
-            self._hook(call, "bgtasks_task_erased")(**payload)
+            self._hook(call, "bgtasks_task_erased")(**payload, context=self._context)
         else:
             raise Undeliverable(f"a delivery of kind {delivery.kind!r}, which this version does not know")
         return Settlement()
@@ -277,6 +300,7 @@ class Dispatcher:
             event=event,
             load_result=functools.partial(self._store.load_result, task.request_id),
             load_devices=lambda: list(self._store.devices(request_id=task.request_id)),
+            context=self._context,
         )
         messages = _messages(returned) or ()
         return Settlement(
@@ -292,8 +316,12 @@ class Dispatcher:
             return Settlement()
         notification = decided
         hook = self._hook(call, "bgtasks_send_notification")
-        with self._signalled(app, delivery.sink, notification) as sent:
-            returned = hook(notification=notification, load_devices=lambda: self._notifier.devices(notification))
+        with signalled(app, delivery.sink, notification) as sent:
+            returned = hook(
+                notification=notification,
+                load_devices=lambda: self._notifier.devices(notification),
+                context=self._context,
+            )
             messages = _messages(returned)
             if messages is not None:  # it has several addressees, or none
                 sent.discard()
@@ -322,8 +350,8 @@ class Dispatcher:
                 tries=delivery.tries,
             )
             hook = self._hook(call, "bgtasks_deliver_message")
-            with self._signalled(app, delivery.sink, notification, message):
-                hook(message=message)
+            with signalled(app, delivery.sink, notification, message):
+                hook(message=message, context=self._context)
         return Settlement()
 
     def _task_and_event(self, delivery: Delivery) -> tuple[Task, Event]:
@@ -343,26 +371,9 @@ class Dispatcher:
         owners = () if task.owner is None else self._store.devices(owner=task.owner)
         return [*self._store.devices(request_id=task.request_id), *owners]
 
-    @contextmanager
-    def _signalled(
-        self, app: Flask, sink: str, notification: Notification, message: Message | None = None
-    ) -> Iterator[_Sent]:
-        """Send the signal of what becomes of a notification in the block."""
-        sent = _Sent()
-        about = {"notification": notification, "sink": sink, "message": message}
-        try:
-            yield sent
-        except BaseException as error:
-            if _was_tried(error):
-                final = isinstance(error, Undeliverable)
-                signals.send(signals.notification_failed, app, error=error, final=final, **about)
-            raise
-        if sent.counts:
-            signals.send(signals.notification_sent, app, **about)
-
     def _trouble(self, subject: str, text: str) -> None:
         try:
-            self._plugins.hook.bgtasks_trouble(subject=subject, text=text)
+            self._plugins.hook.bgtasks_trouble(subject=subject, text=text, context=self._context)
         except BaseException:
             log.exception("a plugin failed to take note of trouble: %s", subject)
 
@@ -378,7 +389,7 @@ class Dispatcher:
         wanted = retry_after_seconds(error.after) if isinstance(error, RetryLater) else None
         if wanted is not None:
             wait = wanted
-        due_at, tried = self._store.now() + timedelta(seconds=wait), _was_tried(error)
+        due_at, tried = self._store.now() + timedelta(seconds=wait), was_tried(error)
         if due_at >= self._give_up_at(delivery):
             log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
             return Settlement(dead=True, error=f"given up after {delivery.tries + tried} tries: {what}")
@@ -400,30 +411,6 @@ class Dispatcher:
         return delivery.created_at + timedelta(days=7)
 
 
-class _Sent:
-    """Whether what was done in a block counts as sent."""
-
-    def __init__(self) -> None:
-        self.counts = True
-
-    def discard(self) -> None:
-        self.counts = False
-
-
-@contextmanager
-def _context_of(app: Flask) -> Iterator[None]:
-    """The app's context, around a call of a plugin. What a teardown function raises is logged: the call was made."""
-    context = app.app_context()
-    context.push()
-    try:
-        yield
-    finally:
-        try:
-            context.pop(sys.exc_info()[1])
-        except BaseException:
-            log.exception("a teardown function failed after a call of a sink")
-
-
 def _messages(returned: Sequence[Iterable[Message]]) -> list[Message] | None:
     """What a plugin's hook returned: its messages, None where it has done everything itself."""
     return list(returned[0]) if returned else None
@@ -433,9 +420,4 @@ def _reply(error: BaseException) -> Reply:
     """What an error says about the sink."""
     rest = max(MIN_REST_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
-    return Reply(answered, rest, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=_was_tried(error))
-
-
-def _was_tried(error: BaseException) -> bool:
-    """Whether a sink has tried at all, and did not only say that an addressee is left alone."""
-    return not isinstance(error, RetryLater) or error.tried
+    return Reply(answered, rest, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=was_tried(error))

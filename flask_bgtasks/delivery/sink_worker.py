@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..core.backoff import Backoff, dice
+from ..core.backoff import dice
 from ..core.model import Progress, Task
 from ..core.text.clean import text_of
 from ..errors import BackgroundTasksError
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.log_lines import Recurring
 from ..stores.types import Delivery
+from .circuit_breaker import MAX_PAUSE, CircuitBreaker, Reply
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -34,30 +35,6 @@ come to within its lease, and another process would make as well."""
 
 MAX_SECONDS = 30.0
 """After which a lane begins nothing more of what it took, half of its lease: the rest is looked for again."""
-
-IN_A_ROW = 3
-"""Deliveries that fail one after the other, after which the sink itself is taken to be out of reach."""
-
-MAX_PAUSE = 15.0
-PAUSES = Backoff(first=1.0, longest=MAX_PAUSE)
-"""Between two tries while a sink is out of reach: one delivery each, however many are pending. A service that is down
-is not stormed, and is noticed within seconds when it is back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How a delivery went.
-
-    :param answered: whether the sink's service answered, be it that it refuses.
-    :param rest: seconds for which it asks for nothing more at all.
-    :param error: what went wrong.
-    :param tried: whether it was tried at all. If not, it says nothing about the sink.
-    """
-
-    answered: bool = True
-    rest: float = 0.0
-    error: str | None = None
-    tried: bool = True
 
 
 class Deliverer(Protocol):
@@ -79,40 +56,6 @@ class Deliverer(Protocol):
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
         """Hand a sink the newest progress."""
-
-
-class CircuitBreaker:
-    """Whether a sink seems out of reach, and until when it is left alone."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._until = 0.0  # the next try at a service that does not answer
-        self._rest_until = 0.0  # the end of the pause that it has asked for: an answer from before takes nothing off it
-
-    @property
-    def down(self) -> bool:
-        """Whether so many failed in a row that the sink is taken to be out of reach."""
-        return self._failures >= IN_A_ROW
-
-    @property
-    def left(self) -> float:
-        """Seconds until the next try, 0 if it may be now."""
-        return max(0.0, max(self._until, self._rest_until) - time.monotonic())
-
-    def note(self, reply: Reply) -> None:
-        """How a delivery went."""
-        if not reply.tried:
-            return
-        if reply.rest:
-            self._rest_until = max(self._rest_until, time.monotonic() + reply.rest)
-        if reply.answered:
-            self._failures = 0
-            self._until = 0.0
-            return
-        self._failures += 1
-        if self.down:
-            tries = self._failures - IN_A_ROW + 1
-            self._until = time.monotonic() + PAUSES.ceiling(tries) * dice.uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

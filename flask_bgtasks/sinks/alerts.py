@@ -14,8 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app
-
 from ..core.backoff import Backoff
 from ..core.model import Event, EventType, Task
 from ..core.notifications import Message
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..settings import Settings
-    from ..stores.base import Store
+    from ..sink_context import SinkContext
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -94,11 +92,10 @@ class AlertsSink:
     # -- what the sink is told -----------------------------------------------------------------------------------------
 
     @hookimpl
-    def bgtasks_task_event(self, task: Task, event: Event) -> Iterable[Message] | None:
+    def bgtasks_task_event(self, task: Task, event: Event, context: SinkContext) -> Iterable[Message] | None:
         if event.type is not EventType.FAILED or event.data.get("rejected"):
             return None
-        errors, store = self._note(task), _store()
-        failed = self._failed(store, task.name, event.at)
+        errors, failed = self._note(task), self._failed(context, task.name, event.at)
         if failed < self._failures:
             return None
         payload = {
@@ -108,36 +105,36 @@ class AlertsSink:
             "at": event.at.isoformat(),
             "errors": list(errors),
         }
-        return [Message(to, payload) for to in self._addresses if not _is_silent(store, _mark(to, payload))]
+        return [Message(to, payload) for to in self._addresses if not _is_silent(context, _mark(to, payload))]
 
     @hookimpl
-    def bgtasks_trouble(self, subject: str, text: str) -> None:
+    def bgtasks_trouble(self, subject: str, text: str, context: SinkContext) -> None:
         if repr(self.name) in subject or time.monotonic() < self._noted.get(subject, 0.0):
             return
         payload = {"subject": subject, "text": redact(text)[:MAX_ERROR]}
         for to in self._addresses:
-            current_app.extensions["bgtasks"].deliveries.send_message(self.name, Message(to, payload))
+            context.enqueue(self.name, Message(to, payload))
         self._noted[subject] = time.monotonic() + min(TROUBLE_SECONDS, self._silence.total_seconds())
 
     @hookimpl
-    def bgtasks_deliver_message(self, message: Message) -> None:
+    def bgtasks_deliver_message(self, message: Message, context: SinkContext) -> None:
         address = self._addresses.get(message.channel)
         if address is None:
             log.info("an alert is dropped: its address is no longer in BGTASKS_ALERT_URLS")
             return
-        store, silence = _store(), _mark(message.channel, message.payload)
+        silence = _mark(message.channel, message.payload)
         turn = f"turn:{silence}"
-        if _is_silent(store, silence):
+        if _is_silent(context, silence):
             return
-        if not store.take_mark(turn, TURN):
+        if not context.take_mark(turn, TURN):
             raise RetryLater("another process sends an alert about the same", after=TURN_PAUSE_SECONDS, tried=False)
         try:
-            if _is_silent(store, silence):  # it was sent in between
+            if _is_silent(context, silence):  # it was sent in between
                 return
-            address.send(*self._written(store, message))
-            store.set_mark(silence, self._silence)
+            address.send(*self._written(context, message))
+            context.set_mark(silence, self._silence)
         finally:
-            store.set_mark(turn, timedelta(0))
+            context.set_mark(turn, timedelta(0))
 
     # -- what it says --------------------------------------------------------------------------------------------------
 
@@ -154,17 +151,17 @@ class AlertsSink:
         errors.append(error)
         return errors
 
-    def _failed(self, store: Store, name: str, at: datetime) -> int:
+    def _failed(self, context: SinkContext, name: str, at: datetime) -> int:
         """How many failed within the window that ended with this failure, however long ago that was."""
-        failed = store.count_failed(name, since=at - self._window)
-        return failed if failed < self._failures else failed - store.count_failed(name, since=at + _MOMENT)
+        failed = context.count_failed(name, since=at - self._window)
+        return failed if failed < self._failures else failed - context.count_failed(name, since=at + _MOMENT)
 
-    def _written(self, store: Store, message: Message) -> tuple[str, str]:
+    def _written(self, context: SinkContext, message: Message) -> tuple[str, str]:
         """Title and text. How things stand is looked up when it is sent: the message may have waited for long."""
-        payload, app = message.payload, current_app.name
+        payload, app = message.payload, context.app_name
         if "name" not in payload:
             lines = [payload["text"]]
-            dead = store.stats().deliveries_dead
+            dead = context.count_dead_letters()
             if dead:
                 lines.append(
                     f"{_times(dead, 'dead letter')} kept: `flask bgtasks dead` lists them, and `flask bgtasks replay` "
@@ -172,7 +169,7 @@ class AlertsSink:
                 )
             return f"{app}: {payload['subject']}"[:MAX_TITLE], "\n\n".join(lines)
         name, failed = payload["name"], payload["failed"]
-        recent = store.count_failed(name, since=store.now() - self._silence)
+        recent = context.count_failed(name, since=context.now() - self._silence)
         at = datetime.fromisoformat(payload["at"])
         counted = f"{_times(failed, 'failure')} within {_span(self._window)}, the last at {at:%Y-%m-%d %H:%M:%SZ}."
         if recent > failed:
@@ -243,19 +240,14 @@ def _added(made: Apprise, url: str) -> bool:
 _MOMENT = timedelta(microseconds=1)
 
 
-def _store() -> Store:
-    store: Store = current_app.extensions["bgtasks"].store
-    return store
-
-
 def _mark(to: str, payload: Mapping[str, Any]) -> str:
     """The key of the silence about one thing at one address."""
     return f"alert:{to}:{payload['subject']}"
 
 
-def _is_silent(store: Store, mark: str) -> bool:
+def _is_silent(context: SinkContext, mark: str) -> bool:
     """Whether it was told not long ago. A mark that is taken for no time at all is only looked at."""
-    return not store.take_mark(mark, timedelta(0))
+    return not context.take_mark(mark, timedelta(0))
 
 
 def _times(count: int, noun: str) -> str:

@@ -56,6 +56,13 @@ class Cooldowns:
                 rest.turn_until = now + TURN_SECONDS
         return Probe(self, who, now)
 
+    def left(self, who: str) -> float:
+        """Seconds until a try at ``who`` may begin, 0 if it may now. Begins none, and so keeps nobody from it."""
+        now = time.monotonic()
+        with self._lock:
+            rest = self._rests.get(who)
+            return 0.0 if rest is None else max(0.0, rest.until - now, rest.turn_until - now)
+
     def _refused(self, who: str, begun: float, after: float | None) -> float:
         now = time.monotonic()
         with self._lock:

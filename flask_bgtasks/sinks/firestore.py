@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.model import Event, Progress, Result, Status, Task
 from ..firebase.firestore import documents
-from ..firebase.firestore.client import ONCE, Firestore, bulk_batch, connect, told
+from ..firebase.firestore.client import DEADLINE_SECONDS, ONCE, Firestore, bulk_batch, connect, told
 from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
@@ -70,7 +70,7 @@ class FirestoreSink:
     def _reset(self) -> None:
         self._lock = threading.Lock()  # protects what follows; never held during a call
         self._pages: dict[str, _Page] = {}  # by task, while it runs here
-        self._thread = BackgroundThread("bgtasks-firestore", lambda closed: self._serve())
+        self._thread = BackgroundThread("bgtasks-firestore", self._serve)
         self._ramp = Ramp()
         self._outage = Recurring(log)
 
@@ -119,6 +119,13 @@ class FirestoreSink:
             self._thread.start()
 
     @hookimpl
+    def bgtasks_close(self) -> None:
+        # Progress that is not written yet is nobody's loss: what ended was told by its event, what goes on elsewhere
+        # is mirrored from there. A sink that another app has too begins its thread and its client again.
+        self._thread.close(timeout=DEADLINE_SECONDS)
+        self._firestore.close()
+
+    @hookimpl
     def bgtasks_check(self) -> Iterable[tuple[str, str | None]]:
         try:
             self._firestore.client.collection(self._tasks).document("doctor").get(**ONCE)
@@ -154,16 +161,16 @@ class FirestoreSink:
 
     # -- progress ------------------------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
+    def _serve(self, closed: threading.Event) -> None:
         """The thread that writes progress, for as long as there is any."""
         quiet_since = time.monotonic()
-        while True:
+        while not closed.is_set():
             due = self._take_due()
             if due:
                 quiet_since = time.monotonic()
                 self._write_progress(due)
                 continue
-            time.sleep(LOOK_SECONDS)
+            closed.wait(LOOK_SECONDS)
             if time.monotonic() - quiet_since > QUIET_SECONDS and self._ends():
                 return
 

@@ -10,33 +10,32 @@ task follows it for that, in a thread of its own, which lives as long as there i
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app
-
 from ..core.devices import LIVE_ACTIVITY, Device, device_id
 from ..core.model import Event, Progress, Task
 from ..core.notifications import Message
-from ..errors import DeviceGone, TaskNotFound
+from ..errors import DeviceGone
 from ..firebase.features import LIVE_ACTIVITIES
 from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
 from .fcm.client import FcmClient, connect
 from .fcm.messages import Activity, Push, PushAddress, of_step
-from .fcm.sink import Silence, wants_progress
+from .progress_push import PushCooldown, wants_progress
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from ..settings import Settings
+    from ..sink_context import SinkContext
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -49,6 +48,8 @@ REFRESH_SECONDS = 60.0  # after which what still goes on is shown again, well be
 DISMISS_SECONDS = 4 * 3600
 """How long an ended activity stays on the lock screen: the longest that Apple keeps it (ActivityKit, "Displaying live
 data with Live Activities": up to four hours)."""
+
+LAST_PUSH_SECONDS = 2.0  # for an activity that is being shown when the app is closed
 
 REMEMBERED = 10_000
 
@@ -65,7 +66,7 @@ class _Shown:
 class _Followed:
     """A task that runs here and has activities: where it is now, and when they are looked at (time.monotonic)."""
 
-    app: weakref.ref[Flask]
+    context: SinkContext
     progress: Progress
     due: float
 
@@ -92,7 +93,7 @@ class LiveActivitySink:
         # _showing protects the two below, and is held while they are sent: no step is to overtake a later one.
         self._showing = threading.Lock()
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
-        self._silence = Silence()
+        self._cooldown = PushCooldown()
         # Of the lane's thread: at which step of a task its activities were looked up.
         self._looked: OrderedDict[str, _Shown] = OrderedDict()
 
@@ -113,7 +114,9 @@ class LiveActivitySink:
             return list(self._followed)
 
     @hookimpl
-    def bgtasks_task_progress(self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
+    def bgtasks_task_progress(
+        self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]], context: SinkContext
+    ) -> None:
         with self._changed:
             followed = self._followed.get(task.request_id)
             if followed is not None:
@@ -122,7 +125,7 @@ class LiveActivitySink:
             return
         activities = [device for device in load_devices() if device.kind == LIVE_ACTIVITY]
         if activities:
-            self._follow(task.request_id, progress)
+            self._follow(task.request_id, progress, context)
             self._look(task.request_id, activities)
 
     def _look_is_due(self, task: Task, progress: Progress) -> bool:
@@ -141,14 +144,14 @@ class LiveActivitySink:
     def _look(self, request_id: str, activities: Sequence[Device]) -> None:
         """Show where a task is on those of its activities that are due for it, and say when they are looked at again.
 
-        In the app's context; by the lane's thread at a new step, by our own when its time has come.
+        By the lane's thread at a new step, by our own when its time has come.
         """
         with self._showing:
             with self._changed:
                 followed = self._followed.get(request_id)
             if followed is None:
                 return
-            again = self._show(request_id, followed.progress, activities)
+            again = self._show(request_id, followed, activities)
         if again is None:
             self._forget(request_id)
             return
@@ -156,26 +159,27 @@ class LiveActivitySink:
             followed.due = time.monotonic() + again
             self._changed.notify_all()
 
-    def _show(self, request_id: str, progress: Progress, activities: Sequence[Device]) -> float | None:
+    def _show(self, request_id: str, followed: _Followed, activities: Sequence[Device]) -> float | None:
         """:returns: seconds until they are looked at again, None if that is over."""
-        store = current_app.extensions["bgtasks"].store
-        at = int(store.now().timestamp())  # before the task is read: by the same clock, it ends after that
-        task = _running(store, request_id, progress.attempt)
+        context, progress = followed.context, followed.progress
+        at = int(context.now().timestamp())  # before the task is read: by the same clock, it ends after that
+        task = _running(context, request_id, progress.attempt)
         if task is None or not activities:
             return None
-        if task.muted_at is not None or not wants_progress(store, task):
+        if task.muted_at is not None or not wants_progress(context, task):
             return REFRESH_SECONDS
         for device in activities:
-            if self._silence.reigns():
-                return self._silence.left
+            if left := self._cooldown.left:
+                return left
             if self._wait(device, progress) > 0:
                 continue
             activity = Activity(device.value, content_state(task, progress), at, stale_at=at + STALE_SECONDS)
-            with self._silence.after_failure(store, device, task):
-                self._client.send(Push(_address(device.details), activity=activity), dry_run=self._dry_run)
-            if not self._silence.reigns():
+            push = Push(_address(device.details), activity=activity)
+            send = functools.partial(self._client.send, push, dry_run=self._dry_run)
+            self._cooldown.push(send, context=context, device=device, task=task)
+            if not self._cooldown.left:
                 self._note(device, progress)
-        return self._silence.left or min(self._wait(device, progress) for device in activities)
+        return self._cooldown.left or min(self._wait(device, progress) for device in activities)
 
     def _wait(self, device: Device, progress: Progress) -> float:
         """Seconds until an activity is to show this."""
@@ -193,10 +197,9 @@ class LiveActivitySink:
 
     # -- following -----------------------------------------------------------------------------------------------------
 
-    def _follow(self, request_id: str, progress: Progress) -> None:
-        app: Flask = current_app.extensions["bgtasks"].app
+    def _follow(self, request_id: str, progress: Progress, context: SinkContext) -> None:
         with self._changed:
-            self._followed[request_id] = _Followed(weakref.ref(app), progress, time.monotonic() + UPDATE_SECONDS)
+            self._followed[request_id] = _Followed(context, progress, time.monotonic() + UPDATE_SECONDS)
             self._thread.start()
 
     def _forget(self, request_id: str) -> None:
@@ -217,19 +220,29 @@ class LiveActivitySink:
                     continue
             try:
                 self._look_again(request_id, followed)
-            except BaseException as error:  # the store is out of reach, say; or a teardown function raises
+            except BaseException as error:  # the store is out of reach, say
                 log.warning("the activities of task %s cannot be kept going: %s", request_id, type(error).__name__)
                 with self._changed:
                     followed.due = time.monotonic() + UPDATE_SECONDS
 
     def _look_again(self, request_id: str, followed: _Followed) -> None:
-        app = followed.app()
-        if app is None or app.extensions["bgtasks"].runner.draining:  # its tasks go on elsewhere
+        if followed.context.draining:  # its tasks go on elsewhere
             self._forget(request_id)
             return
-        with app.app_context():
-            found = app.extensions["bgtasks"].store.devices(request_id=request_id)
-            self._look(request_id, [device for device in found if device.kind == LIVE_ACTIVITY])
+        found = followed.context.devices(request_id=request_id)
+        self._look(request_id, [device for device in found if device.kind == LIVE_ACTIVITY])
+
+    @hookimpl
+    def bgtasks_close(self, context: SinkContext) -> None:
+        with self._changed:
+            for request_id, followed in list(self._followed.items()):
+                if followed.context is context:
+                    del self._followed[request_id]
+            self._changed.notify_all()
+            idle = not self._followed
+        if idle:  # nor does it follow tasks of another app
+            self._thread.join(LAST_PUSH_SECONDS)
+        self._client.close()
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -264,13 +277,10 @@ class LiveActivitySink:
             raise DeviceGone(str(gone), device_id=told["id"]) from gone
 
 
-def _running(store: Any, request_id: str, attempt: int) -> Task | None:
+def _running(context: SinkContext, request_id: str, attempt: int) -> Task | None:
     """A task that is still in this attempt, None if it is not."""
-    try:
-        task: Task = store.get(request_id)
-    except TaskNotFound:
-        return None
-    return task if task.held and task.attempt == attempt else None
+    task = context.find_task(request_id)
+    return task if task is not None and task.held and task.attempt == attempt else None
 
 
 def content_state(task: Task, progress: Progress | None) -> dict[str, Any]:

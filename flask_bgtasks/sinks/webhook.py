@@ -13,14 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app
-
 from ..core.backoff import Backoff, dice, retry_after_seconds
 from ..core.documents import rfc3339, task_document
 from ..core.model import Event, Task
 from ..core.notifications import Message
 from ..core.webhooks import WebhookTarget
-from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
+from ..errors import ConfigurationError, RetryLater, Undeliverable
 from ..hookspecs import hookimpl
 from .cooldown import Cooldowns
 from .safe_http import EndpointUnreachable, GuardedClient
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..settings import Settings
+    from ..sink_context import SinkContext
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -73,8 +72,8 @@ class WebhookSink:
         return cls(made, door, concurrency=settings.push_concurrency)
 
     @hookimpl
-    def bgtasks_task_event(self, task: Task, event: Event) -> Iterator[Message]:
-        for target in self._all(task).values():
+    def bgtasks_task_event(self, task: Task, event: Event, context: SinkContext) -> Iterator[Message]:
+        for target in self._all(task, context).values():
             if target.wants(task, event):
                 number = hashlib.sha256(f"{task.request_id}:{event.seq}:{target.id}".encode()).hexdigest()[:32]
                 yield Message(
@@ -82,8 +81,8 @@ class WebhookSink:
                 )
 
     @hookimpl
-    def bgtasks_deliver_message(self, message: Message) -> None:
-        target = self._found(message)
+    def bgtasks_deliver_message(self, message: Message, context: SinkContext) -> None:
+        target = self._found(message, context)
         if target is None:
             log.info("a webhook of task %s is dropped: its target is gone", message.request_id)
             return
@@ -114,19 +113,18 @@ class WebhookSink:
             else:
                 yield f"webhook {target.shown}", None
 
-    def _all(self, task: Task) -> Mapping[str, WebhookTarget]:
+    def _all(self, task: Task, context: SinkContext) -> Mapping[str, WebhookTarget]:
         """The targets for a task, by id."""
-        given = current_app.extensions["bgtasks"].plugins.hook.bgtasks_webhook_targets(task=task)
-        return {**self._targets, **{target.id: target for targets in given for target in targets}}
+        return {**self._targets, **{target.id: target for target in context.webhook_targets(task)}}
 
-    def _found(self, message: Message) -> WebhookTarget | None:
+    def _found(self, message: Message, context: SinkContext) -> WebhookTarget | None:
         to: str = message.payload["to"]
         known: Mapping[str, WebhookTarget] = self._targets
         if to not in known and message.request_id is not None:
-            try:
-                known = self._all(current_app.extensions["bgtasks"].store.get(message.request_id))
-            except TaskNotFound:
+            task = context.find_task(message.request_id)
+            if task is None:
                 return None
+            known = self._all(task, context)
         if to in known:
             return known[to]
         # What it wants to be told was changed since: where nobody else has its address, it is the same one.

@@ -14,6 +14,7 @@ from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks import alerts as alerts_module
 from flask_bgtasks.stores.types import NewDelivery
+from tests.integration.sink_contexts import context_of
 from tests.waiting import PATIENCE
 
 apprise = pytest.importorskip("apprise")
@@ -458,14 +459,15 @@ def test_a_sink_in_trouble_does_not_wait_for_the_alert_about_it(make, pager):
 
 def test_of_letters_that_die_at_once_by_the_hundred_one_is_noted(make, pager, monkeypatch):
     studio = make()
-    store = studio.state.store
+    store, hook = studio.state.store, studio.state.plugins.hook.bgtasks_trouble
+    context = context_of(store, enqueue=studio.state.deliveries.send_message)
     owed = []
     monkeypatch.setattr(store, "add_delivery", lambda delivery, request_id: owed.append(delivery))
 
     with studio.app.app_context():
         for _ in range(100):
-            studio.state.plugins.hook.bgtasks_trouble(subject="dead letters of sink 'fcm'", text="refused")
-        studio.state.plugins.hook.bgtasks_trouble(subject="sink 'fcm' is out of reach", text="refused")
+            hook(subject="dead letters of sink 'fcm'", text="refused", context=context)
+        hook(subject="sink 'fcm' is out of reach", text="refused", context=context)
 
     assert [delivery.payload["subject"] for delivery in owed] == [
         "dead letters of sink 'fcm'",

@@ -11,14 +11,15 @@ from flask import Flask
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
 from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
+from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
-from flask_bgtasks.delivery.sink_worker import Reply
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery
+from tests.integration.sink_contexts import context_of
 from tests.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -29,7 +30,7 @@ def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
     monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(0))
+    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def make(store):
         for sink in sinks:
             plugins.register(sink)
         app = Flask("delivery")
-        deliveries = Dispatcher(app, store, plugins, notify_of=lambda name: notify)
+        deliveries = Dispatcher(app, store, plugins, context=context_of(store), notify_of=lambda name: notify)
         deliveries.app = app  # kept alive for the test
         made.append(deliveries)
         return deliveries
@@ -333,7 +334,7 @@ class Service:
 
 
 def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(store, make, monkeypatch, caplog):
-    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=0.05, longest=0.05))
+    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(first=0.05, longest=0.05))
     service = Service()
     deliveries = make(service)
     with caplog.at_level("INFO", "flask_bgtasks"):
@@ -350,43 +351,9 @@ def test_a_service_that_is_down_is_not_stormed_and_told_all_when_it_is_back(stor
     for request_id in ids:
         assert [seq for told, seq in service.told if told == request_id] == [1, 2, 3]
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warnings) <= lanes_module.IN_A_ROW + 1
+    assert len(warnings) <= breaker_module.IN_A_ROW + 1
     assert "sink 'service' is unreachable" in caplog.text
     assert "sink 'service' is back" in caplog.text
-
-
-def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(monkeypatch):
-    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
-    outage = lanes_module.CircuitBreaker()
-    for answered in (False, False, True, False, False):
-        outage.note(Reply(answered))
-
-    assert (outage.down, outage.left) == (False, 0)
-    outage.note(Reply(False))
-    assert outage.down
-    assert 0 < outage.left <= 1
-    outage.note(Reply(True))
-    assert (outage.down, outage.left) == (False, 0)
-
-
-def test_a_pause_that_a_service_wants_is_not_forgotten_for_an_answer_from_before():
-    outage = lanes_module.CircuitBreaker()
-    outage.note(Reply(rest=60))
-    outage.note(Reply(rest=5))
-    outage.note(Reply())
-
-    assert 59 < outage.left <= 60
-    assert not outage.down
-
-
-def test_what_was_not_tried_says_nothing_about_the_service(monkeypatch):
-    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(first=1, longest=15))
-    outage = lanes_module.CircuitBreaker()
-    for _ in range(3):
-        outage.note(Reply(False))
-        outage.note(Reply(tried=False))
-
-    assert outage.down
 
 
 def test_what_is_put_off_was_not_tried(store, make):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from flask_bgtasks import Backoff, TaskCancelled, current_task, hookimpl, signals, step
+from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks.memory import MemorySink
@@ -21,7 +22,7 @@ def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
     monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(0))
+    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
 @pytest.fixture(params=ENDERS, ids=lambda error: error.__name__)

@@ -17,6 +17,7 @@ from flask_bgtasks.runtime import processes
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import Settlement, system_clock
+from tests.integration.sink_contexts import context_of
 from tests.waiting import PATIENCE, until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -64,7 +65,7 @@ def process(tmp_path):
         plugins.register(sink)
         store = SqlStore(f"sqlite:///{tmp_path}/tasks.sqlite3", clock=lambda: system_clock() + ahead)
         app = Flask("delivery")
-        deliveries = Dispatcher(app, store, plugins, notify_of=lambda name: None)
+        deliveries = Dispatcher(app, store, plugins, context=context_of(store), notify_of=lambda name: None)
         deliveries.app, deliveries.store, deliveries.sink, deliveries.told = app, store, sink, told
         made.append(deliveries)
         return deliveries

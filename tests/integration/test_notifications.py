@@ -25,6 +25,7 @@ from flask_bgtasks.core.model import Result, Task, TaskKind
 from flask_bgtasks.core.preferences import Preferences
 from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Fail
 from flask_bgtasks.core.transitions.outside import MarkSeen, MarkTold, Mute, Reopen, RequestCancel
+from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
@@ -32,6 +33,7 @@ from flask_bgtasks.delivery.notifier import NotifyPolicy
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
+from tests.integration.sink_contexts import context_of
 from tests.waiting import until
 
 NIGHT = datetime(2026, 1, 1, 23, 30, tzinfo=timezone.utc)
@@ -99,7 +101,7 @@ def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
     monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(lanes_module, "PAUSES", Backoff(0))
+    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
 @pytest.fixture
@@ -121,7 +123,9 @@ def make(store):
         for sink in sinks:
             plugins.register(sink)
         app = Flask("notifications")
-        deliveries = Dispatcher(app, store, plugins, notify_of=lambda name: notify, rules=rules or NotifyPolicy())
+        deliveries = Dispatcher(
+            app, store, plugins, context=context_of(store), notify_of=lambda name: notify, rules=rules or NotifyPolicy()
+        )
         deliveries.app = app  # kept alive for the test
         made.append(deliveries)
         return deliveries

@@ -18,6 +18,8 @@ from flask_bgtasks.runtime.log_lines import one_line
 from flask_bgtasks.sinks import cooldown as resting_module
 from flask_bgtasks.sinks import safe_http as outbound_module
 from flask_bgtasks.sinks import webhook as webhook_module
+from flask_bgtasks.stores.memory.store import MemoryStore
+from tests.integration.sink_contexts import context_of
 from tests.waiting import PATIENCE, until
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
@@ -283,14 +285,14 @@ def test_what_is_owed_reaches_its_target_though_it_wants_other_events_by_now():
     before = WebhookTarget("https://customer.example/hook", SECRET)
     now = WebhookTarget("https://customer.example/hook", NEW, events=["failed"])
     sink = webhook_module.WebhookSink([now], outbound_module.GuardedClient())
-    message = Message(f"webhook:{before.id}", {"to": before.id})
+    message, context = Message(f"webhook:{before.id}", {"to": before.id}), context_of(MemoryStore())
 
     assert before.id != now.id
-    assert sink._found(message) is now
+    assert sink._found(message, context) is now
     two = webhook_module.WebhookSink(
         [now, WebhookTarget(now.url, SECRET, names=["a"])], outbound_module.GuardedClient()
     )
-    assert two._found(message) is None  # whose it was nobody knows
+    assert two._found(message, context) is None  # whose it was nobody knows
 
 
 def test_a_targets_address_shows_no_path_where_its_secret_may_be():

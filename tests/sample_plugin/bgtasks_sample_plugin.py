@@ -36,6 +36,11 @@ def bgtasks_send_notification(notification):
 
 
 @hookimpl
+def bgtasks_close(context):
+    _write(hook="close", app=context.app_name)
+
+
+@hookimpl
 def bgtasks_prepare_notification(task, notification):
     if task.name == "quiet":
         return False

@@ -82,6 +82,7 @@ def test_an_installed_plugin_implements_every_hook_and_is_called(python):
     first = [row for row in rows if row.get("request_id") == rows[0]["request_id"]]
     assert [row["type"] for row in first if row["hook"] == "event"] == ["accepted", "started", "completed"]
     assert [row["title"] for row in rows if row["hook"] == "notification"] == ["READY"]
+    assert rows[-1] == {"hook": "close", "app": "app"}  # the process has ended
 
 
 def test_an_installed_plugin_adds_its_command(python):

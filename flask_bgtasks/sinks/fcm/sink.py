@@ -7,24 +7,20 @@ One message for each device, each a delivery of its own. What is sent is made in
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-
-from flask import current_app
 
 from ...core.devices import FCM_TOKEN, FID, Device, of_user_token
 from ...core.model import Progress, Task
 from ...core.notifications import DEVICE_CHANNEL, Message, Notification
-from ...core.preferences import Preferences
-from ...errors import BackgroundTasksError, DeviceGone, Overloaded, RetryLater, Undeliverable
+from ...errors import BackgroundTasksError, Undeliverable
 from ...firebase.features import FIDS
 from ...hookspecs import hookimpl
 from ...runtime.fork import after_fork_in_child
+from ..progress_push import PushCooldown, wants_progress
 from .client import FcmClient, connect
 from .messages import MAX_TTL_SECONDS, Push, PushAddress, of_notification, of_step
 
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ...settings import Settings
+    from ...sink_context import SinkContext
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -42,10 +39,6 @@ APPLE_SECONDS = 1200.0
 "Pushing background updates to your App")."""
 
 REMEMBERED = 10_000  # tasks whose step is known
-
-REST_SECONDS = 60.0
-"""For which no progress is pushed after FCM could not be reached: each try may take seconds of the sink's lane, which
-the notifications need."""
 
 
 class FcmSink:
@@ -117,6 +110,10 @@ class FcmSink:
         self._client.send(push, dry_run=self._dry_run)
 
     @hookimpl
+    def bgtasks_close(self) -> None:
+        self._client.close()
+
+    @hookimpl
     def bgtasks_check(self, token: str | None) -> Iterable[tuple[str, str | None]]:
         what = f"FCM, project {self._client.project}, by {self._client.source}"
         if FIDS.lacking is not None:
@@ -153,32 +150,33 @@ class FcmProgressSink(FcmSink):
 
     def _reset(self) -> None:
         self._steps: OrderedDict[str, str | None] = OrderedDict()  # of running tasks; of the lane's thread
-        self._silence = Silence()
+        self._cooldown = PushCooldown()
 
     @hookimpl
-    def bgtasks_task_progress(self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]]) -> None:
+    def bgtasks_task_progress(
+        self, task: Task, progress: Progress, load_devices: Callable[[], list[Device]], context: SinkContext
+    ) -> None:
         if self._steps.get(task.request_id) == progress.step or task.owner is None or task.muted_at is not None:
             return
-        if self._silence.reigns():
+        if self._cooldown.left:
             return
         self._steps[task.request_id] = progress.step
         if len(self._steps) > REMEMBERED:
             self._steps.popitem(last=False)
-        store = current_app.extensions["bgtasks"].store
-        if not wants_progress(store, task):
+        if not wants_progress(context, task):
             return
         for device in load_devices():
             # A browser has to show something for each push, and shows a sentence of its own where the page does not.
-            if device.kind not in KINDS or _platform(device) == "web" or self._silence.reigns():
+            if device.kind not in KINDS or _platform(device) == "web" or self._cooldown.left:
                 continue
-            if store.take_mark(f"progress-push:{device.id}", self._span(device)):
-                self._wake(store, task, progress, device)
+            if context.take_mark(f"progress-push:{device.id}", self._span(device)):
+                self._wake(context, task, progress, device)
 
     def _span(self, device: Device) -> timedelta:
         apple = _platform(device) in ("ios", "ipados", "apple")
         return timedelta(seconds=max(self._seconds, APPLE_SECONDS) if apple else self._seconds)
 
-    def _wake(self, store: Any, task: Task, progress: Progress, device: Device) -> None:
+    def _wake(self, context: SinkContext, task: Task, progress: Progress, device: Device) -> None:
         data = {
             "request_id": task.request_id,
             "status": task.status.value,
@@ -190,50 +188,10 @@ class FcmProgressSink(FcmSink):
         }
         address = PushAddress(device.kind, device.value, device.id)
         push = Push(address, data=data, tag=task.request_id, ttl=int(self._seconds))
-        with self._silence.after_failure(store, device, task):
-            self._client.send(push, dry_run=self._dry_run)
-
-
-class Silence:
-    """What becomes of progress that cannot be pushed: it is not tried again, the next step brings the next."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def reigns(self) -> bool:
-        """Whether FCM was out of reach a moment ago."""
-        return time.monotonic() < self._until
-
-    @property
-    def left(self) -> float:
-        """Seconds until FCM is asked again, 0 if it may be now."""
-        return max(0.0, self._until - time.monotonic())
-
-    @contextmanager
-    def after_failure(self, store: Any, device: Device, task: Task) -> Iterator[None]:
-        """Take what a push of progress to one device raises: others are to get theirs."""
-        try:
-            yield
-        except DeviceGone:
-            store.forget_device(device.id)
-        except RetryLater as error:
-            if isinstance(error, Overloaded) or error.after is None:  # otherwise it is of this device alone
-                self._until = time.monotonic() + max(REST_SECONDS, error.after or 0.0)
-            log.info("progress of task %s was not pushed: %s", task.request_id, error)
-        except Undeliverable as error:
-            log.warning("progress of task %s cannot be pushed: %s", task.request_id, error)
+        self._cooldown.push(
+            lambda: self._client.send(push, dry_run=self._dry_run), context=context, device=device, task=task
+        )
 
 
 def _platform(device: Device) -> str:
     return (device.platform or "").lower()
-
-
-def wants_progress(store: Any, task: Task) -> bool:
-    """Whether a task's owner wants to be told how it is getting on, and now."""
-    document = None if task.owner is None else store.load_preferences(task.owner)
-    try:
-        preferences = Preferences() if document is None else Preferences.from_document(document)
-    except ValueError:
-        return True
-    quiet = preferences.quiet_hours
-    return preferences.wants("progress", task.name) and (quiet is None or quiet.until(store.now()) is None)

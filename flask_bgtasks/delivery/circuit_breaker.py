@@ -1,0 +1,70 @@
+"""Tells from how deliveries go whether a sink's service is out of reach, and when it is tried again.
+
+For what all of a sink's deliveries go to; one of several addressees that does not answer has a cooldown
+(:mod:`..sinks.cooldown`). Knows neither sinks nor the store; its user sees to locking.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from ..core.backoff import Backoff, dice
+
+IN_A_ROW = 3
+"""Deliveries that fail one after the other, after which the sink itself is taken to be out of reach."""
+
+MAX_PAUSE = 15.0
+PAUSES = Backoff(first=1.0, longest=MAX_PAUSE)
+"""Between two tries while a sink is out of reach: one delivery each, whatever it is owed; so a service that is down is
+not stormed, and is noticed within seconds when it is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a delivery went.
+
+    :param answered: whether the sink's service answered, be it that it refuses.
+    :param rest: seconds for which it asks for nothing more at all.
+    :param error: what went wrong.
+    :param tried: whether it was tried at all. If not, it says nothing about the sink.
+    """
+
+    answered: bool = True
+    rest: float = 0.0
+    error: str | None = None
+    tried: bool = True
+
+
+class CircuitBreaker:
+    """Whether a sink seems out of reach, and until when it is left alone."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._until = 0.0  # the next try at a service that does not answer
+        self._rest_until = 0.0  # the end of the pause that it has asked for: an answer from before takes nothing off it
+
+    @property
+    def down(self) -> bool:
+        """Whether so many failed in a row that the sink is taken to be out of reach."""
+        return self._failures >= IN_A_ROW
+
+    @property
+    def left(self) -> float:
+        """Seconds until the next try, 0 if it may be now."""
+        return max(0.0, max(self._until, self._rest_until) - time.monotonic())
+
+    def note(self, reply: Reply) -> None:
+        """How a delivery went."""
+        if not reply.tried:
+            return
+        if reply.rest:
+            self._rest_until = max(self._rest_until, time.monotonic() + reply.rest)
+        if reply.answered:
+            self._failures = 0
+            self._until = 0.0
+            return
+        self._failures += 1
+        if self.down:
+            tries = self._failures - IN_A_ROW + 1
+            self._until = time.monotonic() + PAUSES.ceiling(tries) * dice.uniform(0.5, 1.0)

@@ -1,0 +1,101 @@
+"""What surrounds a call of a sink's hook: the app's context, the signal of what became of a notification, the end.
+
+Knows the plugins by their hooks; which hook is called, and what becomes of its delivery, is the dispatcher's.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flask import Flask
+
+from .. import signals
+from ..core.notifications import Message, Notification
+from ..errors import RetryLater, Undeliverable
+from ..plugins import Plugins
+from ..sink_context import SinkContext
+
+log = logging.getLogger("flask_bgtasks")
+
+CLOSE_SECONDS = 3.0
+"""What all sinks together get to close when an app is closed. Our choice: a call to Firestore, which has a deadline of
+2 seconds, ends in it."""
+
+
+@contextmanager
+def app_context(app: Flask) -> Iterator[None]:
+    """The app's context, around a call of a plugin. What a teardown function raises is logged: the call was made."""
+    context = app.app_context()
+    context.push()
+    try:
+        yield
+    finally:
+        try:
+            context.pop(sys.exc_info()[1])
+        except BaseException:
+            log.exception("a teardown function failed after a call of a sink")
+
+
+class Sent:
+    """Whether what was done in a block counts as sent."""
+
+    def __init__(self) -> None:
+        self.counts = True
+
+    def discard(self) -> None:
+        """It does not: nothing was sent yet, or nothing is to be."""
+        self.counts = False
+
+
+@contextmanager
+def signalled(app: Flask, sink: str, notification: Notification, message: Message | None = None) -> Iterator[Sent]:
+    """Send the signal of what becomes of a notification in the block."""
+    sent = Sent()
+    about = {"notification": notification, "sink": sink, "message": message}
+    try:
+        yield sent
+    except BaseException as error:
+        if was_tried(error):
+            final = isinstance(error, Undeliverable)
+            signals.send(signals.notification_failed, app, error=error, final=final, **about)
+        raise
+    if sent.counts:
+        signals.send(signals.notification_sent, app, **about)
+
+
+def was_tried(error: BaseException) -> bool:
+    """Whether a sink has tried at all, and did not only say that an addressee is left alone."""
+    return not isinstance(error, RetryLater) or error.tried
+
+
+def close_sinks(app: Flask, plugins: Plugins, context: SinkContext) -> None:
+    """Close all sinks, each in a thread of its own, within :data:`CLOSE_SECONDS`; raises nothing that they raise."""
+    deadline = time.monotonic() + CLOSE_SECONDS
+    closing: list[tuple[str, threading.Thread]] = []
+    for name in plugins.implementing("bgtasks_close"):
+        thread = threading.Thread(
+            target=_close, args=(app, plugins, context, name), name=f"bgtasks-close-{name}", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # as many threads as the system allows; without one, nothing could be bounded
+            log.warning("sink %r is not closed: %s", name, error)
+        else:
+            closing.append((name, thread))
+    for name, thread in closing:
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            log.warning("sink %r did not close within %g s, and is not waited for", name, CLOSE_SECONDS)
+
+
+def _close(app: Flask, plugins: Plugins, context: SinkContext, name: str) -> None:
+    try:
+        with app_context(app):
+            plugins.only(name, "bgtasks_close")(context=context)
+    except BaseException:
+        log.exception("sink %r failed to close", name)
