@@ -8,16 +8,18 @@ from __future__ import annotations
 from .app.handles import TaskHandle
 from .app.tracking import TrackedTask
 from .core.backoff import Backoff
-from .core.definitions import TaskOptions, UnknownTask
+from .core.definitions import TaskOptions
 from .core.devices import Device
 from .core.model import Event, EventType, Progress, Result, Status, Task
 from .core.notifications import Message, Notification
 from .core.webhooks import WebhookTarget
 from .errors import (
     AlreadyClaimed,
+    AmbiguousTask,
     AnonymousQueueFull,
     AtCapacity,
     BackgroundTasksError,
+    CancelRequested,
     ConfigurationError,
     DeviceGone,
     IdempotencyConflict,
@@ -41,9 +43,9 @@ from .errors import (
     TaskFinished,
     TaskNotFound,
     TaskTimeout,
-    TaskWasCancelled,
     TransitionRefused,
     Undeliverable,
+    UnknownTask,
     WaitTimeout,
 )
 from .extension import BackgroundTasks, TaskFunction
@@ -55,11 +57,13 @@ from .stores.base import Store
 
 __all__ = [
     "AlreadyClaimed",
+    "AmbiguousTask",
     "AnonymousQueueFull",
     "AtCapacity",
     "BackgroundTasks",
     "BackgroundTasksError",
     "Backoff",
+    "CancelRequested",
     "ConfigurationError",
     "Device",
     "DeviceGone",
@@ -97,7 +101,6 @@ __all__ = [
     "TaskNotFound",
     "TaskOptions",
     "TaskTimeout",
-    "TaskWasCancelled",
     "TrackedTask",
     "TransitionRefused",
     "Undeliverable",

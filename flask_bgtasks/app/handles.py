@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.model import Progress, Result, Status, Task, TaskKind
 from ..core.text.json_values import parsed
-from ..errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
+from ..errors import BackgroundTasksError, TaskCancelled, TaskFailed, WaitTimeout
 from ..pipeline import reporting
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ class TaskHandle:
         """Wait for the end and return the result: a function's value, or what a view answered, parsed if it is JSON.
 
         :param timeout: seconds; None to wait without a limit.
-        :raises TaskFailed: it failed. :raises TaskWasCancelled: it was cancelled.
+        :raises TaskFailed: it failed. :raises TaskCancelled: it was cancelled.
         :raises WaitTimeout: not in time; the task goes on.
         """
         task = self.wait_until_done(timeout=timeout)
         if task.status is Status.FAILED:
             raise TaskFailed(self.request_id, task.error_message, error_type=task.error_type)
         if task.status is Status.CANCELLED:
-            raise TaskWasCancelled(self.request_id)
+            raise TaskCancelled(self.request_id)
         return self.result_data()
 
     def wait_until_done(self, *, timeout: float | None = None) -> Task:
@@ -69,7 +69,7 @@ class TaskHandle:
         another one stand in for it, which runs the awaited task.
 
         :raises WaitTimeout: not in time.
-        :raises TaskCancelled: the task that waits was cancelled.
+        :raises CancelRequested: the task that waits was cancelled.
         """
         task = self.task
         if task.done:

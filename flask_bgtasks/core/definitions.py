@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol, Union
 
-from ..errors import BackgroundTasksError, ConfigurationError
+from ..errors import ConfigurationError, counted
 from .backoff import Backoff
 from .model import HIGHEST_PRIORITY, TaskKind
 from .notifications import Notify, checked
@@ -90,9 +89,8 @@ class TaskOptions:
             if isinstance(self.total_steps, bool) or not isinstance(self.total_steps, int) or self.total_steps < 1:
                 raise ConfigurationError(f"{label}: total_steps={self.total_steps!r}; a whole number from 1 is wanted")
             if steps and len(steps) != self.total_steps:
-                raise ConfigurationError(
-                    f"{label}: {len(steps)} steps are named and total_steps={self.total_steps}; drop total_steps"
-                )
+                named = f"steps= names {counted(len(steps), 'step')}"
+                raise ConfigurationError(f"{label}: {named}, but total_steps={self.total_steps}; drop total_steps")
         if not _is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):
             raise ConfigurationError(
                 f"{label}: priority={self.priority!r}; a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY} "
@@ -199,23 +197,6 @@ class TaskDefinition:
     def in_function(self) -> bool:
         """Whether it was declared inside a function: each call of that makes another one, in an app factory say."""
         return self.function is not None and "<locals>" in self.place
-
-
-class UnknownTask(BackgroundTasksError, LookupError):
-    """A stored task names a function that this process does not know: not imported here, or renamed."""
-
-    def __init__(self, name: str, known: Mapping[str, Any]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(
-            f"no task is called {name!r} here.{hint} Import the module that defines it before tasks run, "
-            "or give the renamed function name= of old"
-        )
-        self.name = name
-
-
-class AmbiguousTask(ConfigurationError, LookupError):
-    """Several functions of this name were declared, and which of them is this app's cannot be told."""
 
 
 def clash(one: TaskDefinition, other: TaskDefinition) -> ConfigurationError:

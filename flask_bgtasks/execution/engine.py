@@ -21,7 +21,7 @@ from ..core.model import LOGIN_LOST, Event, OnInterrupt, Task, TaskKind
 from ..core.steps import StepTree
 from ..core.transitions import Change, RequestCancel, Transition
 from ..delivery.dispatcher import Dispatcher
-from ..errors import AlreadyClaimed, AtCapacity, ShuttingDown, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from ..errors import AlreadyClaimed, AtCapacity, CancelRequested, ShuttingDown, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
 from ..pipeline.checkpoint_log import CheckpointLog
@@ -148,7 +148,7 @@ class Engine:
         before = reporting.enter(running)
         try:
             yield running
-        except TaskCancelled:
+        except CancelRequested:
             self._endings.cancel(running)
             raise
         except BaseException as error:
@@ -252,7 +252,7 @@ class Engine:
             self._flusher.confirm(running)
             running.check()
             answer = call()
-        except TaskCancelled:
+        except CancelRequested:
             return self._stop(task, running)
         except Exception as error:  # not the task's own: its request could not be restored, say
             log.exception("task %s cannot be run", task.request_id)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..core.text.redaction import origin
-from ..errors import BackgroundTasksError, ConfigurationError, Undeliverable
+from ..errors import ConfigurationError, EndpointUnreachable, Undeliverable
 from ..runtime.background_thread import ended_within
 
 DEADLINE_SECONDS = 10.0
@@ -35,10 +35,6 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class EndpointUnreachable(BackgroundTasksError):
-    """Nothing answered, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class GuardedClient:
         """Post to an address. Any status is an answer.
 
         :param seconds: for all of it.
-        :raises Undeliverable: it may not be called. :raises Unreachable: nothing answered in time.
+        :raises Undeliverable: it may not be called. :raises EndpointUnreachable: nothing answered in time.
         """
         end = time.monotonic() + seconds
         target = self._parsed(url)
@@ -185,7 +181,7 @@ def _looked_up(target: _Target, seconds: float) -> Sequence[Address]:
 
 
 def _connected(target: _Target, addresses: Sequence[Address], end: float) -> socket.socket:
-    """A connection to the first address that takes one. :raises Unreachable: none did in time."""
+    """A connection to the first address that takes one. :raises EndpointUnreachable: none did in time."""
     failed: Exception = TimeoutError("not in time")
     for number, address in enumerate(addresses):
         left = end - time.monotonic()

@@ -20,10 +20,10 @@ from ..core.documents import rfc3339, task_document
 from ..core.model import Event, Task
 from ..core.notifications import Message
 from ..core.webhooks import WebhookTarget
-from ..errors import ConfigurationError, RetryLater, TaskNotFound, Undeliverable
+from ..errors import ConfigurationError, EndpointUnreachable, RetryLater, TaskNotFound, Undeliverable
 from ..hookspecs import hookimpl
 from .cooldown import Cooldowns
-from .safe_http import EndpointUnreachable, GuardedClient
+from .safe_http import GuardedClient
 
 if TYPE_CHECKING:
     from flask import Flask

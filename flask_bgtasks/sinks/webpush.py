@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from ..core.backoff import Backoff, dice, retry_after_seconds
 from ..core.devices import WEBPUSH, Device
 from ..core.notifications import DEVICE_CHANNEL, Message, Notification
-from ..errors import ConfigurationError, DeviceGone, RetryLater, Undeliverable
+from ..errors import ConfigurationError, DeviceGone, EndpointUnreachable, RetryLater, Undeliverable
 from ..hookspecs import hookimpl
 from .cooldown import Cooldowns, Probe
-from .safe_http import EndpointUnreachable, GuardedClient
+from .safe_http import GuardedClient
 from .truncation import fitted
 
 if TYPE_CHECKING:

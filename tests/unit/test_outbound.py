@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flask_bgtasks import ConfigurationError, Undeliverable
+from flask_bgtasks.errors import EndpointUnreachable
 from flask_bgtasks.sinks import safe_http as outbound_module
-from flask_bgtasks.sinks.safe_http import EndpointUnreachable, GuardedClient
+from flask_bgtasks.sinks.safe_http import GuardedClient
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 

@@ -11,7 +11,15 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks import NotSerializable, PayloadTooLarge, TaskCancelled, copy_current_task, current_task, step, track
+from flask_bgtasks import (
+    CancelRequested,
+    NotSerializable,
+    PayloadTooLarge,
+    copy_current_task,
+    current_task,
+    step,
+    track,
+)
 from flask_bgtasks.core.steps import Expected, StepNode, StepTree
 from flask_bgtasks.pipeline import reporting
 
@@ -207,13 +215,13 @@ def test_the_next_report_of_a_cancelled_task_raises(make_running, report):
     make_running().stop("the task was cancelled")
 
     assert current_task.cancelled
-    with pytest.raises(TaskCancelled):
+    with pytest.raises(CancelRequested):
         report()
 
 
 def test_except_exception_does_not_swallow_a_cancellation(make_running):
     running = make_running()
-    with pytest.raises(TaskCancelled):
+    with pytest.raises(CancelRequested):
         for n in range(3):
             try:
                 current_task.update(details=str(n))

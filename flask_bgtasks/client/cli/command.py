@@ -15,9 +15,8 @@ from typing import Any
 
 import click
 
-from ...errors import BackgroundTasksError, WaitTimeout
+from ...errors import BackgroundTasksError, CredentialsRefused, Unreachable, WaitTimeout
 from ..clients import Client, Task
-from ..errors import CredentialsRefused, Unreachable
 from ..events import Kind, TaskEvent
 from .display import Display
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..errors import Unreachable
+from ...errors import Unreachable
 from ..events import Outcome
 from ..io.effects import Answer, Call, Flow, Tell
 from ..pending import records
