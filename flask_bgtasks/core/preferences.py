@@ -55,7 +55,7 @@ class QuietHours:
 class Preferences:
     """One owner's. Without any, everything that a task's ``notify=`` asks for is told at any time.
 
-    :param kinds: what is wanted, of :data:`KINDS`.
+    :param kinds: what to notify of, out of :data:`KINDS`.
     :param muted: names of tasks about which nothing is to be told.
     """
 

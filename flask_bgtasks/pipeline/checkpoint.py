@@ -55,7 +55,7 @@ def checkpoint(name: Any, function: Any = None, /, *args: Any, **kwargs: Any) ->
     elif callable(name) and function is None:
         return _decorated(name.__name__, name)
     raise TypeError(
-        f"checkpoint({name!r}, {function!r}): a name and a function are wanted, e.g. checkpoint('Outline', make, text)"
+        f"checkpoint({name!r}, {function!r}): expected a name and a function, e.g. checkpoint('Outline', make, text)"
     )
 
 

@@ -69,7 +69,7 @@ class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Dr
 
     def __init__(self, name: Any, *, details: Any = None, weight: Any = None) -> None:
         if not is_text(name) or (isinstance(name, str) and not name):
-            raise TypeError(f"step({name!r}): a name is wanted, e.g. with step('Drawing')")
+            raise TypeError(f"step({name!r}): expected a name, e.g. with step('Drawing')")
         self.name = name
         self.details = details
         try:
@@ -116,7 +116,7 @@ class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(item
         if total is None and isinstance(iterable, Sized):
             total = len(iterable)
         if total is not None and not hasattr(total, "__float__"):
-            raise TypeError(f"track(total={type(total).__name__}): a number is wanted")
+            raise TypeError(f"track(total={type(total).__name__}): expected a number")
         self._total = None if total is None else as_float(total)
 
     def __iter__(self) -> Iterator[T]:
@@ -212,7 +212,7 @@ class CurrentTask:
         if fraction is not None:
             share = as_float(fraction)
             if share is None or not 0 <= share <= 1:
-                raise ValueError(f"update(fraction={fraction!r:.80}): a number from 0 to 1 is wanted")
+                raise ValueError(f"update(fraction={fraction!r:.80}): expected a number from 0 to 1")
             node.fraction = share
         if details is not None:
             node.details = optional_text(details)

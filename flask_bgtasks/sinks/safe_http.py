@@ -110,7 +110,7 @@ class GuardedClient:
             raise Undeliverable(f"{origin(url)} is no address: {error}") from None
         host = (parts.hostname or "").rstrip(".")
         if parts.scheme not in ("http", "https") or not host:
-            raise Undeliverable(f"{origin(url)}: an https address is wanted")
+            raise Undeliverable(f"{origin(url)}: expected an https URL")
         if parts.username is not None or parts.password is not None:
             raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
         if len(host) > MAX_HOST:  # before it is encoded, which takes long for a long one
@@ -138,7 +138,7 @@ class GuardedClient:
                     "name it in BGTASKS_PRIVATE_TARGETS"
                 )
             if not target.secure:
-                raise Undeliverable(f"{target.host}: an https address is wanted, to send over the open network")
+                raise Undeliverable(f"{target.host}: expected an https URL, since this crosses the open network")
         return found
 
     def _is_named(self, address: Address) -> bool:
@@ -271,7 +271,7 @@ def _network(text: str, setting: str) -> Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:
-        raise ConfigurationError(f"{setting}: {error}. A network (10.1.0.0/16) or an address is wanted") from None
+        raise ConfigurationError(f"{setting}: {error}. Expected a network (10.1.0.0/16) or an address") from None
 
 
 def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -655,7 +655,7 @@ def test_a_step_number_outside_its_total_is_refused(make_app, bg, number, total)
 
 def test_an_id_that_no_task_can_have_is_refused(make_app, bg):
     app = make_app()
-    refused = pytest.raises(ConfigurationError, match="a UUID in lower case")
+    refused = pytest.raises(ConfigurationError, match="expected a UUID in lower case")
     with app.app_context(), refused, bg.track_request("process", request_id="42"):
         pytest.fail("was recorded")
 

@@ -333,7 +333,7 @@ def test_the_certificate_is_of_the_name_though_the_address_is_called(tmp_path, m
 
 
 def test_private_networks_are_named_as_networks():
-    with pytest.raises(ConfigurationError, match="BGTASKS_PRIVATE_TARGETS.*A network"):
+    with pytest.raises(ConfigurationError, match="BGTASKS_PRIVATE_TARGETS.*Expected a network"):
         GuardedClient(["my-server"])
 
 

@@ -150,7 +150,7 @@ def test_a_fraction_outside_0_to_1_is_refused(make_running):
 
 @pytest.mark.parametrize("name", ["", None, 7])
 def test_a_step_without_a_name_is_refused_at_once(name):
-    with pytest.raises(TypeError, match="a name is wanted"):
+    with pytest.raises(TypeError, match="expected a name"):
         step(name)
 
 
