@@ -21,7 +21,7 @@ class Pace:
     seconds: float = 0.0
 
     def wait(self, units: float = 1.0) -> None:
-        """Wait for a unit of work, or for a part of one. :raises TaskCancelled: the task was cancelled meanwhile."""
+        """Wait for a unit of work, or for a part of one. :raises CancelRequested: the task was cancelled meanwhile."""
         end = time.monotonic() + self.seconds * units
         while (left := end - time.monotonic()) > 0:
             time.sleep(min(left, SLICE))

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 from .app.handles import TaskFunction, TaskHandle
 from .app.tracking import TrackedTask
 from .core.backoff import Backoff
-from .core.definitions import FunctionOptions, TaskOptions, TrackedOptions, UnknownTask, ViewOptions
+from .core.definitions import FunctionOptions, TaskOptions, TrackedOptions, ViewOptions
 from .core.devices import Device
 from .core.model import Event, EventType, Progress, Result, Status, Task
 from .core.notifications import Message, Notification
 from .core.webhooks import WebhookTarget
 from .errors import (
     AlreadyClaimed,
+    AmbiguousTask,
     AnonymousQueueFull,
     AtCapacity,
     BackgroundTasksError,
+    CancelRequested,
     ConfigurationError,
     DeviceGone,
     IdempotencyConflict,
@@ -43,9 +45,9 @@ from .errors import (
     TaskFinished,
     TaskNotFound,
     TaskTimeout,
-    TaskWasCancelled,
     TransitionRefused,
     Undeliverable,
+    UnknownTask,
     WaitTimeout,
 )
 from .extension import BackgroundTasks
@@ -58,11 +60,13 @@ from .stores.base import Store
 
 __all__ = [
     "AlreadyClaimed",
+    "AmbiguousTask",
     "AnonymousQueueFull",
     "AtCapacity",
     "BackgroundTasks",
     "BackgroundTasksError",
     "Backoff",
+    "CancelRequested",
     "ConfigurationError",
     "Device",
     "DeviceGone",
@@ -102,7 +106,6 @@ __all__ = [
     "TaskNotFound",
     "TaskOptions",
     "TaskTimeout",
-    "TaskWasCancelled",
     "TrackedOptions",
     "TrackedTask",
     "TransitionRefused",

@@ -1,10 +1,56 @@
-"""Every error that flask-bgtasks raises on purpose: one root, a class each, fields instead of parsed strings.
+"""Every public error of flask-bgtasks: one root, and fields instead of text that has to be parsed.
 
-Messages say what happened, to what, and what to do about it. Knows nothing of the other modules.
+Knows no other module of the package. In brackets: what else an error is, so that code which knows nothing of
+flask-bgtasks can catch it::
+
+    BackgroundTasksError
+    ├── ConfigurationError
+    │   └── AmbiguousTask (LookupError)
+    ├── UnknownTask (LookupError)
+    ├── TaskNotFound
+    │   ├── TaskExpired
+    │   └── InvalidRequestId (ValueError)
+    ├── TransitionRefused
+    │   ├── TaskFinished
+    │   ├── AlreadyClaimed
+    │   └── AtCapacity
+    ├── LeaseLost
+    ├── IdempotencyConflict
+    ├── AccessDenied
+    ├── PayloadTooLarge
+    ├── NotSerializable (TypeError)
+    ├── LimitReached
+    │   ├── QueueFull
+    │   │   └── AnonymousQueueFull
+    │   ├── OwnerQueueFull
+    │   └── ShuttingDown
+    ├── NotStorable
+    ├── StoreUnavailable
+    │   ├── StoreUnusable (ConfigurationError)
+    │   └── OutcomeUnknown
+    ├── TaskFailed
+    ├── TaskCancelled
+    ├── WaitTimeout (TimeoutError)
+    ├── TaskTimeout (TimeoutError)
+    ├── LoginLost
+    ├── RetryLater
+    │   └── Overloaded
+    ├── Undeliverable
+    │   └── DeviceGone
+    ├── EndpointUnreachable
+    ├── TaskRejected
+    ├── TaskGone
+    ├── Unreachable
+    ├── CredentialsRefused
+    ├── KeyReused (ValueError)
+    ├── TooManyPending
+    └── FirestoreUnavailable
+    CancelRequested (BaseException)
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -13,8 +59,8 @@ from typing import Any
 class BackgroundTasksError(Exception):
     """The root of all errors of this library.
 
-    Copied and pickled with message and fields, whatever the arguments of its class are: a broker's result back end, or
-    :mod:`concurrent.futures`, hands it on to another process.
+    Each survives :mod:`pickle` and :mod:`copy` with its text and its fields, whatever arguments its class takes: a
+    broker's result back end or :mod:`concurrent.futures` hands it to another process.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -22,19 +68,34 @@ class BackgroundTasksError(Exception):
 
 
 class ConfigurationError(BackgroundTasksError):
-    """A setting, an option or the surroundings are wrong; raised in ``init_app`` or at import, before any request."""
+    """A setting, an option or the environment is wrong; raised at import or in ``init_app``, before any request."""
+
+
+class AmbiguousTask(ConfigurationError, LookupError):
+    """Several functions were declared under this task name, and nothing says which of them belongs to this app."""
+
+
+class UnknownTask(BackgroundTasksError, LookupError):
+    """A stored task names a function that this process does not know: not imported here, or renamed."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"no task is called {name!r} here.{_hint(name, known)} Import the module that defines it before tasks "
+            f"run; if the function was renamed, keep its old name with name={name!r}"
+        )
+        self.name = name
 
 
 class TaskNotFound(BackgroundTasksError):
-    """There is no such task, or it is someone else's."""
+    """The task does not exist, belongs to another owner, or was deleted."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"no task {request_id!r}: it never was, is not yours, or was deleted")
+        super().__init__(f"task {request_id!r} does not exist, belongs to another owner, or was deleted")
         self.request_id = request_id
 
 
 class TaskExpired(TaskNotFound):
-    """The task was there; its time (``expires_after``) is over."""
+    """The task existed, but was kept only for its ``expires_after``."""
 
     def __init__(self, request_id: str, expired_at: datetime) -> None:
         super().__init__(request_id)
@@ -42,97 +103,130 @@ class TaskExpired(TaskNotFound):
         self.expired_at = expired_at
 
 
+class InvalidRequestId(TaskNotFound, ValueError):
+    """The client was given something else than the id of a task."""
+
+    def __init__(self, request_id: object) -> None:
+        super().__init__(str(request_id))
+        given = repr(request_id) if len(repr(request_id)) <= 80 else f"{repr(request_id)[:80]}…"
+        self.args = (f"expected the id of a task, a UUID like '0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d', got {given}",)
+
+
 class TransitionRefused(BackgroundTasksError):
-    """The state machine does not allow this change in the state that the task is in."""
+    """The task's state does not allow this change."""
 
     def __init__(self, request_id: str, *, status: str, change: str, why: str) -> None:
         super().__init__(f"task {request_id!r} is {status}: {change} refused, {why}")
-        self.request_id = request_id
-        self.status = status
-        self.change = change
+        self.request_id, self.status, self.change = request_id, status, change
 
 
 class TaskFinished(TransitionRefused):
-    """The task is in a terminal state, which is final."""
+    """The task has ended, which is final."""
 
     def __init__(self, request_id: str, *, status: str, change: str) -> None:
         super().__init__(request_id, status=status, change=change, why="a terminal state is final")
 
 
 class AlreadyClaimed(TransitionRefused):
-    """Someone alive runs the task; ``until`` says how long that claim holds without renewal.
+    """Another process runs the task; its lease holds until ``until``, unless it is renewed.
 
-    Or, with ``worker`` None, it waits until then for its next attempt.
+    With ``worker`` None nobody runs it: it waits until then for its next attempt.
     """
 
     def __init__(self, request_id: str, *, status: str, worker: str | None, until: datetime) -> None:
         holds = "it waits" if worker is None else f"{worker} holds it"
         super().__init__(request_id, status=status, change="claim", why=f"{holds} until {until:%H:%M:%S}Z")
-        self.worker = worker
-        self.until = until
+        self.worker, self.until = worker, until
 
 
 class AtCapacity(TransitionRefused):
-    """As many tasks of this name run as ``max_concurrency`` allows; this one waits for one of them to end."""
+    """As many tasks of this name are running as ``max_concurrency`` allows; this one waits for one of them to end."""
 
     def __init__(self, request_id: str, *, status: str, name: str, limit: int) -> None:
-        why = f"{limit} tasks called {name!r} run already (max_concurrency)"
+        why = f"{counted(limit, 'task')} called {name!r} already running (max_concurrency)"
         super().__init__(request_id, status=status, change="claim", why=why)
         self.limit = limit
 
 
 class LeaseLost(BackgroundTasksError):
-    """The attempt no longer holds the task: another attempt took over, or it has ended."""
+    """The attempt no longer holds its task: another attempt took over, or the task has ended."""
 
     def __init__(self, request_id: str, *, attempt: int, holder: int, status: str) -> None:
         super().__init__(
-            f"task {request_id!r}: attempt {attempt} no longer holds it "
-            f"(attempt {holder} does, status {status}); nothing was written"
+            f"task {request_id!r}: attempt {attempt} lost its lease "
+            f"(the task is {status}, its latest attempt is {holder}); nothing was written"
         )
-        self.request_id = request_id
-        self.attempt = attempt
-        self.holder = holder
-        self.status = status
+        self.request_id, self.attempt, self.holder, self.status = request_id, attempt, holder, status
 
 
 class IdempotencyConflict(BackgroundTasksError):
-    """The ``Idempotency-Key`` was used before with another body."""
+    """The ``Idempotency-Key`` was used before with another request."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(
             "this Idempotency-Key was used before with another request; "
-            "send the same body again, or a new key for a new request"
+            "send the same request again, or use a new key for a new one"
         )
         self.request_id = request_id
 
 
-class StoreUnavailable(BackgroundTasksError):
-    """The store cannot be read or written right now: locked, full, or out of reach. Nothing was changed.
+class AccessDenied(BackgroundTasksError):
+    """A signed access token is invalid, too old, or for another task."""
 
-    :ivar brief: what is wrong, in a few words that name no host and no file; None where there is no more to say.
-    """
 
-    def __init__(self, message: str = "the task store cannot be used right now", brief: str | None = None) -> None:
+class PayloadTooLarge(BackgroundTasksError):
+    """A request or a result is too large to be stored. Sizes in bytes."""
+
+    def __init__(self, what: str, *, size: int, limit: int, setting: str, mend: str) -> None:
+        super().__init__(f"{what} is {_mebibytes(size)}, over {setting} ({_mebibytes(limit)}). {mend}")
+        self.size, self.limit, self.setting = size, limit, setting
+
+
+class NotSerializable(BackgroundTasksError, TypeError):
+    """A value that has to be stored is not JSON."""
+
+
+class LimitReached(BackgroundTasksError):
+    """A limit is reached; nothing was stored. Try again after ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, limit: int, retry_after: int) -> None:
         super().__init__(message)
-        self.brief = brief
+        self.limit, self.retry_after = limit, retry_after
 
 
-class StoreUnusable(StoreUnavailable, ConfigurationError):
-    """The store cannot be used until somebody mends it: its file is gone, damaged, read-only, or of a newer version.
+class QueueFull(LimitReached):
+    """As many tasks are waiting as ``BGTASKS_MAX_QUEUED`` allows."""
 
-    An outage like any other to who waits for the store: once it is mended, everything goes on.
-    """
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        message = f"the queue is full: {counted(limit, 'task')} waiting (BGTASKS_MAX_QUEUED); try again later"
+        super().__init__(message, limit=limit, retry_after=retry_after)
 
 
-class OutcomeUnknown(StoreUnavailable):
-    """The store failed while it made a change: it may have been made, and it may not. Ask for it before it is repeated.
+class AnonymousQueueFull(QueueFull):
+    """As many tasks without an owner are waiting as ``BGTASKS_MAX_QUEUED_ANONYMOUS`` allows, in an app with owners."""
 
-    :ivar request_id: the task that it was about, where it was about one.
-    """
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        super().__init__(limit, retry_after)
+        self.args = (
+            f"the queue is full: {counted(limit, 'task')} without an owner waiting (BGTASKS_MAX_QUEUED_ANONYMOUS); "
+            "log in, or try again later",
+        )
 
-    def __init__(self, message: str, request_id: str | None = None) -> None:
-        super().__init__(message)
-        self.request_id = request_id
+
+class OwnerQueueFull(LimitReached):
+    """As many tasks of this owner are waiting as ``BGTASKS_MAX_QUEUED_PER_OWNER`` allows."""
+
+    def __init__(self, limit: int, retry_after: int = 5) -> None:
+        message = f"you have {counted(limit, 'task')} waiting (BGTASKS_MAX_QUEUED_PER_OWNER); try again later"
+        super().__init__(message, limit=limit, retry_after=retry_after)
+
+
+class ShuttingDown(LimitReached):
+    """This process is stopping and accepts no more tasks."""
+
+    def __init__(self, retry_after: int = 2) -> None:
+        message = "this server is restarting and accepts no new tasks; try again"
+        super().__init__(message, limit=0, retry_after=retry_after)
 
 
 class NotStorable(BackgroundTasksError):
@@ -142,71 +236,33 @@ class NotStorable(BackgroundTasksError):
     """
 
 
-class AccessDenied(BackgroundTasksError):
-    """A signed access token is wrong, too old, or for something else."""
+class StoreUnavailable(BackgroundTasksError):
+    """The store cannot be read or written right now: locked, full, or unreachable. Nothing was changed.
 
+    :ivar brief: the reason in a few words that name no host and no file; None where there is no more to say.
+    """
 
-class LimitReached(BackgroundTasksError):
-    """Something is full; nothing was stored. ``retry_after`` is in seconds."""
-
-    def __init__(self, message: str, *, limit: int, retry_after: int) -> None:
+    def __init__(self, message: str = "the task store cannot be used right now", brief: str | None = None) -> None:
         super().__init__(message)
-        self.limit = limit
-        self.retry_after = retry_after
+        self.brief = brief
 
 
-class QueueFull(LimitReached):
-    """As many tasks wait as ``BGTASKS_MAX_QUEUED`` allows."""
+class StoreUnusable(StoreUnavailable, ConfigurationError):
+    """The store cannot be used until somebody repairs it: its file is missing, damaged, read-only, or too new.
 
-    def __init__(self, limit: int, retry_after: int = 5) -> None:
-        super().__init__(
-            f"{limit} tasks are waiting already (BGTASKS_MAX_QUEUED); try again later",
-            limit=limit,
-            retry_after=retry_after,
-        )
+    Code that waits for the store treats it as an outage: once it is repaired, everything goes on.
+    """
 
 
-class AnonymousQueueFull(QueueFull):
-    """As many tasks without an owner wait as ``BGTASKS_MAX_QUEUED_ANONYMOUS`` allows, in an app that names owners."""
+class OutcomeUnknown(StoreUnavailable):
+    """The store failed during a change, which may have been made or not. Look before you repeat it.
 
-    def __init__(self, limit: int, retry_after: int = 5) -> None:
-        super().__init__(limit, retry_after)
-        self.args = (
-            f"{limit} tasks without an owner are waiting already (BGTASKS_MAX_QUEUED_ANONYMOUS); "
-            "log in, or try again later",
-        )
+    :ivar request_id: the task that the change was about, None where it was about none.
+    """
 
-
-class OwnerQueueFull(LimitReached):
-    """This owner has as many tasks waiting as ``BGTASKS_MAX_QUEUED_PER_OWNER`` allows."""
-
-    def __init__(self, limit: int, retry_after: int = 5) -> None:
-        super().__init__(
-            f"you have {limit} tasks waiting already (BGTASKS_MAX_QUEUED_PER_OWNER); try again later",
-            limit=limit,
-            retry_after=retry_after,
-        )
-
-
-class ShuttingDown(LimitReached):
-    """This process is stopping and takes no more work."""
-
-    def __init__(self, retry_after: int = 2) -> None:
-        super().__init__("this server is restarting and takes no new work; try again", limit=0, retry_after=retry_after)
-
-
-class PayloadTooLarge(BackgroundTasksError):
-    """A request or a result is larger than what is stored. Sizes in bytes."""
-
-    def __init__(self, what: str, *, size: int, limit: int, setting: str, mend: str) -> None:
-        super().__init__(f"{what} is {_mebibytes(size)}, over {setting} ({_mebibytes(limit)}). {mend}")
-        self.size = size
-        self.limit = limit
-        self.setting = setting
-
-
-class NotSerializable(BackgroundTasksError, TypeError):
-    """A value that has to be stored is not JSON."""
+    def __init__(self, message: str, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class TaskFailed(BackgroundTasksError):
@@ -214,16 +270,39 @@ class TaskFailed(BackgroundTasksError):
 
     def __init__(self, request_id: str, message: str | None, *, error_type: str | None = None) -> None:
         super().__init__(message or "the task failed")
+        self.request_id, self.error_type = request_id, error_type
+
+
+class TaskCancelled(BackgroundTasksError):
+    """Raised by ``wait`` for a task that was cancelled."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"task {request_id!r} was cancelled")
         self.request_id = request_id
-        self.error_type = error_type
+
+
+class WaitTimeout(BackgroundTasksError, TimeoutError):
+    """Raised by ``wait`` for a task that did not finish in time; the task goes on."""
+
+    def __init__(self, request_id: str, seconds: float) -> None:
+        super().__init__(f"task {request_id!r} has not finished within {seconds:g} s; it goes on")
+        self.request_id = request_id
+
+
+class TaskTimeout(BackgroundTasksError, TimeoutError):
+    """An attempt took longer than the task's ``timeout``. ``retry_on`` is compared with this class."""
+
+    def __init__(self, request_id: str, seconds: float) -> None:
+        super().__init__(f"the attempt took longer than its timeout of {seconds:g} s")
+        self.request_id, self.seconds = request_id, seconds
 
 
 class LoginLost(BackgroundTasksError):
-    """A run answered 401 or 403, though its request was let in: it did not find the request's login.
+    """A run answered 401 or 403 although its request was let in: the run did not find the request's login.
 
-    The ``error_type`` of a task that failed of it. Its request, sent again, opens it again.
+    It is the ``error_type`` of such a task. Sending the request again opens the task again.
 
-    :ivar dropped: the names of the request's headers that its run did not get.
+    :ivar dropped: the names of the request's headers that the run did not get.
     """
 
     def __init__(self, request_id: str, status_code: int, dropped: Iterable[str] = ()) -> None:
@@ -236,43 +315,40 @@ class LoginLost(BackgroundTasksError):
         )
 
 
-class TaskWasCancelled(BackgroundTasksError):
-    """Raised by ``wait`` for a task that was cancelled."""
+class CancelRequested(BaseException):
+    """Raised inside a task by its next report after it was cancelled, or after another attempt took over.
 
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"task {request_id!r} was cancelled")
-        self.request_id = request_id
-
-
-class WaitTimeout(BackgroundTasksError, TimeoutError):
-    """The task had not finished when ``wait`` gave up; it goes on."""
-
-    def __init__(self, request_id: str, seconds: float) -> None:
-        super().__init__(f"task {request_id!r} has not finished within {seconds:g} s; it goes on")
-        self.request_id = request_id
+    Not an :class:`Exception`, as :class:`asyncio.CancelledError` is not: ``except Exception`` in a pipeline does not
+    swallow it.
+    """
 
 
 class RetryLater(BackgroundTasksError):
-    """A sink raises this to be asked again, after ``after`` seconds if it knows better than the usual backoff.
+    """A sink raises this to be called again: after ``after`` seconds, or with the usual back-off where that is None.
 
     A task may raise it too: another attempt follows, as long as ``retries`` allows one.
 
-    :param tried: False where a sink has not tried at all, since it leaves the addressee alone for now: that says
-        nothing about its service, and counts as no try.
+    :param tried: False where a cooldown kept the sink from calling its service; that does not count as a try.
     """
 
     def __init__(self, message: str = "", *, after: float | None = None, tried: bool = True) -> None:
         super().__init__(message or "asked to be called again later")
-        self.after = after
-        self.tried = tried
+        self.after, self.tried = after, tried
+
+
+class Overloaded(RetryLater):
+    """A sink raises this when its service asks for a pause: all its deliveries wait for ``after`` seconds."""
+
+    def __init__(self, message: str, *, after: float) -> None:
+        super().__init__(message, after=after)
 
 
 class Undeliverable(BackgroundTasksError):
-    """A sink raises this for what can never succeed: the delivery ends as a dead letter at once."""
+    """A sink raises this for what can never succeed: the delivery becomes a dead letter at once."""
 
 
 class DeviceGone(Undeliverable):
-    """A sink raises this for an address that is no longer anybody's: the device is forgotten, no letter is kept.
+    """A sink raises this for an address that is no longer in use: the device is forgotten, and no dead letter kept.
 
     :param device_id: the :attr:`~flask_bgtasks.core.devices.Device.id`.
     """
@@ -282,28 +358,89 @@ class DeviceGone(Undeliverable):
         self.device_id = device_id
 
 
-class Overloaded(RetryLater):
-    """A sink raises this when its service wants nothing for ``after`` seconds: all its deliveries wait so long."""
-
-    def __init__(self, message: str, *, after: float) -> None:
-        super().__init__(message, after=after)
+class EndpointUnreachable(BackgroundTasksError):
+    """A URL that a sink called did not answer, or not in time."""
 
 
-class TaskTimeout(BackgroundTasksError, TimeoutError):
-    """An attempt took longer than the task's ``timeout``; what ``retry_on`` is compared with then."""
+class TaskRejected(BackgroundTasksError):
+    """The server refused the request for good, or could not be reached for too long."""
 
-    def __init__(self, request_id: str, seconds: float) -> None:
-        super().__init__(f"the attempt took longer than its timeout of {seconds:g} s")
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"the request {key!r} was not accepted: {reason}")
+        self.key, self.reason = key, reason
+
+
+class TaskGone(BackgroundTasksError):
+    """The server no longer knows the task: it has expired, was deleted, or belongs to another owner."""
+
+    def __init__(self, request_id: str, reason: str | None = None) -> None:
+        super().__init__(f"task {request_id!r} is gone: {reason or 'it expired, was deleted, or is not yours'}")
         self.request_id = request_id
-        self.seconds = seconds
 
 
-class TaskCancelled(BaseException):
-    """Raised inside a pipeline by the next report after the task was cancelled or taken over.
+class Unreachable(BackgroundTasksError):
+    """The server gave no complete answer in time, or only a proxy answered, or a server in trouble.
 
-    Not an :class:`Exception`, so that ``except Exception`` in a pipeline does not swallow it, as
-    :class:`asyncio.CancelledError` is not.
+    :ivar retry_after: seconds until it may be asked again, where it said so.
     """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CredentialsRefused(BackgroundTasksError):
+    """The server requires a login. Nothing is lost: the task goes on with the next call that has other headers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server answered 401 (or redirected to its login) to these headers; the task stays pending. "
+            "Create a client with new ones, or pass headers=… a function that returns them"
+        )
+
+
+class KeyReused(BackgroundTasksError, ValueError):
+    """The idempotency key belongs to another request already."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the key {key!r} was used for another request; use a new key for a new request")
+        self.key = key
+
+
+class TooManyPending(BackgroundTasksError):
+    """As many tasks are pending as the client's registry keeps."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the registry is full: {counted(limit, 'task')} pending; wait for some, or remove() them")
+        self.limit = limit
+
+
+class FirestoreUnavailable(BackgroundTasksError):
+    """Firestore could not be read: no network, or it answered with an error. ``status`` is 0 without an answer."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def unknown_name(name: str, known: Iterable[str]) -> str:
+    """The second half of a "no such …" message: the nearest known name, then all of them."""
+    names = sorted(known)
+    return f"{_hint(name, names)} Known here: {', '.join(names) or 'none'}.".lstrip()
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun: ``1 task``, ``2 tasks``, ``3 deliveries``. :param plural: where it is not noun + s."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.3g} MiB" if size >= 2**20 else counted(size, "byte")
 
 
 def _restored(kind: type[BackgroundTasksError], args: tuple[Any, ...], fields: dict[str, Any]) -> BackgroundTasksError:
@@ -311,17 +448,3 @@ def _restored(kind: type[BackgroundTasksError], args: tuple[Any, ...], fields: d
     error.args = args
     error.__dict__.update(fields)
     return error
-
-
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """Say what is known, nearest first: the second half of a "no such …" message."""
-    import difflib
-
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"Known here: {', '.join(names) or 'none'}.{hint}"
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.3g} MiB" if size >= 2**20 else f"{size} bytes"

@@ -36,7 +36,7 @@ def _setting(default: Any, check: Callable[[str, Any], Any], doc: str) -> Any:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name}={value!r}: a non-empty text is wanted")
+        raise ConfigurationError(f"{name}={value!r}: expected a non-empty string")
     return value.strip()
 
 
@@ -53,7 +53,7 @@ def _number(least: float, *, whole: bool = True) -> Callable[[str, Any], Any]:
 
     def check(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
-            raise ConfigurationError(f"{name}={value!r}: a {noun} of at least {least:g} is wanted")
+            raise ConfigurationError(f"{name}={value!r}: expected a {noun} of at least {least:g}")
         return value
 
     return check
@@ -77,7 +77,7 @@ def _names(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, Sequence):
-        raise ConfigurationError(f"{name}={value!r}: a list is wanted (or names with commas between them)")
+        raise ConfigurationError(f"{name}={value!r}: expected a list (or names separated by commas)")
     return tuple(value)
 
 
@@ -109,7 +109,7 @@ def _headers(name: str, value: Any) -> tuple[str, ...]:
 def _prefix(name: str, value: Any) -> str:
     text = _text(name, value)
     if not text.startswith("/") or text == "/":
-        raise ConfigurationError(f"{name}={value!r}: a path such as '/tasks' is wanted")
+        raise ConfigurationError(f"{name}={value!r}: expected a path such as '/tasks'")
     return text.rstrip("/")
 
 
@@ -117,7 +117,7 @@ def _choice(*choices: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
         text = _text(name, value).lower()
         if text not in choices:
-            raise ConfigurationError(f"{name}={value!r}: one of {', '.join(choices)} is wanted")
+            raise ConfigurationError(f"{name}={value!r}: expected one of {', '.join(choices)}")
         return text
 
     return check
@@ -125,7 +125,7 @@ def _choice(*choices: str) -> Callable[[str, Any], str]:
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}={value!r}: True or False is wanted")
+        raise ConfigurationError(f"{name}={value!r}: expected True or False")
     return value
 
 
@@ -151,16 +151,14 @@ def _link(name: str, value: Any) -> str:
 def _collection(name: str, value: Any) -> str:
     text = _text(name, value)
     if "/" in text or text in (".", "..") or (text.startswith("__") and text.endswith("__")):
-        raise ConfigurationError(f"{name}={value!r}: the name of a collection is wanted, without slashes")
+        raise ConfigurationError(f"{name}={value!r}: expected the name of a collection, without slashes")
     return text
 
 
 def _synchronous(name: str, value: Any) -> str:
     text = _text(name, value).upper()
     if text not in ("FULL", "NORMAL"):
-        raise ConfigurationError(
-            f"{name}={value!r}: FULL (survives a power cut) or NORMAL (a killed process) is wanted"
-        )
+        raise ConfigurationError(f"{name}={value!r}: expected FULL (survives a power cut) or NORMAL (a killed process)")
     return text
 
 
@@ -324,8 +322,8 @@ class Settings:
     webhooks: tuple[Any, ...] = _setting(
         [],
         _names,
-        "Where the `webhook` sink posts to: a mapping each, with `url`, `secret` and, if not only the end of every "
-        "task is wanted, `events` and `names`.",
+        "Where the `webhook` sink posts to: a mapping each, with `url`, `secret` and, to choose events and "
+        "tasks, `events` and `names`.",
     )
     private_targets: tuple[str, ...] = _setting(
         [],

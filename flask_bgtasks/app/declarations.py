@@ -20,8 +20,9 @@ from typing import Any, cast
 
 from flask import Flask
 
-from ..core.definitions import AmbiguousTask, TaskDefinition, UnknownTask, clash
+from ..core.definitions import TaskDefinition, clash
 from ..core.model import Task, TaskKind
+from ..errors import AmbiguousTask, UnknownTask
 from ..runtime.fork import after_fork_in_child
 from ..wrapping.marks import definition_of
 from ..wrapping.placement import apps_around, functions, scope

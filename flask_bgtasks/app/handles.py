@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ca
 from ..core.definitions import TaskDefinition
 from ..core.model import Progress, Result, Status, Task, TaskKind
 from ..core.text.json_values import parsed
-from ..errors import BackgroundTasksError, TaskFailed, TaskWasCancelled, WaitTimeout
+from ..errors import BackgroundTasksError, TaskCancelled, TaskFailed, WaitTimeout
 from ..pipeline import reporting
 from ..wrapping.marks import mark
 
@@ -70,14 +70,14 @@ class TaskHandle(Generic[T_co]):
         The value has been JSON meanwhile: a tuple comes back as a list.
 
         :param timeout: seconds; None to wait without a limit.
-        :raises TaskFailed: it failed. :raises TaskWasCancelled: it was cancelled.
+        :raises TaskFailed: it failed. :raises TaskCancelled: it was cancelled.
         :raises WaitTimeout: not in time; the task goes on.
         """
         task = self.wait_until_done(timeout=timeout)
         if task.status is Status.FAILED:
             raise TaskFailed(self.request_id, task.error_message, error_type=task.error_type)
         if task.status is Status.CANCELLED:
-            raise TaskWasCancelled(self.request_id)
+            raise TaskCancelled(self.request_id)
         return cast(T_co, self.result_data())
 
     def wait_until_done(self, *, timeout: float | None = None) -> Task:
@@ -87,7 +87,7 @@ class TaskHandle(Generic[T_co]):
         another one stand in for it, which runs the awaited task.
 
         :raises WaitTimeout: not in time.
-        :raises TaskCancelled: the task that waits was cancelled.
+        :raises CancelRequested: the task that waits was cancelled.
         """
         task = self.task
         if task.done:

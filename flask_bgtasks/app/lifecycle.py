@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 
 from ..delivery.dispatcher import Dispatcher
+from ..errors import counted
 from ..execution.engine import Engine
 from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS, Recovery
@@ -170,11 +171,12 @@ class Lifecycle:
         if not ended:
             log.warning("the store does not answer: what is not given back yet goes on when its lease has run out")
         elif ended[0]:
-            log.warning("%d tasks were given back at the end of the grace period; they go on elsewhere", ended[0])
+            log.warning("the grace period is over: %s given back for other processes to run", counted(ended[0], "task"))
 
     def _wait(self, deadline: float) -> None:
         if self._engine.running:
-            log.info("%d tasks run; they get %.0f s to finish", self._engine.running, deadline - time.monotonic())
+            running = counted(self._engine.running, "task")
+            log.info("stopping: %s running, %.0f s left to finish", running, deadline - time.monotonic())
         self._runner.stop(max(0.0, deadline - time.monotonic()))
         while self._engine.running and time.monotonic() < deadline:  # in requests' own threads
             time.sleep(IDLE_LOOK_SECONDS)

@@ -35,7 +35,7 @@ def checked_id(request_id: str | None) -> str | None:
     """:raises ConfigurationError: this is no id that a task can have."""
     if request_id is not None and not is_id(request_id):
         raise ConfigurationError(
-            f"request_id={request_id!r}: a UUID in lower case is wanted, as str(uuid.uuid4()) makes them"
+            f"request_id={request_id!r}: expected a UUID in lower case, as str(uuid.uuid4()) makes them"
         )
     return request_id
 
@@ -48,7 +48,7 @@ def update_status(
         wanted = Status(status)
     except ValueError:
         names = ", ".join(s.value for s in Status)
-        raise ValueError(f"update_status(status={status!r}): one of {names} is wanted") from None
+        raise ValueError(f"update_status(status={status!r}): expected one of {names}") from None
     task = state.store.get(request_id)
     if task.status is wanted:
         return task

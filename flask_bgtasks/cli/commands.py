@@ -17,7 +17,7 @@ from ..app.state import AppState
 from ..app.stuck import stuck_tasks
 from ..core import documents
 from ..core.model import Status, Task
-from ..errors import ConfigurationError, TaskNotFound
+from ..errors import ConfigurationError, TaskNotFound, counted
 from ..firebase.firestore import rules
 from ..stores.types import TaskQuery
 from .doctor import FAIL, examine
@@ -105,7 +105,9 @@ def register(state: AppState) -> None:
             if not letters:
                 break
             replayed += state.store.replay_deliveries([letter.id for letter in letters])
-        click.echo(f"{replayed} deliveries are pending again; the processes that serve make them within seconds")
+        click.echo(
+            f"replayed {counted(replayed, 'delivery', 'deliveries')}; the processes that serve deliver within seconds"
+        )
 
     @group.command()
     def stats() -> None:

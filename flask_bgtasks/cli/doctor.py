@@ -17,7 +17,7 @@ from ..app.state import AppState
 from ..app.stuck import stuck_tasks, told
 from ..auth import identities
 from ..core.text.redaction import redact
-from ..errors import BackgroundTasksError
+from ..errors import BackgroundTasksError, counted
 from ..runtime import processes
 from ..runtime.background_thread import ended_within
 from ..settings import DEFAULT_STORE
@@ -128,11 +128,13 @@ def _app(state: AppState) -> Iterator[Finding]:
     """Whose the store is."""
     others, mine = dict(state.store.apps()), state.settings.app_id
     own = others.pop(mine, 0)
-    what = f"app: {mine!r}, {_tasks_of(own)} in this store"
+    what = f"app: {mine!r}, {counted(own, 'task')} in this store"
     if not others:
         yield Finding(OK, what)
         return
-    what += "; here too: " + ", ".join(f"{app_id!r}, {_tasks_of(count)}" for app_id, count in sorted(others.items()))
+    what += "; here too: " + ", ".join(
+        f"{app_id!r}, {counted(count, 'task')}" for app_id, count in sorted(others.items())
+    )
     if not own and any(others.values()):
         yield Finding(
             WARN,
@@ -146,10 +148,6 @@ def _app(state: AppState) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, what)
-
-
-def _tasks_of(count: int) -> str:
-    return f"{count} task" + ("" if count == 1 else "s")
 
 
 def _clock(state: AppState) -> Iterator[Finding]:
@@ -200,8 +198,9 @@ def _stuck(state: AppState) -> Iterator[Finding]:
         yield Finding(
             WARN,
             f"stuck: {told(found)}",
-            f"no function of this name is registered here, and no process has taken them: they wait {end}. Give the "
-            "renamed function name= of old, start a worker that knows it, or cancel them (`flask bgtasks cancel ID`)",
+            f"no function of this name is registered here, and no process has taken them: they wait {end}. If the "
+            "function was renamed, keep its old name with name=; else start a worker that knows it, or cancel them "
+            "(`flask bgtasks cancel ID`)",
         )
 
 
@@ -221,7 +220,7 @@ def _runner(state: AppState) -> Iterator[Finding]:
     alive = [worker for worker in state.store.workers() if processes.alive(worker) is not False]
     oldest = state.store.stats().oldest_waiting
     if alive:
-        yield Finding(OK, f"{what}, {len(alive)} processes at work")
+        yield Finding(OK, f"{what}, {counted(len(alive), 'process', 'processes')} at work")
     elif oldest is not None and state.store.now() - oldest > NOBODY_CAME:
         yield Finding(FAIL, what, "tasks wait, and no process runs any: start `flask bgtasks worker`")
     else:

@@ -17,6 +17,7 @@ from flask import Flask
 
 from ..app.factory import rebuild
 from ..app.state import KEY, AppState, state_of
+from ..errors import counted
 from ..runtime import processes
 
 LOOK_SECONDS = 0.2
@@ -47,7 +48,7 @@ def serve(
         state.lifecycle.start()
         where = f"queues {', '.join(sorted(queues))}" if queues else "all queues"
         app_id, threads = state.settings.app_id, state.settings.workers
-        say(f"{processes.me()}: app {app_id!r}, {threads} threads, {where}. Stop with SIGTERM or Ctrl-C")
+        say(f"{processes.me()}: app {app_id!r}, {counted(threads, 'thread')}, {where}. Stop with SIGTERM or Ctrl-C")
         stop.wait()
         say("stopping: running tasks get time to finish; signal again to leave at once")
         state.close()

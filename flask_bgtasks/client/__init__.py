@@ -5,17 +5,20 @@ These names are its public API. Needs the extra ``client`` for everything but :m
 
 from __future__ import annotations
 
-from ..errors import TaskFailed, TaskWasCancelled, WaitTimeout
-from .clients import AsyncClient, AsyncTask, Client, Task
-from .errors import (
+from ..errors import (
     CredentialsRefused,
+    FirestoreUnavailable,
     InvalidRequestId,
     KeyReused,
+    TaskCancelled,
+    TaskFailed,
     TaskGone,
     TaskRejected,
     TooManyPending,
     Unreachable,
+    WaitTimeout,
 )
+from .clients import AsyncClient, AsyncTask, Client, Task
 from .events import Kind, Outcome, TaskEvent
 from .flows.ladder import Timing
 from .io.firestore import FirestoreReader
@@ -28,16 +31,17 @@ __all__ = [
     "Client",
     "CredentialsRefused",
     "FirestoreReader",
+    "FirestoreUnavailable",
     "InvalidRequestId",
     "KeyReused",
     "Kind",
     "Outcome",
     "Task",
+    "TaskCancelled",
     "TaskEvent",
     "TaskFailed",
     "TaskGone",
     "TaskRejected",
-    "TaskWasCancelled",
     "Timing",
     "TooManyPending",
     "Unreachable",

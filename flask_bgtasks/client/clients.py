@@ -112,9 +112,7 @@ class _AnyClient:
     ) -> None:
         base_url = base_url.rstrip("/")
         if not base_url.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"base_url={base_url!r}: an address that begins with http:// or https:// is wanted"
-            )
+            raise ConfigurationError(f"base_url={base_url!r}: expected a URL that begins with http:// or https://")
         self._session = Session(
             registry=PendingRegistry(store or default_path(), server=base_url, owner=owner),
             prefix="/" + prefix.strip("/"),

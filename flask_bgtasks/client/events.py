@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ..errors import TaskFailed, TaskWasCancelled
-from .errors import TaskGone, TaskRejected
+from ..errors import TaskCancelled, TaskFailed, TaskGone, TaskRejected
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 """Statuses after which nothing comes but an explicit retry. Any other, known here or not, means that it goes on."""
@@ -98,7 +97,7 @@ class Outcome:
         """The result of a completed task.
 
         :raises TaskFailed: it failed.
-        :raises TaskWasCancelled: it was cancelled.
+        :raises TaskCancelled: it was cancelled.
         :raises TaskRejected: the server did not take it.
         :raises TaskGone: the server knows it no longer.
         """
@@ -110,5 +109,5 @@ class Outcome:
         if self.status == "gone":
             raise TaskGone(name, self.error_message)
         if self.status == "cancelled":
-            raise TaskWasCancelled(name)
+            raise TaskCancelled(name)
         raise TaskFailed(name, self.error_message)

@@ -35,7 +35,7 @@ class Backoff:
         for name in ("first", "longest"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
-                raise ValueError(f"Backoff({name}={value!r}): seconds are wanted, 0 or more")
+                raise ValueError(f"Backoff({name}={value!r}): expected seconds, 0 or more")
 
     def ceiling(self, tries: int) -> float:
         """The longest that is waited after so many failed tries, from 1."""

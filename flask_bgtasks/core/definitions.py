@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol, TypedDict, Union
 
-from ..errors import BackgroundTasksError, ConfigurationError
+from ..errors import ConfigurationError, counted
 from .backoff import Backoff
 from .model import HIGHEST_PRIORITY, TaskKind
 from .notifications import Notify, checked
@@ -107,7 +106,7 @@ class TaskOptions:
     def __post_init__(self) -> None:
         label = f"task {self.name!r}" if self.name else "this task"
         if self.respond not in RESPONDS:
-            raise ConfigurationError(f"{label}: respond={self.respond!r}; one of {', '.join(RESPONDS)} is wanted")
+            raise ConfigurationError(f"{label}: respond={self.respond!r}; expected one of {', '.join(RESPONDS)}")
         if self.validate is not None and not callable(self.validate):
             raise ConfigurationError(f"{label}: validate={self.validate!r} cannot be called; give a function")
         self._check_guards(label)
@@ -116,28 +115,27 @@ class TaskOptions:
         except ConfigurationError as error:
             raise ConfigurationError(f"{label}: {error}") from None
         if isinstance(self.steps, str):
-            raise ConfigurationError(f"{label}: steps={self.steps!r}; a list of names is wanted, e.g. ['Outline']")
+            raise ConfigurationError(f"{label}: steps={self.steps!r}; expected a list of names, e.g. ['Outline']")
         steps = self.expected_steps(label)
         if self.total_steps is not None:
             if isinstance(self.total_steps, bool) or not isinstance(self.total_steps, int) or self.total_steps < 1:
-                raise ConfigurationError(f"{label}: total_steps={self.total_steps!r}; a whole number from 1 is wanted")
+                raise ConfigurationError(f"{label}: total_steps={self.total_steps!r}; expected a whole number from 1")
             if steps and len(steps) != self.total_steps:
-                raise ConfigurationError(
-                    f"{label}: {len(steps)} steps are named and total_steps={self.total_steps}; drop total_steps"
-                )
+                named = f"steps= names {counted(len(steps), 'step')}"
+                raise ConfigurationError(f"{label}: {named}, but total_steps={self.total_steps}; drop total_steps")
         if not _is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):
             raise ConfigurationError(
-                f"{label}: priority={self.priority!r}; a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY} "
-                "is wanted, higher runs first"
+                f"{label}: priority={self.priority!r}; expected a whole number from -{HIGHEST_PRIORITY} to "
+                f"{HIGHEST_PRIORITY}, higher runs first"
             )
         self._check_attempts(label)
         seconds = self._expires_seconds()
         if seconds is not None and not (isinstance(seconds, (int, float)) and 1 <= seconds < 1e11):
             raise ConfigurationError(
-                f"{label}: expires_after={self.expires_after!r}; seconds (at least 1) or a timedelta are wanted"
+                f"{label}: expires_after={self.expires_after!r}; expected seconds (at least 1) or a timedelta"
             )
         if not isinstance(self.queue, str) or not self.queue:
-            raise ConfigurationError(f"{label}: queue={self.queue!r}; a name is wanted")
+            raise ConfigurationError(f"{label}: queue={self.queue!r}; expected a name")
 
     def _check_guards(self, label: str) -> None:
         if callable(self.guards) or not isinstance(self.guards, Sequence):
@@ -152,25 +150,25 @@ class TaskOptions:
         for name, least in (("retries", 0), ("max_attempts", 1), ("max_concurrency", 1)):
             value = getattr(self, name)
             if not _is_whole(value, least) and not (value is None and name == "max_concurrency"):
-                raise ConfigurationError(f"{label}: {name}={value!r}; a whole number from {least} is wanted")
+                raise ConfigurationError(f"{label}: {name}={value!r}; expected a whole number from {least}")
         classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         if not classes or not all(isinstance(one, type) and issubclass(one, Exception) for one in classes):
             raise ConfigurationError(
-                f"{label}: retry_on={self.retry_on!r}; an exception class or a tuple of them is wanted"
+                f"{label}: retry_on={self.retry_on!r}; expected an exception class or a tuple of them"
             )
         if not isinstance(self.backoff, Backoff):
             try:
                 Backoff(self.backoff)
             except ValueError:
                 raise ConfigurationError(
-                    f"{label}: backoff={self.backoff!r}; seconds or a Backoff(first=…, longest=…) are wanted"
+                    f"{label}: backoff={self.backoff!r}; expected seconds or a Backoff(first=…, longest=…)"
                 ) from None
         if self.timeout is not None and not (
             isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool) and 0 < self.timeout < 1e9
         ):
-            raise ConfigurationError(f"{label}: timeout={self.timeout!r}; seconds above 0 are wanted, or None")
+            raise ConfigurationError(f"{label}: timeout={self.timeout!r}; expected seconds above 0, or None")
         if self.on_interrupt not in ("retry", "fail"):
-            raise ConfigurationError(f"{label}: on_interrupt={self.on_interrupt!r}; 'retry' or 'fail' is wanted")
+            raise ConfigurationError(f"{label}: on_interrupt={self.on_interrupt!r}; expected 'retry' or 'fail'")
 
     @property
     def waits(self) -> Backoff:
@@ -187,7 +185,7 @@ class TaskOptions:
         for item in self.steps:
             name, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
             if not isinstance(name, str) or not name:
-                raise ConfigurationError(f"{label}: {item!r} is no step; a name or (name, weight) is wanted")
+                raise ConfigurationError(f"{label}: {item!r} is no step; expected a name or (name, weight)")
             try:
                 made.append(Expected(text_of(name), None if weight is None else as_weight(weight)))
             except ValueError as error:
@@ -231,23 +229,6 @@ class TaskDefinition:
     def in_function(self) -> bool:
         """Whether it was declared inside a function: each call of that makes another one, in an app factory say."""
         return self.function is not None and "<locals>" in self.place
-
-
-class UnknownTask(BackgroundTasksError, LookupError):
-    """A stored task names a function that this process does not know: not imported here, or renamed."""
-
-    def __init__(self, name: str, known: Mapping[str, Any]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(
-            f"no task is called {name!r} here.{hint} Import the module that defines it before tasks run, "
-            "or give the renamed function name= of old"
-        )
-        self.name = name
-
-
-class AmbiguousTask(ConfigurationError, LookupError):
-    """Several functions of this name were declared, and which of them is this app's cannot be told."""
 
 
 def clash(one: TaskDefinition, other: TaskDefinition) -> ConfigurationError:

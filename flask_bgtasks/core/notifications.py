@@ -98,18 +98,18 @@ class Message:
 
 
 def checked(notify: Notify) -> Notify:
-    """A ``notify=`` option, looked at when it is given. :raises ConfigurationError: with what is wanted."""
+    """A ``notify=`` option, looked at when it is given. :raises ConfigurationError: with what is expected."""
     for one in notify.values() if by_status(notify) else (notify,):
         if one is None:
             continue
         if callable(one):
             if inspect.iscoroutinefunction(one):
-                raise ConfigurationError(f"notify={notify!r}: a plain function is wanted, not an async one")
+                raise ConfigurationError(f"notify={notify!r}: expected a plain function, not an async one")
             continue
         wanted = one if isinstance(one, Notification) else Notification(one)
         if not _is_shaped(wanted):
             raise ConfigurationError(
-                f"notify={notify!r}: a text, texts by language, a Notification or a function is wanted, "
+                f"notify={notify!r}: expected a string, strings by language, a Notification or a function, "
                 f"or a mapping of these by status ({', '.join(ENDS)})"
             )
         for text in (*_texts(wanted.title), *_texts(wanted.body)):
@@ -129,7 +129,7 @@ def check_link(link: str, what: str) -> None:
 
 
 def _is_shaped(wanted: Notification) -> bool:
-    """Whether everything in a notification that an app has made is of the kind that is wanted."""
+    """Whether every field of a notification that an app has made has its type."""
     texts = (wanted.title, wanted.body)
     if not all(isinstance(text, str) or (isinstance(text, Mapping) and text) for text in texts):
         return False
@@ -184,7 +184,7 @@ def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None =
         return None
     wanted = made if isinstance(made, Notification) else Notification(made)
     if not _is_shaped(wanted):
-        raise TypeError(f"it returned {made!r}; a text, texts by language, a Notification or None is wanted")
+        raise TypeError(f"it returned {made!r}; expected a string, strings by language, a Notification or None")
     ours = {"name": task.name, "request_id": task.request_id}
     fields = {**ours, "error_message": task.error_message or ""}
     fields.update(result_data if isinstance(result_data, Mapping) else {})
@@ -210,10 +210,12 @@ def for_task(task: Task, notify: Notify, result_data: Any, *, link: str | None =
 def reshaped(shaped: Notification, before: Notification) -> Notification:
     """A notification as a plugin has shaped it: its texts, data and link; to whom it goes and of what stays as it was.
 
-    :raises TypeError: something in it is of another kind than is wanted.
+    :raises TypeError: one of its fields has another type.
     """
     if not _is_shaped(shaped):
-        raise TypeError("texts, or texts by language, are wanted as title and body, a mapping as data, a text as link")
+        raise TypeError(
+            "expected strings, or strings by language, as title and body, a mapping as data, a string as link"
+        )
     ours = {key: before.data[key] for key in OUTCOME if key in before.data}
     data = {**shaped.data, **ours}
     return replace(before, title=shaped.title, body=shaped.body, data=data, link=shaped.link)

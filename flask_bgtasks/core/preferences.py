@@ -55,7 +55,7 @@ class QuietHours:
 class Preferences:
     """One owner's. Without any, everything that a task's ``notify=`` asks for is told at any time.
 
-    :param kinds: what is wanted, of :data:`KINDS`.
+    :param kinds: what to notify of, out of :data:`KINDS`.
     :param muted: names of tasks about which nothing is to be told.
     """
 
@@ -67,20 +67,20 @@ class Preferences:
     def from_document(cls, document: Any) -> Preferences:
         """Read and check what a client sent; what is left out is as it is by default.
 
-        :raises ValueError: with the field and what is wanted in it.
+        :raises ValueError: with the field and what is expected in it.
         """
         if not isinstance(document, Mapping):
-            raise ValueError("an object is wanted")
+            raise ValueError("expected an object")
         unknown = set(document) - {"kinds", "quiet_hours", "muted"}
         if unknown:
-            raise ValueError(f"{min(unknown)!r}: there is no such preference; kinds, quiet_hours and muted are")
+            raise ValueError(f"{min(unknown)!r}: no such preference. Known here: kinds, quiet_hours, muted")
         kinds = _texts(document, "kinds", default=KINDS)
         for kind in kinds:
             if kind not in KINDS:
-                raise ValueError(f"kinds: {kind!r} is none of {', '.join(KINDS)}")
+                raise ValueError(f"kinds: no such kind {kind!r}. Known here: {', '.join(KINDS)}")
         muted = _texts(document, "muted", default=())
         if len(muted) > MAX_MUTED:
-            raise ValueError(f"muted: at most {MAX_MUTED} names")
+            raise ValueError(f"muted: expected at most {MAX_MUTED} names")
         return cls(frozenset(kinds), _quiet_hours(document.get("quiet_hours")), frozenset(muted))
 
     def document(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Preferences:
 def _texts(document: Mapping[str, Any], key: str, *, default: Any) -> list[str]:
     found = document.get(key, default)
     if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) and one for one in found):
-        raise ValueError(f"{key}: a list of texts is wanted")
+        raise ValueError(f"{key}: expected a list of non-empty strings")
     return list(found)
 
 
@@ -116,21 +116,21 @@ def _quiet_hours(found: Any) -> QuietHours | None:
         return None
     if not isinstance(found, Mapping):
         raise ValueError(
-            'quiet_hours: {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"} is wanted, or null'
+            'quiet_hours: expected {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"}, or null'
         )
     unknown = set(found) - {"from", "to", "time_zone", "then"}
     if unknown:
-        raise ValueError(f"quiet_hours.{min(unknown)}: there is no such field; from, to, time_zone and then are")
+        raise ValueError(f"quiet_hours.{min(unknown)}: no such field. Known here: from, to, time_zone, then")
     begin, end = _wall_time(found, "from"), _wall_time(found, "to")
     if begin == end:
-        raise ValueError("quiet_hours: from and to are the same; to be told nothing at all, leave kinds empty")
+        raise ValueError("quiet_hours: from and to are the same; to be notified of nothing at all, leave kinds empty")
     zone = found.get("time_zone")
     if not isinstance(zone, str):
-        raise ValueError("quiet_hours.time_zone: a name of the IANA database is wanted, Europe/Berlin say")
+        raise ValueError("quiet_hours.time_zone: expected a name from the IANA database, such as Europe/Berlin")
     _zone(zone)
     then = found.get("then", HOLD)
     if then not in (HOLD, DROP):
-        raise ValueError(f"quiet_hours.then: {HOLD!r} (told when they end) or {DROP!r} (never told) is wanted")
+        raise ValueError(f"quiet_hours.then: expected {HOLD!r} (notified when they end) or {DROP!r} (never notified)")
     return QuietHours(begin, end, zone, then)
 
 
@@ -138,7 +138,7 @@ def _wall_time(found: Mapping[str, Any], key: str) -> time:
     try:
         return datetime.strptime(found.get(key, ""), "%H:%M").time()  # noqa: DTZ007 - a time on the wall has no zone
     except (TypeError, ValueError):
-        raise ValueError(f"quiet_hours.{key}: a time of day as HH:MM is wanted") from None
+        raise ValueError(f"quiet_hours.{key}: expected a time of day as HH:MM") from None
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -147,5 +147,5 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"quiet_hours.time_zone: {name!r} is no zone of this server's IANA database, Europe/Berlin say"
+            f"quiet_hours.time_zone: no zone {name!r} in this server's IANA database, expected e.g. Europe/Berlin"
         ) from None

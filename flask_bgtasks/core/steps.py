@@ -40,7 +40,7 @@ def as_weight(value: Any) -> float:
     """A weight as it was given. :raises ValueError: it is no number above 0, at most :data:`MAX_WEIGHT`."""
     number = as_float(value)
     if number is None or not 0 < number <= MAX_WEIGHT:
-        raise ValueError(f"a number above 0 and at most {MAX_WEIGHT:g} is wanted")
+        raise ValueError(f"expected a number above 0 and at most {MAX_WEIGHT:g}")
     return number
 
 

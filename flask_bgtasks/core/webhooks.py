@@ -25,7 +25,7 @@ class WebhookTarget:
         replaced: a receiver takes a message that any of them has signed.
     :param events: types of events; by default the ends of tasks.
     :param names: of tasks; None for all.
-    :raises ConfigurationError: with what is wanted.
+    :raises ConfigurationError: with what is expected.
     """
 
     url: str = field(repr=False)
@@ -39,7 +39,7 @@ class WebhookTarget:
             if event not in known:
                 raise ConfigurationError(f"events: there is no event {event!r}. {unknown_name(event, known)}")
         if not self.secrets:
-            raise ConfigurationError("secret: one is wanted, whsec_…")
+            raise ConfigurationError("secret: expected one, whsec_…")
         for secret in self.secrets:
             _check_secret(secret)
 
@@ -81,6 +81,6 @@ def _check_secret(secret: str) -> None:
         size = 0
     if not secret.startswith("whsec_") or not 24 <= size <= 64:
         raise ConfigurationError(
-            "secret: 'whsec_' and 24 to 64 random bytes in base64 are wanted. One is made by: "
+            "secret: expected 'whsec_' and 24 to 64 random bytes in base64. Make one with: "
             "python -c \"import base64, os; print('whsec_' + base64.b64encode(os.urandom(32)).decode())\""
         )

@@ -23,7 +23,7 @@ from ..core.model import Event, Progress, Task
 from ..core.notifications import Message, Notification
 from ..core.text.clean import text_of
 from ..core.transitions.transition import Transition
-from ..errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable
+from ..errors import DeviceGone, Overloaded, RetryLater, TaskNotFound, Undeliverable, counted
 from ..plugins import Plugins
 from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread, Contained
@@ -392,7 +392,9 @@ class Dispatcher:
         due_at, tried = self._store.now() + timedelta(seconds=wait), was_tried(error)
         if due_at >= self._give_up_at(delivery):
             log.error("delivery %s to sink %r is given up: %s", delivery.id, delivery.sink, what)
-            return Settlement(dead=True, error=f"given up after {delivery.tries + tried} tries: {what}")
+            return Settlement(
+                dead=True, error=f"given up after {counted(delivery.tries + tried, 'try', 'tries')}: {what}"
+            )
         if not tried:
             log.debug("delivery %s to sink %r waits for %.0f s: %s", delivery.id, delivery.sink, wait, what)
             return Settlement(due_at=due_at)

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from ..errors import BackgroundTasksError
+from ..errors import BackgroundTasksError, counted
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
@@ -222,5 +222,6 @@ class LeaseWatch:
             return 0
         ended = self._store.end_delivery_leases(sink, over)
         if ended:
-            log.warning("%d deliveries to sink %r were left by a process that is gone; they are made here", ended, sink)
+            left = counted(ended, "delivery", "deliveries")
+            log.warning("a process that is gone left %s to sink %r; delivering here", left, sink)
         return ended

@@ -186,7 +186,7 @@ class Notifier:
             if opinion is None or opinion is True:
                 return notification
             if not isinstance(opinion, Notification):
-                raise TypeError(f"a Notification, False or None is wanted, not {type(opinion).__name__}")
+                raise TypeError(f"expected a Notification, False or None, got {type(opinion).__name__}")
             return notifications.reshaped(opinion, notification)
         except BaseException:  # in a delivery thread, where SystemExit ends nothing but the thread
             log.exception("a plugin failed to prepare the notification of task %s", task.request_id)

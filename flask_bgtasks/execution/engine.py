@@ -22,7 +22,7 @@ from ..core.steps import StepTree
 from ..core.transitions.outside import RequestCancel
 from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
-from ..errors import AlreadyClaimed, AtCapacity, ShuttingDown, TaskCancelled, TaskFinished, TaskNotFound, TaskTimeout
+from ..errors import AlreadyClaimed, AtCapacity, CancelRequested, ShuttingDown, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
 from ..pipeline.checkpoint_log import CheckpointLog
@@ -150,7 +150,7 @@ class Engine:
         before = reporting.enter(running)
         try:
             yield running
-        except TaskCancelled:
+        except CancelRequested:
             self._endings.cancel(running)
             raise
         except BaseException as error:
@@ -254,7 +254,7 @@ class Engine:
             self._flusher.confirm(running)
             running.check()
             answer = call()
-        except TaskCancelled:
+        except CancelRequested:
             return self._stop(task, running)
         except Exception as error:  # not the task's own: its request could not be restored, say
             log.exception("task %s cannot be run", task.request_id)

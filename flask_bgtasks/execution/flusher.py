@@ -17,11 +17,11 @@ from ..core.model import Checkpoint, Entry, Progress, Task
 from ..core.steps import StepNode
 from ..errors import (
     BackgroundTasksError,
+    CancelRequested,
     LeaseLost,
     NotStorable,
     OutcomeUnknown,
     StoreUnavailable,
-    TaskCancelled,
     TaskNotFound,
 )
 from ..pipeline.attempt import RunningAttempt
@@ -167,7 +167,7 @@ class Flusher:
 
         Asks the store only if the lease was not renewed for as long as it holds: this process slept.
 
-        :raises TaskCancelled: another attempt has taken over.
+        :raises CancelRequested: another attempt has taken over.
         """
         if time.monotonic() < running.leased_at + self._lease.total_seconds():
             return
@@ -175,7 +175,7 @@ class Flusher:
             self._heartbeat.renew(running)
         except (LeaseLost, TaskNotFound):
             self.lose(running)
-            raise TaskCancelled(SUPERSEDED) from None
+            raise CancelRequested(SUPERSEDED) from None
         except BackgroundTasksError as error:  # the flusher asks again, and what is begun is fenced
             log.warning("whether task %s is still held cannot be told: %s", running.request_id, error)
 
@@ -276,7 +276,7 @@ class Flusher:
     def save_checkpoint(self, running: RunningAttempt, node: StepNode, checkpoint: Checkpoint) -> None:
         """End a step and store its value, with everything that was reported until then, in one transaction.
 
-        :raises TaskCancelled: another attempt has taken over; nothing was stored.
+        :raises CancelRequested: another attempt has taken over; nothing was stored.
         :raises NotStorable: the store cannot keep the value.
         :raises StoreUnavailable: the store was out of reach for a minute.
         """
@@ -286,7 +286,7 @@ class Flusher:
             while True:
                 if self._running.get(running.request_id) is not running:
                     running.stop(SUPERSEDED)  # ended by hand, or given back
-                    raise TaskCancelled(running.stopped)
+                    raise CancelRequested(running.stopped)
                 entries: tuple[Entry, ...] = ()
                 before = running.seq
                 try:
@@ -302,7 +302,7 @@ class Flusher:
                     break
                 except (LeaseLost, TaskNotFound):
                     self.lose(running)
-                    raise TaskCancelled(running.stopped) from None
+                    raise CancelRequested(running.stopped) from None
                 except NotStorable:
                     running.put_back(entries)
                     raise

@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Response
 
-from ..errors import PayloadTooLarge, TaskCancelled
+from ..errors import CancelRequested, PayloadTooLarge
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
 from . import invocation
@@ -159,7 +159,7 @@ class Foreground:
 
         :param parts: what was sent; None if it was more than is stored.
         """
-        if isinstance(error, TaskCancelled):
+        if isinstance(error, CancelRequested):
             self.stopped()
         elif error is not None:
             self._end(invocation.failed_answer(error))

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from ..core.backoff import dice
 from ..core.devices import UNSEEN_DAYS
-from ..errors import BackgroundTasksError, ShuttingDown
+from ..errors import BackgroundTasksError, ShuttingDown, counted
 from ..runners.base import Runner
 from ..runners.isolation import seconds_alone
 from ..runtime import processes
@@ -105,7 +105,7 @@ class Recovery:
         for worker in self._store.workers():
             if processes.alive(worker) is False:
                 held = self._store.expire_leases(worker)
-                log.warning("process %s died with %d tasks; they go on", worker, held)
+                log.warning("process %s died with %s; recovering", worker, counted(held, "task"))
                 self._wake_deliveries()
         begun = 0
         free = self._runner.free

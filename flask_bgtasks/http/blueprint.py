@@ -105,7 +105,7 @@ def _other_methods(methods: Mapping[str, View]) -> tuple[list[str], View]:
     def other(**_: Any) -> Response:
         if request.method == "OPTIONS":
             return Response(headers={"Allow": allow})
-        raise Problem("method-not-allowed", f"{request.method} is not for this address", headers={"Allow": allow})
+        raise Problem("method-not-allowed", f"{request.method} is not allowed here", headers={"Allow": allow})
 
     return [method for method in METHODS if method not in with_head or method == "OPTIONS"], other
 

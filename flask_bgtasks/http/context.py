@@ -14,7 +14,7 @@ from flask import Flask, request
 from ..app.state import KEY, AppState, state_of
 from ..auth.owners import is_id
 from ..core.model import Task
-from ..errors import TaskNotFound
+from ..errors import TaskNotFound, counted
 from ..runtime.server_threads import streams
 from .problems import TYPES, Problem
 from .requests.client_address import client_network
@@ -49,7 +49,7 @@ class HttpContext:
         """The owner of this request, for what belongs to a person. :raises Problem: it has none."""
         owner = self.state.owners.current()
         if owner is None:
-            raise Problem("owner-wanted", TYPES["owner-wanted"].meaning)
+            raise Problem("owner-required", TYPES["owner-required"].meaning)
         return owner
 
     def take_slot(self) -> Slot | None:
@@ -60,11 +60,12 @@ class HttpContext:
         """A place for a stream. :raises Problem: all are taken, or all of this client's share."""
         slot = self.take_slot()
         if slot is None:
-            full = f"{self.slots.limit} streams are open in this process (BGTASKS_MAX_STREAMS)"
+            full = f"this process has {counted(self.slots.limit or 0, 'stream')} open (BGTASKS_MAX_STREAMS)"
             if self.slots.taken < (self.slots.limit or 0):
-                full = f"you have {self.slots.share} streams open in this process (BGTASKS_MAX_STREAMS_PER_OWNER)"
+                share = counted(self.slots.share or 0, "stream")
+                full = f"you have {share} open in this process (BGTASKS_MAX_STREAMS_PER_OWNER)"
             raise Problem(
-                "streams-full",
+                "stream-limit-reached",
                 f"{full}; poll the status instead",
                 headers={"Retry-After": str(STREAMS_RETRY_SECONDS)},
             )

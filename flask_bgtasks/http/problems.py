@@ -1,7 +1,8 @@
 """Every problem that the HTTP layer answers with: one table, and the responses made from it (RFC 9457).
 
-A problem's ``type`` is a stable address; its paragraph in the documentation is made from this table. No problem says
-more than its reader may know: no traceback, no token, nothing of another owner.
+A problem's ``type`` is a stable address that ends in the name of the error that it stands for, where there is one
+(``TaskExpired``: ``task-expired``); its paragraph in the documentation is made from this table. No problem says more
+than its reader may know: no traceback, no token, nothing about another owner.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ CONTENT_TYPE = "application/problem+json"  # RFC 9457, section 3
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem. ``meaning`` is its paragraph in the documentation: what happened, and what to do."""
+    """One kind of problem. ``meaning`` is its paragraph in the documentation: what happened and what to do about it."""
 
     name: str
     status: int
@@ -57,68 +58,71 @@ TYPES: dict[str, ProblemType] = {
     kind.name: kind
     for kind in (
         ProblemType(
-            "bad-parameter",
+            "invalid-parameter",
             400,
-            "A query parameter is wrong",
-            "``detail`` and ``parameter`` name it and what is wanted. Mend the request; it will not succeed as it is.",
+            "Invalid query parameter",
+            "``parameter`` names it, and ``detail`` says what is expected. The same request never succeeds.",
         ),
         ProblemType(
-            "bad-cursor",
+            "invalid-cursor",
             400,
-            "This is no place in a task's history",
-            "``Last-Event-ID`` or ``starting_after`` is not a number that this stream gave. Start without it, from 0.",
+            "Invalid position in a task's history",
+            "``Last-Event-ID`` or ``starting_after`` is not a number from this stream. Leave it out to start from 0.",
         ),
         ProblemType(
-            "bad-idempotency-key",
+            "invalid-idempotency-key",
             400,
-            "The Idempotency-Key is wrong",
+            "Invalid Idempotency-Key",
             "A key is 1 to 255 visible ASCII characters, best a UUID, with or without double quotes around it.",
         ),
-        ProblemType("bad-body", 400, "The body is wrong", "``detail`` says what is wanted in it."),
+        ProblemType("invalid-body", 400, "Invalid request body", "``detail`` names the field and what is expected."),
+        ProblemType(
+            "not-storable",
+            400,
+            "The database cannot store a value of this request",
+            "It is too large for its place, or of a kind that the database lacks. The same request never succeeds.",
+        ),
         ProblemType(
             "access-denied",
             401,
-            "The access token is not valid",
-            "The ``access_token`` is wrong, too old or for another task. Its owner gets a new one with the "
+            "Invalid access token",
+            "The ``access_token`` is invalid, too old or for another task. The task's owner gets a new one with the "
             "``202`` of the task's result, or by sending the request again with its ``Idempotency-Key``.",
         ),
         ProblemType(
             "listing-refused",
             403,
-            "Tasks are listed for their owner only",
-            "Without an owner, name the tasks: ``ids=…`` or ``idempotency_key=…``. Or log in.",
+            "Listing tasks requires an owner",
+            "Log in to list your tasks. Without an owner, name the tasks: ``ids=…`` or ``idempotency_key=…``.",
         ),
         ProblemType(
-            "owner-wanted",
+            "owner-required",
             403,
-            "This belongs to somebody, and nobody is logged in",
-            "Devices and preferences are kept for an owner. Log in; or, to be notified of one task without a login, "
+            "Authentication required",
+            "Devices and preferences belong to an owner. Log in; or, to be notified of one task without a login, "
             "send ``user_token`` with the request for it.",
         ),
         ProblemType(
             "task-not-found",
             404,
-            "There is no such task",
-            "It never was, it is someone else's, it was deleted, or the id is malformed: all the same from outside.",
+            "Task not found",
+            "It does not exist, belongs to another owner, or was deleted, or the id is malformed: the answers do not "
+            "differ.",
         ),
         ProblemType(
             "device-not-found",
             404,
-            "There is no such device",
-            "It never was, it is someone else's, or it was forgotten. Register it again, if it is to be reached.",
+            "Device not found",
+            "It does not exist, belongs to another owner, or was forgotten. Register it again to reach it.",
         ),
+        ProblemType("method-not-allowed", 405, "Method not allowed", "The ``Allow`` header lists the allowed methods."),
+        ProblemType("not-acceptable", 406, "No such representation", "``detail`` lists the available types."),
         ProblemType(
-            "method-not-allowed", 405, "This method is not for this address", "The ``Allow`` header lists what is."
-        ),
-        ProblemType(
-            "not-acceptable", 406, "This address has no such representation", "``detail`` lists the types there are."
-        ),
-        ProblemType(
-            "refused",
+            "transition-refused",
             409,
-            "The task is not in a state for this",
-            "``task_status`` says in which it is: only a failed or cancelled task is retried, only a finished one "
-            "deleted or seen, and only an unfinished one has a Live Activity.",
+            "The task's state does not allow this",
+            "``task_status`` is the task's state. Only a failed or cancelled task can be retried, only a finished one "
+            "deleted or marked as seen, and only an unfinished one has a Live Activity.",
         ),
         ProblemType(
             "task-cancelled", 409, "The task was cancelled", "There is no result. A retry opens the task again."
@@ -126,27 +130,27 @@ TYPES: dict[str, ProblemType] = {
         ProblemType(
             "task-expired",
             410,
-            "The task's time is over",
-            "It was kept as long as ``BGTASKS_EXPIRES_AFTER`` says. Send the request again if the result is needed.",
+            "The task has expired",
+            "It was kept for ``BGTASKS_EXPIRES_AFTER``. Send the request again if you need the result.",
         ),
         ProblemType(
-            "request-too-large",
+            "payload-too-large",
             413,
             "The request is too large to be stored",
             "``limit`` is in bytes. Nothing was stored. Upload large files elsewhere and send their address.",
         ),
         ProblemType(
-            "not-json",
+            "unsupported-media-type",
             415,
-            "The body has to be JSON, and say so",
-            "Send it with ``Content-Type: application/json``: that keeps forms on other sites from sending it in the "
-            "name of a user.",
+            "The request body must be JSON",
+            "Send it with ``Content-Type: application/json``. This keeps forms on other sites from acting in a user's "
+            "name.",
         ),
         ProblemType(
             "idempotency-conflict",
             422,
-            "The Idempotency-Key stands for another request",
-            "The same key came before with another method, path or body. A new request wants a new key.",
+            "The Idempotency-Key belongs to another request",
+            "The same key was used with another method, path or body. Use a new key for a new request.",
         ),
         ProblemType(
             "owner-queue-full",
@@ -170,42 +174,49 @@ TYPES: dict[str, ProblemType] = {
             "anonymous-queue-full",
             503,
             "Too many tasks without an owner are waiting",
-            "Requests without an owner have a share of the queue of their own. Nothing was stored. Log in, or try "
-            "again after ``Retry-After``.",
+            "Requests without an owner have their own share of the queue. Nothing was stored. Log in, or try again "
+            "after ``Retry-After``.",
+        ),
+        ProblemType(
+            "limit-reached",
+            503,
+            "A limit of the server is reached",
+            "Nothing was stored. ``Retry-After`` says when to try again.",
         ),
         ProblemType(
             "shutting-down",
             503,
             "This server is restarting",
-            "Nothing was stored. Try again; another process, or this one's successor, will take it.",
+            "Nothing was stored. Try again; another process takes the request, or this one after its restart.",
         ),
         ProblemType(
-            "streams-full",
+            "stream-limit-reached",
             503,
-            "All event streams of this process are taken, or all that one client may have",
-            "Poll the status instead, and try a stream again after ``Retry-After``.",
+            "Too many event streams are open",
+            "The process has no stream left, or none for this client. Poll the status, and try again after "
+            "``Retry-After``.",
         ),
         ProblemType(
-            "still-running",
+            "wait-timeout",
             503,
             "The task has not finished",
-            "The answer of an earlier, identical request is not there yet. Send it again with the same key.",
+            "The answer to an earlier, identical request is not available yet. Send it again with the same key.",
         ),
         ProblemType(
             "store-unavailable",
             503,
-            "The store of tasks cannot be reached",
+            "The task store is unavailable",
             "Nothing was changed. Try again; accepted tasks are not lost.",
         ),
         ProblemType(
             "outcome-unknown",
             503,
-            "The store failed while it was written to",
-            "The change may have been made, and it may not. Where ``request_id`` names a task, ask for it: a task that "
-            "is there was accepted, and runs; one that is not there when the store answers again was not. Or send the "
-            "request again with its ``Idempotency-Key``, which never makes a second task.",
+            "The task store failed during a change",
+            "The change may have been made or not. Where ``request_id`` names a task, ask for it: if it exists, it was "
+            "accepted and runs; if it does not exist once the store answers again, it was not. Or send the request "
+            "again with its ``Idempotency-Key``, which never creates a second task.",
         ),
-        ProblemType("not-ready", 503, "This process does not take work", "``checks`` says what is missing."),
+        ProblemType("not-ready", 503, "This process accepts no tasks", "``checks`` says which part is not ready."),
     )
 }
 
@@ -218,9 +229,9 @@ class Problem(Exception):
     """Raised inside the HTTP layer to answer with a problem document.
 
     :param name: one of :data:`TYPES`.
-    :param detail: what happened in this case, and the mend.
-    :param headers: to send with it.
-    :param members: what else a program may want to know; extension members (RFC 9457, section 3.2).
+    :param detail: what happened in this case, and what to do about it.
+    :param headers: sent with it.
+    :param members: fields for programs; extension members (RFC 9457, section 3.2).
     """
 
     def __init__(self, name: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any) -> None:
@@ -245,20 +256,20 @@ class Problem(Exception):
 
 
 def of_error(error: BackgroundTasksError) -> Problem:
-    """The problem that an error of the library is to a client."""
+    """The problem that stands for an error of the library. Any other error is raised again."""
     detail = str(error)
     if isinstance(error, TaskExpired):
         return Problem("task-expired", detail, request_id=error.request_id)
     if isinstance(error, TaskNotFound):
         return Problem("task-not-found", detail)
     if isinstance(error, TransitionRefused):
-        return Problem("refused", detail, request_id=error.request_id, task_status=error.status)
+        return Problem("transition-refused", detail, request_id=error.request_id, task_status=error.status)
     if isinstance(error, IdempotencyConflict):
         return Problem("idempotency-conflict", detail)
     if isinstance(error, PayloadTooLarge):
-        return Problem("request-too-large", detail, limit=error.limit)
+        return Problem("payload-too-large", detail, limit=error.limit)
     if isinstance(error, NotStorable):  # its message may repeat the value, and is the log's
-        return Problem("bad-parameter", "a value in this request is of a size or kind that the store cannot keep")
+        return Problem("not-storable", TYPES["not-storable"].meaning)
     if isinstance(error, AccessDenied):
         return Problem("access-denied", detail, headers={"WWW-Authenticate": REFUSED_CHALLENGE})
     if isinstance(error, LimitReached):
@@ -267,15 +278,15 @@ def of_error(error: BackgroundTasksError) -> Problem:
         return outcome_unknown(error.request_id)
     if isinstance(error, StoreUnavailable):  # its message may name a host or a file: that is the log's
         meaning = TYPES["store-unavailable"].meaning
-        detail = meaning if error.brief is None else f"The store cannot be used: {error.brief}. {meaning}"
+        detail = meaning if error.brief is None else f"The task store is unavailable: {error.brief}. {meaning}"
         return Problem("store-unavailable", detail, headers={"Retry-After": "1" if error.brief is None else "30"})
     raise error
 
 
 def outcome_unknown(request_id: str | None) -> Problem:
-    """The store failed, and it cannot be said that nothing was changed.
+    """The store failed during a change, which may have been made or not.
 
-    :param request_id: the task to ask for.
+    :param request_id: the task to ask for, where there is one.
     """
     headers, members = {"Retry-After": "1"}, {}
     if request_id is not None:
@@ -284,9 +295,9 @@ def outcome_unknown(request_id: str | None) -> Problem:
 
 
 def of_http_exception(error: HTTPException) -> SansResponse:
-    """Any other HTTP error under the blueprint: what it said, as a problem of no type of its own.
+    """Any other HTTP error under the blueprint, with its own text, as a problem without a type.
 
-    ``about:blank`` says that the status code is all there is to know (RFC 9457, section 4.2.1).
+    ``about:blank`` means that the status code says everything (RFC 9457, section 4.2.1).
     """
     if error.response is not None:
         return error.response
@@ -305,7 +316,7 @@ def _limit_name(error: LimitReached) -> str:
         return "shutting-down"
     if isinstance(error, AnonymousQueueFull):
         return "anonymous-queue-full"
-    return "queue-full" if isinstance(error, QueueFull) else "not-ready"
+    return "queue-full" if isinstance(error, QueueFull) else "limit-reached"
 
 
 def _response(document: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Response:

@@ -20,7 +20,7 @@ from ..core.model import Entry, Event, EventType, Progress, Result
 from ..core.steps import KEY_SEPARATOR, MAX_PATH, StepNode, StepTree
 from ..core.text import json_values
 from ..core.text.clean import MAX_TEXT, clean, optional_text, text_of
-from ..errors import NotSerializable, PayloadTooLarge, TaskCancelled
+from ..errors import CancelRequested, NotSerializable, PayloadTooLarge
 from .checkpoint_log import CheckpointLog
 from .reports import divided
 
@@ -94,9 +94,9 @@ class RunningAttempt:
     # -- reports, called by the pipeline -----------------------------------------------------------------------------
 
     def check(self) -> None:
-        """:raises TaskCancelled: the task was cancelled, or another attempt took over."""
+        """:raises CancelRequested: the task was cancelled, or another attempt took over."""
         if self.stopped is not None:
-            raise TaskCancelled(self.stopped)
+            raise CancelRequested(self.stopped)
 
     def open_step(self, name: Any, parent: StepNode, *, details: Any, weight: float | None) -> StepNode:
         self.check()
@@ -186,7 +186,7 @@ class RunningAttempt:
     # -- for the flusher and the engine ------------------------------------------------------------------------------
 
     def stop(self, why: str) -> None:
-        """Have the next report raise :class:`~flask_bgtasks.TaskCancelled`."""
+        """Have the next report raise :class:`~flask_bgtasks.CancelRequested`."""
         self.stopped = self.stopped or why
 
     def take(self) -> tuple[tuple[Entry, ...], Progress | None]:

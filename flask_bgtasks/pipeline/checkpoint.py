@@ -46,7 +46,7 @@ def checkpoint(name: Any, function: Any = None, /, *args: Any, **kwargs: Any) ->
     :returns: what the function returned, as JSON has it (a tuple comes back as a list, in every attempt).
     :raises NotSerializable: the value is not JSON; the message says where in it.
     :raises PayloadTooLarge: the value and the output are larger than ``BGTASKS_MAX_RESULT_BYTES``.
-    :raises TaskCancelled: the task was cancelled, or another attempt has taken over.
+    :raises CancelRequested: the task was cancelled, or another attempt has taken over.
     """
     if isinstance(name, str) and name:
         if function is None:
@@ -56,7 +56,7 @@ def checkpoint(name: Any, function: Any = None, /, *args: Any, **kwargs: Any) ->
     elif callable(name) and function is None:
         return _decorated(name.__name__, name)
     raise TypeError(
-        f"checkpoint({name!r}, {function!r}): a name and a function are wanted, e.g. checkpoint('Outline', make, text)"
+        f"checkpoint({name!r}, {function!r}): expected a name and a function, e.g. checkpoint('Outline', make, text)"
     )
 
 

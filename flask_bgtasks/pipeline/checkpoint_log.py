@@ -32,8 +32,8 @@ class CheckpointLog:
 
     :param stored: by key.
     :param save: ends a step and stores its value, in one transaction.
-    :param confirm: asked before each, and raises :class:`~flask_bgtasks.TaskCancelled` if the attempt holds its task no
-        more: a process that slept must not begin what another attempt has finished meanwhile.
+    :param confirm: called before each; raises :class:`~flask_bgtasks.CancelRequested` if the attempt has lost its
+        task: a process that slept must not begin what another attempt has finished meanwhile.
     :param whose: the task and its attempt, for log lines.
     :param max_bytes: the largest value, with the output of its step.
     """

@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Union
 
 from ..core.steps import StepNode, as_float, as_weight
 from ..core.text.clean import is_text, optional_text
-from ..errors import TaskCancelled
+from ..errors import CancelRequested
 from .attempt import RunningAttempt
 
 T = TypeVar("T")
@@ -65,12 +65,12 @@ class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Dr
         step begins. Texts are cut to 1,000 characters.
     :param details: a word more about it, shown beside the name.
     :param weight: how much of the parent's work it is, relative to its siblings; without, earlier runs say.
-    :raises TaskCancelled: on entering, when the task was cancelled.
+    :raises CancelRequested: on entering, when the task was cancelled.
     """
 
     def __init__(self, name: Any, *, details: Any = None, weight: Any = None) -> None:
         if not is_text(name) or (isinstance(name, str) and not name):
-            raise TypeError(f"step({name!r}): a name is wanted, e.g. with step('Drawing')")
+            raise TypeError(f"step({name!r}): expected a name, e.g. with step('Drawing')")
         self.name = name
         self.details = details
         try:
@@ -117,7 +117,7 @@ class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(item
         if total is None and isinstance(iterable, Sized):
             total = len(iterable)
         if total is not None and not hasattr(total, "__float__"):
-            raise TypeError(f"track(total={type(total).__name__}): a number is wanted")
+            raise TypeError(f"track(total={type(total).__name__}): expected a number")
         self._total = None if total is None else as_float(total)
 
     def __iter__(self) -> Iterator[T]:
@@ -201,7 +201,7 @@ class CurrentTask:
 
         :param details: a word about what is being done; what is no string is made into one at once.
         :param fraction: how much of the step is done, 0 to 1.
-        :raises TaskCancelled: the task was cancelled.
+        :raises CancelRequested: the task was cancelled.
         :raises ValueError: ``fraction`` is outside 0 to 1.
         """
         current = _node.get()
@@ -209,11 +209,11 @@ class CurrentTask:
             return
         running, node = current
         if running.stopped is not None:
-            raise TaskCancelled(running.stopped)
+            raise CancelRequested(running.stopped)
         if fraction is not None:
             share = as_float(fraction)
             if share is None or not 0 <= share <= 1:
-                raise ValueError(f"update(fraction={fraction!r:.80}): a number from 0 to 1 is wanted")
+                raise ValueError(f"update(fraction={fraction!r:.80}): expected a number from 0 to 1")
             node.fraction = share
         if details is not None:
             node.details = optional_text(details)
@@ -223,7 +223,7 @@ class CurrentTask:
         """Give out a chunk of partial content; clients follow it and resume it without a gap.
 
         :param chunk: a text or another JSON value, as it is now: what is done to it later changes nothing.
-        :raises TaskCancelled: the task was cancelled.
+        :raises CancelRequested: the task was cancelled.
         :raises NotSerializable: the chunk is not JSON.
         :raises PayloadTooLarge: the task emitted more than ``BGTASKS_MAX_RESULT_BYTES`` in all: the bytes of each chunk
             as JSON, and 8 for each.

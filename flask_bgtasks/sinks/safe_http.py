@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..core.text.redaction import origin
-from ..errors import BackgroundTasksError, ConfigurationError, Undeliverable
+from ..errors import ConfigurationError, EndpointUnreachable, Undeliverable
 from ..runtime.background_thread import ended_within
 
 DEADLINE_SECONDS = 10.0
@@ -35,10 +35,6 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-
-class EndpointUnreachable(BackgroundTasksError):
-    """Nothing answered, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class GuardedClient:
         """Post to an address. Any status is an answer.
 
         :param seconds: for all of it.
-        :raises Undeliverable: it may not be called. :raises Unreachable: nothing answered in time.
+        :raises Undeliverable: it may not be called. :raises EndpointUnreachable: nothing answered in time.
         """
         end = time.monotonic() + seconds
         target = self._parsed(url)
@@ -114,7 +110,7 @@ class GuardedClient:
             raise Undeliverable(f"{origin(url)} is no address: {error}") from None
         host = (parts.hostname or "").rstrip(".")
         if parts.scheme not in ("http", "https") or not host:
-            raise Undeliverable(f"{origin(url)}: an https address is wanted")
+            raise Undeliverable(f"{origin(url)}: expected an https URL")
         if parts.username is not None or parts.password is not None:
             raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
         if len(host) > MAX_HOST:  # before it is encoded, which takes long for a long one
@@ -142,7 +138,7 @@ class GuardedClient:
                     "name it in BGTASKS_PRIVATE_TARGETS"
                 )
             if not target.secure:
-                raise Undeliverable(f"{target.host}: an https address is wanted, to send over the open network")
+                raise Undeliverable(f"{target.host}: expected an https URL, since this crosses the open network")
         return found
 
     def _is_named(self, address: Address) -> bool:
@@ -185,7 +181,7 @@ def _looked_up(target: _Target, seconds: float) -> Sequence[Address]:
 
 
 def _connected(target: _Target, addresses: Sequence[Address], end: float) -> socket.socket:
-    """A connection to the first address that takes one. :raises Unreachable: none did in time."""
+    """A connection to the first address that takes one. :raises EndpointUnreachable: none did in time."""
     failed: Exception = TimeoutError("not in time")
     for number, address in enumerate(addresses):
         left = end - time.monotonic()
@@ -275,7 +271,7 @@ def _network(text: str, setting: str) -> Network:
     try:
         return ipaddress.ip_network(text)
     except ValueError as error:
-        raise ConfigurationError(f"{setting}: {error}. A network (10.1.0.0/16) or an address is wanted") from None
+        raise ConfigurationError(f"{setting}: {error}. Expected a network (10.1.0.0/16) or an address") from None
 
 
 def _lower(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -18,10 +18,10 @@ from ..core.documents import rfc3339, task_document
 from ..core.model import Event, Task
 from ..core.notifications import Message
 from ..core.webhooks import WebhookTarget
-from ..errors import ConfigurationError, RetryLater, Undeliverable
+from ..errors import ConfigurationError, EndpointUnreachable, RetryLater, Undeliverable
 from ..hookspecs import hookimpl
 from .cooldown import Cooldowns
-from .safe_http import EndpointUnreachable, GuardedClient
+from .safe_http import GuardedClient
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -174,10 +174,10 @@ def _check_doubles(targets: Sequence[WebhookTarget]) -> None:
 
 
 def _target_of(number: int, given: Any, door: GuardedClient) -> WebhookTarget:
-    """One of ``BGTASKS_WEBHOOKS``. :raises ConfigurationError: with what is wanted."""
+    """One of ``BGTASKS_WEBHOOKS``. :raises ConfigurationError: with what is expected."""
     label = f"BGTASKS_WEBHOOKS: number {number}"
     if not isinstance(given, Mapping) or not isinstance(given.get("url"), str) or "secret" not in given:
-        raise ConfigurationError(f'{label}: {{"url": "https://…", "secret": "whsec_…"}} is wanted')
+        raise ConfigurationError(f'{label}: expected {{"url": "https://…", "secret": "whsec_…"}}')
     unknown = set(given) - {"url", "secret", "events", "names"}
     if unknown:
         raise ConfigurationError(f"{label}: there is no {min(unknown)!r}; url, secret, events and names are")

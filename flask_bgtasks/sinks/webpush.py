@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 from ..core.backoff import Backoff, dice, retry_after_seconds
 from ..core.devices import WEBPUSH, Device
 from ..core.notifications import DEVICE_CHANNEL, Message, Notification
-from ..errors import ConfigurationError, DeviceGone, RetryLater, Undeliverable
+from ..errors import ConfigurationError, DeviceGone, EndpointUnreachable, RetryLater, Undeliverable
 from ..hookspecs import hookimpl
 from .cooldown import Cooldowns, Probe
-from .safe_http import EndpointUnreachable, GuardedClient
+from .safe_http import GuardedClient
 from .truncation import fitted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class WebPushSink:
         subject = settings.vapid_subject
         if subject is None or not subject.startswith(("mailto:", "https://")):
             raise ConfigurationError(
-                f"BGTASKS_VAPID_SUBJECT={subject!r}: whom a push service can write to is wanted, mailto:you@example.com"
+                f"BGTASKS_VAPID_SUBJECT={subject!r}: expected a contact for push services, e.g. mailto:you@example.com"
             )
         return cls(
             _key_of(app, settings.vapid_private_key),
@@ -222,7 +222,7 @@ def _key_of(app: Flask, given: str | None) -> Any:
     from py_vapid import Vapid02
 
     if given is None:
-        raise ConfigurationError("BGTASKS_VAPID_PRIVATE_KEY: a key is wanted; `flask bgtasks vapid` makes one")
+        raise ConfigurationError("BGTASKS_VAPID_PRIVATE_KEY: expected a key; `flask bgtasks vapid` makes one")
     path = Path(app.root_path) / given
     try:
         if path.is_file():

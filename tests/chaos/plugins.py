@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import sqlalchemy
 
-from flask_bgtasks import RetryLater, TaskCancelled, hookimpl, signals
+from flask_bgtasks import CancelRequested, RetryLater, hookimpl, signals
 from flask_bgtasks.app.builtin_plugins import sqlite_path
 from flask_bgtasks.delivery import dispatcher, sink_worker
 from flask_bgtasks.stores.sql import SqlStore
@@ -24,7 +24,7 @@ HOSTILE = (
     KeyboardInterrupt,
     GeneratorExit,
     asyncio.CancelledError,
-    functools.partial(TaskCancelled, "no"),
+    functools.partial(CancelRequested, "no"),
 )
 """What ends a thread that expects an `Exception`."""
 

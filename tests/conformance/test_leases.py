@@ -103,7 +103,7 @@ def test_no_more_run_at_once_than_may(bench, store, runnable):
         store.claim(request_id, worker="w", lease=LEASE, most_running=most)
 
     assert runnable(most_running=most) == [other]
-    with pytest.raises(AtCapacity, match="2 tasks called 'narrow' run already"):
+    with pytest.raises(AtCapacity, match="2 tasks called 'narrow' already running"):
         store.claim(waiting[2], worker="w", lease=LEASE, most_running=most)
     store.transition(waiting[0], Complete(1))
     assert runnable(most_running=most) == [*waiting[2:], other]

@@ -189,7 +189,7 @@ def test_what_is_older_than_its_task_may_be_is_given_up(store, make, monkeypatch
     finish_one(store, make(sink))
     until(lambda: len(store.dead_deliveries()) == 3)
 
-    assert "given up after 1 tries: ConnectionError" in store.dead_deliveries()[0].error
+    assert "given up after 1 try: ConnectionError" in store.dead_deliveries()[0].error
 
 
 def test_a_completed_task_notifies_with_its_results_fields(store, make):

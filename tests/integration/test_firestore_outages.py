@@ -90,7 +90,7 @@ def test_what_no_later_try_can_change_says_what_to_mend(direct, proxy, make, moo
     replayed = app.test_cli_runner().invoke(args=["bgtasks", "replay", "--sink", "firestore"])
     app.extensions["bgtasks"].deliveries.wake()
 
-    assert replayed.output.startswith("3 deliveries are pending again")
+    assert replayed.output.startswith("replayed 3 deliveries")
     assert ended(direct, handle.request_id)["result_data"] == 1
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flask_bgtasks.client.io.firestore import FirestoreReader, FirestoreUnavailable
+from flask_bgtasks.client import FirestoreReader, FirestoreUnavailable
 from tests.integration.test_firestore_sink import db, ended, make, run, token, until  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow

@@ -485,7 +485,7 @@ def test_a_cancelled_view_is_rolled_back(make_app, bg):
 
     response = app.test_client().post("/process")
 
-    assert (response.status_code, seen[0]) == (409, "TaskCancelled")
+    assert (response.status_code, seen[0]) == (409, "CancelRequested")
     assert response.content_type == "application/problem+json"
     assert response.headers["Task-Id"] == tasks(app)[0].request_id
 

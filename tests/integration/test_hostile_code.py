@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from flask_bgtasks import Backoff, TaskCancelled, current_task, hookimpl, signals, step
+from flask_bgtasks import Backoff, CancelRequested, current_task, hookimpl, signals, step
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
@@ -14,7 +14,7 @@ from flask_bgtasks.sinks.memory import MemorySink
 from tests.integration.test_delivery import told
 from tests.waiting import PATIENCE, until
 
-ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, TaskCancelled, MemoryError]
+ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, CancelRequested, MemoryError]
 
 
 @pytest.fixture(autouse=True)

@@ -310,7 +310,7 @@ def test_a_body_over_the_limit_is_refused_and_not_stored(tmp_path):
     answer = small.app.test_client().post("/process", json={"input_text": "x" * 100})
 
     assert answer.status_code == 413
-    assert answer.json["type"].endswith("#request-too-large")
+    assert answer.json["type"].endswith("#payload-too-large")
     assert answer.json["limit"] == 100
     assert small.count() == 0
 
@@ -418,7 +418,7 @@ def test_a_key_that_is_none_is_refused(client, studio):
     answer = client.post("/process", json={"input_text": "x"}, headers={"Idempotency-Key": "a b"})
 
     assert answer.status_code == 400
-    assert answer.json["type"].endswith("#bad-idempotency-key")
+    assert answer.json["type"].endswith("#invalid-idempotency-key")
     assert studio.count() == 0
 
 
@@ -486,7 +486,7 @@ def test_a_request_sent_again_does_not_wait_for_a_run_that_died(tmp_path):
     answer = made.app.test_client().post("/legacy/plain", json={"a": 1}, headers=KEY)
 
     assert answer.status_code == 503
-    assert answer.json["type"].endswith("#still-running")
+    assert answer.json["type"].endswith("#wait-timeout")
     assert answer.headers["Task-Id"] == task.request_id
     assert int(answer.headers["Retry-After"]) > 0
 

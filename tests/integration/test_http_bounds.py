@@ -95,7 +95,7 @@ def test_a_body_that_says_that_it_is_too_large_is_not_read(studio, method, path)
 
     assert status == 413, answer
     problem = json.loads(answer)
-    assert (problem["type"].rpartition("#")[2], problem["limit"]) == ("request-too-large", json_body.MAX_BYTES)
+    assert (problem["type"].rpartition("#")[2], problem["limit"]) == ("payload-too-large", json_body.MAX_BYTES)
     assert body.read_bytes == 0
 
 
@@ -106,7 +106,7 @@ def test_a_body_that_does_not_say_its_size_is_read_so_far_and_no_further(studio,
     status, answer, _ = chunked(studio.app, method, path_of(studio, path), body, **ANN)
 
     assert status == 413, answer
-    assert json.loads(answer)["type"].endswith("#request-too-large")
+    assert json.loads(answer)["type"].endswith("#payload-too-large")
     assert body.read_bytes <= json_body.MAX_BYTES + 1
 
 

@@ -290,25 +290,25 @@ def test_of_too_many_devices_the_one_unseen_for_longest_makes_room(client, studi
 def test_what_is_wrong_in_a_registration_is_named(empty_studio, body, names):
     answer = empty_studio.app.test_client().post("/tasks/devices", json=body, headers=ANN)
 
-    assert names in problem(answer, "bad-body")["detail"]
+    assert names in problem(answer, "invalid-body")["detail"]
     assert stored(empty_studio) == {}
 
 
 def test_every_field_that_there_is_not_is_named(client):
     answer = register(client, secret="x", user="ann")
 
-    assert "'secret', 'user'" in problem(answer, "bad-body")["detail"]
+    assert "'secret', 'user'" in problem(answer, "invalid-body")["detail"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 30_000, b"1" * 10_000])
 def test_what_is_no_json_object_is_refused(client, body):
     answer = client.post("/tasks/devices", data=body, content_type="application/json", headers=ANN)
 
-    problem(answer, "bad-body")
+    problem(answer, "invalid-body")
 
 
 def test_a_huge_body_is_refused(client):
-    assert problem(register(client, "x" * 70_000), "request-too-large")["limit"] == 65536
+    assert problem(register(client, "x" * 70_000), "payload-too-large")["limit"] == 65536
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
@@ -317,7 +317,7 @@ def test_what_a_form_on_another_site_could_send_is_refused(client, studio, conte
 
     answer = client.post("/tasks/devices", data=body, content_type=content_type, headers=ANN)
 
-    assert "application/json" in problem(answer, "not-json")["detail"]
+    assert "application/json" in problem(answer, "unsupported-media-type")["detail"]
     assert stored(studio) == {}
 
 
@@ -333,7 +333,7 @@ def test_a_plugin_may_serve_other_kinds(client, studio):
         studio.bgtasks.register(Expo(), name="expo")
 
     assert register(client, "ExponentPushToken[x]", "expo").status_code == 201
-    problem(register(client, "x", LIVE_ACTIVITY), "bad-body")
+    problem(register(client, "x", LIVE_ACTIVITY), "invalid-body")
 
 
 # -- listing and forgetting --------------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_who_is_nobody_is_told_to_log_in_or_to_send_the_token_along(client, tmp_
 
     for one in (client, without_login.app.test_client()):
         answer = one.open(f"/tasks{path}", method=method, json={"kind": "fid", "value": FID})
-        detail = problem(answer, "owner-wanted")["detail"]
+        detail = problem(answer, "owner-required")["detail"]
         assert "Log in" in detail
         assert "user_token" in detail
     without_login.state.close(grace=PATIENCE)

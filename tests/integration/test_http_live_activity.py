@@ -104,7 +104,7 @@ def test_a_token_is_of_one_task(client, studio, running):
 def test_a_task_that_has_ended_has_no_activity(client, studio):
     request_id = studio.done(headers=ANN)
 
-    assert problem(start(client, request_id), "refused")["task_status"] == "completed"
+    assert problem(start(client, request_id), "transition-refused")["task_status"] == "completed"
     assert tokens(studio, request_id) == set()
     assert end(client, request_id).status_code == 204
 
@@ -122,7 +122,7 @@ def test_an_activity_of_a_task_that_ends_meanwhile_is_not_kept(client, studio, m
 
     monkeypatch.setattr(store, "save_device", end_and_save)
 
-    problem(start(client, request_id), "refused")
+    problem(start(client, request_id), "transition-refused")
     assert tokens(studio, request_id) == set()
 
 
@@ -165,7 +165,7 @@ def test_without_a_login_who_knows_the_id_may(tmp_path):
 def test_what_is_wrong_with_an_activity_is_named(client, studio, running, body, names):
     answer = client.post(f"/tasks/{running}/live-activity", json=body, headers=ANN)
 
-    assert names in problem(answer, "bad-body")["detail"]
+    assert names in problem(answer, "invalid-body")["detail"]
     assert tokens(studio, running) == set()
 
 
@@ -174,8 +174,8 @@ def test_an_activity_is_json_and_says_so(client, running):
 
     answer = client.post(f"/tasks/{running}/live-activity", data=body, headers=ANN, content_type="text/plain")
 
-    problem(answer, "not-json")
-    problem(end(client, running, json={"tokens": []}), "bad-body")
+    problem(answer, "unsupported-media-type")
+    problem(end(client, running, json={"tokens": []}), "invalid-body")
 
 
 def test_no_token_is_in_an_answer_or_a_log(client, studio, running, caplog):

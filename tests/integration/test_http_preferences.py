@@ -94,14 +94,16 @@ def test_what_is_left_out_is_as_it_is_without_any(client):
     ],
 )
 def test_what_is_wrong_in_preferences_is_named_and_nothing_is_saved(client, document, names):
-    assert names in problem(save(client, document), "bad-body")["detail"]
+    assert names in problem(save(client, document), "invalid-body")["detail"]
     assert load(client) == DEFAULTS
 
 
 def test_preferences_are_json_and_say_so(client):
     body = json.dumps({"kinds": []})
 
-    problem(client.put("/tasks/preferences", data=body, headers=ANN, content_type="text/plain"), "not-json")
+    problem(
+        client.put("/tasks/preferences", data=body, headers=ANN, content_type="text/plain"), "unsupported-media-type"
+    )
     assert load(client) == DEFAULTS
 
 

@@ -68,7 +68,7 @@ def test_a_wrong_place_is_refused_before_the_stream_begins(client, studio, place
     by_header = client.get(path, headers={"Last-Event-ID": place, "Accept": accept})
 
     assert by_address.status_code == by_header.status_code == 400
-    assert problem_type(by_address) == problem_type(by_header) == "bad-cursor"
+    assert problem_type(by_address) == problem_type(by_header) == "invalid-cursor"
     assert taken(studio) == 0
 
 
@@ -332,7 +332,7 @@ def test_pages_of_events_follow_one_another(client, studio):
 
     assert numbers == list(range(1, page["seq"] + 1))
     assert (page["next"], page["trimmed"], page["done"]) == (page["seq"], False, True)
-    assert problem_type(client.get(f"{path}?limit=0", headers=accept)) == "bad-parameter"
+    assert problem_type(client.get(f"{path}?limit=0", headers=accept)) == "invalid-parameter"
 
 
 def test_a_place_beyond_the_newest_event_of_a_running_task_gets_a_snapshot_and_then_what_comes(studio):
@@ -365,7 +365,7 @@ def test_ids_that_are_not_there_are_named_first(client, studio):
 
 @pytest.mark.parametrize("query", ["", "?ids=", "?ids=,"])
 def test_a_stream_of_nothing_is_refused(client, query):
-    assert problem_type(client.get(f"/tasks/events{query}")) == "bad-parameter"
+    assert problem_type(client.get(f"/tasks/events{query}")) == "invalid-parameter"
 
 
 def test_a_place_in_another_list_of_tasks_is_refused(client, studio):
@@ -374,7 +374,7 @@ def test_a_place_in_another_list_of_tasks_is_refused(client, studio):
 
     answer = client.get(f"/tasks/events?ids={other},{one}", headers={"Last-Event-ID": last})
 
-    assert problem_type(answer) == "bad-cursor"
+    assert problem_type(answer) == "invalid-cursor"
     assert "starting_after" in answer.json["detail"]
 
 

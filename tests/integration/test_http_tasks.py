@@ -283,7 +283,7 @@ def test_a_wait_of_any_length_is_cut_to_what_is_granted(tmp_path):
 def test_a_wait_that_is_no_time_is_refused(client, studio, wait):
     answer = client.get(f"/tasks/{studio.done()}", query_string={"wait": wait})
 
-    document = problem(answer, "bad-parameter")
+    document = problem(answer, "invalid-parameter")
     assert document["parameter"] == "wait"
     assert "number of seconds" in document["detail"]
 
@@ -423,7 +423,7 @@ def test_a_failed_task_is_run_again(client, studio):
 
 
 def test_a_completed_task_is_not_run_again(client, studio):
-    document = problem(client.post(f"/tasks/{studio.done()}/retry"), "refused")
+    document = problem(client.post(f"/tasks/{studio.done()}/retry"), "transition-refused")
 
     assert document["task_status"] == "completed"
 
@@ -452,11 +452,11 @@ def test_a_beacon_without_a_json_type_is_understood(client, studio):
 def test_a_wrong_word_for_where_it_was_seen_is_refused(client, studio, body):
     answer = client.post(f"/tasks/{studio.done()}/seen", data=body, content_type="application/json")
 
-    assert "firestore" in problem(answer, "bad-body")["detail"]
+    assert "firestore" in problem(answer, "invalid-body")["detail"]
 
 
 def test_what_has_no_outcome_yet_cannot_have_been_seen(client, studio):
-    problem(client.post(f"/tasks/{studio.running()}/seen", json={"via": "poll"}), "refused")
+    problem(client.post(f"/tasks/{studio.running()}/seen", json={"via": "poll"}), "transition-refused")
 
 
 def test_a_finished_task_can_be_erased(client, studio):
@@ -471,7 +471,7 @@ def test_a_finished_task_can_be_erased(client, studio):
 
 
 def test_a_running_task_is_not_erased(client, studio):
-    problem(client.delete(f"/tasks/{studio.running()}"), "refused")
+    problem(client.delete(f"/tasks/{studio.running()}"), "transition-refused")
 
 
 # -- what is not there -------------------------------------------------------------------------------------------------
@@ -696,7 +696,7 @@ def test_a_hundred_ids_are_answered_and_one_more_is_refused(client):
     ids = [str(uuid.uuid4()) for _ in range(101)]
 
     assert len(client.get("/tasks?ids=" + ",".join(ids[:100])).json["missing"]) == 100
-    assert problem(client.get("/tasks?ids=" + ",".join(ids)), "bad-parameter")["parameter"] == "ids"
+    assert problem(client.get("/tasks?ids=" + ",".join(ids)), "invalid-parameter")["parameter"] == "ids"
 
 
 def test_someone_elses_ids_are_missing(client, studio):
@@ -849,7 +849,7 @@ def test_a_key_that_cannot_be_guessed_finds_its_task_without_an_owner(client, st
 def test_a_wrong_parameter_is_named(client, studio, query, parameter):
     with_owners(studio)
 
-    document = problem(client.get(f"/tasks?{query}", headers={"X-User": "ann"}), "bad-parameter")
+    document = problem(client.get(f"/tasks?{query}", headers={"X-User": "ann"}), "invalid-parameter")
 
     assert document["parameter"] == parameter
     assert document["detail"].startswith(parameter)

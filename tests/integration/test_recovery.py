@@ -75,7 +75,7 @@ def test_what_a_dead_process_held_is_found_at_once_though_its_lease_holds(make, 
     with web.app_context():
         (begun,) = [e for e in web.state.store.events(handle.request_id) if e.type is EventType.STARTED and e.data]
     assert begun.data == {"recovered": True}
-    assert "died with 1 tasks; they go on" in caplog.text
+    assert "died with 1 task; recovering" in caplog.text
 
 
 def test_what_a_living_process_holds_is_left_alone(make):
@@ -237,7 +237,7 @@ def test_dead_letters_are_listed_and_replayed_by_commands(make):
     assert "memory" in listed.output
     assert "the delivery names no task" in listed.output
     assert refused.exit_code == 2
-    assert replayed.output.startswith("1 deliveries are pending again")
+    assert replayed.output.startswith("replayed 1 delivery;")
     assert everything.exit_code == 0
 
 

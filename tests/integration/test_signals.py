@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from flask_bgtasks import TaskFailed, TaskWasCancelled, current_task, signals, step
+from flask_bgtasks import TaskCancelled, TaskFailed, current_task, signals, step
 from tests.waiting import PATIENCE
 
 
@@ -71,7 +71,7 @@ def test_failure_cancellation_and_retry_are_told(heard, bg):
         assert entered.acquire(timeout=10)
         waiting.cancel()
         go_on.set()
-        with pytest.raises(TaskWasCancelled):
+        with pytest.raises(TaskCancelled):
             waiting.wait(timeout=PATIENCE)
 
     told = names(rows)

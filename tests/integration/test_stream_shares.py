@@ -40,7 +40,7 @@ def test_an_owner_has_half_of_the_places_and_the_rest_is_for_others(studio, foll
 
     assert [answer.status_code for answer in answers] == [200, 200, 200, 503]
     refused = answers[-1]
-    assert refused.json["type"].endswith("#streams-full")
+    assert refused.json["type"].endswith("#stream-limit-reached")
     assert "BGTASKS_MAX_STREAMS_PER_OWNER" in refused.json["detail"]
     assert int(refused.headers["Retry-After"]) > 0
     assert [follow(bobs, BOB).status_code for _ in range(3)] == [200] * 3

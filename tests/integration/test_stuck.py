@@ -61,7 +61,7 @@ def test_the_doctor_names_it(renamed):
 
     (finding,) = [one for one in found if one["what"].startswith("stuck")]
     assert (finding["level"], finding["what"]) == ("warn", "stuck: 'draw' (1)")
-    assert "name= of old" in finding["mend"]
+    assert "keep its old name with name=" in finding["mend"]
 
 
 @pytest.mark.usefixtures("no_grace")

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from flask_bgtasks import TaskCancelled, WaitTimeout
+from flask_bgtasks import CancelRequested, WaitTimeout
 from tests.waiting import PATIENCE
 
 
@@ -72,7 +72,7 @@ def test_a_task_that_waits_notices_that_it_was_cancelled(make_app, bg):
         waits.set()
         try:
             handle.wait(timeout=PATIENCE)
-        except TaskCancelled:
+        except CancelRequested:
             seen.append("cancelled")
             raise
 

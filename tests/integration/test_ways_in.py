@@ -12,9 +12,9 @@ from flask_bgtasks import (
     ConfigurationError,
     NotSerializable,
     Status,
+    TaskCancelled,
     TaskFailed,
     TaskHandle,
-    TaskWasCancelled,
     TransitionRefused,
     UnknownTask,
     WaitTimeout,
@@ -70,7 +70,9 @@ def test_an_endpoint_that_no_view_has_is_an_error_that_lists_what_there_is(make_
     def process():
         return "done"
 
-    with pytest.raises(ConfigurationError, match=r"no view has the endpoint 'proces'.*process.*Did you mean 'process'"):
+    with pytest.raises(
+        ConfigurationError, match=r"no view has the endpoint 'proces'. Did you mean 'process'.*Known here: .*process"
+    ):
         app.test_client().post("/process")
 
 
@@ -544,7 +546,7 @@ def test_a_running_task_is_cancelled_at_its_next_report_and_can_be_retried(make_
             handle.wait(timeout=0.01)
         assert handle.cancel().cancel_requested_at is not None
         go_on.set()
-        with pytest.raises(TaskWasCancelled):
+        with pytest.raises(TaskCancelled):
             handle.wait(timeout=PATIENCE)
 
         assert bg.retry(handle.request_id).status is Status.STARTED
@@ -601,7 +603,7 @@ def test_a_stored_task_whose_function_is_gone_fails_with_the_mend(make_app, bg, 
         request_id = state(app).submit(old, {"args": [], "kwargs": {}}, run=False).task.request_id
         state(app).engine.run(request_id)
 
-        with pytest.raises(TaskFailed, match=r"no task is called 'old' here.*name= of old"):
+        with pytest.raises(TaskFailed, match=r"no task is called 'old' here.*keep its old name with name='old'"):
             TaskHandle(state(app), request_id).wait(timeout=PATIENCE)
 
 
@@ -669,7 +671,7 @@ def test_a_step_number_outside_its_total_is_refused(make_app, bg, number, total)
 
 def test_an_id_that_no_task_can_have_is_refused(make_app, bg):
     app = make_app()
-    refused = pytest.raises(ConfigurationError, match="a UUID in lower case")
+    refused = pytest.raises(ConfigurationError, match="expected a UUID in lower case")
     with app.app_context(), refused, bg.track_request("process", request_id="42"):
         pytest.fail("was recorded")
 

@@ -355,7 +355,7 @@ def test_a_target_that_is_there_already_is_named_at_the_start(make):
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ("https://example.com", '{"url": "https://…", "secret": "whsec_…"} is wanted'),
+        ("https://example.com", 'expected {"url": "https://…", "secret": "whsec_…"}'),
         ({"url": "https://example.com"}, "secret"),
         ({"url": "https://example.com", "secret": "hunter2"}, "whsec_"),
         ({"url": "https://example.com", "secret": SECRET, "event": ["failed"]}, "there is no 'event'"),

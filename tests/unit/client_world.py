@@ -7,7 +7,7 @@ import random
 import uuid
 from dataclasses import dataclass, field
 
-from flask_bgtasks.client.errors import Unreachable
+from flask_bgtasks.client import Unreachable
 from flask_bgtasks.client.flows.session import Session
 from flask_bgtasks.client.io.effects import Answer, Call, Close, Emit, Open, Read, Request, Sleep, Tell
 from flask_bgtasks.client.pending.registry import PendingRegistry

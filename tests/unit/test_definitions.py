@@ -25,7 +25,7 @@ def test_a_function_takes_no_option_of_views():
     [
         ({"respond": "later"}, "one of async, prefer, hold"),
         ({"validate": "check"}, "cannot be called"),
-        ({"notify": 7}, "a text, texts by language"),
+        ({"notify": 7}, "a string, strings by language"),
         ({"steps": "Outline"}, "a list of names"),
         ({"steps": [""]}, "is no step"),
         ({"steps": [("Write", 0)]}, "a number above 0"),
@@ -33,7 +33,7 @@ def test_a_function_takes_no_option_of_views():
         ({"total_steps": 0}, "a whole number from 1"),
         ({"priority": "high"}, "higher runs first"),
         ({"expires_after": 0}, "at least 1"),
-        ({"queue": ""}, "a name is wanted"),
+        ({"queue": ""}, "expected a name"),
     ],
 )
 def test_a_wrong_option_says_what_is_wanted(options, says):

@@ -26,7 +26,7 @@ def test_what_is_no_place_in_this_task_is_refused(text):
     with pytest.raises(Problem) as caught:
         parse_one(text, A)
 
-    assert caught.value.type.name == "bad-cursor"
+    assert caught.value.type.name == "invalid-cursor"
 
 
 @given(st.lists(st.uuids().map(str), min_size=1, max_size=100, unique=True), st.data())
@@ -64,7 +64,7 @@ def test_what_is_no_place_in_these_tasks_is_refused(text):
     with pytest.raises(Problem) as caught:
         parse_many(text, [A, B])
 
-    assert caught.value.type.name == "bad-cursor"
+    assert caught.value.type.name == "invalid-cursor"
 
 
 @given(st.text(max_size=100))

@@ -35,7 +35,7 @@ def test_what_is_no_key_is_refused(header):
     with pytest.raises(Problem) as caught:
         parse(header)
 
-    assert caught.value.type.name == "bad-idempotency-key"
+    assert caught.value.type.name == "invalid-idempotency-key"
     assert caught.value.type.status == 400
 
 

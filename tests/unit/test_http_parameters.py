@@ -1,4 +1,4 @@
-"""Query parameters: each wrong one is named, with what is wanted."""
+"""Query parameters: each wrong one is named, with what is expected."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_ids_are_each_asked_for_once():
 def test_as_many_ids_as_were_sent_are_counted():
     assert query.ids(",".join(["x"] * query.MAX_IDS)) == ["x"]
 
-    with pytest.raises(Problem, match="101 were given"):
+    with pytest.raises(Problem, match="got 101"):
         query.ids(",".join(["x"] * (query.MAX_IDS + 1)))
 
 
@@ -38,10 +38,10 @@ def test_states_are_read():
     ],
 )
 def test_a_wrong_one_says_its_name_what_came_and_what_is_wanted(read):
-    with pytest.raises(Problem, match="wanted") as caught:
+    with pytest.raises(Problem, match="expected") as caught:
         read()
 
-    assert caught.value.type.name == "bad-parameter"
+    assert caught.value.type.name == "invalid-parameter"
     assert caught.value.detail.startswith(caught.value.members["parameter"] + "=")
 
 

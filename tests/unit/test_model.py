@@ -98,7 +98,7 @@ def test_each_change_in_each_state(name, status):
 
 @pytest.mark.parametrize("name", ["renew", "report", "complete", "fail", "cancel"])
 def test_another_attempts_change_is_refused(name):
-    with pytest.raises(LeaseLost, match="attempt 1 no longer holds it"):
+    with pytest.raises(LeaseLost, match="attempt 1 lost its lease"):
         CHANGES[name].apply(task(P, attempt=2), T0)
 
 

@@ -104,7 +104,7 @@ def test_a_function_may_have_nothing_to_say(nothing):
     "wrong", [7, ["Ready"], {"completed": "Ready"}, {"en": 7}, Notification(7), Notification("a", data=["b"])]
 )
 def test_a_function_that_returns_something_else_is_said_to(wrong):
-    with pytest.raises(TypeError, match="it returned .*a text, texts by language, a Notification or None is wanted"):
+    with pytest.raises(TypeError, match="it returned .*expected a string, strings by language, a Notification or None"):
         for_task(ended(), lambda task, result: wrong, {})
 
 
@@ -255,20 +255,20 @@ def test_whatever_a_device_calls_its_language_it_is_told(lang):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (7, "a text, texts by language, a Notification or a function is wanted"),
-        (["Ready"], "a text, texts by language, a Notification or a function is wanted"),
-        ({}, "a text, texts by language, a Notification or a function is wanted"),
-        ({"en": None}, "a text, texts by language, a Notification or a function is wanted"),
-        ({"completed": 7}, "a text, texts by language, a Notification or a function is wanted"),
-        ({"completed": {}}, "a text, texts by language, a Notification or a function is wanted"),
-        ({"completed": {"failed": "a"}}, "a text, texts by language, a Notification or a function is wanted"),
+        (7, "expected a string, strings by language, a Notification or a function"),
+        (["Ready"], "expected a string, strings by language, a Notification or a function"),
+        ({}, "expected a string, strings by language, a Notification or a function"),
+        ({"en": None}, "expected a string, strings by language, a Notification or a function"),
+        ({"completed": 7}, "expected a string, strings by language, a Notification or a function"),
+        ({"completed": {}}, "expected a string, strings by language, a Notification or a function"),
+        ({"completed": {"failed": "a"}}, "expected a string, strings by language, a Notification or a function"),
         ({"completed": "a", "faild": "b"}, "or a mapping of these by status (completed, failed, cancelled)"),
         ({"faild": "b"}, "or a mapping of these by status (completed, failed, cancelled)"),
         ({"en": "a", "failed": "b"}, "or a mapping of these by status (completed, failed, cancelled)"),
-        (Notification(None), "a text, texts by language, a Notification or a function is wanted"),
-        (Notification("a", body=None), "a text, texts by language, a Notification or a function is wanted"),
-        (Notification("a", data=None), "a text, texts by language, a Notification or a function is wanted"),
-        (Notification("a", link=7), "a text, texts by language, a Notification or a function is wanted"),
+        (Notification(None), "expected a string, strings by language, a Notification or a function"),
+        (Notification("a", body=None), "expected a string, strings by language, a Notification or a function"),
+        (Notification("a", data=None), "expected a string, strings by language, a Notification or a function"),
+        (Notification("a", link=7), "expected a string, strings by language, a Notification or a function"),
         ("100 {", "is no format string"),
         ({"failed": {"en": "ok", "de": "}"}}, "is no format string"),
         ("{} pages", "a field without a name"),

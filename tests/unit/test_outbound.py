@@ -12,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from flask_bgtasks import ConfigurationError, Undeliverable
+from flask_bgtasks.errors import EndpointUnreachable
 from flask_bgtasks.sinks import safe_http as outbound_module
-from flask_bgtasks.sinks.safe_http import EndpointUnreachable, GuardedClient
+from flask_bgtasks.sinks.safe_http import GuardedClient
 
 LOOPBACK = ("127.0.0.0/8", "::1")
 
@@ -332,7 +333,7 @@ def test_the_certificate_is_of_the_name_though_the_address_is_called(tmp_path, m
 
 
 def test_private_networks_are_named_as_networks():
-    with pytest.raises(ConfigurationError, match="BGTASKS_PRIVATE_TARGETS.*A network"):
+    with pytest.raises(ConfigurationError, match="BGTASKS_PRIVATE_TARGETS.*Expected a network"):
         GuardedClient(["my-server"])
 
 

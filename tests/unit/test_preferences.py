@@ -244,24 +244,27 @@ NIGHT = {"from": "22:00", "to": "07:00", "time_zone": BERLIN}
 @pytest.mark.parametrize(
     ("sent", "says"),
     [
-        (["completed"], "an object is wanted"),
-        (None, "an object is wanted"),
-        ({"kind": ["completed"]}, "'kind': there is no such preference"),
-        ({"kinds": "completed"}, "kinds: a list of texts"),
-        ({"kinds": [1]}, "kinds: a list of texts"),
-        ({"kinds": ["done"]}, "kinds: 'done' is none of completed, failed, cancelled, progress"),
-        ({"muted": {"report": True}}, "muted: a list of texts"),
-        ({"muted": [""]}, "muted: a list of texts"),
-        ({"muted": [f"task{i}" for i in range(MAX_MUTED + 1)]}, f"muted: at most {MAX_MUTED} names"),
-        ({"quiet_hours": "22:00-07:00"}, 'quiet_hours: {"from": "22:00"'),
-        ({"quiet_hours": {}}, "quiet_hours.from: a time of day as HH:MM"),
-        ({"quiet_hours": {**NIGHT, "from": "24:00"}}, "quiet_hours.from: a time of day as HH:MM"),
-        ({"quiet_hours": {**NIGHT, "from": 22}}, "quiet_hours.from: a time of day as HH:MM"),
-        ({"quiet_hours": {**NIGHT, "to": "7 am"}}, "quiet_hours.to: a time of day as HH:MM"),
+        (["completed"], "expected an object"),
+        (None, "expected an object"),
+        ({"kind": ["completed"]}, "'kind': no such preference"),
+        ({"kinds": "completed"}, "kinds: expected a list of non-empty strings"),
+        ({"kinds": [1]}, "kinds: expected a list of non-empty strings"),
+        ({"kinds": ["done"]}, "kinds: no such kind 'done'. Known here: completed, failed, cancelled, progress"),
+        ({"muted": {"report": True}}, "muted: expected a list of non-empty strings"),
+        ({"muted": [""]}, "muted: expected a list of non-empty strings"),
+        ({"muted": [f"task{i}" for i in range(MAX_MUTED + 1)]}, f"muted: expected at most {MAX_MUTED} names"),
+        ({"quiet_hours": "22:00-07:00"}, 'quiet_hours: expected {"from": "22:00"'),
+        ({"quiet_hours": {}}, "quiet_hours.from: expected a time of day as HH:MM"),
+        ({"quiet_hours": {**NIGHT, "from": "24:00"}}, "quiet_hours.from: expected a time of day as HH:MM"),
+        ({"quiet_hours": {**NIGHT, "from": 22}}, "quiet_hours.from: expected a time of day as HH:MM"),
+        ({"quiet_hours": {**NIGHT, "to": "7 am"}}, "quiet_hours.to: expected a time of day as HH:MM"),
         ({"quiet_hours": {**NIGHT, "to": "22:00"}}, "from and to are the same"),
-        ({"quiet_hours": {**NIGHT, "until": "07:00"}}, "quiet_hours.until: there is no such field"),
-        ({"quiet_hours": {"from": "22:00", "to": "07:00"}}, "quiet_hours.time_zone: a name of the IANA database"),
-        ({"quiet_hours": {**NIGHT, "then": "later"}}, "quiet_hours.then: 'hold'"),
+        ({"quiet_hours": {**NIGHT, "until": "07:00"}}, "quiet_hours.until: no such field"),
+        (
+            {"quiet_hours": {"from": "22:00", "to": "07:00"}},
+            "quiet_hours.time_zone: expected a name from the IANA database",
+        ),
+        ({"quiet_hours": {**NIGHT, "then": "later"}}, "quiet_hours.then: expected 'hold'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_is_wanted(sent, says):
@@ -275,5 +278,5 @@ def test_what_cannot_be_meant_is_refused_with_what_is_wanted(sent, says):
     "zone", ["", "Europe", "Mars/Olympus", "../../etc/passwd", "Europe/Berlin\0", "\ud800", "Z" * 5000]
 )
 def test_a_zone_that_there_is_not_is_refused_whatever_it_looks_like(zone):
-    with pytest.raises(ValueError, match=r"^quiet_hours\.time_zone: .* is no zone"):
+    with pytest.raises(ValueError, match=r"^quiet_hours\.time_zone: no zone .* in this server"):
         Preferences.from_document({"quiet_hours": {**NIGHT, "time_zone": zone}})

@@ -141,8 +141,8 @@ export class TaskFailed extends TaskError {}
 /** The task was cancelled. */
 export class TaskCancelled extends TaskError {}
 /**
- * The server refused the request; or it could not be sent before it expired (`problem.type` is `expired`); or for 24 hours
- * only something else than the backend answered (`not-the-backend`; `status` and `content_type` say what).
+ * The server refused the request; or it could not be sent for seven days (`problem.type` is `submission-expired`); or for
+ * 24 hours something else than the backend answered (`unrecognized-response`; `status` and `content_type` say what).
  */
 export class TaskRejected extends TaskError {}
 /** The server does not have the task any more. */

@@ -15,9 +15,8 @@ from typing import Any
 
 import click
 
-from ...errors import BackgroundTasksError, WaitTimeout
+from ...errors import BackgroundTasksError, CredentialsRefused, Unreachable, WaitTimeout
 from ..clients import Client, Task
-from ..errors import CredentialsRefused, Unreachable
 from ..events import Kind, TaskEvent
 from .display import Display
 
@@ -157,7 +156,7 @@ def _told_in_words() -> Iterator[None]:
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon or not name.strip():
-        raise click.BadParameter(f"{text!r}: NAME:VALUE is wanted", param_hint="--header")
+        raise click.BadParameter(f"{text!r}: expected NAME:VALUE", param_hint="--header")
     return name.strip(), value.strip()
 
 

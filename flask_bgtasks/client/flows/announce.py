@@ -13,7 +13,7 @@ from typing import Any
 
 from ...core.model import Result
 from ...core.text.json_values import parsed
-from ..errors import Unreachable
+from ...errors import Unreachable
 from ..events import Outcome
 from ..io.effects import Answer, Call, Flow, Tell
 from ..pending import records

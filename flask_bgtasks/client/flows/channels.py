@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import CredentialsRefused, Unreachable
+from ...errors import CredentialsRefused, Unreachable
 from ..io.effects import Answer, Call, Close, Flow, Left, Read, Stream
 from ..io.sse import EventStreamParser, NotAnEventStream, ServerSentEvent
 from ..pending.records import Record, Sighting, missed

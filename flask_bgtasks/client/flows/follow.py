@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from ...errors import WaitTimeout
-from ..errors import CredentialsRefused, Unreachable
+from ...errors import CredentialsRefused, Unreachable, WaitTimeout, counted
 from ..events import KINDS, Kind, Outcome, TaskEvent
 from ..io.effects import Call, Effect, Flow, Sleep, within
 from ..pending import records
@@ -121,7 +120,7 @@ class Following:
             return
         rung = self.channel.choose(self.now)
         if rung is not self._rung:
-            log.info("%d tasks are followed by %s now", len(following), rung.value)
+            log.info("following %s by %s", counted(len(following), "task"), rung.value)
             self._rung = rung
         if rung is Rung.MONITOR:
             yield from channels.monitor(self, following)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from ...errors import NotSerializable, TaskNotFound, TransitionRefused
-from ..errors import CredentialsRefused, Unreachable
+from ...errors import CredentialsRefused, NotSerializable, TaskNotFound, TransitionRefused, Unreachable
 from ..events import Kind, Outcome, TaskEvent
 from ..io.effects import Answer, Call, Effect, Emit, Flow, Tell
 from ..pending import records
@@ -163,7 +162,7 @@ def wait(
     :param on_progress: called with every event on the way.
     :param timeout: seconds; None to wait without a limit.
     :raises TaskFailed: it failed.
-    :raises TaskWasCancelled: it was cancelled.
+    :raises TaskCancelled: it was cancelled.
     :raises TaskRejected: the server did not take it.
     :raises TaskGone: the server knows it no longer.
     :raises CredentialsRefused: the server answered 401.

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from functools import partial
 
 from ...core.backoff import Backoff
-from ..errors import CredentialsRefused, Unreachable
+from ...errors import CredentialsRefused, Unreachable
 from ..io.effects import Answer, Flow
 from ..pending import records
 from ..pending.records import Record, State

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ...core.backoff import dice
-from ...errors import TaskNotFound
+from ...errors import CredentialsRefused, TaskNotFound
 from ...runtime import processes
-from ..errors import CredentialsRefused
 from ..events import Outcome
 from ..io.effects import Answer, Call, Clock, Close, Flow, Open, Request, Stream, SystemClock
 from ..pending.ids import as_request_id

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ...errors import FirestoreUnavailable
 from ...firebase.firestore.documents import read_result
 from ..pending.ids import as_request_id
 
@@ -25,14 +26,6 @@ NOT_YET = frozenset({403, 404})
 """What a document that is not there answers under the rules: its owner is not known, so it is nobody's to read."""
 
 PAGE = 20  # chunks in one answer
-
-
-class FirestoreUnavailable(Exception):
-    """Firestore could not be read: no network, or it answered with an error. ``status`` is 0 without an answer."""
-
-    def __init__(self, message: str, *, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class FirestoreReader:

@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx
 
+from ...errors import Unreachable
 from ...runtime.fork import after_fork_in_child
-from ..errors import Unreachable
 from .effects import MIN_SECONDS, Answer, Open, Request
 
 CONNECT_SECONDS = 10.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import uuid
 
-from ..errors import InvalidRequestId
+from ...errors import InvalidRequestId
 
 _FORM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

@@ -18,9 +18,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigurationError, StoreUnavailable, TaskNotFound
+from ...errors import ConfigurationError, KeyReused, StoreUnavailable, TaskNotFound, TooManyPending
 from ...runtime.fork import after_fork_in_child
-from ..errors import KeyReused, TooManyPending
 from .ids import is_request_id
 from .records import PENDING, Record, RecordTransition, State, joined
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from ...errors import AlreadyClaimed, LeaseLost, TaskFinished
+from ...errors import AlreadyClaimed, LeaseLost, TaskFinished, counted
 from ..model import Checkpoint, Entry, Event, EventType, OnInterrupt, Progress, Result, Status, Task, TaskKind
 from ..text.clean import optional_text, text_of
 from .transition import Durability, Transition, fail, finish, numbered
@@ -74,13 +74,13 @@ def _not_again(task: Task) -> str | None:
         return "its process died while it ran, and it is not to be run again (on_interrupt='fail')"
     if task.crashes >= task.max_attempts:
         return (
-            f"its process died in {task.crashes} attempts of {task.max_attempts} (max_attempts): "
+            f"its process died in {counted(task.crashes, 'attempt')} of {task.max_attempts} (max_attempts): "
             "the task itself seems to end it, and is not run again"
         )
     if task.suspicions >= MAX_SUSPICIONS:
         return (
-            f"its process died in {task.suspicions} attempts while other tasks ran in it, and none of them came to a "
-            "checkpoint: whether this task ends it is not known, and it is not run again"
+            f"its process died in {counted(task.suspicions, 'attempt')} while other tasks ran in it, and none of them "
+            "came to a checkpoint: whether this task ends it is not known, and it is not run again"
         )
     return None
 

@@ -17,7 +17,7 @@ answered with `202 Accepted`, a `Location` and a `Task-Id`, or with the view's o
 (RFC 7240: `respond-async`, `wait=N`). With an `Idempotency-Key` the same request sent again is the same task
 ({days} after the task's end, and while it runs).
 
-Who may see a task is decided by the app's own login. Someone else's task is `404`, as one that never was.
+Who may see a task is decided by the app's own login. Another owner's task is `404`, as one that does not exist.
 Errors are problem details (RFC 9457); their types are described at {problems}.
 """
 

@@ -55,8 +55,8 @@ def _body(schema: str, description: str) -> Item:
 
 
 _READ = ("access-denied", "task-not-found", "task-expired", "store-unavailable")
-_WRITE = ("task-not-found", "task-expired", "request-too-large", "store-unavailable", "outcome-unknown")
-_BODY = ("bad-body", "not-json", "request-too-large")
+_WRITE = ("task-not-found", "task-expired", "payload-too-large", "store-unavailable", "outcome-unknown")
+_BODY = ("invalid-body", "not-storable", "unsupported-media-type", "payload-too-large")
 
 _STREAM: Item = {
     "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where "
@@ -83,7 +83,7 @@ STATUS = _call(
             "description": "It is still the version that the client has.",
             "headers": {"ETag": ref("ETag", "headers")},
         },
-        **_problems("bad-parameter", *_READ),
+        **_problems("invalid-parameter", *_READ),
     },
 )
 
@@ -91,7 +91,7 @@ DELETE = _call(
     "deleteTask",
     "Erase a finished task: record, input, result, history",
     ["request_id"],
-    {"204": _empty("It is gone."), **_problems(*_WRITE, "refused")},
+    {"204": _empty("It is gone."), **_problems(*_WRITE, "transition-refused")},
 )
 
 PROGRESS = _call(
@@ -115,7 +115,7 @@ EVENTS = _call(
             "content": {**_STREAM["content"], "application/json": {"schema": ref("EventPage")}},
         },
         "204": _empty("The task has ended and the client has everything: do not come back."),
-        **_problems("bad-cursor", "bad-parameter", *_READ, "not-acceptable", "streams-full"),
+        **_problems("invalid-cursor", "invalid-parameter", *_READ, "not-acceptable", "stream-limit-reached"),
     },
 )
 
@@ -131,7 +131,7 @@ MANY_EVENTS = _call(
             "client's place in every task; ids that do not exist are named in a first `missing` event.",
         },
         "204": _empty("All tasks have ended and the client has everything."),
-        **_problems("bad-cursor", "bad-parameter", *_READ, "not-acceptable", "streams-full"),
+        **_problems("invalid-cursor", "invalid-parameter", *_READ, "not-acceptable", "stream-limit-reached"),
     },
 )
 
@@ -142,7 +142,7 @@ RESULT = _call(
     {
         "202": _json("Accepted", "It has not finished.", "Task-Id", "Retry-After", "Location", "Preference-Applied"),
         "204": _empty("It finished without a result."),
-        **_problems("bad-parameter", *_READ, "task-cancelled"),
+        **_problems("invalid-parameter", *_READ, "task-cancelled"),
         "default": {
             "description": "The stored answer, byte for byte: the view's own status, content type and body, `200` for "
             "a function's value. A task that failed before its view could answer is a `task-failed` problem, `500`.",
@@ -168,7 +168,9 @@ RETRY = _call(
     ["request_id"],
     {
         "202": _json("TaskBrief", "It waits to be run.", "Task-Id", "Location", "Retry-After"),
-        **_problems(*_WRITE, "refused", "shutting-down", "queue-full", "anonymous-queue-full", "owner-queue-full"),
+        **_problems(
+            *_WRITE, "transition-refused", "shutting-down", "queue-full", "anonymous-queue-full", "owner-queue-full"
+        ),
     },
 )
 
@@ -176,7 +178,7 @@ SEEN = _call(
     "markSeen",
     "Say that the outcome was shown to the user",
     ["request_id"],
-    {"204": _empty("Noted. The first time counts."), **_problems("bad-body", *_WRITE, "refused")},
+    {"204": _empty("Noted. The first time counts."), **_problems("invalid-body", *_WRITE, "transition-refused")},
     requestBody={
         "description": "Where it was seen; `poll` without a body.",
         "content": {"application/json": {"schema": ref("Seen")}},
@@ -198,7 +200,7 @@ START_ACTIVITY = _call(
     "registerLiveActivity",
     "Keep a Live Activity (iOS) going with a task",
     ["request_id"],
-    {"204": _empty("It is told of the task's steps and end."), **_problems(*_BODY, *_WRITE, "refused")},
+    {"204": _empty("It is told of the task's steps and end."), **_problems(*_BODY, *_WRITE, "transition-refused")},
     requestBody=_body("LiveActivity", "The activity's push token. A newer one of the same device replaces it."),
 )
 
@@ -214,7 +216,7 @@ DEVICES = _call(
     "listDevices",
     "The owner's devices",
     [],
-    {"200": _json("DeviceList", "Without their addresses."), **_problems("owner-wanted", "store-unavailable")},
+    {"200": _json("DeviceList", "Without their addresses."), **_problems("owner-required", "store-unavailable")},
 )
 
 REGISTER = _call(
@@ -224,7 +226,7 @@ REGISTER = _call(
     {
         "200": _json("Device", "The address was known; it is the owner's.", "Location"),
         "201": _json("Device", "It is registered.", "Location"),
-        **_problems(*_BODY, "owner-wanted", "store-unavailable", "outcome-unknown"),
+        **_problems(*_BODY, "owner-required", "store-unavailable", "outcome-unknown"),
     },
     requestBody=_body("NewDevice", "The address, and what the device says of itself."),
 )
@@ -235,7 +237,7 @@ FORGET = _call(
     ["device_id"],
     {
         "204": _empty("It is forgotten."),
-        **_problems("owner-wanted", "device-not-found", "request-too-large", "store-unavailable", "outcome-unknown"),
+        **_problems("owner-required", "device-not-found", "payload-too-large", "store-unavailable", "outcome-unknown"),
     },
 )
 
@@ -243,7 +245,7 @@ PREFERENCES = _call(
     "getPreferences",
     "What the owner wants to be told about, and when not",
     [],
-    {"200": _json("Preferences", "What counts."), **_problems("owner-wanted", "store-unavailable")},
+    {"200": _json("Preferences", "What counts."), **_problems("owner-required", "store-unavailable")},
 )
 
 PREFER = _call(
@@ -252,7 +254,7 @@ PREFER = _call(
     [],
     {
         "200": _json("Preferences", "As saved."),
-        **_problems(*_BODY, "owner-wanted", "store-unavailable", "outcome-unknown"),
+        **_problems(*_BODY, "owner-required", "store-unavailable", "outcome-unknown"),
     },
     requestBody=_body("NewPreferences", "In place of those there were. What is left out is as it is without any."),
 )
@@ -264,7 +266,7 @@ LIST = _call(
     {
         "200": _json("TaskList", "With `ids`, those; else the owner's, newest first.", "ETag"),
         "304": _empty("It is still the version that the client has."),
-        **_problems("bad-parameter", "listing-refused", "store-unavailable"),
+        **_problems("invalid-parameter", "not-storable", "listing-refused", "store-unavailable"),
     },
 )
 

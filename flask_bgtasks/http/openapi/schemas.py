@@ -143,7 +143,7 @@ _QUIET_HOURS = _object(
 _NAMES = {"type": "array", "items": {**TEXT, "minLength": 1, "pattern": "^[^\\p{C}]*$"}, "maxItems": MAX_MUTED}
 
 PREFERENCES: dict[str, Schema] = {
-    "kinds": {"type": "array", "items": {"enum": list(KINDS)}, "description": "What is wanted; all, where left out."},
+    "kinds": {"type": "array", "items": {"enum": list(KINDS)}, "description": "What to notify of; all where left out."},
     "quiet_hours": {**_QUIET_HOURS, "type": ["object", "null"]},
     "muted": {**_NAMES, "description": "Names of tasks of which nothing is to be told."},
 }

@@ -1,4 +1,4 @@
-"""Reads the JSON bodies of the blueprint's calls. What is wrong in one is a problem that says what is wanted."""
+"""Reads the JSON bodies of the blueprint's calls. What is wrong in one is a problem that says what is expected."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def data(request: Request) -> bytes:
 
 
 def _too_large() -> Problem:
-    return Problem("request-too-large", f"a body of at most {MAX_BYTES} bytes is wanted here", limit=MAX_BYTES)
+    return Problem("payload-too-large", f"expected a body of at most {MAX_BYTES} bytes", limit=MAX_BYTES)
 
 
 def parsed(found: bytes) -> Any:
@@ -70,10 +70,10 @@ def json_object(request: Request, *, known: Collection[str] | None = None) -> di
     :raises Problem: it is none, it is too large, or has other fields.
     """
     if not request.is_json:
-        raise Problem("not-json", f"Content-Type {request.content_type!r}: application/json is wanted")
+        raise Problem("unsupported-media-type", f"Content-Type {request.content_type!r}: expected application/json")
     body = parsed(data(request))
     if not isinstance(body, dict):
-        raise Problem("bad-body", "a JSON object is wanted")
+        raise Problem("invalid-body", "expected a JSON object")
     if known is not None:
         refuse_unknown(body, known)
     return body
@@ -84,26 +84,27 @@ def refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
     unknown = sorted(set(body) - set(known))
     if unknown:
         names = ", ".join(repr(name[:40]) for name in unknown[:10])
-        raise Problem("bad-body", f"{names}: there is no such field; {', '.join(known)} are")
+        raise Problem("invalid-body", f"{names}: no such field. Known here: {', '.join(known)}")
 
 
-def text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], wanted: str) -> str:
+def text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], expected: str) -> str:
     """A field that has to be there. :raises Problem: it is not, or is something else."""
-    found = optional_text(body, name, pattern, wanted)
+    found = optional_text(body, name, pattern, expected)
     if found is None:
-        raise Problem("bad-body", f"{name} is missing: {wanted}")
+        raise Problem("invalid-body", f"{name} is missing: expected {expected}")
     return found
 
 
-def optional_text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], wanted: str) -> str | None:
+def optional_text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], expected: str) -> str | None:
     """A field that may be left out, or null. :raises Problem: it is something else.
 
-    :param pattern: of the whole text. :param wanted: what it means. The value is not repeated: it may be a secret.
+    :param pattern: of the whole text.
+    :param expected: the same in words. The value is not repeated: it may be a secret.
     """
     found = body.get(name)
     if found is None or (isinstance(found, str) and pattern.fullmatch(found)):
         return found
-    raise Problem("bad-body", f"{name}: {wanted}")
+    raise Problem("invalid-body", f"{name}: expected {expected}")
 
 
 def is_language(text: str) -> bool:
@@ -116,7 +117,7 @@ def language(body: Mapping[str, Any]) -> str | None:
     found = body.get("lang")
     if found is None or (isinstance(found, str) and is_language(found)):
         return found
-    raise Problem("bad-body", "lang: a language tag (BCP 47) is wanted, en or pt-BR say")
+    raise Problem("invalid-body", "lang: expected a language tag (BCP 47), such as en or pt-BR")
 
 
 def spoken(request: Request) -> str | None:

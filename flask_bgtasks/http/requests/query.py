@@ -1,4 +1,4 @@
-"""Reads query parameters. A wrong one is a problem that names the parameter, what came, and what is wanted. Pure."""
+"""Reads query parameters. A wrong one is a problem that names the parameter, its value, and what is expected. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ MAX_TEXT = 1000  # characters, of a task's name
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def bad(name: str, value: str, wanted: str) -> Problem:
-    """The problem with a parameter."""
-    return Problem("bad-parameter", f"{name}={value[:80]!r}: {wanted}", parameter=name)
+def bad(name: str, value: str, expected: str) -> Problem:
+    """The problem with a parameter: ``wait='x': expected a number of seconds``."""
+    return Problem("invalid-parameter", f"{name}={value[:80]!r}: expected {expected}", parameter=name)
 
 
 def seconds(name: str, text: str, *, most: float) -> float:
@@ -29,7 +29,7 @@ def seconds(name: str, text: str, *, most: float) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise bad(name, text, "a number of seconds is wanted, 0 or more")
+        raise bad(name, text, "a number of seconds, 0 or more")
     return min(value, most)
 
 
@@ -38,7 +38,7 @@ def whole(name: str, text: str | None, *, default: int, most: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
-        raise bad(name, text, f"a whole number from 1 to {most} is wanted")
+        raise bad(name, text, f"a whole number from 1 to {most}")
     return int(text)
 
 
@@ -47,7 +47,7 @@ def text(name: str, value: str | None) -> str | None:
     if not value:
         return None
     if len(value) > MAX_TEXT or CONTROL.search(value):
-        raise bad(name, value, f"at most {MAX_TEXT} characters are wanted, without control characters")
+        raise bad(name, value, f"at most {MAX_TEXT} characters, none of them a control character")
     return value
 
 
@@ -56,7 +56,7 @@ def flag(name: str, text: str | None) -> bool | None:
     if text is None:
         return None
     if text not in ("true", "false"):
-        raise bad(name, text, "true or false is wanted")
+        raise bad(name, text, "true or false")
     return text == "true"
 
 
@@ -64,9 +64,7 @@ def ids(text: str) -> list[str]:
     """Task ids with commas between them, each once. :raises Problem: more than :data:`MAX_IDS`."""
     found = [part.strip() for part in text.split(",")]
     if len(found) > MAX_IDS:
-        raise Problem(
-            "bad-parameter", f"ids: {len(found)} were given, at most {MAX_IDS} are answered at once", parameter="ids"
-        )
+        raise Problem("invalid-parameter", f"ids: expected at most {MAX_IDS}, got {len(found)}", parameter="ids")
     return list(dict.fromkeys(filter(None, found)))
 
 
@@ -77,4 +75,4 @@ def statuses(text: str | None) -> frozenset[Status] | None:
     try:
         return frozenset(Status(part.strip()) for part in text.split(","))
     except ValueError:
-        raise bad("status", text, f"one or more of {', '.join(s.value for s in Status)} are wanted") from None
+        raise bad("status", text, f"one or more of {', '.join(s.value for s in Status)}") from None

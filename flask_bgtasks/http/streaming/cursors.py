@@ -26,10 +26,10 @@ def parse_one(text: str, request_id: str) -> int:
     task, colon, rest = place.partition(":")
     if colon:
         if task != request_id:
-            raise _bad(text, "this is a place in another task's history")
+            raise _bad(text, "this is a position in another task's history")
         place = rest.partition(";")[0]
     if not _NUMBER.fullmatch(place):
-        raise _bad(text, "a number is wanted, 0 or more")
+        raise _bad(text, "expected a number, 0 or more")
     return int(place)
 
 
@@ -47,16 +47,16 @@ def parse_many(text: str, request_ids: Sequence[str]) -> dict[str, int]:
         if check != _check(request_ids) or len(places) != len(request_ids):
             raise _bad(
                 text,
-                "it was made for another list of ids. Say starting_after=<request_id>:<number>,… where lists change",
+                "it belongs to another list of ids; send starting_after=<request_id>:<number>,… where lists change",
             )
         if not all(_NUMBER.fullmatch(place) for place in places):
-            raise _bad(text, "a number is wanted for each task")
+            raise _bad(text, "expected a number for each task")
         return dict(zip(request_ids, map(int, places), strict=True))
     places_of = dict.fromkeys(request_ids, 0)
     for part in filter(None, map(str.strip, first.split(","))):
         task, colon, place = part.partition(":")
         if not colon or not _NUMBER.fullmatch(place):
-            raise _bad(part, "<request_id>:<number> is wanted")
+            raise _bad(part, "expected <request_id>:<number>")
         if task not in places_of:
             raise _bad(part, "ids= does not name this task")
         places_of[task] = int(place)
@@ -77,4 +77,4 @@ def _check(request_ids: Sequence[str]) -> str:
 
 
 def _bad(text: str, why: str) -> Problem:
-    return Problem("bad-cursor", f"Last-Event-ID or starting_after {text[:80]!r}: {why}")
+    return Problem("invalid-cursor", f"Last-Event-ID or starting_after {text[:80]!r}: {why}")

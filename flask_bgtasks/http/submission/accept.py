@@ -289,8 +289,8 @@ def _answered_later(parts: HttpContext, task: Task) -> Response:
     ended = wait_for_end(state, task.request_id, patience=state.settings.max_wait, cut_short=cut_short(request.environ))
     if not ended.done:
         raise Problem(
-            "still-running",
-            f"task {task.request_id} has not finished, and nobody works on it at the moment",
+            "wait-timeout",
+            f"task {task.request_id} has not finished, and no process runs it at the moment",
             headers={"Retry-After": "5", "Task-Id": task.request_id},
             request_id=task.request_id,
         )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from flask import Flask, Response
 
-from ...errors import TaskCancelled
+from ...errors import CancelRequested
 from ...execution.foreground import Foreground, Superseded
 
 log = logging.getLogger("flask_bgtasks")
@@ -60,7 +60,7 @@ class Boundary:
         except Superseded:
             visits[0].foreground.end()
             return self._instead(visits[0], environ, start_response)
-        except TaskCancelled:
+        except CancelRequested:
             if not visits:
                 raise
             visits[0].foreground.stopped()

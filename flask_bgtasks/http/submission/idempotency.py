@@ -36,8 +36,8 @@ def parse(header: str | None) -> str | None:
         text = _unquoted(text) or ""
     if not _VISIBLE.fullmatch(text):
         raise Problem(
-            "bad-idempotency-key",
-            f"Idempotency-Key: 1 to {MAX_LENGTH} visible ASCII characters are wanted, a UUID for instance",
+            "invalid-idempotency-key",
+            f"Idempotency-Key: expected 1 to {MAX_LENGTH} visible ASCII characters, a UUID for instance",
         )
     return text
 
@@ -48,7 +48,7 @@ def parse_parameter(text: str | None) -> str | None:
     :raises Problem: it is no key.
     """
     if text is not None and not _VISIBLE.fullmatch(text):
-        raise bad("idempotency_key", text, f"1 to {MAX_LENGTH} visible ASCII characters are wanted")
+        raise bad("idempotency_key", text, f"1 to {MAX_LENGTH} visible ASCII characters")
     return text and (_unquoted(text) or text)
 
 

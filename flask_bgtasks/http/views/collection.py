@@ -67,12 +67,14 @@ def listed() -> Response:
         if owner is None and len(asked.key) < idempotency.SHORTEST_UNOWNED:
             raise Problem(
                 "listing-refused",
-                f"without an owner, tasks are looked up by keys of at least {idempotency.SHORTEST_UNOWNED} characters, "
-                "a UUID for instance: shorter ones can be guessed",
+                f"without an owner, idempotency_key= requires at least {idempotency.SHORTEST_UNOWNED} characters, a "
+                "UUID for instance: shorter keys can be guessed",
             )
         return _by_key(parts, asked, owner, asked.key)
     if owner is None:
-        raise Problem("listing-refused", "this request has no owner: name the tasks, ids=… or idempotency_key=…")
+        raise Problem(
+            "listing-refused", "this request has no owner: log in, or name the tasks with ids=… or idempotency_key=…"
+        )
     query = TaskQuery(
         owner=owner,
         statuses=asked.statuses,
@@ -84,7 +86,7 @@ def listed() -> Response:
     try:
         page = parts.state.store.find(query)
     except ValueError:
-        raise parameters.bad("cursor", args["cursor"], "the cursor of an earlier page is wanted") from None
+        raise parameters.bad("cursor", args["cursor"], "the cursor of an earlier page") from None
     briefs, cursor = _fitting(parts, query, page)
     return _answer(parts, owner, briefs, cursor=cursor)
 
@@ -115,7 +117,7 @@ def stats() -> Response:
     """``GET /tasks/stats``: totals over the store. No names, no owners, nothing of a single task."""
     parts = parts_of(current_app)
     if parts.state.owners.known and parts.state.owners.current() is None:
-        raise Problem("listing-refused", "this app knows its users: figures are for those who are logged in")
+        raise Problem("listing-refused", "log in: this app shows its statistics to logged-in users only")
     figures = parts.figures.now()
     oldest = figures.oldest_waiting
     document = {

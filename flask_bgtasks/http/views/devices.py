@@ -54,7 +54,7 @@ def register() -> Response:
     owner = parts.owner()
     body = json_body.json_object(request, known=FIELDS)
     device = _device(body, owner, kinds(parts.state))
-    replaces = json_body.optional_text(body, "replaces", DEVICE_ID, "the id of another device is wanted")
+    replaces = json_body.optional_text(body, "replaces", DEVICE_ID, "the id of another device")
     stored, known = parts.state.addresses.register(device, replaces=replaces, spoken=json_body.spoken(request))
     response = _json(device_document(stored), 200 if known else 201)
     response.headers["Location"] = f"{parts.base()}/devices/{stored.id}"
@@ -67,7 +67,9 @@ def forget(device_id: str) -> Response:
     owner = parts.owner()
     device = parts.state.store.find_device(device_id) if DEVICE_ID.fullmatch(device_id) else None
     if device is None or device.owner != owner or device.request_id is not None:
-        raise Problem("device-not-found", f"no device {device_id[:80]!r} is yours")
+        raise Problem(
+            "device-not-found", f"device {device_id[:80]!r} does not exist, belongs to another owner, or was forgotten"
+        )
     parts.state.addresses.forget(device)
     return Response(status=204)
 
@@ -83,16 +85,14 @@ def kinds(state: AppState) -> list[str]:
 def _device(body: Mapping[str, Any], owner: str, known: list[str]) -> Device:
     kind = body.get("kind")
     if kind not in known:
-        raise Problem("bad-body", f"kind: one of {', '.join(known)} is wanted")
+        raise Problem("invalid-body", f"kind: expected one of {', '.join(known)}")
     value, details = _address(kind, body)
     return make_device(
         kind,
         value,
         owner=owner,
-        platform=json_body.optional_text(
-            body, "platform", PLATFORM, "a word of at most 32 characters is wanted, ios say"
-        ),
-        app=json_body.optional_text(body, "app", json_body.NAME, "1 to 255 visible ASCII characters are wanted"),
+        platform=json_body.optional_text(body, "platform", PLATFORM, "a word of at most 32 characters, such as ios"),
+        app=json_body.optional_text(body, "app", json_body.NAME, "1 to 255 visible ASCII characters"),
         lang=json_body.language(body),
         details=details,
     )
@@ -101,34 +101,36 @@ def _device(body: Mapping[str, Any], owner: str, known: list[str]) -> Device:
 def _address(kind: str, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The address, and what else belongs to it."""
     if kind != FID and body.get("token") is not None:
-        raise Problem("bad-body", f"token: only a device of the kind {FID} has it beside its value")
+        raise Problem("invalid-body", f"token: only a device of kind {FID} has one beside its value")
     if kind == WEBPUSH:
         return _subscription(body.get("value"))
-    wanted = f"1 to {json_body.MAX_ADDRESS} visible ASCII characters are wanted"
-    value = json_body.text(body, "value", json_body.ADDRESS, wanted)
-    token = json_body.optional_text(body, "token", json_body.ADDRESS, wanted)
+    expected = f"1 to {json_body.MAX_ADDRESS} visible ASCII characters"
+    value = json_body.text(body, "value", json_body.ADDRESS, expected)
+    token = json_body.optional_text(body, "token", json_body.ADDRESS, expected)
     return value, {} if token is None else {PROOF: proof_of(token)}
 
 
 def _subscription(found: Any) -> tuple[str, Mapping[str, Any]]:
     """A browser's ``PushSubscription`` as its ``toJSON`` gives it (W3C Push API, section 8)."""
     if not isinstance(found, dict):
-        wanted = '{"endpoint": …, "keys": {"p256dh": …, "auth": …}}'
-        raise Problem("bad-body", f"value: a PushSubscription is wanted, {wanted}")
+        form = '{"endpoint": …, "keys": {"p256dh": …, "auth": …}}'
+        raise Problem("invalid-body", f"value: expected a PushSubscription, {form}")
     endpoint, keys = found.get("endpoint"), found.get("keys")
     if not isinstance(endpoint, str) or len(endpoint) > json_body.MAX_ADDRESS or not ENDPOINT.fullmatch(endpoint):
         raise Problem(
-            "bad-body", f"value.endpoint: an https address of at most {json_body.MAX_ADDRESS} characters is wanted"
+            "invalid-body", f"value.endpoint: expected an https URL of at most {json_body.MAX_ADDRESS} characters"
         )
     if not isinstance(keys, dict):
-        raise Problem("bad-body", "value.keys: an object with p256dh and auth is wanted")
+        raise Problem("invalid-body", "value.keys: expected an object with p256dh and auth")
     return endpoint, {"keys": {name: _key(keys, name) for name in KEYS}}
 
 
 def _key(keys: Mapping[str, Any], name: str) -> str:
     found, (size, pattern) = keys.get(name), KEYS[name]
     if not isinstance(found, str) or not pattern.fullmatch(found):
-        raise Problem("bad-body", f"value.keys.{name}: {size} bytes in base64url are wanted, as the browser gives them")
+        raise Problem(
+            "invalid-body", f"value.keys.{name}: expected {size} bytes in base64url, as the browser gives them"
+        )
     return found.rstrip("=")
 
 

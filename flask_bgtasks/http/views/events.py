@@ -14,7 +14,7 @@ from ...core.documents import event_document
 from ...core.model import Event, Task
 from ...core.transitions.outside import MarkTold
 from ...delivery.notifier import UNSEEN
-from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound
+from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound, counted
 from ...runtime.connection import arrives, cut_short, limit_writes, takes
 from ..context import HttpContext, parts_of
 from ..problems import Problem
@@ -70,11 +70,15 @@ def of_many() -> Response:
     parts = parts_of(current_app)
     ids = query.ids(request.args.get("ids", ""))
     if not ids:
-        raise query.bad("ids", "", "the ids of one or more tasks are wanted, with commas between them")
+        raise query.bad("ids", "", "the ids of one or more tasks, separated by commas")
     _wanted(("text/event-stream",))
     tasks = _readable(parts, ids)
     if not tasks:
-        raise TaskNotFound(ids[0]) if len(ids) == 1 else Problem("task-not-found", "none of these tasks exists")
+        raise (
+            TaskNotFound(ids[0])
+            if len(ids) == 1
+            else Problem("task-not-found", "none of these tasks exists, or all belong to other owners")
+        )
     text = _cursor_text()
     places = cursors.parse_many(text, ids) if text else dict.fromkeys(ids, 0)
     if all(task.done and places[request_id] == task.seq for request_id, task in tasks.items()):
@@ -100,7 +104,8 @@ def _readable(parts: HttpContext, ids: list[str]) -> dict[str, Task]:
         found = parts.answers.many(ids, request.root_path).values()
         return {task.request_id: task for task in parts.state.access.visible(entry.task for entry in found)}
     if len(tokens) != len(ids):
-        raise AccessDenied(f"{len(ids)} ids and {len(tokens)} access tokens: one for each id is wanted, in their order")
+        named, given = counted(len(ids), "id"), counted(len(tokens), "access token")
+        raise AccessDenied(f"{named} and {given}: expected a token for each id, in their order")
     tasks = {}
     for request_id, token in zip(ids, tokens, strict=True):
         try:
@@ -200,5 +205,5 @@ def _wanted(offered: tuple[str, ...]) -> str:
     accept = parse_accept_header(header, MIMEAccept)
     best = accept.best_match(offered)
     if best is None:
-        raise Problem("not-acceptable", f"there is {' and '.join(offered)}")
+        raise Problem("not-acceptable", f"available here: {' and '.join(offered)}")
     return best

@@ -13,7 +13,7 @@ from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import json_body
 
-WANTED = f"1 to {json_body.MAX_ADDRESS} visible ASCII characters are wanted"
+EXPECTED = f"1 to {json_body.MAX_ADDRESS} visible ASCII characters"
 
 
 def register(request_id: str) -> Response:
@@ -25,7 +25,7 @@ def register(request_id: str) -> Response:
     store, most = parts.state.store, parts.state.settings.max_devices_per_owner
     task = parts.state.access.task(request_id)
     body = json_body.json_object(request, known=("token", "device"))
-    token = json_body.text(body, "token", json_body.ADDRESS, WANTED)
+    token = json_body.text(body, "token", json_body.ADDRESS, EXPECTED)
     activity = make_device(
         LIVE_ACTIVITY, token, request_id=request_id, owner=task.owner, details={"device": _device(body.get("device"))}
     )
@@ -54,7 +54,7 @@ def _named(parts: HttpContext, request_id: str) -> list[str]:
     if not json_body.data(request):
         return [device.id for device in parts.state.store.devices(request_id=request_id)]
     body = json_body.json_object(request, known=("token",))
-    token = json_body.text(body, "token", json_body.ADDRESS, WANTED)
+    token = json_body.text(body, "token", json_body.ADDRESS, EXPECTED)
     return [device_id(LIVE_ACTIVITY, token, request_id=request_id)]
 
 
@@ -64,12 +64,12 @@ def _device(found: Any) -> dict[str, str]:
         given = of_user_token(found)
         return {"kind": given.kind, "value": given.value}
     if not isinstance(found, dict):
-        raise Problem("bad-body", 'device: the FCM address of the device is wanted, {"kind": "fid", "value": …} say')
+        raise Problem("invalid-body", 'device: expected its FCM address, such as {"kind": "fid", "value": …}')
     json_body.refuse_unknown(found, ("kind", "value"))
     kind = found.get("kind")
     if kind not in (FID, FCM_TOKEN):
-        raise Problem("bad-body", f"device.kind: {FID} or {FCM_TOKEN} is wanted")
-    return {"kind": kind, "value": json_body.text(found, "value", json_body.ADDRESS, WANTED)}
+        raise Problem("invalid-body", f"device.kind: expected {FID} or {FCM_TOKEN}")
+    return {"kind": kind, "value": json_body.text(found, "value", json_body.ADDRESS, EXPECTED)}
 
 
 def _refuse_ended(task: Task) -> None:

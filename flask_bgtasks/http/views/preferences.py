@@ -28,9 +28,9 @@ def save() -> Response:
     try:
         document = Preferences.from_document(json_body.json_object(request)).document()
     except ValueError as error:
-        raise Problem("bad-body", str(error)) from None
+        raise Problem("invalid-body", str(error)) from None
     if not all(map(str.isprintable, document["muted"])):  # a NUL, say, which PostgreSQL does not store
-        raise Problem("bad-body", "muted: there are control characters in one of the names")
+        raise Problem("invalid-body", "muted: one of the names contains control characters")
     parts.state.store.save_preferences(owner, document)
     return _answer(document)
 

@@ -209,7 +209,7 @@ def _seen_via() -> str:
     body = json_body.parsed(json_body.data(request))
     via = body.get("via") if isinstance(body, dict) else None
     if via not in SEEN_VIA:
-        raise Problem("bad-body", f'{{"via": …}} with one of {", ".join(SEEN_VIA)} is wanted')
+        raise Problem("invalid-body", f'expected {{"via": …}} with one of {", ".join(SEEN_VIA)}')
     return str(via)
 
 

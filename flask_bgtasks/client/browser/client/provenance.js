@@ -85,7 +85,7 @@ export function parsed(text) {
 export function unlike({ status, headers }) {
   const type = headers.get('content-type') ?? 'no content type';
   return {
-    type: 'not-the-backend', title: 'The backend did not answer', status, content_type: type,
+    type: 'unrecognized-response', title: 'The backend did not answer', status, content_type: type,
     detail: `The answer was ${status} (${type}) and does not look like the backend's: it has no Task-Id, no "Vary: Prefer", `
       + 'and is neither a problem document nor JSON of the app. Something on the way gave it, a proxy or a login page, or '
       + 'the address is wrong, or BGTASKS_CORS_ORIGINS does not name the origin of this page.',

@@ -71,7 +71,7 @@ export function rejected(record, problem, now) {
 export function missed(record, now) {
   if (record.state !== 'following') return null;
   if (!record.missing) return { ...record, missing: 1 };
-  const error = { title: 'There is no such task', status: 404, detail: 'The server does not have this task any more.' };
+  const error = { title: 'Task not found', status: 404, detail: 'The server does not have this task any more.' };
   return { ...record, state: 'gone', error, changed_at: now };
 }
 

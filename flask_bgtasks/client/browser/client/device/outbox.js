@@ -99,7 +99,7 @@ export class Outbox {
 
   async #send(record) {
     if (record.expires_at < Date.now()) {
-      return this.#reject(record, { type: 'expired', title: 'It could not be sent in time', detail: 'It waited for the network for seven days.' });
+      return this.#reject(record, { type: 'submission-expired', title: 'It could not be sent in time', detail: 'It waited for the network for seven days.' });
     }
     const sent = await this.#store.change(record.key, (stored) => records.sending(stored, Date.now()));
     if (!sent) return undefined; // withdrawn meanwhile
