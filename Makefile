@@ -25,7 +25,7 @@ QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soa
 OLDEST := .venvs/firebase-oldest
 OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
 OLDEST_TESTS := $(addprefix tests/integration/test_,firebase_versions.py firebase_auth.py fcm_sink.py live_activity.py) \
-	tests/unit/test_fcm_messages.py
+	tests/unit/sinks/fcm/test_messages.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -67,6 +67,16 @@ export class Outbox {
     this.#sends = sends;
   }
 
+  /** Let what was refused for want of a login be sent again: there may be new credentials. */
+  unblock() {
+    return this.#store.write(async (rows) => {
+      for (const record of await rows.all()) {
+        const next = record.owner === this.#owner && records.unblocked(record, Date.now());
+        if (next) await rows.put(next);
+      }
+    });
+  }
+
   /** Send what is due. Returns how long until the next one is, in milliseconds; null when nothing waits. */
   async flush({ all = false } = {}) {
     if (!(await this.#waiting()).length) return null;

@@ -8,6 +8,8 @@ import { isJSON, isOurs, parsed } from '../provenance.js';
 import * as records from '../records.js';
 
 const HIDDEN_LETS_VISIBLE_TELL = 300;
+const FIRST_WAIT = 1000; // between tries to read a result, doubled each time
+const MAX_WAIT = 30_000;
 
 export class Outcomes {
   #http;
@@ -20,6 +22,8 @@ export class Outcomes {
   #told;
   #later;
   #telling = new Set(); // keys, in this tab
+  #wakers = []; // what waits to read a result, and may try at once when the page wakes
+  #closed = false;
 
   /**
    * `tell(record, result, problem)` is called in one tab, once, and `told(key)` when that is kept; `later()` where it has
@@ -35,6 +39,16 @@ export class Outcomes {
     this.#tell = tell;
     this.#told = told;
     this.#later = later;
+  }
+
+  /** The page has woken: read now what could not be read. */
+  wake() {
+    for (const wake of this.#wakers.splice(0)) wake();
+  }
+
+  /** Try no more. */
+  close() {
+    this.#closed = true;
   }
 
   /** An outcome is known. Every tab hears of it; one that is looked at goes first. */
@@ -97,6 +111,21 @@ export class Outcomes {
     return true;
   }
 
+  /** The result, when it can be had: tried until it is there, or there will be none. */
+  async eventualResult(requestId) {
+    for (let tries = 0; ; tries += 1) {
+      try {
+        return await this.result(requestId);
+      } catch (error) {
+        if (this.#closed || !isPassing(error)) throw error;
+        await new Promise((resolve) => {
+          this.#wakers.push(resolve);
+          setTimeout(resolve, Math.min(MAX_WAIT, FIRST_WAIT * 2 ** tries));
+        });
+      }
+    }
+  }
+
   /** The view's own answer: parsed JSON, or a Blob. By the mirror where the backend is out of reach. */
   async result(requestId) {
     try {
@@ -116,7 +145,7 @@ export class Outcomes {
 }
 
 /** Whether the same question may be answered otherwise later: nothing but the library's own no, or the view's, is final. */
-export function isPassing(error) {
+function isPassing(error) {
   if (!(error instanceof Refused)) return true;
   if (error.final) return false;
   return !isOurs(error.problem) || error.status >= 500 || error.status === 429 || error.status === 401;

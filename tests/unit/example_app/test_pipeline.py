@@ -20,7 +20,7 @@ from example_app.reading import read
 from example_app.summary import key_sentences, quick_summary
 from example_app.writers import OfflineWriter, choose_writer
 
-SAMPLE = (Path(__file__).parents[2] / "example_app" / "sample.txt").read_text("utf-8")
+SAMPLE = (Path(__file__).parents[3] / "example_app" / "sample.txt").read_text("utf-8")
 
 HIVE = (
     "The hive is home to one queen and to thousands of workers. Young workers clean the cells and feed the larvae. "
