@@ -124,6 +124,6 @@ def test_a_wrong_name_is_found(wrong, classes, functions):
 
 
 def test_a_wrong_quote_is_found(texts):
-    page = "```text\n… tasks were given back at the end of the grace period; …\nthe disk is green\n```\n"
+    page = "```text\nthe grace period is over: … given back for other processes to run\nthe disk is green\n```\n"
 
     assert list(unknown_quotes(page, texts)) == ["the disk is green"]

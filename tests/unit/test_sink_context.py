@@ -10,7 +10,7 @@ from flask_bgtasks import Message, SinkContext, WebhookTarget
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.core.model import Result, Task, TaskKind
 from flask_bgtasks.core.preferences import Preferences
-from flask_bgtasks.core.transitions import Claim, Complete, Fail
+from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail
 from flask_bgtasks.settings import Settings
 from flask_bgtasks.stores.memory.store import MemoryStore
 
