@@ -89,6 +89,7 @@ class SqlContacts(SqlPart):
             return [(row[0], row[1]) for row in connection.execute(*self._sql.cold(old)).fetchall()]
 
         def erase(connection: Connection) -> int:
+            connection.lock("bgtasks:forgotten")  # each process erases, in the order in which it finds
             connection.write(*self._sql.cold(marks.delete().where(marks.c.until <= micros(connection.now()))))
             old = find(connection)
             these = devices.delete().where(sa.tuple_(*key).in_(old))

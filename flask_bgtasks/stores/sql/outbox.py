@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from operator import attrgetter, itemgetter
 from typing import cast
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from . import rows
 from .base import SqlPart
 from .drivers.base import Connection
 from .schema import deliveries
+from .statements import in_order
 
 
 class SqlOutbox(SqlPart):
@@ -51,7 +53,7 @@ class SqlOutbox(SqlPart):
     def renew_deliveries(self, deliveries: Sequence[Delivery], *, lease: timedelta) -> dict[int, Delivery]:
         def operation(connection: Connection) -> dict[int, Delivery]:
             until, renewed = micros(connection.now() + lease), {}
-            for delivery in deliveries:
+            for delivery in sorted(deliveries, key=attrgetter("id")):
                 values = {"key": delivery.id, "token": delivery.lease, "until": until}
                 if connection.write(self._sql.renew_delivery, values):
                     renewed[delivery.id] = delivery
@@ -70,7 +72,7 @@ class SqlOutbox(SqlPart):
     def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
         def operation(connection: Connection) -> int:
             ended = 0
-            for key, seen in leases.items():
+            for key, seen in sorted(leases.items(), key=itemgetter(0)):
                 token, until = cast("tuple[int | None, int]", seen)  # as delivery_leases gave it
                 ended += connection.write(self._sql.end_delivery_lease, {"key": key, "token": token, "until": until})
             return ended
@@ -122,7 +124,7 @@ class SqlOutbox(SqlPart):
         def operation(connection: Connection) -> int:
             now = micros(connection.now())
             own = (deliveries.c.id.in_(list(ids)), deliveries.c.app == self.app_id)
-            statement = deliveries.update().where(*own, deliveries.c.dead == 1)
+            statement = deliveries.update().where(in_order(deliveries.c.id, *own, deliveries.c.dead == 1))
             fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None}
             return connection.write(*self._sql.cold(statement.values(fresh)))
 

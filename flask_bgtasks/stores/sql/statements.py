@@ -49,6 +49,12 @@ def _held_delivery() -> tuple[sa.ColumnElement[bool], ...]:
     return deliveries.c.id == parameter("key"), deliveries.c.lease == parameter("token")
 
 
+def in_order(key: sa.ColumnElement[Any], *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """The rows of these conditions, locked by ascending key, so that no two transactions wait in a circle."""
+    found = sa.select(key).where(*conditions).order_by(key).with_for_update()
+    return key.in_(found.correlate(None))
+
+
 def _number_of(name: str) -> sa.ScalarSelect[int]:
     """The number of the app's task whose id is in that parameter."""
     return sa.select(tasks.c.number).where(tasks.c.request_id == parameter(name), OWN).scalar_subquery()
@@ -205,7 +211,7 @@ class Statements:
 
     @functools.cached_property
     def select_over(self) -> str:
-        """Tasks of all apps that expired as long ago as they were kept before."""
+        """Tasks of all apps that expired as long ago as they were kept before, locked to be erased."""
         over = tasks.c.expire_at + tasks.c.expires_after
         return self.text(
             sa.select(tasks.c.number, tasks.c.request_id)
@@ -213,6 +219,7 @@ class Statements:
             .order_by(over)
             .limit(parameter("most"))
             .offset(ZERO)
+            .with_for_update(skip_locked=True)
         )
 
     @functools.cached_property
@@ -338,21 +345,18 @@ class Statements:
 
     @functools.cached_property
     def expire_leases(self) -> str:
-        return self.text(
-            tasks.update()
-            .where(
-                tasks.c.status == PROCESSING,
-                OWN,
-                tasks.c.lease_until > parameter("until"),
-                tasks.c.worker == parameter("who"),
-            )
-            .values(lease_until=parameter("until"))
+        held = (
+            tasks.c.status == PROCESSING,
+            OWN,
+            tasks.c.lease_until > parameter("until"),
+            tasks.c.worker == parameter("who"),
         )
+        return self.text(tasks.update().where(in_order(tasks.c.number, *held)).values(lease_until=parameter("until")))
 
     @functools.cached_property
     def free_deliveries(self) -> str:
         leased = (OWN_DELIVERY, deliveries.c.worker == parameter("who"))
-        return self.text(deliveries.update().where(*leased).values(_NOT_LEASED))
+        return self.text(deliveries.update().where(in_order(deliveries.c.id, *leased)).values(_NOT_LEASED))
 
     @functools.cached_property
     def select_durations(self) -> str:

@@ -310,6 +310,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
 
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
         def operation(connection: Connection) -> None:
+            connection.lock(f"bgtasks:{self.app_id}:durations")  # runs of one name may report steps in any order
             found = connection.execute(self._sql.select_durations, {"task": name, "app": self.app_id}).fetchall()
             known = {step: StepHistory(runs, mean) for step, runs, mean, _ in found}
             position = found[-1][3] + 1 if found else 0
