@@ -45,30 +45,30 @@ def update_status(
 ) -> Task:
     """See :meth:`flask_bgtasks.BackgroundTasks.update_status`."""
     try:
-        wanted = Status(status)
+        target = Status(status)
     except ValueError:
         names = ", ".join(s.value for s in Status)
         raise ValueError(f"update_status(status={status!r}): expected one of {names}") from None
     task = state.store.get(request_id)
-    if task.status is wanted:
+    if task.status is target:
         return task
-    if task.status is Status.STARTED and wanted is not Status.STARTED:
+    if task.status is Status.STARTED and target is not Status.STARTED:
         task = state.store.claim(request_id, worker=BY_HAND, lease=LEASE, deliveries=state.deliveries.for_change).task
-    if wanted is Status.PROCESSING and task.status is Status.PROCESSING:
+    if target is Status.PROCESSING and task.status is Status.PROCESSING:
         return task
     change: Change
-    if wanted is Status.COMPLETED:
+    if target is Status.COMPLETED:
         result = invocation.json_result(state.app, result_data, task.name, state.settings.max_result_bytes)
         change = Complete(task.attempt, result)
-    elif wanted is Status.FAILED:
+    elif target is Status.FAILED:
         change = Fail(task.attempt, redact(text_of(error_message)) if error_message else "the task failed")
-    elif wanted is Status.CANCELLED:
+    elif target is Status.CANCELLED:
         change = Cancel(task.attempt)
     else:
         raise TransitionRefused(
             request_id,
             status=task.status.value,
-            change=f"update_status({wanted.value!r})",
+            change=f"update_status({target.value!r})",
             why="a task never goes back",
         )
     return state.engine.end_by_hand(task, change).task

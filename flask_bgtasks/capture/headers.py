@@ -7,7 +7,7 @@ from __future__ import annotations
 
 REQUEST = frozenset(
     {
-        # What is wanted, and in which form. Not Accept-Encoding: the answer may be read by another client.
+        # The form of the answer. Not Accept-Encoding: another client may read the answer.
         "accept",
         "accept-charset",
         "accept-datetime",
@@ -91,7 +91,7 @@ REQUEST = frozenset(
         "x-request-id",
         "sentry-trace",
         "request-id",
-        # Libraries in pages that say which part of one is wanted.
+        # Sent by libraries that load parts of a page.
         "hx-boosted",
         "hx-current-url",
         "hx-history-restore-request",

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from ..core.backoff import Backoff, dice
 
 IN_A_ROW = 3
-"""Deliveries that fail one after the other, after which the sink itself is taken to be out of reach."""
+"""Deliveries that fail one after the other, after which the sink itself counts as unreachable."""
 
 MAX_PAUSE = 15.0
 PAUSES = Backoff(first=1.0, longest=MAX_PAUSE)
-"""Between two tries while a sink is out of reach: one delivery each, whatever it is owed; so a service that is down is
-not stormed, and is noticed within seconds when it is back."""
+"""Between two tries while a sink is unreachable. Each tries one delivery, however many are pending: a service that is
+down is not stormed, and its return is noticed within seconds."""
 
 
 @dataclass(frozen=True, slots=True)

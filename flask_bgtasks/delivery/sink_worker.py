@@ -211,7 +211,7 @@ class SinkWorker:
             taken = None
             if self._left and not self._is_over(self._left[0]):
                 taken = self._left.popleft()
-            elif helping:  # gone in the same breath, so that nothing is left to who does not look again
+            elif helping:  # retires under the same lock, so that no delivery is left to a helper that has gone
                 self._helpers -= 1
             if taken is None or not self._left:
                 self._went_on.notify_all()

@@ -1,7 +1,7 @@
 """Renews the leases of what runs in this process, in a thread that does nothing else.
 
-A lease says that its process lives. So nothing that a task reports, and nobody who is told of it, may stand in the way
-of its renewal: a report that cannot be stored, a receiver that hangs, an end that is tried again for a minute.
+A lease says that its process lives. So no report and no receiver may delay its renewal: not a report that cannot be
+stored, not a receiver that hangs, not an end that is retried for a minute.
 """
 
 from __future__ import annotations

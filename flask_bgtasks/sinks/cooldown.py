@@ -1,7 +1,7 @@
-"""Who is left alone for now: one of the many that a sink delivers to, who does not answer or has asked for a pause.
+"""Cooldowns of a sink's addressees: one that does not answer, or asks for a pause, gets nothing for a while.
 
-In the memory of one process, for the sinks whose addressees have nothing to do with each other; a service that all of
-a sink's deliveries go to is the lane's (:mod:`..delivery.sink_worker`). Safe in several threads.
+Kept in the memory of one process, for sinks whose addressees are independent of each other. For a service that receives
+all deliveries of a sink there is :mod:`..delivery.circuit_breaker`. Thread-safe.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ turn ends by itself, so that none is lost with an exception on the way."""
 
 
 class Cooldowns:
-    """The addressees of one sink that are left alone.
+    """The cooldowns of one sink.
 
-    :param pauses: between two tries at one who does not answer. What comes meanwhile waits, and is not tried; after the
-        pause one delivery alone finds out whether it is over.
+    :param pauses: between two tries at an addressee that does not answer. Deliveries that come meanwhile wait untried;
+        after the pause a single delivery finds out whether the addressee answers again.
     """
 
     def __init__(self, pauses: Backoff) -> None:
