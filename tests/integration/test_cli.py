@@ -31,4 +31,4 @@ def test_an_unknown_task_is_an_error_with_an_exit_code(make_app):
     result = make_app().test_cli_runner().invoke(args=["bgtasks", "show", "nonsense"])
 
     assert result.exit_code == 1
-    assert "no task 'nonsense'" in result.output
+    assert "task 'nonsense' does not exist" in result.output

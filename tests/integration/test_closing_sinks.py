@@ -256,9 +256,9 @@ class NoFirestore:
 
 
 class Nobody:
-    """Owes nobody anything."""
+    """Delivers nothing to anybody."""
 
-    owed = ()
+    for_change = ()
 
 
 def test_the_firestore_sink_ends_its_thread_and_closes_its_client_and_can_go_on():
