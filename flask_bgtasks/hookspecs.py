@@ -123,8 +123,9 @@ def bgtasks_close(context: SinkContext) -> None:
 
     Called once for each app, also if no other hook of the plugin was called; after the last deliveries, and while
     look-ups still work. On a thread of its own, in the app's context. Exceptions are logged. All plugins together get
-    3 seconds; one that takes longer is not waited for. Another hook's call that hangs may still be under way. Not
-    called in a process that is killed.
+    3 seconds; one that takes longer is not waited for. Where no thread can be begun, as at the end of an interpreter
+    from Python 3.12 on, it is called in the thread that ends the process, without a limit. Another hook's call that
+    hangs may still be under way. Not called in a process that is killed.
 
     A plugin that several apps share is closed for each of them, and may be called again for the others: ``context`` is
     the object that the other hooks of that app were given.

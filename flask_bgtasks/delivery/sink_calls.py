@@ -74,19 +74,26 @@ def was_tried(error: BaseException) -> bool:
 
 
 def close_sinks(app: Flask, plugins: Plugins, context: SinkContext) -> None:
-    """Close all sinks, each in a thread of its own, within :data:`CLOSE_SECONDS`; raises nothing that they raise."""
+    """Close all sinks, each in a thread of its own, within :data:`CLOSE_SECONDS`; raises nothing that they raise.
+
+    In this thread and without a limit, where no thread can be begun: at the end of an interpreter (from Python 3.12
+    on), or where there are as many as the system allows.
+    """
     deadline = time.monotonic() + CLOSE_SECONDS
     closing: list[tuple[str, threading.Thread]] = []
+    left: list[str] = []
     for name in plugins.implementing("bgtasks_close"):
         thread = threading.Thread(
             target=_close, args=(app, plugins, context, name), name=f"bgtasks-close-{name}", daemon=True
         )
         try:
             thread.start()
-        except RuntimeError as error:  # as many threads as the system allows; without one, nothing could be bounded
-            log.warning("sink %r is not closed: %s", name, error)
+        except RuntimeError:
+            left.append(name)
         else:
             closing.append((name, thread))
+    for name in left:
+        _close(app, plugins, context, name)
     for name, thread in closing:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():

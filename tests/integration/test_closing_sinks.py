@@ -229,6 +229,27 @@ with app.app_context():
 """
 
 
+def test_where_no_thread_can_be_begun_sinks_are_closed_all_the_same(make_app, monkeypatch):
+    closed = []
+
+    class Closable:
+        name = "closable"
+
+        @hookimpl
+        def bgtasks_close(self, context):
+            closed.append(context.app_name)
+
+    def refuse(thread):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    app = make_app(sinks=[Closable()])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    app.extensions["bgtasks"].close(grace=0)
+
+    assert closed == [app.name]
+
+
 def test_at_the_end_of_a_process_its_sinks_are_closed():
     root = Path(__file__).parents[2]
     done = subprocess.run(
