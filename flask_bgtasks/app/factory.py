@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 from flask import Flask, request
@@ -88,7 +89,7 @@ def build(
         settings=settings,
         store=store,
         enqueue=lambda sink, message: deliveries.send_message(sink, message),  # noqa: PLW0108 - it is made below
-        webhook_targets=lambda task: _webhook_targets(plugins, task),
+        webhook_targets=partial(_webhook_targets, plugins),
         is_draining=lambda: runner.draining,
     )
     deliveries = Dispatcher(

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from flask import Flask
 
@@ -18,6 +17,7 @@ from .. import signals
 from ..core.notifications import Message, Notification
 from ..errors import RetryLater, Undeliverable
 from ..plugins import Plugins
+from ..runtime.background_thread import late_after
 from ..sink_context import SinkContext
 
 log = logging.getLogger("flask_bgtasks")
@@ -76,28 +76,12 @@ def was_tried(error: BaseException) -> bool:
 def close_sinks(app: Flask, plugins: Plugins, context: SinkContext) -> None:
     """Close all sinks, each in a thread of its own, within :data:`CLOSE_SECONDS`; raises nothing that they raise.
 
-    In this thread and without a limit, where no thread can be begun: at the end of an interpreter (from Python 3.12
-    on), or where there are as many as the system allows.
+    Where no thread can be begun, in this one: see :func:`~flask_bgtasks.runtime.background_thread.late_after`.
     """
-    deadline = time.monotonic() + CLOSE_SECONDS
-    closing: list[tuple[str, threading.Thread]] = []
-    left: list[str] = []
-    for name in plugins.implementing("bgtasks_close"):
-        thread = threading.Thread(
-            target=_close, args=(app, plugins, context, name), name=f"bgtasks-close-{name}", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError:
-            left.append(name)
-        else:
-            closing.append((name, thread))
-    for name in left:
-        _close(app, plugins, context, name)
-    for name, thread in closing:
-        thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
-            log.warning("sink %r did not close within %g s, and is not waited for", name, CLOSE_SECONDS)
+    threads = {f"bgtasks-close-{name}": name for name in plugins.implementing("bgtasks_close")}
+    closing = {thread: partial(_close, app, plugins, context, name) for thread, name in threads.items()}
+    for thread in late_after(CLOSE_SECONDS, closing):
+        log.warning("sink %r did not close within %g s, and is not waited for", threads[thread], CLOSE_SECONDS)
 
 
 def _close(app: Flask, plugins: Plugins, context: SinkContext, name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -74,19 +74,33 @@ def ticks(
 
 
 def ended_within(seconds: float, function: Callable[[], object], *, name: str) -> bool:
-    """Run what may hang in a thread of its own; whether it has ended in that time.
+    """Run what may hang in a thread of its own, as :func:`late_after` does; whether it has ended in that time."""
+    return not late_after(seconds, {name: function})
+
+
+def late_after(seconds: float, functions: Mapping[str, Callable[[], object]]) -> list[str]:
+    """Run several functions that may hang, each in a thread of its own; those that have not ended in that time.
 
     In this thread, without a limit, where none can be begun: at the end of an interpreter (from Python 3.12 on), or
     where there are as many as the system allows.
+
+    :param functions: by the names of their threads.
     """
-    thread = threading.Thread(target=function, name=name, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError:
+    deadline = time.monotonic() + seconds
+    threads, refused = [], []
+    for name, function in functions.items():
+        thread = threading.Thread(target=function, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            refused.append(function)
+        else:
+            threads.append(thread)
+    for function in refused:
         function()
-        return True
-    thread.join(seconds)
-    return not thread.is_alive()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread.name for thread in threads if thread.is_alive()]
 
 
 class BackgroundThread:

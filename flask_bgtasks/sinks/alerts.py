@@ -18,7 +18,7 @@ from ..core.backoff import Backoff
 from ..core.model import Event, EventType, Task
 from ..core.notifications import Message
 from ..core.text.redaction import redact
-from ..errors import ConfigurationError, RetryLater
+from ..errors import ConfigurationError, RetryLater, counted
 from ..hookspecs import hookimpl
 from ..runtime.fork import after_fork_in_child
 from .cooldown import Cooldowns
@@ -164,19 +164,19 @@ class AlertsSink:
             dead = context.count_dead_letters()
             if dead:
                 lines.append(
-                    f"{_times(dead, 'dead letter')} kept: `flask bgtasks dead` lists them, and `flask bgtasks replay` "
+                    f"{counted(dead, 'dead letter')} kept: `flask bgtasks dead` lists them, and `flask bgtasks replay` "
                     "has them delivered after all."
                 )
             return f"{app}: {payload['subject']}"[:MAX_TITLE], "\n\n".join(lines)
         name, failed = payload["name"], payload["failed"]
         recent = context.count_failed(name, since=context.now() - self._silence)
         at = datetime.fromisoformat(payload["at"])
-        counted = f"{_times(failed, 'failure')} within {_span(self._window)}, the last at {at:%Y-%m-%d %H:%M:%SZ}."
+        failures = f"{counted(failed, 'failure')} within {_span(self._window)}, the last at {at:%Y-%m-%d %H:%M:%SZ}."
         if recent > failed:
-            counted += f" {recent} within {_span(self._silence)}."
+            failures += f" {recent} within {_span(self._silence)}."
         latest = "\n".join(reversed(payload["errors"]))
         look = f"One of them: flask bgtasks show {message.request_id}"
-        return f"{app}: {name} failed"[:MAX_TITLE], "\n\n".join((counted, latest, look))
+        return f"{app}: {name} failed"[:MAX_TITLE], "\n\n".join((failures, latest, look))
 
 
 class Address:
@@ -250,14 +250,10 @@ def _is_silent(context: SinkContext, mark: str) -> bool:
     return not context.take_mark(mark, timedelta(0))
 
 
-def _times(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def _span(span: timedelta) -> str:
     """A time span in the largest unit that leaves no fraction."""
     seconds = span.total_seconds()
     for length, noun in ((86_400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= length and seconds % length == 0:
-            return _times(int(seconds // length), noun)
-    return _times(int(seconds), "second")
+            return counted(int(seconds // length), noun)
+    return counted(int(seconds), "second")

@@ -1,17 +1,16 @@
 """PostgreSQL: whoever changes several rows locks them in one order, so that no two transactions wait in a circle."""
 
 import threading
-import uuid
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement
+from tests.integration.test_sqlite_store import new
 from tests.waiting import PATIENCE, until
 
 psycopg = pytest.importorskip("psycopg")
@@ -68,19 +67,6 @@ def held_back(connect):
         assert not thread.is_alive()
 
     return held_back
-
-
-def new(**fields):
-    now = datetime.now(timezone.utc)
-    values = {
-        "request_id": str(uuid.uuid4()),
-        "name": "process",
-        "kind": TaskKind.FUNCTION,
-        "created_at": now,
-        "updated_at": now,
-        "expires_after": timedelta(days=7),
-    }
-    return Task(**{**values, **fields})
 
 
 @pytest.fixture
