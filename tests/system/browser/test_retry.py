@@ -12,6 +12,7 @@ def test_a_task_that_is_retried_while_another_one_streams_is_told_to_its_end(sit
     page.sees_channel("stream")
     page.submit("/count", to=100_000, every=0.02)
     retried = page.accepted()
+    page.wait_for("task.view.attempt === 1")  # one that is cancelled before it begins has no attempt to count
     page.page.evaluate("task.cancel()")
     page.sees_outcome("cancelled")
     assert page.page.evaluate("channels.at(-1)[0]") == "stream"
