@@ -47,13 +47,13 @@ def check_app_id(name: str, value: Any) -> str:
     return value.strip()
 
 
-def _number(least: float, *, whole: bool = True) -> Callable[[str, Any], Any]:
+def _number(minimum: float, *, whole: bool = True) -> Callable[[str, Any], Any]:
     kinds = (int,) if whole else (int, float)
     noun = "whole number" if whole else "number"
 
     def check(name: str, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value < float("inf"):
-            raise ConfigurationError(f"{name}={value!r}: expected a {noun} of at least {least:g}")
+        if isinstance(value, bool) or not isinstance(value, kinds) or not minimum <= value < float("inf"):
+            raise ConfigurationError(f"{name}={value!r}: expected a {noun} of at least {minimum:g}")
         return value
 
     return check

@@ -115,11 +115,7 @@ class SinkContext:
 
     def load_preferences(self, owner: str) -> Preferences:
         """What an owner wants to be told about; the defaults where nothing is saved, or it cannot be read here."""
-        document = self._store.load_preferences(owner)
-        try:
-            return Preferences() if document is None else Preferences.from_document(document)
-        except ValueError:  # its time zone is not known on this machine, say
-            return Preferences()
+        return Preferences.from_stored(self._store.load_preferences(owner))
 
     # -- cool-downs over all processes ---------------------------------------------------------------------------------
 

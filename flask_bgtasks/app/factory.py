@@ -15,10 +15,10 @@ from ..capture import kept_request
 from ..core.definitions import TaskRegistry
 from ..core.model import Task
 from ..core.webhooks import WebhookTarget
-from ..delivery.device_registry import Addresses
+from ..delivery.device_registry import DeviceRegistry
 from ..delivery.dispatcher import Dispatcher
 from ..delivery.notifier import NotifyPolicy
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, unknown_name
 from ..execution.engine import Engine
 from ..execution.fetcher import Fetcher
 from ..execution.recovery import LOOK_SECONDS
@@ -36,6 +36,9 @@ from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle
 from .state import AppState, View, Wrap, chain_of, state_of
 from .watcher import Watcher
+
+STORES = ("memory", "sqlite", "postgresql", "firestore")
+RUNNERS = ("threads", "inline", "external")
 
 
 def build(
@@ -151,7 +154,7 @@ def build(
         owners=owners,
         credentials=credentials,
         access=Access(app, store, owners, settings),
-        addresses=Addresses(store, most=settings.max_devices_per_owner),
+        device_registry=DeviceRegistry(store, max_devices=settings.max_devices_per_owner),
         wrap=wrap,
         overrides=dict(overrides),
         originals=originals,
@@ -189,7 +192,7 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
         scheme = settings.store.partition(":")[0]
         raise ConfigurationError(
             f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
-            "Known here: memory, sqlite, postgresql, firestore. A plugin may add more."
+            f"{unknown_name(scheme, STORES)} A plugin may add more."
         )
     app_ids.warn_of_twin(app, settings)
     return app_ids.of_app(cast(Store, store), settings)
@@ -202,7 +205,7 @@ def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Fetcher, 
     if runner is None:
         raise ConfigurationError(
             f"BGTASKS_RUNNER={settings.runner!r}: there is no such runner. "
-            "Known here: threads, inline, external. A plugin may add more."
+            f"{unknown_name(settings.runner, RUNNERS)} A plugin may add more."
         )
     return cast(Runner, runner)
 

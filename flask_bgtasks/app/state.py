@@ -21,7 +21,7 @@ from ..core.model import OnInterrupt, Task
 from ..core.text.clean import clean, identity, text_of
 from ..core.transitions.outside import Reopen
 from ..core.transitions.transition import Transition
-from ..delivery.device_registry import NO_HINTS, Addresses, TokenHints
+from ..delivery.device_registry import NO_HINTS, DeviceRegistry, TokenHints
 from ..delivery.dispatcher import Dispatcher
 from ..errors import ConfigurationError, ShuttingDown
 from ..execution.engine import Engine
@@ -69,7 +69,7 @@ class AppState:
     owners: Owners
     credentials: Credentials
     access: Access
-    addresses: Addresses
+    device_registry: DeviceRegistry
     wrap: Wrap
     """Makes the wrapper of a view."""
 
@@ -146,7 +146,7 @@ class AppState:
             idempotency_scope=idempotency_scope,
             fingerprint=fingerprint,
         )
-        note = self.addresses.note(task, hints)
+        note = self.device_registry.note(task, hints)
         if note is not None:
             task = task.evolve(token_note=note)
         limits = self._limits() if run else None

@@ -147,10 +147,10 @@ class TaskOptions:
                 raise ConfigurationError(f"{label}: guards: {guard!r} cannot be called; give the decorators themselves")
 
     def _check_attempts(self, label: str) -> None:
-        for name, least in (("retries", 0), ("max_attempts", 1), ("max_concurrency", 1)):
+        for name, minimum in (("retries", 0), ("max_attempts", 1), ("max_concurrency", 1)):
             value = getattr(self, name)
-            if not _is_whole(value, least) and not (value is None and name == "max_concurrency"):
-                raise ConfigurationError(f"{label}: {name}={value!r}; expected a whole number from {least}")
+            if not _is_whole(value, minimum) and not (value is None and name == "max_concurrency"):
+                raise ConfigurationError(f"{label}: {name}={value!r}; expected a whole number from {minimum}")
         classes = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
         if not classes or not all(isinstance(one, type) and issubclass(one, Exception) for one in classes):
             raise ConfigurationError(
@@ -198,9 +198,9 @@ class TaskOptions:
         return default if seconds is None else timedelta(seconds=seconds)
 
 
-def _is_whole(value: Any, least: int, most: int | None = None) -> bool:
+def _is_whole(value: Any, minimum: int, maximum: int | None = None) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole and value >= least and (most is None or value <= most)
+    return whole and value >= minimum and (maximum is None or value <= maximum)
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity; without slots, so that it can be referenced weakly

@@ -129,7 +129,7 @@ def masked(value: str) -> str:
     return f"{value[:6]}…({len(value)})" if len(value) > 12 else f"…({len(value)})"
 
 
-def superseded(device: Device, others: Iterable[Device], *, most: int, replaces: str | None) -> list[Device]:
+def superseded(device: Device, others: Iterable[Device], *, max_devices: int, replaces: str | None) -> list[Device]:
     """The devices that are forgotten when one is registered.
 
     :param others: at least those of its owner, its installation and its task, without the device itself.
@@ -147,4 +147,4 @@ def superseded(device: Device, others: Iterable[Device], *, most: int, replaces:
             elif own:
                 rivals.append(other)
     rivals.sort(key=lambda other: (other.seen_at is not None, other.seen_at), reverse=True)
-    return gone + rivals[most - 1 :]
+    return gone + rivals[max_devices - 1 :]

@@ -1,20 +1,27 @@
 """What an owner wants to be told about, and when not: preferences, as values read from what a client sent.
 
-Pure: no I/O, no clock.
+No I/O, no clock.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ..errors import unknown_name
+
+log = logging.getLogger("flask_bgtasks")
+
 KINDS = ("completed", "failed", "cancelled", "progress")
 """What can be told: how a task ended, and how it is getting on."""
 
 HOLD, DROP = "hold", "drop"
+FIELDS = ("kinds", "quiet_hours", "muted")
+QUIET_FIELDS = ("from", "to", "time_zone", "then")
 MAX_MUTED = 100  # names
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
@@ -64,6 +71,17 @@ class Preferences:
     muted: frozenset[str] = frozenset()
 
     @classmethod
+    def from_stored(cls, document: Mapping[str, Any] | None) -> Preferences:
+        """What the store has of an owner; the defaults where it has nothing, or it cannot be read here."""
+        if document is None:
+            return cls()
+        try:
+            return cls.from_document(document)
+        except ValueError as error:  # its time zone is not known on this machine, say: told rather than lost
+            log.warning("the preferences of an owner cannot be read here and do not count: %s", error)
+            return cls()
+
+    @classmethod
     def from_document(cls, document: Any) -> Preferences:
         """Read and check what a client sent; what is left out is as it is by default.
 
@@ -71,13 +89,14 @@ class Preferences:
         """
         if not isinstance(document, Mapping):
             raise ValueError("expected an object")
-        unknown = set(document) - {"kinds", "quiet_hours", "muted"}
+        unknown = set(document) - set(FIELDS)
         if unknown:
-            raise ValueError(f"{min(unknown)!r}: no such preference. Known here: kinds, quiet_hours, muted")
+            name = min(unknown, key=str)
+            raise ValueError(f"{name!r}: no such preference. {unknown_name(str(name), FIELDS)}")
         kinds = _texts(document, "kinds", default=KINDS)
         for kind in kinds:
             if kind not in KINDS:
-                raise ValueError(f"kinds: no such kind {kind!r}. Known here: {', '.join(KINDS)}")
+                raise ValueError(f"kinds: no such kind {kind!r}. {unknown_name(kind, KINDS)}")
         muted = _texts(document, "muted", default=())
         if len(muted) > MAX_MUTED:
             raise ValueError(f"muted: expected at most {MAX_MUTED} names")
@@ -118,9 +137,10 @@ def _quiet_hours(found: Any) -> QuietHours | None:
         raise ValueError(
             'quiet_hours: expected {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"}, or null'
         )
-    unknown = set(found) - {"from", "to", "time_zone", "then"}
+    unknown = set(found) - set(QUIET_FIELDS)
     if unknown:
-        raise ValueError(f"quiet_hours.{min(unknown)}: no such field. Known here: from, to, time_zone, then")
+        name = min(unknown, key=str)
+        raise ValueError(f"quiet_hours.{name}: no such field. {unknown_name(str(name), QUIET_FIELDS)}")
     begin, end = _wall_time(found, "from"), _wall_time(found, "to")
     if begin == end:
         raise ValueError("quiet_hours: from and to are the same; to be notified of nothing at all, leave kinds empty")

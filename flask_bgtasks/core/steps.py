@@ -319,13 +319,13 @@ class StepTree:
 
     # -- what this run teaches ---------------------------------------------------------------------------------------
 
-    def durations(self, *, most: int = MAX_TAUGHT) -> dict[str, float]:
+    def durations(self, *, max_steps: int = MAX_TAUGHT) -> dict[str, float]:
         """What this run's finished steps took, in the order in which they began: top-level ones and their children.
 
         Steps of one name are added up. At most ``most`` names, of which there are :data:`MAX_TAUGHT` at most.
         """
         taught = [(key, seconds) for key, seconds in self._taught.items() if seconds is not None]
-        return dict(taught[:most])
+        return dict(taught[:max_steps])
 
     def _teaches(self, node: StepNode) -> bool:
         parent = node.parent

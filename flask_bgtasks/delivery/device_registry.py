@@ -51,15 +51,15 @@ class TokenHints:
 NO_HINTS = TokenHints()
 
 
-class Addresses:
+class DeviceRegistry:
     """The addresses of one app's users.
 
-    :param most: devices that are kept for one owner.
+    :param max_devices: devices that are kept for one owner.
     """
 
-    def __init__(self, store: Contacts, *, most: int) -> None:
+    def __init__(self, store: Contacts, *, max_devices: int) -> None:
         self._store = store
-        self._most = most
+        self._max_devices = max_devices
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -80,7 +80,7 @@ class Addresses:
         """
         known = self._known(device)
         completed = _completed(device, known, lang=device.lang, spoken=spoken)
-        stored = self._store.save_device(completed, most=self._most, replaces=replaces)
+        stored = self._store.save_device(completed, max_devices=self._max_devices, replaces=replaces)
         self._remember(stored, stored)
         return stored, known is not None and known.id == device.id
 
@@ -129,7 +129,7 @@ class Addresses:
                 return
         else:
             device = _completed(given, known, lang=hints.lang, spoken=hints.spoken)
-        self._remember(given, self._store.save_device(device, most=self._most))
+        self._remember(given, self._store.save_device(device, max_devices=self._max_devices))
 
     def _known(self, device: Device) -> Device | None:
         """What is stored of an address, or of its owner's other one of the same installation of the app."""

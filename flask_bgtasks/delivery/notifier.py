@@ -156,14 +156,7 @@ class Notifier:
             raise Undeliverable(f"task {delivery.request_id} is gone") from None
 
     def _preferences(self, owner: str | None) -> Preferences:
-        document = None if owner is None else self._store.load_preferences(owner)
-        if document is None:
-            return Preferences()
-        try:
-            return Preferences.from_document(document)
-        except ValueError as error:  # its time zone is not known on this machine, say: told rather than lost
-            log.warning("the preferences of an owner cannot be read here and do not count: %s", error)
-            return Preferences()
+        return Preferences.from_stored(None if owner is None else self._store.load_preferences(owner))
 
     def _made(self, task: Task) -> Notification | None:
         try:

@@ -135,14 +135,14 @@ class SinkWorker:
             if stopping and not busy:
                 if helpers == 0:
                     return
-                self._wait_for_helpers(most=helpers - 1)  # what they do may add deliveries
+                self._wait_for_helpers(max_running=helpers - 1)  # what they do may add deliveries
             elif not busy:
                 self._woken.wait(min(LOOK_SECONDS * dice.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
 
     def _deliver_due(self) -> bool:
         """Take what is due and have it delivered; whether to look again at once."""
         if self._outage.down:
-            self._wait_for_helpers(most=0)  # one try at a time
+            self._wait_for_helpers(max_running=0)  # one try at a time
         if self._outage.left:
             return False
         share = 1 if self._outage.down else self._share
@@ -177,14 +177,14 @@ class SinkWorker:
             alone = self._helpers == 0
         while alone and (taken := self._next()) is not None:
             self._deliver(taken)
-        self._wait_for_helpers(most=self._concurrency - 1)
+        self._wait_for_helpers(max_running=self._concurrency - 1)
 
-    def _wait_for_helpers(self, *, most: int) -> None:
+    def _wait_for_helpers(self, *, max_running: int) -> None:
         """Wait until they take nothing more of what there is, and at most so many are still at it."""
 
         def free() -> bool:
             over = not self._left or self._is_over(self._left[0])
-            return self._helpers == 0 or (self._helpers <= most and over)
+            return self._helpers == 0 or (self._helpers <= max_running and over)
 
         with self._went_on:
             self._went_on.wait_for(free)
@@ -257,7 +257,7 @@ class SinkWorker:
             with self._lock:
                 if not self._progress:
                     return told
-            self._wait_for_helpers(most=0)  # told beside a task's end, it might come after it
+            self._wait_for_helpers(max_running=0)  # told beside a task's end, it might come after it
             with self._lock:
                 if not self._progress:
                     return told

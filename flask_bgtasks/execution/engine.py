@@ -35,7 +35,7 @@ from ..stores.types import Attempt, Limits
 from . import invocation
 from .announcer import Announcer
 from .durations import Durations
-from .finalizer import Endings
+from .finalizer import Finalizer
 from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
 from .invocation import CallResult
@@ -83,7 +83,7 @@ class Engine:
             offer=deliveries.offer_progress,
             flushed=self._announcer.progress_stored,
         )
-        self._endings = Endings(store, self._flusher, deliveries)
+        self._finalizer = Finalizer(store, self._flusher, deliveries)
         self._raised: dict[str, BaseException] = {}
         store.on_commit(self._announcer.committed)
         store.on_commit(self._heed_cancellation)
@@ -138,7 +138,7 @@ class Engine:
             finish=functools.partial(self._finish, task, running),
             retried=functools.partial(_is_retried, definition, task),
             stop=functools.partial(self._stop, task, running),
-            interrupt=functools.partial(self._endings.interrupt, running),
+            interrupt=functools.partial(self._finalizer.interrupt, running),
         )
 
     @contextmanager
@@ -151,7 +151,7 @@ class Engine:
         try:
             yield running
         except CancelRequested:
-            self._endings.cancel(running)
+            self._finalizer.cancel(running)
             raise
         except BaseException as error:
             answer = CallResult(None, invocation.describe(error), type(error).__name__, error)
@@ -270,7 +270,7 @@ class Engine:
             return True
         if running.stopped == TIMED_OUT:
             return self._finish(task, running, self._timed_out(task))
-        self._endings.cancel(running)
+        self._finalizer.cancel(running)
         return False
 
     # -- exceptions, for tests ---------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class Engine:
         definition = self._registry.find(task.name)
         options = definition.options if definition is not None and task.kind is not TaskKind.TRACKED else None
         answer = self._for_clients(task, answer)
-        wait = self._endings.finish(task, running, answer, options, can_wait=self._runner.can_wait)
+        wait = self._finalizer.finish(task, running, answer, options, can_wait=self._runner.can_wait)
         if answer.error is None and running.plan.root.last is not None:
             self._durations.learn(task.name, running.plan)
         try:
@@ -343,7 +343,7 @@ class Engine:
 
     def end_by_hand(self, task: Task, change: Change) -> Transition:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
-        return self._endings.by_hand(task, change)
+        return self._finalizer.by_hand(task, change)
 
     def rehearsed(self, task: Task, input: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
         """The context that a run of a task which is not stored yet would have; gives what its view would be given."""
@@ -359,7 +359,7 @@ class Engine:
 
     def release(self) -> int:
         """Give back the leases of what still runs here; how many."""
-        return self._endings.release()
+        return self._finalizer.release()
 
     @property
     def threads(self) -> Sequence[BackgroundThread]:

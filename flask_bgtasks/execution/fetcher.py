@@ -46,9 +46,9 @@ class Fetcher:
         :raises StoreUnavailable: the store is out of reach.
         """
         # What is not believed to be lost stands in front of the queue: it must not hide all that is behind it.
-        most = limit + len(self._suspects)
+        room = limit + len(self._suspects)
         found = self._store.runnable(
-            limit=most, names=self._names(), queues=self._queues, most_running=self._most_running()
+            limit=room, names=self._names(), queues=self._queues, most_running=self._most_running()
         )
         return [task for task in found if not task.held or self._is_lost(task)][:limit]
 

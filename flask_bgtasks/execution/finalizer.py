@@ -38,7 +38,7 @@ FINISH_PATIENCE_SECONDS = 60.0
 Taken = tuple[tuple[Entry, ...], "Progress | None"]
 
 
-class Endings:
+class Finalizer:
     """Ends the attempts of one process."""
 
     def __init__(self, store: Tasks, flusher: Flusher, deliveries: Dispatcher) -> None:

@@ -27,10 +27,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_IN_TRACEBACK = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def one_line(text: str, most: int = MAX_TEXT) -> str:
+def one_line(text: str, max_length: int = MAX_TEXT) -> str:
     """A text as one line of visible characters, with control characters escaped, and ``…`` where it is truncated."""
-    if len(text) > most:
-        text = text[: most - 1] + "…"
+    if len(text) > max_length:
+        text = text[: max_length - 1] + "…"
     return _CONTROL.sub(_escaped, text)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.model import Event, Progress, Result, Status, Task
+from ..errors import counted
 from ..firebase.firestore import documents
 from ..firebase.firestore.client import DEADLINE_SECONDS, ONCE, Firestore, bulk_batch, connect, told
 from ..hookspecs import hookimpl
@@ -212,7 +213,7 @@ class FirestoreSink:
                 batch.update(self._references(one.request_id)[1], _progress(one), option=option)
             answer = batch.commit(**ONCE)
         except Exception as error:
-            self._outage.note("the progress of %d tasks is not mirrored yet: %s", len(due), told(error))
+            self._outage.note("the progress of %s is not mirrored yet: %s", counted(len(due), "task"), told(error))
             self._put_back(due)
             return
         self._outage.over("progress is mirrored again")

@@ -15,37 +15,42 @@ OURS = ("request_id", "status", "name", "seq", "attempt", "link")
 
 
 def fitted(
-    title: str, body: str, data: Mapping[str, str], *, most: int, size: Callable[[str, str, Mapping[str, str]], int]
+    title: str,
+    body: str,
+    data: Mapping[str, str],
+    *,
+    max_bytes: int,
+    size: Callable[[str, str, Mapping[str, str]], int],
 ) -> tuple[str, str, dict[str, str]]:
     """Cut to what a message takes: the body first, then the title, then the app's own data is left out.
 
     Data that has to go goes before anything is cut for it: the largest first, the link last.
 
-    :param most: bytes. :param size: of a message of these, in bytes.
+    :param max_bytes: bytes. :param size: of a message of these, in bytes.
     """
     kept = dict(data)
-    least = cut(title, MIN_TITLE_BYTES)
+    shortest = cut(title, MIN_TITLE_BYTES)
     for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
-        if size(least, "", kept) <= most:
+        if size(shortest, "", kept) <= max_bytes:
             break
-        log.warning("data %r of a notification is left out: a push takes %d bytes", key, most)
+        log.warning("data %r of a notification is left out: a push takes %d bytes", key, max_bytes)
         del kept[key]
-    if size(least, "", kept) > most:
+    if size(shortest, "", kept) > max_bytes:
         kept.pop("link", None)
-    over = size(title, body, kept) - most
+    over = size(title, body, kept) - max_bytes
     if over > 0:
         body = cut(body, len(_json(body)) - over)
-        over = size(title, body, kept) - most
+        over = size(title, body, kept) - max_bytes
     if over > 0:
         title = cut(title, max(MIN_TITLE_BYTES, len(_json(title)) - over))
     return title, body, kept
 
 
-def cut(text: str, most: int) -> str:
+def cut(text: str, max_bytes: int) -> str:
     """The beginning of a text in at most so many bytes, as JSON has them, with an ellipsis where something is gone."""
-    if len(_json(text)) <= most:
+    if len(_json(text)) <= max_bytes:
         return text
-    room = most - len("…".encode())
+    room = max_bytes - len("…".encode())
     if room <= 0:
         return ""
     kept, used = [], 0

@@ -171,7 +171,7 @@ def content(notification: Notification, lang: str | None) -> bytes:
     def size(title: str, body: str, data: Mapping[str, str]) -> int:
         return len(written(title, body, data))
 
-    return written(*fitted(str(told.title), str(told.body), data, most=MAX_BYTES, size=size))
+    return written(*fitted(str(told.title), str(told.body), data, max_bytes=MAX_BYTES, size=size))
 
 
 def _bytes(document: Mapping[str, Any]) -> bytes:

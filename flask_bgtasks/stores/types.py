@@ -40,9 +40,9 @@ class Limits:
 
     def check_share(self, owner: str | None, waiting: int) -> None:
         """:raises LimitReached: the owner's share, or the share of tasks without an owner, is used up."""
-        most = self.share(owner)
-        if most is not None and waiting >= most:
-            raise AnonymousQueueFull(most) if owner is None else OwnerQueueFull(most)
+        share = self.share(owner)
+        if share is not None and waiting >= share:
+            raise AnonymousQueueFull(share) if owner is None else OwnerQueueFull(share)
 
 
 @dataclass(frozen=True, slots=True)

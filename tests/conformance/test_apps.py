@@ -232,7 +232,7 @@ def test_durations_are_learnt_by_each_app_for_itself(shop, blog):
 def test_owner_7_of_the_shop_is_not_owner_7_of_the_blog(shop, blog):
     shop.store.save_preferences("7", {"kinds": ["push"]})
     blog.store.save_preferences("7", {"kinds": []})
-    phone = shop.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), most=1)
+    phone = shop.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), max_devices=1)
 
     assert shop.store.load_preferences("7") == {"kinds": ["push"]}
     assert blog.store.load_preferences("7") == {"kinds": []}
@@ -245,10 +245,10 @@ def test_owner_7_of_the_shop_is_not_owner_7_of_the_blog(shop, blog):
 def test_one_device_may_be_registered_with_two_apps(shop, blog):
     installation = "cXyZ0123456789abcdefGH"
     token = make_device(FCM_TOKEN, f"{installation}:APA91b", owner="7")
-    of_shop = shop.store.save_device(token, most=1)
-    of_blog = blog.store.save_device(token, most=1)
+    of_shop = shop.store.save_device(token, max_devices=1)
+    of_blog = blog.store.save_device(token, max_devices=1)
     fid = make_device(FID, installation, owner="8", details={PROOF: token.proof})
-    fid = blog.store.save_device(fid, most=1)
+    fid = blog.store.save_device(fid, max_devices=1)
 
     assert shop.store.devices(owner="7") == [of_shop]
     assert blog.store.devices(owner="7") == []
@@ -258,7 +258,7 @@ def test_one_device_may_be_registered_with_two_apps(shop, blog):
 
 def test_the_devices_of_a_task_are_its_apps(shop, blog):
     task = shop.create()
-    device = shop.store.save_device(make_device("live_activity", "t", request_id=task.request_id), most=5)
+    device = shop.store.save_device(make_device("live_activity", "t", request_id=task.request_id), max_devices=5)
 
     assert shop.store.devices(request_id=task.request_id) == [device]
     assert blog.store.devices(request_id=task.request_id) == []
@@ -278,7 +278,7 @@ def test_what_is_over_is_erased_whosever_it_was(shop, blog):
     task = shop.running(expires_after=MINUTE, idempotency_scope="k", fingerprint="f")
     shop.store.transition(task.request_id, Complete(1))
     shop.pass_time([task.request_id], 3 * MINUTE)
-    old = shop.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), most=1)
+    old = shop.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), max_devices=1)
 
     assert blog.store.purge() == 1
     with pytest.raises(TaskNotFound):
@@ -296,7 +296,7 @@ def test_an_app_that_got_another_name_takes_over_what_it_had(shop, blog):
     )
     both = blog.create(idempotency_scope="both", fingerprint="theirs")
     mine = shop.create(idempotency_scope="both", fingerprint="mine")
-    phone = blog.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), most=5)
+    phone = blog.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), max_devices=5)
     blog.store.save_preferences("7", {"kinds": ["theirs"]})
     blog.store.save_preferences("8", {"kinds": ["eight"]})
     shop.store.save_preferences("7", {"kinds": ["mine"]})

@@ -16,8 +16,10 @@ TOKEN = f"{INSTALLATION}:APA91b-secret"
 MINUTE = timedelta(minutes=1)
 
 
-def save(store, value, *, owner="anna", kind=FCM_TOKEN, most=20, replaces=None, **fields):
-    return store.save_device(make_device(kind, value, owner=owner, **fields), most=most, replaces=replaces)
+def save(store, value, *, owner="anna", kind=FCM_TOKEN, max_devices=20, replaces=None, **fields):
+    return store.save_device(
+        make_device(kind, value, owner=owner, **fields), max_devices=max_devices, replaces=replaces
+    )
 
 
 def values(found):
@@ -67,7 +69,7 @@ def test_beyond_its_limit_an_owner_loses_what_was_unseen_for_longest(bench, stor
     save(store, "someone else's", owner="bert")
     for number in range(5):
         bench.clock.advance(1)
-        save(store, f"device-{number}", most=3)
+        save(store, f"device-{number}", max_devices=3)
 
     assert values(store.devices(owner="anna")) == ["device-4", "device-3", "device-2"]
     assert values(store.devices(owner="bert")) == ["someone else's"]
@@ -154,12 +156,12 @@ def test_a_fid_that_its_owner_registers_again_is_the_same_device(store, token):
 def test_fids_that_others_know_count_for_each_owner_on_their_own(bench, store):
     if bench.clock is None:
         pytest.skip("needs a clock that the test moves")
-    save_fid(store, token=TOKEN, most=1)
+    save_fid(store, token=TOKEN, max_devices=1)
     for number in range(3):
         bench.clock.advance(1)
-        save(store, f"tablet-{number}", owner="bert", most=2)
+        save(store, f"tablet-{number}", owner="bert", max_devices=2)
     bench.clock.advance(1)
-    save_fid(store, owner="bert", most=2)
+    save_fid(store, owner="bert", max_devices=2)
 
     assert values(store.devices(owner="anna")) == [INSTALLATION]
     assert values(store.devices(owner="bert")) == [INSTALLATION, "tablet-2"]
@@ -214,7 +216,7 @@ def test_what_somebody_has_just_taken_over_is_not_forgotten_with_its_old_owners(
         save(store, f"phone-{number}", owner="anna")
 
         together(
-            lambda: save(store, "tablet", owner="anna", most=1),  # leaves no room for the phone
+            lambda: save(store, "tablet", owner="anna", max_devices=1),  # leaves no room for the phone
             lambda name=f"phone-{number}": save(store, name, owner="bert"),
         )
 
@@ -267,10 +269,10 @@ def activity(store, request_id, token, *, phone="fid-1"):
 
 def test_a_tasks_own_devices_are_apart_from_its_owners(bench, store):
     task = bench.create(owner="anna")
-    save(store, "phone", most=1)
+    save(store, "phone", max_devices=1)
     activity(store, task.request_id, "activity", phone="fid-1")
     activity(store, task.request_id, "activity on a second phone", phone="fid-2")
-    save(store, "phone", most=1)
+    save(store, "phone", max_devices=1)
 
     assert values(store.devices(owner="anna")) == ["phone"]
     assert set(values(store.devices(request_id=task.request_id))) == {"activity", "activity on a second phone"}

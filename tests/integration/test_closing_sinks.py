@@ -318,7 +318,7 @@ def test_the_live_activity_sink_follows_nothing_more_of_an_app_that_is_closed():
     for store, context in zip(stores, contexts, strict=True):
         tasks.append(begin_one(store, Nobody))
         made = make_device(LIVE_ACTIVITY, "token", request_id=tasks[-1].request_id, details=details)
-        devices = [store.save_device(made, most=5)]
+        devices = [store.save_device(made, max_devices=5)]
         progress = Progress(store.now(), 1, step="Draw")
         sink.bgtasks_task_progress(tasks[-1], progress, lambda devices=devices: devices, context)
 

@@ -62,11 +62,14 @@ def test_settings_come_from_the_environment_by_flasks_own_way(monkeypatch, tmp_p
     [
         (
             {"store": "sqllite:///x.db"},
-            r"BGTASKS_STORE='sqllite:///x.db': unknown scheme 'sqllite'. Known here: memory",
+            r"BGTASKS_STORE='sqllite:///x.db': unknown scheme 'sqllite'. Did you mean 'sqlite'\? Known here: .*memory",
         ),
         ({"store": "mysql://user:s3cret@host/db"}, r"user:\*\*\*@host/db"),
         ({"store": "sqlite://"}, "Use 'memory://'"),
-        ({"runner": "celery"}, "BGTASKS_RUNNER='celery': there is no such runner. Known here: threads, inline"),
+        (
+            {"runner": "celery"},
+            "BGTASKS_RUNNER='celery': there is no such runner. Known here: external, inline, threads",
+        ),
         ({"sinks": ["memroy"]}, "no sink is called 'memroy'.*Did you mean 'memory'"),
     ],
 )

@@ -57,7 +57,7 @@ class Studio:
     told = staticmethod(lambda task, result: Notification("Ready", link=f"https://app.example/{task.request_id}"))
 
     def register(self, value, *, kind=FCM_TOKEN, owner="anna", **fields):
-        return self.store.save_device(make_device(kind, value, owner=owner, **fields), most=20)
+        return self.store.save_device(make_device(kind, value, owner=owner, **fields), max_devices=20)
 
     def run(self, *, owner="anna", user_token=None, **kwargs):
         with self.app.app_context():

@@ -74,7 +74,7 @@ def test_what_is_for_an_installation_id_is_kept_as_a_dead_letter_and_a_token_is_
     app, work = make("fcm")
     state = app.extensions["bgtasks"]
     for kind, value in ((FID, INSTALLATION), (FCM_TOKEN, TOKEN)):
-        state.store.save_device(make_device(kind, value, owner="anna"), most=20)
+        state.store.save_device(make_device(kind, value, owner="anna"), max_devices=20)
 
     with app.app_context():
         work.submit(owner="anna").wait_until_done(timeout=PATIENCE)

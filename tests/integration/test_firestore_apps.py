@@ -57,7 +57,7 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_app_that_opens_the_database
     others = [before.create().request_id for _ in range(4)]
     progress = Progress(before.store.now(), 1)
     before.store.save_checkpoint(task.request_id, attempt=1, checkpoint=Checkpoint("k", {}, b"1"), progress=progress)
-    phone = before.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), most=5)
+    phone = before.store.save_device(make_device(FCM_TOKEN, "token", owner="7"), max_devices=5)
     before.store.save_preferences("7", {"kinds": ["push"]})
     without_apps(before.store._firestore.client)
 

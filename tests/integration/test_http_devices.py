@@ -384,7 +384,7 @@ def test_a_strangers_device_is_404_like_one_that_never_was(client):
 
 def test_what_is_for_one_task_is_no_device_of_its_owner(client, studio):
     activity = make_device(LIVE_ACTIVITY, "token", owner="ann", request_id=studio.done(headers=ANN))
-    studio.state.store.save_device(activity, most=3)
+    studio.state.store.save_device(activity, max_devices=3)
 
     assert listed(client) == []
     problem(client.delete(f"/tasks/devices/{activity.id}", headers=ANN), "device-not-found")

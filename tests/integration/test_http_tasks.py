@@ -174,13 +174,13 @@ def test_many_more_tasks_than_the_cache_holds_are_answered(tmp_path):
 
     studio = make("memory://", tmp_path)
     ids = [studio.done() for _ in range(8)]
-    answers = StatusCache(studio.state.store, "/tasks", most=3)
+    answers = StatusCache(studio.state.store, "/tasks", max_entries=3)
 
     seen = [answers.get(request_id, "") for _ in range(3) for request_id in ids]
 
     assert [entry.task.request_id for entry in seen] == ids * 3
     assert len(answers._entries) <= 3
-    small = StatusCache(studio.state.store, "/tasks", most_bytes=3000)
+    small = StatusCache(studio.state.store, "/tasks", max_bytes=3000)
     assert all(small.whole(small.get(request_id, "")) for request_id in ids)
     assert sum(entry.size for entry in small._entries.values()) <= 3000
     studio.state.close(grace=PATIENCE)

@@ -243,9 +243,9 @@ def test_a_device_that_another_process_gave_to_somebody_else_comes_back_within_a
     client, studio, tmp_path, monkeypatch
 ):
     other = with_owners(make("memory://", tmp_path / "other"))
-    monkeypatch.setattr(other.state.addresses, "_store", studio.state.store)  # as two processes share one
+    monkeypatch.setattr(other.state.device_registry, "_store", studio.state.store)  # as two processes share one
     ask(client, TOKEN, headers=ANN)
-    other.state.addresses.note(studio.state.store.get(ask(client, TOKEN, headers=BOB)))
+    other.state.device_registry.note(studio.state.store.get(ask(client, TOKEN, headers=BOB)))
     assert devices(studio, "ann") == []
 
     later(studio, monkeypatch)

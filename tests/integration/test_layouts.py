@@ -231,7 +231,7 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(bas
     task = store.create(
         new(owner="ada", idempotency_scope="k", fingerprint="f"), input={}, deliveries=[NewDelivery("phone")]
     )
-    phone = store.save_device(make_device(FCM_TOKEN, "token", owner="ada", app="studio"), most=5)
+    phone = store.save_device(make_device(FCM_TOKEN, "token", owner="ada", app="studio"), max_devices=5)
     store.save_preferences("ada", {"kinds": ["push"]})
     store.save_durations("t", {"Write": 2.0})
     store.set_mark("silence", timedelta(hours=1))

@@ -45,7 +45,7 @@ class Lesson:
     def activity(self, token="activity-1", phone=PHONE):
         details = {"device": {"kind": "fid", "value": phone}}
         made = make_device(LIVE_ACTIVITY, token, request_id=ID, owner="anna", details=details)
-        return self.store.save_device(made, most=20)
+        return self.store.save_device(made, max_devices=20)
 
     def step(self, name, number):
         self.percentage += 10

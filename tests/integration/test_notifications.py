@@ -136,7 +136,7 @@ def make(store):
 
 
 def register(store, value, *, owner="anna", kind=FCM_TOKEN, lang=None):
-    return store.save_device(make_device(kind, value, owner=owner, lang=lang), most=20)
+    return store.save_device(make_device(kind, value, owner=owner, lang=lang), max_devices=20)
 
 
 def start_one(store, deliveries, *, owner="anna", user_token=None, name="process"):

@@ -103,7 +103,7 @@ class Studio:
 
     def register(self, browser, **fields):
         made = make_device(WEBPUSH, browser.endpoint, owner="anna", details={"keys": browser.keys}, **fields)
-        return self.store.save_device(made, most=20)
+        return self.store.save_device(made, max_devices=20)
 
     def run(self):
         with self.app.app_context():

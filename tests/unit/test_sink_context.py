@@ -66,7 +66,7 @@ def test_it_counts_failures(context, store):
 
 
 def test_it_looks_devices_up_and_forgets_them(context, store):
-    device = store.save_device(make_device(FCM_TOKEN, "t" * 40, owner="anna"), most=5)
+    device = store.save_device(make_device(FCM_TOKEN, "t" * 40, owner="anna"), max_devices=5)
 
     assert list(context.devices(owner="anna")) == [device]
     assert list(context.devices(request_id="r")) == []

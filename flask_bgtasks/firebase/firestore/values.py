@@ -89,14 +89,14 @@ def size(value: Any) -> int:
     return sum(size(item) for item in value)
 
 
-def text(value: str | None, most: int) -> str | None:
+def text(value: str | None, max_bytes: int) -> str | None:
     """The app's own words as Firestore takes them: valid UTF-8, at most so many bytes of it."""
     if value is None:
         return None
     encoded = valid(value).encode()
-    if len(encoded) <= most:
+    if len(encoded) <= max_bytes:
         return encoded.decode("utf-8")
-    return encoded[: most - 3].decode("utf-8", "ignore") + "…"
+    return encoded[: max_bytes - 3].decode("utf-8", "ignore") + "…"
 
 
 def as_json(value: Any) -> str:

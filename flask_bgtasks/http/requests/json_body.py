@@ -10,6 +10,7 @@ from typing import Any
 from flask import Request
 from werkzeug.wsgi import LimitedStream
 
+from ...errors import unknown_name
 from ..problems import Problem
 
 MAX_BYTES = 64 * 1024  # of a body: a device takes up a few hundred, preferences with all names a few thousand
@@ -84,7 +85,7 @@ def refuse_unknown(body: Mapping[str, Any], known: Collection[str]) -> None:
     unknown = sorted(set(body) - set(known))
     if unknown:
         names = ", ".join(repr(name[:40]) for name in unknown[:10])
-        raise Problem("invalid-body", f"{names}: no such field. Known here: {', '.join(known)}")
+        raise Problem("invalid-body", f"{names}: no such field. {unknown_name(unknown[0], known)}")
 
 
 def text(body: Mapping[str, Any], name: str, pattern: re.Pattern[str], expected: str) -> str:

@@ -19,8 +19,8 @@ def bad(name: str, value: str, expected: str) -> Problem:
     return Problem("invalid-parameter", f"{name}={value[:80]!r}: expected {expected}", parameter=name)
 
 
-def seconds(name: str, text: str, *, most: float) -> float:
-    """A time to wait, cut to ``most``.
+def seconds(name: str, text: str, *, maximum: float) -> float:
+    """A time to wait, cut to ``maximum``.
 
     :raises Problem: not a number of seconds, or negative.
     """
@@ -30,15 +30,15 @@ def seconds(name: str, text: str, *, most: float) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise bad(name, text, "a number of seconds, 0 or more")
-    return min(value, most)
+    return min(value, maximum)
 
 
-def whole(name: str, text: str | None, *, default: int, most: int) -> int:
-    """A whole number from 1 to ``most``. :raises Problem: something else."""
+def whole(name: str, text: str | None, *, default: int, maximum: int) -> int:
+    """A whole number from 1 to ``maximum``. :raises Problem: something else."""
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
-        raise bad(name, text, f"a whole number from 1 to {most}")
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= maximum):
+        raise bad(name, text, f"a whole number from 1 to {maximum}")
     return int(text)
 
 

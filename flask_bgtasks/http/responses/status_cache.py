@@ -63,11 +63,13 @@ class StatusCache:
     :param prefix: the path of the blueprint under the app's root.
     """
 
-    def __init__(self, store: Store, prefix: str, *, most: int = MAX_ENTRIES, most_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, store: Store, prefix: str, *, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._store = store
         self._prefix = prefix
-        self._most = most
-        self._most_bytes = most_bytes
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
         # Each call on it is one atomic operation of the dict; the size is an estimate, summed anew when it matters.
         self._entries: OrderedDict[str, CachedStatus] = OrderedDict()
         self._size = 0
@@ -170,10 +172,10 @@ class StatusCache:
         return entry
 
     def _bound(self) -> None:
-        if len(self._entries) <= self._most and self._size <= self._most_bytes:
+        if len(self._entries) <= self._max_entries and self._size <= self._max_bytes:
             return
         self._size = sum(entry.size for entry in list(self._entries.values()))
-        while self._entries and (len(self._entries) > self._most or self._size > self._most_bytes):
+        while self._entries and (len(self._entries) > self._max_entries or self._size > self._max_bytes):
             try:
                 _, entry = self._entries.popitem(last=False)
             except KeyError:

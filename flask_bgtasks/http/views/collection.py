@@ -59,7 +59,7 @@ def listed() -> Response:
         name=parameters.text("name", args.get("name")),
         key=idempotency.parse_parameter(args.get("idempotency_key")),
     )
-    limit = parameters.whole("limit", args.get("limit"), default=LISTED, most=parameters.MAX_LISTED)
+    limit = parameters.whole("limit", args.get("limit"), default=LISTED, maximum=parameters.MAX_LISTED)
     if "ids" in args:
         return _by_ids(parts, parameters.ids(args["ids"]), asked, args.get("cursor"))
     owner = parts.state.owners.current()
@@ -171,7 +171,7 @@ def _by_ids(parts: HttpContext, ids: list[str], asked: _Asked, cursor: str | Non
 
     :param cursor: how many of the ids earlier pages have answered, where they were too much for one.
     """
-    begin = 0 if not cursor else parameters.whole("cursor", cursor, default=0, most=len(ids))
+    begin = 0 if not cursor else parameters.whole("cursor", cursor, default=0, maximum=len(ids))
     ids = ids[begin:]
     access, owner = parts.state.access, parts.state.owners.current()
     if asked.seen is None:

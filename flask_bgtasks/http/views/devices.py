@@ -55,7 +55,7 @@ def register() -> Response:
     body = json_body.json_object(request, known=FIELDS)
     device = _device(body, owner, kinds(parts.state))
     replaces = json_body.optional_text(body, "replaces", DEVICE_ID, "the id of another device")
-    stored, known = parts.state.addresses.register(device, replaces=replaces, spoken=json_body.spoken(request))
+    stored, known = parts.state.device_registry.register(device, replaces=replaces, spoken=json_body.spoken(request))
     response = _json(device_document(stored), 200 if known else 201)
     response.headers["Location"] = f"{parts.base()}/devices/{stored.id}"
     return response
@@ -70,7 +70,7 @@ def forget(device_id: str) -> Response:
         raise Problem(
             "device-not-found", f"device {device_id[:80]!r} does not exist, belongs to another owner, or was forgotten"
         )
-    parts.state.addresses.forget(device)
+    parts.state.device_registry.forget(device)
     return Response(status=204)
 
 

@@ -116,7 +116,7 @@ def _readable(parts: HttpContext, ids: list[str]) -> dict[str, Task]:
 
 
 def _page(parts: HttpContext, task: Task, after: int) -> Response:
-    limit = query.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, most=PAGE_EVENTS)
+    limit = query.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, maximum=PAGE_EVENTS)
     events, documents = _fitting(parts, task.request_id, after, limit)
     document = dumps(page(task.request_id, events, after=after, task=task))
     body = b"".join((document[:-1], b',"events":[', b",".join(documents), b"]}"))

@@ -22,7 +22,7 @@ def register(request_id: str) -> Response:
     A device's newer token replaces its older one; the oldest beyond ``BGTASKS_MAX_DEVICES_PER_OWNER`` are forgotten.
     """
     parts = parts_of(current_app)
-    store, most = parts.state.store, parts.state.settings.max_devices_per_owner
+    store, max_devices = parts.state.store, parts.state.settings.max_devices_per_owner
     task = parts.state.access.task(request_id)
     body = json_body.json_object(request, known=("token", "device"))
     token = json_body.text(body, "token", json_body.ADDRESS, EXPECTED)
@@ -30,8 +30,8 @@ def register(request_id: str) -> Response:
         LIVE_ACTIVITY, token, request_id=request_id, owner=task.owner, details={"device": _device(body.get("device"))}
     )
     _refuse_ended(task)
-    store.save_device(activity, most=most)
-    for other in store.devices(request_id=request_id)[most:]:
+    store.save_device(activity, max_devices=max_devices)
+    for other in store.devices(request_id=request_id)[max_devices:]:
         store.forget_device(other.id)
     try:
         _refuse_ended(store.get(request_id))  # it may have ended meanwhile, and have told those that it knew of

@@ -156,14 +156,14 @@ def _matches(if_none_match: str, etag: str) -> bool:
 
 def _wait_asked(parts: HttpContext, headers: list[tuple[str, str]]) -> float:
     """The seconds that the client asked to wait, cut to what is granted; 0 for none."""
-    most = parts.state.settings.max_wait
+    maximum = parts.state.settings.max_wait
     text = request.args.get("wait")
     if text is not None:
-        return query.seconds("wait", text, most=most)
+        return query.seconds("wait", text, maximum=maximum)
     wish = prefer.parse(request.headers.get("Prefer"))
     if wish.wait is None:
         return 0
-    seconds = min(wish.wait, most)
+    seconds = min(wish.wait, maximum)
     headers.append(("Preference-Applied", f"wait={seconds:g}"))
     return seconds
 

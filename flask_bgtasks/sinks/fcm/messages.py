@@ -121,7 +121,7 @@ def of_step(step: str) -> str:
 
 def fit(title: str, body: str, data: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
     """Cut to what a message takes."""
-    return fitted(title, body, data, most=MAX_BYTES, size=_size)
+    return fitted(title, body, data, max_bytes=MAX_BYTES, size=_size)
 
 
 def _named(data: Mapping[str, str]) -> dict[str, str]:

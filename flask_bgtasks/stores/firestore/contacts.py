@@ -23,7 +23,7 @@ class FirestoreContacts(FirestorePart):
 
     # -- devices -------------------------------------------------------------------------------------------------------
 
-    def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
+    def save_device(self, device: Device, *, max_devices: int, replaces: str | None = None) -> Device:
         client, reference = self._firestore.client, self._keyed(DEVICES, device.id)
         # One installation, or one task's devices, register at a time: else two that are new would not see each other.
         guarded = f"device:{device.request_id or device.installation or device.id}"
@@ -42,7 +42,7 @@ class FirestoreContacts(FirestorePart):
                 batch.update(guard, mark, option=client.write_option(last_update_time=held.update_time))
             else:
                 batch.create(guard, mark)
-            for other in superseded(stored, others, most=most, replaces=replaces):
+            for other in superseded(stored, others, max_devices=max_devices, replaces=replaces):
                 found = rivals[other.id]  # refused if somebody else has registered it meanwhile
                 batch.delete(found.reference, option=client.write_option(last_update_time=found.update_time))
             batch.set(reference, {**rows.device_values(stored), "app_id": self.app_id})

@@ -120,10 +120,10 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
         waiting = self._own(TASKS).where(filter=field("status", "==", Status.STARTED.value))
         if count(waiting.limit(limits.max_queued)) >= limits.max_queued:
             raise QueueFull(limits.max_queued)
-        most = limits.share(owner)
-        if most is None:
+        share = limits.share(owner)
+        if share is None:
             return 0
-        of_owner = count(waiting.where(filter=field("owner", "==", owner)).limit(most))
+        of_owner = count(waiting.where(filter=field("owner", "==", owner)).limit(share))
         limits.check_share(owner, of_owner)
         return of_owner
 

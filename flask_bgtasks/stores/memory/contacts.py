@@ -24,12 +24,12 @@ class MemoryContacts(Contacts, Marks):
         self._preferences: dict[str, str] = {}
         self._marks: dict[str, datetime] = {}  # until when each key is taken
 
-    def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
+    def save_device(self, device: Device, *, max_devices: int, replaces: str | None = None) -> Device:
         with self._lock:
             now, known = self.now(), self._devices.get(device.id)
             stored = device.at(created=known.created_at if known and known.created_at else now, seen=now)
             others = [other for other in self._devices.values() if other.id != device.id]
-            for other in superseded(stored, others, most=most, replaces=replaces):
+            for other in superseded(stored, others, max_devices=max_devices, replaces=replaces):
                 del self._devices[other.id]
             self._devices.pop(device.id, None)
             self._devices[device.id] = stored

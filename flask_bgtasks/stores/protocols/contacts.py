@@ -20,13 +20,13 @@ class Contacts(StorePart):
     # -- devices -------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
+    def save_device(self, device: Device, *, max_devices: int, replaces: str | None = None) -> Device:
         """Register a device, or note that it was seen again; under its id, whoever owned it before.
 
         Forgets other devices of the same :attr:`~flask_bgtasks.core.devices.Device.installation` that belong to the
         owner or have the same :attr:`~flask_bgtasks.core.devices.Device.proof`, and the owner's devices beyond
-        ``most``, unseen for longest first (devices for one task do not count). A device for one task replaces the one
-        of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
+        ``max_devices``, unseen for longest first (devices for one task do not count). A device for one task replaces
+        the one of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
 
         :param replaces: the id of a device of the same owner to forget as well.
         :returns: the device as it is stored: its ``created_at`` stays, its ``seen_at`` is now.

@@ -25,7 +25,7 @@ OWN_DEVICE = devices.c.app_id == parameter("app")
 class SqlContacts(SqlPart):
     """Whom to tell. What is asked for with every push is compiled once; registrations are rare."""
 
-    def save_device(self, device: Device, *, most: int, replaces: str | None = None) -> Device:
+    def save_device(self, device: Device, *, max_devices: int, replaces: str | None = None) -> Device:
         def operation(connection: Connection) -> Device:
             # One installation registers at a time: else its token and its FID could forget each other.
             connection.lock(f"bgtasks:device:{device.installation or device.id}")
@@ -33,7 +33,9 @@ class SqlContacts(SqlPart):
             known = self._find(connection, _device_by_id, id=device.id)
             created = known[0].created_at if known else None
             stored = device.at(created=created or now, seen=now)
-            for other in superseded(stored, self._rivals(connection, device), most=most, replaces=replaces):
+            for other in superseded(
+                stored, self._rivals(connection, device), max_devices=max_devices, replaces=replaces
+            ):
                 # Only as it was read: somebody may have logged in there meanwhile.
                 same = sa.and_(self._at(other.id), devices.c.owner.is_not_distinct_from(other.owner))
                 connection.write(*self._sql.cold(devices.delete().where(same)))

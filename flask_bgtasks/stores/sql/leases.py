@@ -43,8 +43,8 @@ class SqlLeases(SqlContacts):
             for build in (_begun, _waiting):
                 if len(found) < limit:
                     sql, values = self._sql.known(build, *given)
-                    most = {"most": limit - len(found), "now": now, "app": self.app_id}
-                    found += [rows.task(row) for row in connection.execute(sql, {**values, **most}).fetchall()]
+                    room = {"limit": limit - len(found), "now": now, "app": self.app_id}
+                    found += [rows.task(row) for row in connection.execute(sql, {**values, **room}).fetchall()]
             return found
 
         return self._database.read(operation)
@@ -135,7 +135,7 @@ def _limited(statement: sa.Select[tuple[object]], queues: Names | None, full: Na
         statement = statement.where(tasks.c.queue.in_(queues))
     if full:
         statement = statement.where(tasks.c.name.not_in(full))
-    return statement.limit(_given("most")).offset(sa.literal_column("0"))
+    return statement.limit(_given("limit")).offset(sa.literal_column("0"))
 
 
 def _running_by_name(names: Names) -> sa.Select[tuple[object]]:

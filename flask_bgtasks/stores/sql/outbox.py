@@ -32,12 +32,12 @@ class SqlOutbox(SqlPart):
 
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
         def look(connection: Connection) -> bool:
-            query = {"app": self.app_id, "sink": sink, "now": micros(connection.now()), "most": 1}
+            query = {"app": self.app_id, "sink": sink, "now": micros(connection.now()), "limit": 1}
             return connection.execute(self._sql.select_due, query).fetchone() is not None
 
         def take(connection: Connection) -> list[Delivery]:
             now = connection.now()
-            query = {"app": self.app_id, "sink": sink, "now": micros(now), "most": limit}
+            query = {"app": self.app_id, "sink": sink, "now": micros(now), "limit": limit}
             found = connection.execute(self._sql.select_due, query).fetchall()
             token, until = new_token(), micros(now + lease)
             if found:
@@ -63,7 +63,7 @@ class SqlOutbox(SqlPart):
 
     def delivery_leases(self, sink: str) -> dict[int, Hashable]:
         def operation(connection: Connection) -> dict[int, Hashable]:
-            query = {"app": self.app_id, "sink": sink, "most": MAX_LEASES_SEEN}
+            query = {"app": self.app_id, "sink": sink, "limit": MAX_LEASES_SEEN}
             found = connection.execute(self._sql.select_delivery_leases, query).fetchall()
             return {row[0]: (row[1], row[2]) for row in found}
 

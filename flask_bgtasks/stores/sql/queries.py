@@ -64,7 +64,7 @@ class SqlQueries(SqlApps):
 
     def purge(self, *, limit: int = 100) -> int:
         def find(connection: Connection) -> list[tuple[int, str]]:
-            values = {"now": micros(connection.now()), "most": limit}
+            values = {"now": micros(connection.now()), "limit": limit}
             return [(row[0], row[1]) for row in connection.execute(self._sql.select_over, values).fetchall()]
 
         def erase(connection: Connection) -> int:

@@ -123,7 +123,7 @@ class Statements:
         """How many wait, counted no further than ``most``."""
         waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN)
         return self.text(
-            sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
+            sa.select(sa.func.count()).select_from(waiting.limit(parameter("limit")).offset(ZERO).subquery())
         )
 
     @functools.cached_property
@@ -137,7 +137,7 @@ class Statements:
     def _count_waiting(self, whose: sa.ColumnElement[bool]) -> str:
         waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN, whose)
         return self.text(
-            sa.select(sa.func.count()).select_from(waiting.limit(parameter("most")).offset(ZERO).subquery())
+            sa.select(sa.func.count()).select_from(waiting.limit(parameter("limit")).offset(ZERO).subquery())
         )
 
     @functools.cached_property
@@ -199,7 +199,7 @@ class Statements:
             sa.select(*columns)
             .where(events.c.task == _number_of("id"), events.c.seq > parameter("after"))
             .order_by(events.c.seq)
-            .limit(parameter("most"))
+            .limit(parameter("limit"))
             .offset(ZERO)
         )
 
@@ -217,7 +217,7 @@ class Statements:
             sa.select(tasks.c.number, tasks.c.request_id)
             .where(tasks.c.expire_at.is_not(None), over <= parameter("now"))
             .order_by(over)
-            .limit(parameter("most"))
+            .limit(parameter("limit"))
             .offset(ZERO)
             .with_for_update(skip_locked=True)
         )
@@ -263,7 +263,7 @@ class Statements:
                 ~waits,
             )
             .order_by(deliveries.c.due_at, deliveries.c.id)
-            .limit(parameter("most"))
+            .limit(parameter("limit"))
             .offset(ZERO)
             .with_for_update(skip_locked=True, of=deliveries)
         )
@@ -287,7 +287,7 @@ class Statements:
             sa.select(deliveries.c.id, deliveries.c.lease, deliveries.c.leased_until)
             .where(*leased)
             .order_by(deliveries.c.leased_until)
-            .limit(parameter("most"))
+            .limit(parameter("limit"))
             .offset(ZERO)
         )
 

@@ -139,15 +139,15 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
     def _check_limits(self, connection: Connection, owner: str | None, limits: Limits) -> int:
         """How many of the owner wait. :raises LimitReached: too many do."""
         if self._gauge.needs_count(limits.max_queued):
-            everyone = {"app": self.app_id, "most": limits.max_queued}
+            everyone = {"app": self.app_id, "limit": limits.max_queued}
             waiting = connection.execute(self._sql.count_waiting, everyone).fetchone()[0]
             self._gauge.counted(waiting)
             if waiting >= limits.max_queued:
                 raise QueueFull(limits.max_queued)
-        most = limits.share(owner)
-        if most is None:
+        share = limits.share(owner)
+        if share is None:
             return 0
-        query: dict[str, Any] = {"app": self.app_id, "most": most, **({} if owner is None else {"owner": owner})}
+        query: dict[str, Any] = {"app": self.app_id, "limit": share, **({} if owner is None else {"owner": owner})}
         sql = self._sql.count_waiting_anonymous if owner is None else self._sql.count_waiting_of_owner
         of_owner: int = connection.execute(sql, query).fetchone()[0]
         limits.check_share(owner, of_owner)
@@ -295,7 +295,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
 
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
         def operation(connection: Connection) -> list[Event]:
-            query = {"id": known_form(request_id), "app": self.app_id, "after": after, "most": limit}
+            query = {"id": known_form(request_id), "app": self.app_id, "after": after, "limit": limit}
             found = connection.execute(self._sql.select_events, query).fetchall()
             if not found:
                 self._select(connection, request_id)

@@ -246,10 +246,10 @@ NIGHT = {"from": "22:00", "to": "07:00", "time_zone": BERLIN}
     [
         (["completed"], "expected an object"),
         (None, "expected an object"),
-        ({"kind": ["completed"]}, "'kind': no such preference"),
+        ({"kind": ["completed"]}, "'kind': no such preference. Did you mean 'kinds'?"),
         ({"kinds": "completed"}, "kinds: expected a list of non-empty strings"),
         ({"kinds": [1]}, "kinds: expected a list of non-empty strings"),
-        ({"kinds": ["done"]}, "kinds: no such kind 'done'. Known here: completed, failed, cancelled, progress"),
+        ({"kinds": ["done"]}, "kinds: no such kind 'done'. Known here: cancelled, completed, failed, progress"),
         ({"muted": {"report": True}}, "muted: expected a list of non-empty strings"),
         ({"muted": [""]}, "muted: expected a list of non-empty strings"),
         ({"muted": [f"task{i}" for i in range(MAX_MUTED + 1)]}, f"muted: expected at most {MAX_MUTED} names"),

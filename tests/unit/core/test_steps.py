@@ -172,7 +172,7 @@ def test_steps_named_after_their_data_do_not_fill_the_store():
     for n in range(500):
         run(p, f"section {n}", at=0.0, until=1.0)
 
-    assert len(p.durations(most=100)) == 100
+    assert len(p.durations(max_steps=100)) == 100
 
 
 @pytest.mark.parametrize("durations", [{}, learnt(a=3.0, b=0.0, c=50.0)])

@@ -65,7 +65,7 @@ def test_numbers_and_names_are_formatted_as_before(written):
 
 def test_a_very_long_text_is_truncated(written):
     assert len(written("said %s", "x" * 10**6)) < MAX_TEXT + 100
-    assert one_line("x" * 50, most=10) == "x" * 9 + "…"
+    assert one_line("x" * 50, max_length=10) == "x" * 9 + "…"
 
 
 def test_a_message_in_a_traceback_cannot_pass_for_a_line_of_the_log(written):

@@ -22,7 +22,7 @@ def store():
 
 @pytest.fixture
 def device(store):
-    return store.save_device(make_device(FCM_TOKEN, "t" * 40, owner="anna"), most=5)
+    return store.save_device(make_device(FCM_TOKEN, "t" * 40, owner="anna"), max_devices=5)
 
 
 def task(owner="anna"):

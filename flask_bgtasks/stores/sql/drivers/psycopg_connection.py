@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -42,3 +43,16 @@ class LimitedConnection(psycopg.Connection[Any]):
                         selector.modify(self.pgconn.socket, int(wanted))
         except StopIteration as end:
             return end.value
+        except BaseException:
+            _end(gen)
+            raise
+
+
+def _end(gen: Generator[Any, Any, Any]) -> None:
+    """End an operation whose connection is lost or given up.
+
+    Left to the garbage collector, a generator of psycopg's pipelines writes "Exception ignored in": its ``finally``
+    asks the server for what is still owed, which fails (`psycopg.Error`) or yields once more (`RuntimeError`).
+    """
+    with suppress(psycopg.Error, RuntimeError):
+        gen.close()

@@ -9,7 +9,7 @@ from flask_bgtasks.http.requests import query
 
 @pytest.mark.parametrize(("text", "expected"), [("0", 0), ("1.5", 1.5), ("1e9", 60), ("60.1", 60), (" 5 ", 5)])
 def test_seconds_are_read_and_cut(text, expected):
-    assert query.seconds("wait", text, most=60) == expected
+    assert query.seconds("wait", text, maximum=60) == expected
 
 
 def test_ids_are_each_asked_for_once():
@@ -31,8 +31,8 @@ def test_states_are_read():
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: query.seconds("wait", "abc", most=60),
-        lambda: query.whole("limit", "x", default=1, most=10),
+        lambda: query.seconds("wait", "abc", maximum=60),
+        lambda: query.whole("limit", "x", default=1, maximum=10),
         lambda: query.flag("seen", "maybe"),
         lambda: query.statuses("done"),
     ],

@@ -1,20 +1,15 @@
 // How tasks are followed, in the one tab that leads: a stream; else polls; else the mirror, beside a probe of the backend.
 // A loop over rungs; each rung does one round and names the next. What is learnt goes to `core`; nothing is kept here
-// but where the stream is.
+// but what decides when to try what.
 
-import { readEvents } from './sse.js';
-import { Refused, Unreachable } from './http.js';
-import { listOf } from '../ids.js';
-import { TERMINAL } from '../records.js';
-import { MAX_IDS, statuses } from './statuses.js';
+import { Refused } from './http.js';
+import { PollPace } from './poll-pace.js';
+import { MAX_IDS, askAll, sightingOf } from './statuses.js';
+import { Stream } from './stream.js';
 
-const LOST = 'the connection was lost';
-const LOSSES = new Set(['TypeError', 'AbortError', 'NetworkError']); // of a body whose line broke, by browser
 const STREAM_TRIES = 3;
 const STREAM_AGAIN = 30_000; // while polling
-const SLOWEST_POLL = 5000;
-const HIDDEN = 5; // times slower where nobody looks
-const PATIENCE = 60_000; // without a change, after which polls become slower
+const SLOWEST_STREAM = 30_000;
 const SLOWEST_PROBE = 30_000;
 const SLOWEST_MIRROR = 120_000;
 const QUIET = 20_000; // a stream that was silent for longer than a ping is not trusted after a sleep
@@ -25,12 +20,11 @@ export class Ladder {
   #core;
   #times;
   #round = new AbortController(); // of what is waited for now; aborted by a kick
-  #cursors = new Map(); // by request id: the last event of the stream
   #rung = 'stream';
-  #streaming = null; // {ids, heard}
+  #events;
   #failures = 0; // of the stream, in a row
   #streamAt = 0; // not before
-  #polls = polls();
+  #pace;
   #probe = 0; // probes in a row without an answer
   #mirrorAt = 0;
   #mirrorFailures = 0;
@@ -46,6 +40,8 @@ export class Ladder {
     this.#mirror = mirror;
     this.#core = core;
     this.#times = times;
+    this.#events = new Stream({ http, core, stall: times.stall });
+    this.#pace = new PollPace(times.poll);
   }
 
   /** Follow until the signal is aborted. */
@@ -69,23 +65,23 @@ export class Ladder {
   /** Something has changed: the tasks to follow (`ids`), or the world (`offline`, or anything that may be for the better). */
   kick(why) {
     if (why === 'ids') {
-      if (this.#streaming) return this.#reopenFor();
+      if (this.#events.open) return this.#reopenFor();
     } else if (why !== 'offline') {
       this.#fresh();
-      if (this.#streaming && performance.now() - this.#streaming.heard < QUIET) return; // it is well
+      if (this.#events.silence < QUIET) return; // it is well
     }
     this.#round.abort();
   }
 
   #fresh() {
     this.#failures = this.#probe = this.#streamAt = this.#mirrorAt = this.#mirrorFailures = 0;
-    this.#polls = polls();
+    this.#pace = new PollPace(this.#times.poll);
   }
 
   async #reopenFor() {
-    const streaming = this.#streaming;
+    const round = this.#round;
     const tasks = await this.#core.following();
-    if (this.#streaming === streaming && tasks.some(({ request_id }) => !streaming.ids.has(request_id))) this.#round.abort();
+    if (this.#round === round && this.#events.lacks(tasks)) round.abort();
   }
 
   #step(tasks) {
@@ -106,100 +102,33 @@ export class Ladder {
 
   async #stream(tasks) {
     const round = this.#round.signal;
-    const silence = new AbortController();
-    let watchdog;
-    const alive = () => {
-      clearTimeout(watchdog);
-      watchdog = setTimeout(() => silence.abort(), this.#times.stall);
-      if (this.#streaming) this.#streaming.heard = performance.now();
-    };
-    let base = 500;
-    let why = 'the stream ended';
-    try {
-      const { path, headers } = this.#place(tasks);
-      const signal = AbortSignal.any([round, silence.signal]);
-      const answer = await this.#http.send(path, { headers: { Accept: 'text/event-stream', ...headers }, signal });
-      const refused = this.#refusal(answer);
-      if (refused) return refused;
-      this.#streaming = { ids: new Set(tasks.map(({ request_id }) => request_id)), heard: performance.now() };
+    const end = await this.#events.follow(tasks, round, () => {
       this.#reached();
       this.#core.channel('stream', 'live');
-      alive();
-      const asked = new Set(this.#streaming.ids);
-      const ended = new Set();
-      for await (const { event, data, retry } of readEvents(answer.body, alive)) {
-        if (retry !== null) base = retry;
-        this.#failures = 0;
-        await this.#heard(event, data, asked, ended);
-      }
-      if (ended.size === tasks.length) return 'stream'; // as it should
-    } catch (error) {
-      why = silence.signal.aborted ? 'nothing came for too long' : LOST;
-      if (!(error instanceof Unreachable) && !(error instanceof Refused) && !LOSSES.has(error.name)) console.error('bgtasks: a stream broke off', error);
-    } finally {
-      clearTimeout(watchdog);
-      this.#streaming = null;
-    }
+    });
+    if (end.over) return 'stream';
+    if (end.status !== undefined) return this.#noStream(end.status);
+    if (end.heard) this.#failures = 0;
     if (round.aborted) return 'stream';
     this.#failures += 1;
     // A look at the status says at once whether the backend is there, and what happened meanwhile.
-    const next = await this.#check(tasks, why);
+    const next = await this.#check(tasks, end.why);
     if (next !== 'poll') return next;
     if (this.#failures >= STREAM_TRIES) {
       this.#streamAt = performance.now() + STREAM_AGAIN;
-      this.#core.channel('poll', why);
+      this.#core.channel('poll', end.why);
       return 'poll';
     }
-    await this.#wait(Math.random() * Math.min(30_000, base * 2 ** this.#failures));
+    await this.#wait(Math.random() * Math.min(SLOWEST_STREAM, (end.retry ?? 500) * 2 ** this.#failures));
     return 'stream';
   }
 
-  /** Where the client is in each task, by an address where it fits into one: a header costs a preflight. */
-  #place(tasks) {
-    const at = tasks.map(({ request_id, cursor }) => [request_id, Math.max(cursor, this.#cursors.get(request_id) ?? 0)]);
-    const place = at.filter(([, seq]) => seq).map(([id, seq]) => `${id}:${seq}`).join(',');
-    const path = `/events?ids=${listOf(at.map(([id]) => id))}`;
-    if (!place) return { path, headers: {} };
-    if (place.length < 1000) return { path: `${path}&starting_after=${place}`, headers: {} };
-    return { path, headers: { 'Last-Event-ID': place } };
-  }
-
-  #refusal(answer) {
-    const type = answer.headers.get('content-type') ?? '';
-    if (answer.status === 200 && type.startsWith('text/event-stream')) return null;
-    answer.body?.cancel().catch(() => {});
-    if (answer.status === 401) return 'blocked';
+  #noStream(status) {
+    if (status === 401) return 'blocked';
     // 204: there is nothing left to tell. 404: none of them is there. 503: no place for a stream. 200: not our server's.
     this.#streamAt = performance.now() + STREAM_AGAIN;
-    this.#core.channel('poll', answer.status === 204 ? 'the stream is over' : `no stream (${answer.status})`);
+    this.#core.channel('poll', status === 204 ? 'the stream is over' : `no stream (${status})`);
     return 'poll';
-  }
-
-  async #heard(name, text, asked, ended) {
-    if (name === 'ping') return;
-    const data = JSON.parse(text);
-    if (name === 'missing') return this.#confirm(data.missing.filter((id) => asked.has(id)), ended);
-    const id = data.request_id;
-    if (!asked.has(id)) return;
-    if (data.seq <= (this.#cursors.get(id) ?? 0)) return; // the same again
-    this.#cursors.set(id, data.seq);
-    this.#core.event(id, { name, seq: data.seq, attempt: data.attempt ?? 0, data, via: 'stream' });
-    if (!TERMINAL.has(name)) return;
-    // After a retry the history holds earlier ends too: the status says whether this is the last one.
-    await this.#confirm([id], ended);
-  }
-
-  /** What the status says of these, because of what a stream said. */
-  async #confirm(ids, ended) {
-    for await (const { tasks, missing } of this.#ask(ids)) {
-      if (missing.length) this.#core.missing(missing);
-      for (const brief of tasks) {
-        await this.#core.sighting({ ...sightingOf(brief), via: 'stream' });
-        if (!brief.done) continue;
-        ended.add(brief.request_id);
-        this.#streaming?.ids.delete(brief.request_id); // if it is retried, this stream will not tell of it
-      }
-    }
   }
 
   // -- poll ---------------------------------------------------------------------------------------------------------
@@ -209,11 +138,7 @@ export class Ladder {
     if (next !== 'poll') return next;
     if (this.#mayStream(tasks) && performance.now() >= this.#streamAt) return 'stream';
     this.#core.channel('poll', 'asking for the status');
-    const quiet = performance.now() - this.#polls.changed;
-    this.#polls.slow = quiet > PATIENCE ? Math.min(this.#polls.slow * 1.5, 5) : 1;
-    const wanted = (this.#times.poll ?? this.#polls.after ?? 1000) * this.#polls.slow;
-    const interval = Math.min(SLOWEST_POLL, this.#core.visible() ? wanted : wanted * HIDDEN);
-    await this.#wait(Math.max(interval, this.#polls.retryAfter ?? 0) * (0.8 + 0.4 * Math.random()));
+    await this.#wait(this.#pace.next(this.#core.visible()));
     return 'poll';
   }
 
@@ -221,17 +146,20 @@ export class Ladder {
   async #check(tasks, why) {
     const round = this.#round.signal;
     const gone = [];
-    this.#polls.retryAfter = null;
+    this.#pace.retryAfter = null;
     try {
-      for await (const { tasks: found, missing } of this.#ask(tasks.map(({ request_id }) => request_id))) {
-        for (const brief of found) this.#sighted(brief);
+      for await (const { tasks: found, missing } of askAll(this.#http, tasks.map(({ request_id }) => request_id), { signal: round })) {
+        for (const brief of found) {
+          this.#pace.saw(brief);
+          this.#core.sighting({ ...sightingOf(brief), via: 'poll' });
+        }
         gone.push(...missing);
       }
     } catch (error) {
       if (round.aborted) return this.#rung === 'stream' ? 'stream' : 'poll';
       if (error instanceof Refused && error.status === 401) return 'blocked';
       if (error instanceof Refused && error.status < 500) {
-        this.#polls.retryAfter = error.retryAfter ?? 5000; // 429, or something between us and the backend
+        this.#pace.retryAfter = error.retryAfter ?? 5000; // 429, or something between us and the backend
         return 'poll';
       }
       if (this.#lostAt === null) this.#lostAt = performance.now();
@@ -241,23 +169,6 @@ export class Ladder {
     this.#reached();
     if (gone.length) this.#core.missing(gone);
     return 'poll';
-  }
-
-  /** A login that has expired is refused like any other. */
-  async *#ask(ids) {
-    for await (const found of statuses(this.#http, ids, { signal: this.#round.signal })) {
-      if (found.expired) throw new Refused(401, {}, null);
-      yield found;
-    }
-  }
-
-  #sighted(brief) {
-    if (brief.poll_after_ms) this.#polls.after = brief.poll_after_ms;
-    if (brief.seq > (this.#polls.seen.get(brief.request_id) ?? 0)) {
-      this.#polls.seen.set(brief.request_id, brief.seq);
-      this.#polls.changed = performance.now();
-    }
-    this.#core.sighting({ ...sightingOf(brief), via: 'poll' });
   }
 
   // -- monitor ------------------------------------------------------------------------------------------------------
@@ -326,13 +237,4 @@ export class Ladder {
       signal.addEventListener('abort', stop, { once: true });
     });
   }
-}
-
-/** What is known from polls: how much slower than usual, when a task last changed, the newest number of each. */
-function polls() {
-  return { slow: 1, changed: performance.now(), seen: new Map(), after: null, retryAfter: null };
-}
-
-function sightingOf({ request_id, status, seq, attempt, progress, error_message }) {
-  return { request_id, status, seq, attempt, progress, error_message };
 }

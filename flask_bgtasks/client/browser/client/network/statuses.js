@@ -1,6 +1,6 @@
 // Asks the backend how tasks stand, as many of them as there are.
 
-import { Unreachable } from './http.js';
+import { Refused, Unreachable } from './http.js';
 import { listOf } from '../ids.js';
 
 export const MAX_IDS = 80; // in one address: 37 characters each, and gunicorn takes lines of 4,094
@@ -18,4 +18,17 @@ export async function* statuses(http, ids, { signal } = {}) {
     const expired = answer.anonymous && missing.length > 0;
     yield { tasks: answer.tasks.filter((brief) => asked.includes(brief?.request_id)), missing: expired ? [] : missing, expired };
   }
+}
+
+/** As `statuses`; a login that has expired is refused like any other. */
+export async function* askAll(http, ids, { signal } = {}) {
+  for await (const found of statuses(http, ids, { signal })) {
+    if (found.expired) throw new Refused(401, {}, null);
+    yield found;
+  }
+}
+
+/** What the answer to a poll tells of a task. */
+export function sightingOf({ request_id, status, seq, attempt, progress, error_message }) {
+  return { request_id, status, seq, attempt, progress, error_message };
 }
