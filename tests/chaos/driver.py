@@ -49,6 +49,23 @@ os._exit(0)
 """
 
 
+class Patience:
+    """Lasts as long as things get fewer: it is over when they did not for so many seconds."""
+
+    def __init__(self, seconds, clock=time.monotonic):
+        self._seconds, self._clock = seconds, clock
+        self._fewest, self._since = math.inf, clock()
+
+    def see(self, left):
+        """So many are left."""
+        if left < self._fewest:
+            self._fewest, self._since = left, self._clock()
+
+    @property
+    def over(self):
+        return self._clock() - self._since > self._seconds
+
+
 class Run:
     """One run.
 
@@ -57,7 +74,8 @@ class Run:
     :param external: whether only the worker processes run tasks, and the web processes none.
     :param rate: tasks a second that clients ask for.
     :param hostile: whether a sink and receivers raise what ends a thread.
-    :param settle: seconds that what is left may take to end, when nothing is wrong any more.
+    :param settle: seconds without an end of anything, when nothing is wrong any more, after which it is given up. Not
+        for all that is left: clients may have asked for more than there was time for.
     """
 
     def __init__(
@@ -187,14 +205,17 @@ class Run:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _settle(self):
+        patience = Patience(self.settle)
+
         def settled(besides=frozenset()):
             with contextlib.suppress(Exception):  # the store has just been started
                 left = self.store.unsettled()
+                patience.see(len(left.unfinished) + left.pending)
                 return not left.pending and left.unfinished <= besides
             return False
 
         removed = self._removed()
-        self.until(lambda: settled(removed), self.settle, None)
+        self.until(lambda: settled(removed) or patience.over, math.inf, None)
         self.until(self.answers, 20, None)
         for request_id in removed:
             with contextlib.suppress(httpx.HTTPError):

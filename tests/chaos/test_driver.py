@@ -11,6 +11,7 @@ import pytest
 
 from tests.chaos.checker import digest
 from tests.chaos.clients import Client, _look
+from tests.chaos.driver import Patience
 from tests.chaos.faults import STOP_SECONDS, Faults
 from tests.chaos.journal import Journal
 from tests.chaos.stores import Postgresql
@@ -30,6 +31,19 @@ def test_an_answer_that_should_not_be_is_noticed(answer, sentence):
     Client("http://127.0.0.1:1", journal, random.Random(1))._read("k", "/work", answer)
 
     assert journal.wrong == [sentence]
+
+
+def test_patience_lasts_while_things_get_fewer():
+    now = [0.0]
+    patience = Patience(10, clock=lambda: now[0])
+    for now[0], left in [(9, 3), (18, 2), (27, 2)]:
+        patience.see(left)
+        assert not patience.over
+
+    now[0] = 29
+    patience.see(2)
+
+    assert patience.over
 
 
 def test_an_event_that_a_stream_left_out_is_noticed():

@@ -1,5 +1,6 @@
 """A PostgreSQL server that is killed, frozen, cut off and crowded, and what becomes of the tasks in it."""
 
+import gc
 import shutil
 import sys
 import tempfile
@@ -226,6 +227,28 @@ def test_a_connection_that_says_nothing_any_more_is_given_up(network, make_store
 
     network.heal()
     assert store.renew(attempt.task.request_id, attempt=1, lease=LEASE).attempt == 1
+
+
+def test_an_operation_that_is_given_up_leaves_nothing_to_the_garbage_collector(cluster, monkeypatch):
+    import psycopg
+    from psycopg.waiting import Wait
+
+    def operation():
+        try:
+            yield Wait.R
+        finally:
+            yield Wait.R  # as the end of a pipeline does, to fetch what is still owed to it
+
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: ignored.append(found.exc_value))
+    monkeypatch.setattr(psycopg_connection.LimitedConnection, "silence", 0.1)
+    connection = psycopg_connection.LimitedConnection.connect(_address(cluster.port))
+
+    with pytest.raises(psycopg.OperationalError, match="the server was silent"):
+        connection.wait(operation())
+    gc.collect()
+
+    assert ignored == []
 
 
 def test_tcp_and_the_server_are_told_the_limits(cluster, make_store):
