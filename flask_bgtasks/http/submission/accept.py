@@ -25,8 +25,9 @@ from ...execution.foreground import Foreground
 from ...runtime.connection import cut_short
 from ...stores.base import PRIVATE
 from ...stores.types import Created, TaskQuery
+from ...wrapping.argument_changes import Arguments
 from ...wrapping.layers import Chain
-from ...wrapping.passage import Arguments, Passage
+from ...wrapping.passage import Passage
 from .. import problems
 from ..context import HttpContext, parts_of
 from ..problems import Problem
