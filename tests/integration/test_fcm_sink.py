@@ -709,14 +709,14 @@ def _anonymous():
 def test_an_address_that_the_sdk_calls_deprecated_warns_nobody():
     from firebase_admin import messaging
 
-    from flask_bgtasks.sinks.fcm.client import _message
     from flask_bgtasks.sinks.fcm.messages import Push, PushAddress
+    from flask_bgtasks.sinks.fcm.sdk_message import sdk_message
 
     filters = list(warnings.filters)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = list(warnings.filters)
-        made = _message(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready"))
+        made = sdk_message(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready"))
         assert warnings.filters == before
     assert warnings.filters == filters
     assert json.loads(str(made))["token"] == TOKEN
