@@ -145,13 +145,13 @@ class FcmClient:
 
         found = self._credentials
 
-        class Found(credentials.Base):  # type: ignore[misc]
+        class FoundCredential(credentials.Base):  # type: ignore[misc]
             def get_credential(self) -> Any:
                 return found
 
         options = {"projectId": self.project, "httpTimeout": DEADLINE_SECONDS}
         name = f"flask-bgtasks-fcm-{os.getpid()}-{next(_numbers)}"
-        app = firebase_admin.initialize_app(Found(), options=options, name=name)
+        app = firebase_admin.initialize_app(FoundCredential(), options=options, name=name)
         self._without_retries(app)
         return app
 
@@ -193,16 +193,16 @@ def connect(app: Flask, settings: Settings) -> FcmClient:
     more: dict[str, Any] = {"endpoint": settings.fcm_endpoint, "connections": settings.push_concurrency}
     if settings.fcm_endpoint is not None:
         project = settings.firebase_project or os.environ.get("GOOGLE_CLOUD_PROJECT") or "demo-bgtasks"
-        return FcmClient(project=project, credentials=_nobody(), source="BGTASKS_FCM_ENDPOINT", **more)
+        return FcmClient(project=project, credentials=_stand_in_credentials(), source="BGTASKS_FCM_ENDPOINT", **more)
     found = find_credentials(app, settings, what="FCM", besides="For a stand-in set BGTASKS_FCM_ENDPOINT")
     return FcmClient(project=found.project, credentials=found.credentials, source=found.source, **more)
 
 
-def _nobody() -> Any:
+def _stand_in_credentials() -> Any:
     """Credentials for a stand-in: a token that means nothing, fetched from nowhere."""
     from google.auth.credentials import Credentials
 
-    class Nobody(Credentials):
+    class StandInCredentials(Credentials):
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.token = "stand-in"
@@ -210,4 +210,4 @@ def _nobody() -> Any:
         def refresh(self, request: Any) -> None:
             self.token = "stand-in"
 
-    return Nobody()
+    return StandInCredentials()
