@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Undeliverable, hookimpl
 from flask_bgtasks.core.model import Status
-from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import retry as delivery_retry
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks import alerts as alerts_module
 from flask_bgtasks.stores.types import NewDelivery
@@ -86,7 +86,7 @@ def pager(pagers):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """What is to be tried again is tried at once, so that no test waits for it."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(alerts_module, "PAUSES", Backoff(0))
     monkeypatch.setattr(alerts_module, "TURN_PAUSE_SECONDS", 0.0)

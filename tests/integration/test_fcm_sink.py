@@ -16,7 +16,7 @@ from flask_bgtasks import BackgroundTasks, Notification, signals
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import retry as delivery_retry
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks.fcm import client as client_module
@@ -77,7 +77,7 @@ class Studio:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 

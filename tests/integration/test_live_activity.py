@@ -11,7 +11,7 @@ from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Progress, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
+from flask_bgtasks.delivery import retry as delivery_retry
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity, progress_push
@@ -61,7 +61,7 @@ class Lesson:
 
 @pytest.fixture
 def lesson(tmp_path, fcm, monkeypatch):
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
     made = Lesson(tmp_path, fcm)
