@@ -32,8 +32,9 @@ from ..stores.types import Attempt
 from ..wrapping.layers import Chain
 from . import app_ids, builtin_plugins, stuck
 from .completion import Completion
-from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle
+from .registry.app_registry import AppRegistry
+from .registry.declarations import Declarations
 from .state import AppState, View, Wrap, chain_of, state_of
 from .watcher import Watcher
 

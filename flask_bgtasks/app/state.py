@@ -35,8 +35,9 @@ from ..wrapping.layers import Chain
 from ..wrapping.passage import Run
 from . import app_ids
 from .completion import Completion
-from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle
+from .registry.app_registry import AppRegistry
+from .registry.declarations import Declarations
 from .watcher import Watcher
 
 KEY = "bgtasks"
