@@ -57,7 +57,7 @@ class Recovery:
         self,
         store: Store,
         runner: Runner,
-        picker: Fetcher,
+        fetcher: Fetcher,
         *,
         complete: Callable[[], None],
         wake_deliveries: Callable[[], None],
@@ -67,7 +67,7 @@ class Recovery:
     ) -> None:
         self._store = store
         self._runner = runner
-        self._picker = picker
+        self._fetcher = fetcher
         self._complete = complete
         self._wake_deliveries = wake_deliveries
         self._mend = mend
@@ -110,7 +110,7 @@ class Recovery:
         begun = 0
         free = self._runner.free
         if free > 0:
-            for task in self._picker(free):
+            for task in self._fetcher(free):
                 if seconds := seconds_alone(task):
                     self._runner.isolate(task.request_id, seconds=seconds, priority=task.priority, queue=task.queue)
                 else:
