@@ -45,7 +45,7 @@ DEFAULT_RULES = NotifyPolicy()
 
 
 class Dispatcher:
-    """The lanes of one app in this process, and who gets which deliveries.
+    """The sinks' workers of one app in this process, and who gets which deliveries.
 
     :param context: what the sinks may use of the app.
     :param notify_of: the ``notify`` option of a task by its name.
@@ -71,13 +71,13 @@ class Dispatcher:
         self._plugins = plugins
         self._notifier = Notifier(store, plugins, notify_of=notify_of, rules=rules)
         self._handler = DeliveryHandler(store, plugins, self._notifier, context=context, confirm=self._keeper.confirm)
-        self._lanes: dict[str, SinkWorker] = {}
+        self._workers: dict[str, SinkWorker] = {}
         self._closed = False  # whether the sinks are
         self.refresh()
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._lanes = {}
+        self._workers = {}
         self.refresh()
 
     def refresh(self) -> None:
@@ -88,9 +88,9 @@ class Dispatcher:
         self._erased_by = self._plugins.implementing("bgtasks_task_erased")
         messages = self._plugins.implementing("bgtasks_deliver_message")
         for name in (*self._events_to, *self._progress_to, *self._notify_by, *self._erased_by, *messages):
-            if name not in self._lanes:
+            if name not in self._workers:
                 concurrency = getattr(self._plugins.get(name), "concurrency", 1)
-                self._lanes[name] = SinkWorker(self, name, concurrency=concurrency)
+                self._workers[name] = SinkWorker(self, name, concurrency=concurrency)
         self._for_event = tuple(NewDelivery(name, EVENT) for name in self._events_to)
 
     def for_change(self, outcome: Transition) -> Sequence[NewDelivery]:
@@ -118,7 +118,7 @@ class Dispatcher:
             self._store.add_delivery(
                 NewDelivery(sink, NOTIFICATION, payload, NOTIFICATION), request_id=notification.request_id
             )
-            self._lanes[sink].wake()
+            self._workers[sink].wake()
         return len(self._notify_by)
 
     def send_message(self, sink: str, message: Message) -> None:
@@ -126,35 +126,35 @@ class Dispatcher:
         self._store.add_delivery(
             NewDelivery(sink, MESSAGE, dict(message.payload), message.channel), request_id=message.request_id
         )
-        if sink in self._lanes:
-            self._lanes[sink].wake()
+        if sink in self._workers:
+            self._workers[sink].wake()
 
     def wake(self) -> None:
-        """There may be new deliveries: have every lane look at once."""
-        for lane in self._lanes.values():
-            lane.wake()
+        """There may be new deliveries: have every worker look at once."""
+        for worker in self._workers.values():
+            worker.wake()
 
     def offer_progress(self, task: Task, progress: Progress) -> None:
         """The newest progress of a running task; replaces what a slow sink has not taken yet."""
         for name in self._progress_to:
-            self._lanes[name].offer(task, progress)
+            self._workers[name].offer(task, progress)
 
     def drop_progress(self, request_id: str) -> None:
         """The task is about to end: no progress comes after that."""
         for name in self._progress_to:
-            self._lanes[name].withdraw(request_id)
+            self._workers[name].withdraw(request_id)
 
     @property
     def threads(self) -> list[BackgroundThread]:
-        """The lanes' threads."""
-        return [lane.thread for lane in list(self._lanes.values())]
+        """The workers' threads."""
+        return [worker.thread for worker in list(self._workers.values())]
 
     def stop(self, grace: float) -> None:
-        """Let the lanes deliver what is due, for ``grace`` seconds; the next process delivers the rest."""
-        for lane in self._lanes.values():
-            lane.stop()
-        for lane in self._lanes.values():
-            lane.join(grace)
+        """Let the workers deliver what is due, for ``grace`` seconds; the next process delivers the rest."""
+        for worker in self._workers.values():
+            worker.stop()
+        for worker in self._workers.values():
+            worker.join(grace)
         self._keeper.close()
 
     def close(self, grace: float) -> None:
@@ -165,20 +165,18 @@ class Dispatcher:
             self._closed = True
             close_sinks(app, self._plugins, self._context)
 
-    # -- what a lane calls -------------------------------------------------------------------------------------------
+    # -- what a worker calls -----------------------------------------------------------------------------------------
 
     def due(self, sink: str, limit: int) -> list[Delivery]:
         """The due deliveries of this sink, at most ``limit``."""
         self._watch.look(sink)
         return self._store.due_deliveries(sink, worker=processes.me(), lease=self._lease, limit=limit)
 
-    def deliver(
-        self, delivery: Delivery, *, taken: float | None = None, longest_wait: float | None = None
-    ) -> Reply | None:
+    def deliver(self, delivery: Delivery, *, taken: float | None = None, max_wait: float | None = None) -> Reply | None:
         """Try once, and settle. The delivery's lease is renewed for as long as that takes.
 
         :param taken: when it was asked for, by ``time.monotonic``; None for just now.
-        :param longest_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
+        :param max_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
         :returns: what the sink says of itself by it; None if it was not called.
         """
         app = self._app()
@@ -197,12 +195,12 @@ class Dispatcher:
                 settlement = Settlement()
             except BaseException as error:  # SystemExit too: a sink that raises it has failed, like any other
                 reply = reply_of(error)
-                settlement = settlement_of(self._store, delivery, error, longest_wait=longest_wait)
+                settlement = settlement_of(self._store, delivery, error, max_wait=max_wait)
                 if settlement.dead:
                     self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
         self._store.settle_delivery(call.delivery, settlement)
-        if settlement.replaced_by and delivery.sink in self._lanes:
-            self._lanes[delivery.sink].wake()
+        if settlement.replaced_by and delivery.sink in self._workers:
+            self._workers[delivery.sink].wake()
         return reply
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:

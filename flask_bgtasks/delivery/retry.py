@@ -19,7 +19,7 @@ from .sink_calls import was_tried
 
 log = logging.getLogger("flask_bgtasks")
 
-MIN_REST_SECONDS = 1.0
+MIN_PAUSE_SECONDS = 1.0
 """The shortest pause of a sink whose service asks for one, also where it names none, or one that is over."""
 
 FIRST_RETRY_SECONDS = 1.0
@@ -31,10 +31,10 @@ def backoff(tries: int) -> float:
     return FIRST_RETRY_SECONDS / 2 + BACKOFF.wait(tries + 1)
 
 
-def settlement_of(store: Store, delivery: Delivery, error: BaseException, *, longest_wait: float | None) -> Settlement:
+def settlement_of(store: Store, delivery: Delivery, error: BaseException, *, max_wait: float | None) -> Settlement:
     """What becomes of a delivery whose try raised an error: another try, or a dead letter.
 
-    :param longest_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
+    :param max_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
     """
     # An answer of somebody else's server: PostgreSQL, say, stores no NUL, and then it would never be settled.
     what = one_line(f"{type(error).__name__}: {text_of(error)}")
@@ -42,8 +42,8 @@ def settlement_of(store: Store, delivery: Delivery, error: BaseException, *, lon
         log.warning("delivery %s to sink %r can never succeed: %s", delivery.id, delivery.sink, what)
         return Settlement(dead=True, error=what)
     wait = backoff(delivery.tries)
-    if longest_wait is not None:
-        wait = min(wait, longest_wait)
+    if max_wait is not None:
+        wait = min(wait, max_wait)
     wanted = retry_after_seconds(error.after) if isinstance(error, RetryLater) else None
     if wanted is not None:
         wait = wanted
@@ -54,16 +54,16 @@ def settlement_of(store: Store, delivery: Delivery, error: BaseException, *, lon
     if not tried:
         log.debug("delivery %s to sink %r waits for %.0f s: %s", delivery.id, delivery.sink, wait, what)
         return Settlement(due_at=due_at)
-    level = logging.WARNING if longest_wait is None else logging.DEBUG  # of an outage the lane has told
+    level = logging.WARNING if max_wait is None else logging.DEBUG  # of an outage the worker has told
     log.log(level, "delivery %s to sink %r failed, next try in %.0f s: %s", delivery.id, delivery.sink, wait, what)
     return Settlement(due_at=due_at, error=what)
 
 
 def reply_of(error: BaseException) -> Reply:
     """What an error says about the sink."""
-    rest = max(MIN_REST_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
+    pause = max(MIN_PAUSE_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
-    return Reply(answered, rest, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=was_tried(error))
+    return Reply(answered, pause, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=was_tried(error))
 
 
 def _give_up_at(store: Store, delivery: Delivery) -> datetime:

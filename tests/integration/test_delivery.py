@@ -13,7 +13,7 @@ from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import retry as delivery_retry
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
@@ -29,7 +29,7 @@ T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
     monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
@@ -286,7 +286,7 @@ def test_progress_is_latest_wins_for_a_slow_sink(store, make):
 def test_progress_that_was_not_told_before_the_end_is_dropped(store, make):
     sink = MemorySink()
     deliveries = make(sink)
-    lane = deliveries._lanes["memory"]
+    lane = deliveries._workers["memory"]
     task = store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}).task
     with lane._lock:
         lane._progress[task.request_id] = (task, Progress(T0, 1, 50.0))

@@ -233,7 +233,7 @@ def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
 
 
 def test_progress_that_a_thread_stored_before_another_and_offers_after_it_is_not_told(alone, sink):
-    store, lane = alone.store, alone._lanes["memory"]
+    store, lane = alone.store, alone._workers["memory"]
     lane.wake = lambda: None  # it takes both at once
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     store.create(task, input={})
