@@ -417,11 +417,11 @@ def test_the_hot_statements_use_their_indexes(plan):
     expected = {
         (sql.select_task, "id app"): "sqlite_autoindex_bgtasks_tasks_1",
         (sql.select_by_scope, "app scope"): "bgtasks_tasks_scope",
-        (sql.count_waiting, "app most"): "USING COVERING INDEX",
-        (sql.count_waiting_of_owner, "app owner most"): "bgtasks_tasks_waiting",
-        (sql.select_events, "app id after most"): "USING PRIMARY KEY",
-        (sql.select_due, "app sink now most"): "bgtasks_deliveries_owed",
-        (sql.select_over, "now most"): "bgtasks_tasks_over",
+        (sql.count_waiting, "app limit"): "USING COVERING INDEX",
+        (sql.count_waiting_of_owner, "app owner limit"): "bgtasks_tasks_waiting",
+        (sql.select_events, "app id after limit"): "USING PRIMARY KEY",
+        (sql.select_due, "app sink now limit"): "bgtasks_deliveries_owed",
+        (sql.select_over, "now limit"): "bgtasks_tasks_over",
         (sql.expire_leases, "app who until"): "bgtasks_tasks_leases",
         (sql.free_deliveries, "app who"): "bgtasks_deliveries_leased",
         (sql.count_running, "app now name besides"): "bgtasks_tasks_leases",
@@ -499,7 +499,7 @@ def test_what_is_held_costs_a_look_nothing(make):
 
     def look(connection):
         connection.raw.set_progress_handler(lambda: steps.append(1), 10)  # SQLite's own instructions, ten at a time
-        query = {"app": "", "sink": "phone", "now": micros(connection.now()), "most": 100}
+        query = {"app": "", "sink": "phone", "now": micros(connection.now()), "limit": 100}
         found = connection.execute(store._sql.select_due, query).fetchall()
         connection.raw.set_progress_handler(None, 0)
         return found
