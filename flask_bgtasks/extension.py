@@ -1,7 +1,7 @@
 """The extension object: ``init_app``, ``@background``, ``@task``, ``track_request`` and the calls by hand.
 
 Declarations (tasks, owner loader, plugins) live on the object, as on a blueprint
-(:class:`~flask_bgtasks.app.declarations.Declarations`); what belongs to an app lives in its
+(:class:`~flask_bgtasks.app.registry.declarations.Declarations`); what belongs to an app lives in its
 :class:`~flask_bgtasks.app.state.AppState`.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
 from .app import tracking
-from .app.declarations import Declarations
 from .app.factory import build
 from .app.handles import AsyncTaskFunction, TaskDecorator, TaskFunction, TaskHandle
+from .app.registry.declarations import Declarations
 from .app.state import KEY, AppState, current_state, state_of
 from .app.tracking import TrackedTask
 from .auth.owners import OwnerLoader

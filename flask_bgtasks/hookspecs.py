@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .core.model import Event, Progress, Result, Task
     from .core.notifications import Message, Notification
     from .core.webhooks import WebhookTarget
-    from .runners.base import Pick, Runner
+    from .runners.base import Fetch, Runner
     from .settings import Settings
     from .sink_context import SinkContext
     from .stores.base import Store
@@ -169,11 +169,11 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 @hookspec(firstresult=True)
 def bgtasks_make_runner(
-    app: Flask, name: str, run: Callable[[str], Any], pick: Pick, settings: Settings
+    app: Flask, name: str, run: Callable[[str], Any], fetch: Fetch, settings: Settings
 ) -> Runner | None:
     """Make the runner that ``BGTASKS_RUNNER`` names; it calls ``run(request_id)``. In ``init_app``: start nothing.
 
-    ``pick(limit)`` asks the store for tasks that may begin here, for runners that have no queue of their own.
+    ``fetch(limit)`` asks the store for tasks that may begin here, for runners that have no queue of their own.
     """
 
 

@@ -12,7 +12,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..hookspecs import hookimpl
-from ..runners.base import Pick, Runner
+from ..runners.base import Fetch, Runner
 from ..runners.external import ExternalRunner
 from ..runners.inline import InlineRunner
 from ..runners.threads import ThreadRunner
@@ -57,11 +57,11 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 @hookimpl(trylast=True)
 def bgtasks_make_runner(
-    app: Flask, name: str, run: Callable[[str], Any], pick: Pick, settings: Settings
+    app: Flask, name: str, run: Callable[[str], Any], fetch: Fetch, settings: Settings
 ) -> Runner | None:
     """``threads``, ``inline`` and ``external``."""
     if name == "threads":
-        return ThreadRunner(run, workers=settings.workers, pick=pick)
+        return ThreadRunner(run, workers=settings.workers, fetch=fetch)
     if name == "inline":
         return InlineRunner(run)
     if name == "external":

@@ -23,7 +23,8 @@ from ..runtime.fork import after_fork_in_child
 from ..settings import PREFIX
 from ..wrapping.layers import Chain
 from ..wrapping.marks import definition_of, mark, referred_to_by, wrapped_by
-from .declarations import DECLARED, AppRegistry, Declarations
+from .registry.app_registry import DECLARED, AppRegistry
+from .registry.declarations import Declarations
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -32,8 +32,9 @@ from ..stores.types import Attempt
 from ..wrapping.layers import Chain
 from . import app_ids, builtin_plugins, stuck
 from .completion import Completion
-from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle
+from .registry.app_registry import AppRegistry
+from .registry.declarations import Declarations
 from .state import AppState, View, Wrap, chain_of, state_of
 from .watcher import Watcher
 
@@ -115,14 +116,14 @@ def build(
         call_view=lambda definition, stored: state_of(app).call_view(definition, stored),
         before_run=lambda attempt: _before_run(app, declarations, credentials, attempt),
     )
-    picker = Fetcher(
+    fetcher = Fetcher(
         store,
         names=lambda: registry,
         most_running=lambda: registry.most_running,
         lease=settings.lease_seconds,
         queues=queues,
     )
-    runner = _make_runner(app, plugins, engine, picker, settings)
+    runner = _make_runner(app, plugins, engine, fetcher, settings)
     engine.attach(runner)
     watcher = Watcher(store)
     lifecycle = Lifecycle(
@@ -131,7 +132,7 @@ def build(
         engine=engine,
         deliveries=deliveries,
         watcher=watcher,
-        picker=picker,
+        fetcher=fetcher,
         complete=completion.report,
         abandon=lambda: _abandon(store, registry, engine, settings),
         grace=settings.shutdown_grace,
@@ -198,9 +199,9 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
     return app_ids.of_app(cast(Store, store), settings)
 
 
-def _make_runner(app: Flask, plugins: Plugins, engine: Engine, picker: Fetcher, settings: Settings) -> Runner:
+def _make_runner(app: Flask, plugins: Plugins, engine: Engine, fetcher: Fetcher, settings: Settings) -> Runner:
     runner = plugins.hook.bgtasks_make_runner(
-        app=app, name=settings.runner, run=engine.run, pick=picker, settings=settings
+        app=app, name=settings.runner, run=engine.run, fetch=fetcher, settings=settings
     )
     if runner is None:
         raise ConfigurationError(

@@ -53,7 +53,7 @@ class Lifecycle:
         engine: Engine,
         deliveries: Dispatcher,
         watcher: Watcher,
-        picker: Fetcher,
+        fetcher: Fetcher,
         complete: Callable[[], None],
         abandon: Callable[[], int],
         grace: float,
@@ -68,7 +68,7 @@ class Lifecycle:
         self.recovery = Recovery(
             store,
             runner,
-            picker,
+            fetcher,
             complete=complete,
             wake_deliveries=deliveries.wake,
             mend=self.mend,
@@ -102,7 +102,7 @@ class Lifecycle:
     def loaded(self) -> None:
         """The app is being made: if a server makes it, to serve it in this process, begin when it is complete."""
         served_by = server.server()
-        if served_by is None or not self._runner.picks:
+        if served_by is None or not self._runner.fetches:
             return
         if not served_by.own_signals:
             self._sigterm.install()
@@ -110,7 +110,7 @@ class Lifecycle:
 
     def start(self, served_by: server.Server | None = None) -> None:
         """Begin looking for work in this process, where its runner runs any. Called again it changes nothing."""
-        if not self._runner.picks:
+        if not self._runner.fetches:
             self._deliveries.wake()  # another process may have left deliveries
         elif not self._runner.draining:
             self._stop_watch.start(None if served_by is None else served_by.stopping)

@@ -35,8 +35,9 @@ from ..wrapping.layers import Chain
 from ..wrapping.passage import Run
 from . import app_ids
 from .completion import Completion
-from .declarations import AppRegistry, Declarations
 from .lifecycle import Lifecycle
+from .registry.app_registry import AppRegistry
+from .registry.declarations import Declarations
 from .watcher import Watcher
 
 KEY = "bgtasks"
@@ -167,7 +168,7 @@ class AppState:
 
     def hand_over(self, task: Task) -> None:
         """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""
-        if self.runner.picks and server.in_command():
+        if self.runner.fetches and server.in_command():
             return
         self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 

@@ -20,23 +20,23 @@ from ..stores.protocols.leases import Leases
 GRACE = timedelta(seconds=60)
 """Our choice: a process that knows the name looks for work every second, and a deploy takes less than a minute."""
 
-LOOKED_AT = 1000
+MAX_LOOKED_AT = 1000
 """The front of the queue. What nobody takes comes to stand there, as all that is before it is taken."""
 
 
 def stuck_tasks(store: Leases, names: Container[str], *, after: timedelta = GRACE) -> list[Task]:
-    """Tasks that could have begun so long ago, of a name that is not among these; at most :data:`LOOKED_AT`.
+    """Tasks that could have begun so long ago, of a name that is not among these; at most :data:`MAX_LOOKED_AT`.
 
     :param names: the names that this process knows. :raises StoreUnavailable: the store is out of reach.
     """
-    found = [task for task in store.runnable(limit=LOOKED_AT) if task.name not in names]
+    found = [task for task in store.runnable(limit=MAX_LOOKED_AT) if task.name not in names]
     if not found:
         return []
     now = store.now()
     return [task for task in found if task.kind is not TaskKind.TRACKED and now - _free_since(task) >= after]
 
 
-def told(tasks: Sequence[Task]) -> str:
+def counted_names(tasks: Sequence[Task]) -> str:
     """The names of tasks, each with how many there are: ``'draw' (3), 'write' (1)``."""
     return ", ".join(f"{name!r} ({count})" for name, count in sorted(Counter(task.name for task in tasks).items()))
 

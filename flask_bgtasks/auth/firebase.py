@@ -110,20 +110,20 @@ class FirebaseOwner:
             return firebase_admin.get_app(name)
         except ValueError:
             options = {"projectId": self._project} if self._project else None
-            credential = None if self._check_revoked else _no_credential()
+            credential = None if self._check_revoked else _anonymous_credential()
             return firebase_admin.initialize_app(credential, options=options, name=name)
 
 
-def _no_credential() -> Any:
+def _anonymous_credential() -> Any:
     """To verify a token no credentials are needed: Google's certificates are public."""
     from firebase_admin import credentials
     from google.auth.credentials import AnonymousCredentials
 
-    class Nobody(credentials.Base):  # type: ignore[misc]
+    class AnonymousCredential(credentials.Base):  # type: ignore[misc]
         def get_credential(self) -> Any:
             return AnonymousCredentials()  # type: ignore[no-untyped-call]
 
-    return Nobody()
+    return AnonymousCredential()
 
 
 def _reason(error: Exception) -> str:

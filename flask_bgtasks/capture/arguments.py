@@ -14,7 +14,7 @@ from flask.views import View
 
 from ..errors import NotSerializable
 from ..wrapping import decorated
-from ..wrapping.passage import Arguments, Boundary, applied, difference, injected
+from ..wrapping.argument_changes import Arguments, Boundary, applied, difference, injected
 
 START = (-1, 0)
 """The number of the wrapper, before every decorator below it."""
@@ -36,7 +36,7 @@ def first(arguments: Arguments, view_args: Mapping[str, Any], view: Callable[...
 def passed_on(
     arguments: Arguments, boundaries: Sequence[Boundary], bound: Collection[object]
 ) -> tuple[dict[str, Any], list[str]]:
-    """What the decorators below the wrapper added; see :func:`flask_bgtasks.wrapping.passage.injected`."""
+    """What the decorators below the wrapper added; see :func:`flask_bgtasks.wrapping.argument_changes.injected`."""
     return injected([(START, "", arguments), *boundaries], bound)
 
 

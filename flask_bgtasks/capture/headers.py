@@ -113,7 +113,7 @@ REQUEST = frozenset(
 )
 """Of a request."""
 
-OF_THE_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         "accept-encoding",
         "cache-control",
@@ -135,10 +135,10 @@ OF_THE_HOP = frozenset(
 )
 """Not kept, and nothing that a view could miss: they are between a client, its proxies and the server."""
 
-OF_A_FRESH_ANSWER = frozenset({"if-modified-since", "if-none-match"})
+CONDITIONAL = frozenset({"if-modified-since", "if-none-match"})
 """Not kept of a GET or HEAD: a ``304`` is an answer to one client's cache, and no result that others can read."""
 
-ANSWER = (
+RESPONSE = (
     # What the content is.
     "Content-Disposition",
     "Content-Encoding",

@@ -95,7 +95,7 @@ def capture(request: Request, *, max_bytes: int, private: Mapping[str, Any] | No
     limits = {name: value for name in LIMITS if (value := request.__dict__.get(f"_{name}")) is not None}
     if limits:
         stored["limits"] = limits
-    dropped = [k for k in request.headers.keys() if k.lower() not in kept.REQUEST and k.lower() not in kept.OF_THE_HOP]  # noqa: SIM118 - pairs
+    dropped = [k for k in request.headers.keys() if k.lower() not in kept.REQUEST and k.lower() not in kept.HOP_BY_HOP]  # noqa: SIM118 - pairs
     if dropped:
         stored["dropped"] = dropped[:MAX_DROPPED]
     if private:
@@ -156,7 +156,7 @@ def restore_limits(request: Request, stored: Mapping[str, Any]) -> None:
 
 def _is_kept(name: str, method: str) -> bool:
     name = name.lower()
-    return name in kept.REQUEST and not (method in ("GET", "HEAD") and name in kept.OF_A_FRESH_ANSWER)
+    return name in kept.REQUEST and not (method in ("GET", "HEAD") and name in kept.CONDITIONAL)
 
 
 def _kept_environ(environ: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 from ..app.completion import misplacement
 from ..app.state import AppState
-from ..app.stuck import stuck_tasks, told
+from ..app.stuck import counted_names, stuck_tasks
 from ..auth import identities
 from ..core.text.redaction import redact
 from ..errors import BackgroundTasksError, counted
@@ -27,11 +27,11 @@ OK, WARN, FAIL = "ok", "warn", "FAIL"
 DEADLINE_SECONDS = 15.0
 """For one part. Longer than the deadlines of the calls that are made in it (2 to 8 s)."""
 
-CLOCK_OFF = timedelta(seconds=5)
+MAX_CLOCK_SKEW = timedelta(seconds=5)
 """More than what a clock that is set over the network is ever off: seconds count in signatures and access tokens."""
 
-WAITED_LONG = timedelta(minutes=10)
-NOBODY_CAME = timedelta(seconds=60)
+LONG_WAIT = timedelta(minutes=10)
+UNSERVED_WAIT = timedelta(seconds=60)
 """A worker process looks for work every few seconds: what has waited longer, while nobody works, is met by nobody."""
 
 RECORDER = "memory"  # the sink that sends nothing
@@ -156,7 +156,7 @@ def _clock(state: AppState) -> Iterator[Finding]:
     after = datetime.now(timezone.utc)
     off = max(before - there, there - after, timedelta(0))
     what = f"clock: {off.total_seconds():.1f} s from the store's"
-    if off <= CLOCK_OFF:
+    if off <= MAX_CLOCK_SKEW:
         yield Finding(OK, what)
         return
     mend = "set this machine's clock over the network (NTP): signatures and tokens are judged by it"
@@ -168,7 +168,7 @@ def _queue(state: AppState) -> Iterator[Finding]:
     waiting, oldest = figures.by_status.get("started", 0), figures.oldest_waiting
     waited = state.store.now() - oldest if oldest is not None else timedelta(0)
     what = f"queue: {waiting} waiting" + (f", the oldest for {_told(waited)}" if waiting else "")
-    if waited > WAITED_LONG:
+    if waited > LONG_WAIT:
         mend = (
             "more is accepted than is run: more BGTASKS_WORKERS or processes, or nobody runs this task's queue or name"
         )
@@ -197,7 +197,7 @@ def _stuck(state: AppState) -> Iterator[Finding]:
         end = "for ever" if seconds is None else f"until they fail (BGTASKS_UNKNOWN_TASK_SECONDS, {seconds:g} s)"
         yield Finding(
             WARN,
-            f"stuck: {told(found)}",
+            f"stuck: {counted_names(found)}",
             f"no function of this name is registered here, and no process has taken them: they wait {end}. If the "
             "function was renamed, keep its old name with name=; else start a worker that knows it, or cancel them "
             "(`flask bgtasks cancel ID`)",
@@ -221,7 +221,7 @@ def _runner(state: AppState) -> Iterator[Finding]:
     oldest = state.store.stats().oldest_waiting
     if alive:
         yield Finding(OK, f"{what}, {counted(len(alive), 'process', 'processes')} at work")
-    elif oldest is not None and state.store.now() - oldest > NOBODY_CAME:
+    elif oldest is not None and state.store.now() - oldest > UNSERVED_WAIT:
         yield Finding(FAIL, what, "tasks wait, and no process runs any: start `flask bgtasks worker`")
     else:
         yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential backoff with full jitter. Pure, but for the dice."""
+"""How long to wait before the next try: exponential backoff with full jitter. Pure, but for the jitter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from werkzeug.http import parse_date
 
-dice = random.SystemRandom()
+rng = random.SystemRandom()
 """Not the module's own numbers: two children of one fork would throw the same, and a test that seeds those for itself
 would find them moved by our threads."""
 
@@ -43,7 +43,7 @@ class Backoff:
 
     def wait(self, tries: int) -> float:
         """Seconds to wait after so many failed tries."""
-        return dice.uniform(0, self.ceiling(tries))
+        return rng.uniform(0, self.ceiling(tries))
 
 
 def retry_after_seconds(value: Any) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from ..core.backoff import Backoff, dice
+from ..core.backoff import Backoff, rng
 
 IN_A_ROW = 3
 """Deliveries that fail one after the other, after which the sink itself counts as unreachable."""
@@ -25,13 +25,13 @@ class Reply:
     """How a delivery went.
 
     :param answered: whether the sink's service answered, be it that it refuses.
-    :param rest: seconds for which it asks for nothing more at all.
+    :param pause: seconds for which it asks for nothing more at all.
     :param error: what went wrong.
     :param tried: whether it was tried at all. If not, it says nothing about the sink.
     """
 
     answered: bool = True
-    rest: float = 0.0
+    pause: float = 0.0
     error: str | None = None
     tried: bool = True
 
@@ -42,7 +42,7 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self._failures = 0
         self._until = 0.0  # the next try at a service that does not answer
-        self._rest_until = 0.0  # the end of the pause that it has asked for: an answer from before takes nothing off it
+        self._pause_until = 0.0  # the end of the pause that it asked for: an answer from before shortens nothing
 
     @property
     def down(self) -> bool:
@@ -52,14 +52,14 @@ class CircuitBreaker:
     @property
     def left(self) -> float:
         """Seconds until the next try, 0 if it may be now."""
-        return max(0.0, max(self._until, self._rest_until) - time.monotonic())
+        return max(0.0, max(self._until, self._pause_until) - time.monotonic())
 
     def note(self, reply: Reply) -> None:
         """How a delivery went."""
         if not reply.tried:
             return
-        if reply.rest:
-            self._rest_until = max(self._rest_until, time.monotonic() + reply.rest)
+        if reply.pause:
+            self._pause_until = max(self._pause_until, time.monotonic() + reply.pause)
         if reply.answered:
             self._failures = 0
             self._until = 0.0
@@ -67,4 +67,4 @@ class CircuitBreaker:
         self._failures += 1
         if self.down:
             tries = self._failures - IN_A_ROW + 1
-            self._until = time.monotonic() + PAUSES.ceiling(tries) * dice.uniform(0.5, 1.0)
+            self._until = time.monotonic() + PAUSES.ceiling(tries) * rng.uniform(0.5, 1.0)

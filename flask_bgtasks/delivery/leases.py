@@ -198,7 +198,7 @@ class LeaseWatch:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        # By sink, and of each its lane's thread alone: no lock. When it was looked last, and for how long each lease
+        # By sink, and of each its worker's thread alone: no lock. When it was looked last, and for how long each lease
         # has been seen as it is.
         self._looked: dict[str, float] = {}
         self._seen: dict[str, dict[int, tuple[Hashable, float]]] = {}

@@ -1,7 +1,7 @@
-"""One lane for each sink: when it is given what, how much at once, and how it is left alone while it is out of reach.
+"""One worker for each sink: when it is given what, how much at once, and how it is left alone while it is out of reach.
 
 Deliveries of a task come in order; progress is latest-wins and never stored: a mailbox with one place per task. A sink
-that hangs holds up its own lane only. Knows no store: it asks and settles through what it is given.
+that hangs holds up its own worker only. Knows no store: it asks and settles through what it is given.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..core.backoff import dice
+from ..core.backoff import rng
 from ..core.model import Progress, Task
 from ..core.text.clean import text_of
 from ..errors import BackgroundTasksError
@@ -26,26 +26,24 @@ from .circuit_breaker import MAX_PAUSE, CircuitBreaker, Reply
 log = logging.getLogger("flask_bgtasks")
 
 LOOK_SECONDS = 5.0
-"""How often, on average, a lane looks for deliveries that other processes left, and for retries that fall due."""
+"""How often, on average, a worker looks for deliveries that other processes left, and for retries that fall due."""
 
 MIN_SHARE, MAX_SHARE = 4, 128
 QUICK_SECONDS, SLOW_SECONDS = 1.0, 10.0
-"""How much a lane takes at once: more while it is quick, less when it is slow, so that it never holds what it will not
-come to within its lease, and another process would make as well."""
+"""How much a worker takes at once: more while it is quick, less when it is slow, so that it never holds what it will
+not come to within its lease, and another process would make as well."""
 
 MAX_SECONDS = 30.0
-"""After which a lane begins nothing more of what it took, half of its lease: the rest is looked for again."""
+"""After which a worker begins nothing more of what it took, half of its lease: the rest is looked for again."""
 
 
 class Deliverer(Protocol):
-    """What a lane asks and tells."""
+    """What a worker asks and tells."""
 
     def due(self, sink: str, limit: int) -> Sequence[Delivery]:
         """The due deliveries of this sink, at most ``limit``."""
 
-    def deliver(
-        self, delivery: Delivery, *, taken: float | None = None, longest_wait: float | None = None
-    ) -> Reply | None:
+    def deliver(self, delivery: Delivery, *, taken: float | None = None, max_wait: float | None = None) -> Reply | None:
         """Try once, and settle; None if the sink was not called."""
 
     def put_off(self, deliveries: Sequence[Delivery], seconds: float) -> None:
@@ -60,7 +58,7 @@ class Deliverer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """A delivery that the lane has taken, and when, by ``time.monotonic``: before its lease is over it is settled."""
+    """A delivery that the worker has taken, and when, by ``time.monotonic``: before its lease is over it is settled."""
 
     delivery: Delivery
     at: float
@@ -129,7 +127,7 @@ class SinkWorker:
                 self._no_outbox.note("sink %r: the outbox is out of reach: %s", self._sink, error)
                 busy = False
             except BaseException:  # of a plugin or a teardown function: SystemExit too
-                log.exception("the lane of sink %r failed", self._sink)
+                log.exception("the worker of sink %r failed", self._sink)
                 busy = False
             helpers = self._helpers
             if stopping and not busy:
@@ -137,7 +135,7 @@ class SinkWorker:
                     return
                 self._wait_for_helpers(max_running=helpers - 1)  # what they do may add deliveries
             elif not busy:
-                self._woken.wait(min(LOOK_SECONDS * dice.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
+                self._woken.wait(min(LOOK_SECONDS * rng.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
 
     def _deliver_due(self) -> bool:
         """Take what is due and have it delivered; whether to look again at once."""
@@ -196,10 +194,10 @@ class SinkWorker:
                 try:
                     self._deliver(taken)
                 except BaseException:
-                    log.exception("the lane of sink %r failed", self._sink)
+                    log.exception("the worker of sink %r failed", self._sink)
             signed_off = True  # by _next
         finally:
-            if not signed_off:  # or the lane would wait for it for ever
+            if not signed_off:  # or the worker would wait for it for ever
                 with self._went_on:
                     self._helpers -= 1
                     self._went_on.notify_all()
@@ -234,8 +232,8 @@ class SinkWorker:
         with self._lock:
             before = self._outage.down
         try:
-            longest_wait = MAX_PAUSE if before else None
-            reply = self._deliveries.deliver(taken.delivery, taken=taken.at, longest_wait=longest_wait)
+            max_wait = MAX_PAUSE if before else None
+            reply = self._deliveries.deliver(taken.delivery, taken=taken.at, max_wait=max_wait)
         except BaseException as error:  # the outbox itself: the delivery's lease runs out
             log.warning("sink %r: a delivery could not be settled: %s", self._sink, error)
             reply = Reply(error=text_of(error))

@@ -43,7 +43,7 @@ from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
 
-RAISED_KEPT = 100
+MAX_RAISED = 100
 """How many exceptions of runs are kept for requests that wait for them, in testing and debug mode."""
 
 
@@ -277,7 +277,7 @@ class Engine:
 
     def _remember(self, request_id: str, error: BaseException) -> None:
         self._raised[request_id] = error
-        while len(self._raised) > RAISED_KEPT:
+        while len(self._raised) > MAX_RAISED:
             self._raised.pop(next(iter(self._raised)), None)
 
     def take_raised(self, request_id: str) -> BaseException | None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from ..core.backoff import dice
+from ..core.backoff import rng
 from ..core.devices import UNSEEN_DAYS
 from ..errors import BackgroundTasksError, ShuttingDown, counted
 from ..runners.base import Runner
@@ -57,7 +57,7 @@ class Recovery:
         self,
         store: Store,
         runner: Runner,
-        picker: Fetcher,
+        fetcher: Fetcher,
         *,
         complete: Callable[[], None],
         wake_deliveries: Callable[[], None],
@@ -67,7 +67,7 @@ class Recovery:
     ) -> None:
         self._store = store
         self._runner = runner
-        self._picker = picker
+        self._fetcher = fetcher
         self._complete = complete
         self._wake_deliveries = wake_deliveries
         self._mend = mend
@@ -110,7 +110,7 @@ class Recovery:
         begun = 0
         free = self._runner.free
         if free > 0:
-            for task in self._picker(free):
+            for task in self._fetcher(free):
                 if seconds := seconds_alone(task):
                     self._runner.isolate(task.request_id, seconds=seconds, priority=task.priority, queue=task.queue)
                 else:
@@ -130,17 +130,17 @@ class Recovery:
         except BaseException:  # a view that cannot even be looked at must not keep the others' tasks from running
             log.exception("the app's views cannot be examined")
         self._wake_deliveries()
-        next_look, next_purge = 0.0, time.monotonic() + dice.uniform(0, PURGE_SECONDS)
+        next_look, next_purge = 0.0, time.monotonic() + rng.uniform(0, PURGE_SECONDS)
         while not self._runner.draining:
             now = time.monotonic()
             if now >= next_look:
                 self._guarded(self.look)
                 self._mend()
-                next_look = now + self._look_seconds * dice.uniform(0.5, 1.5)
+                next_look = now + self._look_seconds * rng.uniform(0.5, 1.5)
             if now >= next_purge:
                 self._guarded(self._abandon)
                 erased = self._guarded(self._purge)
-                next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * dice.uniform(0.5, 1.5))
+                next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * rng.uniform(0.5, 1.5))
             if closed.wait(max(0.001, min(TICK_SECONDS, next_look - time.monotonic()))):
                 return
 

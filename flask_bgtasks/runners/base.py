@@ -10,7 +10,7 @@ from ..core.model import Task
 
 Run = Callable[[str], Any]
 
-Pick = Callable[[int], Sequence[Task]]
+Fetch = Callable[[int], Sequence[Task]]
 """Asks the store for tasks that may begin here now, in the order in which they should; at most so many."""
 
 
@@ -64,17 +64,17 @@ class Runner(ABC):
         """How many tasks wait in this process."""
 
     @property
-    def picks(self) -> bool:
+    def fetches(self) -> bool:
         """Whether this process is to look for work in the store: for what waits, and what dead processes left."""
         return False
 
     @property
     def free(self) -> int:
-        """How many more tasks this process could begin right now: so many are picked from the store for it."""
+        """How many more tasks this process could begin right now: so many are fetched from the store for it."""
         return 0
 
     def look(self) -> None:  # noqa: B027 - most runners have a queue of their own
-        """There may be work in the store that had to wait until now: pick some, as soon as a place is free."""
+        """There may be work in the store that had to wait until now: fetch some, as soon as a place is free."""
 
     def give_up(self, request_id: str) -> None:  # noqa: B027 - nothing to do where a run is a process of its own
         """A run was ended and does not return: give its place to another. Its thread may return later, or never."""

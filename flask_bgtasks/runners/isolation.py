@@ -33,12 +33,12 @@ class Isolation:
     """What one runner keeps of it, under the lock of that runner. All times are those of ``time.monotonic``."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}  # the suspects that were picked, and how long each is to be alone
+        self._seconds: dict[str, float] = {}  # the suspects that were fetched, and how long each is to be alone
         self._since: dict[str, float] = {}  # since when each of them waits for the others to end
         self._alone: tuple[str, float] | None = None  # which runs alone, and until when
-        self.wanted = False  # whether there are suspects in the store that are to be picked before anything begins
+        self.wanted = False  # whether there are suspects in the store that are to be fetched before anything begins
 
-    def picked(self, suspects: Mapping[str, float]) -> None:
+    def fetched(self, suspects: Mapping[str, float]) -> None:
         """The store was asked: these are to run alone, for so many seconds each."""
         self.wanted = False
         self._seconds = dict(suspects)

@@ -1,8 +1,8 @@
 """Runs tasks in threads of this process: the default, with nothing else to install or start.
 
 Threads are made on first need, hence after a fork of the server's; a process that submits nothing has none. The queue
-is the store's: a task that comes while all threads are busy is forgotten here, and a thread that is done with one picks
-the next from the store, in the order that holds over all processes.
+is the store's: a task that comes while all threads are busy is forgotten here, and a thread that is done with one
+fetches the next from the store, in the order that holds over all processes.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from collections.abc import Sequence
 from ..errors import BackgroundTasksError, ShuttingDown, StoreUnavailable
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
-from .base import Pick, Run, Runner
+from .base import Fetch, Run, Runner
 from .isolation import Isolation, seconds_alone
 
 log = logging.getLogger("flask_bgtasks")
 
-PICKED_AHEAD = 4
-"""Tasks per thread that are picked at once, so that a look into the store serves several short ones."""
+FETCH_AHEAD = 4
+"""Tasks per thread that are fetched at once, so that a look into the store serves several short ones."""
 
-PICKED_SECONDS = 0.5
-"""How long what was picked ahead is taken for the order of the queue; then the store is asked again."""
+FETCHED_SECONDS = 0.5
+"""How long what was fetched ahead is taken for the order of the queue; then the store is asked again."""
 
 
 class ThreadRunner(Runner):
     """``BGTASKS_RUNNER = "threads"``: ``workers`` daemon threads."""
 
-    def __init__(self, run: Run, *, workers: int, pick: Pick | None = None) -> None:
+    def __init__(self, run: Run, *, workers: int, fetch: Fetch | None = None) -> None:
         self._run = run
         self._workers = workers
-        self._pick = pick
+        self._fetch = fetch
         self._reset()
         # A child of fork has none of the parent's threads, and its queue is the parent's to run.
         after_fork_in_child(self._reset)
@@ -48,10 +48,10 @@ class ThreadRunner(Runner):
         self._work = threading.Condition(self._lock)
         self._idle = threading.Condition(self._lock)
         self._ready: deque[str] = deque()  # given to a thread that was free
-        self._picked: deque[str] = deque()  # picked from the store, in its order
-        self._picked_at = 0.0
+        self._fetched: deque[str] = deque()  # fetched from the store, in its order
+        self._fetched_at = 0.0
         self._more = False  # whether there may be work in the store
-        self._picking = False  # whether a thread is asking it
+        self._fetching = False  # whether a thread is asking it
         self._later: list[tuple[float, int, str]] = []  # heap of (monotonic due, order, request_id)
         self._mine: set[str] = set()  # what runs here, or is about to
         self._order = itertools.count()
@@ -73,7 +73,7 @@ class ThreadRunner(Runner):
                 self._wake(1)
             elif request_id in self._mine:
                 return
-            elif self._free() > 0 or self._pick is None:
+            elif self._free() > 0 or self._fetch is None:
                 self._mine.add(request_id)
                 self._ready.append(request_id)
                 self._wake()
@@ -81,18 +81,18 @@ class ThreadRunner(Runner):
                 self._more = True
 
     def isolate(self, request_id: str, *, seconds: float, priority: int = 0, queue: str = "default") -> None:
-        if self._pick is None:
+        if self._fetch is None:
             super().isolate(request_id, seconds=seconds, priority=priority, queue=queue)
             return
         with self._lock:
             if self._stopped:
                 raise ShuttingDown()
-            self._isolation.wanted = self._more = True  # it is picked, and what else was found after it
+            self._isolation.wanted = self._more = True  # it is fetched, and what else was found after it
             self._wake(1)
 
     def cancel(self, request_id: str) -> bool:
         with self._lock:
-            for queue in (self._ready, self._picked):
+            for queue in (self._ready, self._fetched):
                 if request_id in queue:
                     queue.remove(request_id)
                     self._mine.discard(request_id)
@@ -138,7 +138,7 @@ class ThreadRunner(Runner):
             self._isolation.end(request_id)
             if self._stopped:
                 self._idle.notify_all()
-            elif self._ready or self._picked or self._more:
+            elif self._ready or self._fetched or self._more:
                 self._start_one()
 
     @property
@@ -148,11 +148,11 @@ class ThreadRunner(Runner):
     @property
     def waiting(self) -> int:
         with self._lock:
-            return len(self._ready) + len(self._picked) + len(self._later)
+            return len(self._ready) + len(self._fetched) + len(self._later)
 
     @property
-    def picks(self) -> bool:
-        return self._pick is not None
+    def fetches(self) -> bool:
+        return self._fetch is not None
 
     @property
     def free(self) -> int:
@@ -162,7 +162,7 @@ class ThreadRunner(Runner):
     def _free(self) -> int:
         if self._isolation.wanted or self._left_to_wait(time.monotonic()) > 0:
             return 0
-        return self._workers - self._busy - len(self._ready) - len(self._picked)
+        return self._workers - self._busy - len(self._ready) - len(self._fetched)
 
     def _wake(self, looking: int = 0) -> None:
         """See that a thread comes for each task that is here, as far as there are threads.
@@ -172,7 +172,7 @@ class ThreadRunner(Runner):
 
         :param looking: how many threads are to look into the store besides.
         """
-        wanted = len(self._ready) + len(self._picked) + looking
+        wanted = len(self._ready) + len(self._fetched) + looking
         self._work.notify(wanted)
         while len(self._threads) - self._busy < wanted and len(self._threads) < self._workers and not self._stopped:
             self._start_one()
@@ -242,7 +242,7 @@ class ThreadRunner(Runner):
                     self._busy -= 1
                     self._mine.discard(request_id)
                     self._isolation.end(request_id)
-                    if self._more or self._ready or self._picked:  # what had to wait for this one to be alone
+                    if self._more or self._ready or self._fetched:  # what had to wait for this one to be alone
                         self._wake()
                     if self._stopped:
                         self._idle.notify_all()
@@ -252,8 +252,8 @@ class ThreadRunner(Runner):
 
     def _forget_picked(self) -> None:
         with self._lock:
-            self._mine.difference_update(self._picked)
-            self._picked.clear()
+            self._mine.difference_update(self._fetched)
+            self._fetched.clear()
             self._more = self._isolation.wanted = False
 
     def _next(self, me: threading.Thread) -> str | None:
@@ -264,12 +264,12 @@ class ThreadRunner(Runner):
                 if request_id is not None:
                     self._busy += 1
                     self._running[request_id] = me
-                    if self._later or self._ready or self._picked:  # another thread has to come for what is left
+                    if self._later or self._ready or self._fetched:  # another thread has to come for what is left
                         self._wake(1 if self._later else 0)
                     return request_id
-                asks = self._more and not self._picking and not self._isolation.closed(time.monotonic())
-                if asks and self._pick is not None:
-                    self._pick_more(self._pick)
+                asks = self._more and not self._fetching and not self._isolation.closed(time.monotonic())
+                if asks and self._fetch is not None:
+                    self._fetch_more(self._fetch)
                     continue
                 self._idle_threads += 1
                 try:
@@ -278,15 +278,15 @@ class ThreadRunner(Runner):
                     self._idle_threads -= 1
             return None
 
-    def _pick_more(self, pick: Pick) -> None:
+    def _fetch_more(self, fetch: Fetch) -> None:
         """Ask the store, without the lock; one thread at a time, or all would be given the same."""
-        self._picking, self._more = True, False  # who submits from now on says so once more
-        limit = self._workers * PICKED_AHEAD
+        self._fetching, self._more = True, False  # who submits from now on says so once more
+        limit = self._workers * FETCH_AHEAD
         self._lock.release()
         found: list[str] | None = None
         suspects: dict[str, float] = {}
         try:
-            tasks = pick(limit)
+            tasks = fetch(limit)
             found = [task.request_id for task in tasks]
             suspects = {task.request_id: seconds for task in tasks if (seconds := seconds_alone(task))}
         except BackgroundTasksError as error:
@@ -297,41 +297,41 @@ class ThreadRunner(Runner):
             self._outage.over("work can be looked for again")
         finally:
             self._lock.acquire()
-            self._picking = False
+            self._fetching = False
         if found is None:
             self._isolation.wanted = False
             return
-        self._isolation.picked({one: suspects[one] for one in suspects if one not in self._running})
+        self._isolation.fetched({one: suspects[one] for one in suspects if one not in self._running})
         new = [request_id for request_id in found if request_id not in self._mine]
         self._more = self._more or (len(found) >= limit and bool(new))
-        self._picked.extend(new)
+        self._fetched.extend(new)
         self._mine.update(new)
-        self._picked_at = time.monotonic()
+        self._fetched_at = time.monotonic()
         self._wake()
 
     def _left_to_wait(self, now: float) -> float:
         """For how many seconds nothing may begin: a suspect runs alone, or waits for what runs to end."""
         closed = self._isolation.closed(now)
-        if not closed and self._picked and self._picked[0] in self._isolation:
-            return self._isolation.left(self._picked[0], now, busy=self._busy)
+        if not closed and self._fetched and self._fetched[0] in self._isolation:
+            return self._isolation.left(self._fetched[0], now, busy=self._busy)
         return closed
 
     def _pop(self) -> tuple[str | None, float | None]:
         now = time.monotonic()
-        if self._picked and now - self._picked_at > PICKED_SECONDS:
-            self._mine.difference_update(self._picked)
-            self._picked.clear()
+        if self._fetched and now - self._fetched_at > FETCHED_SECONDS:
+            self._mine.difference_update(self._fetched)
+            self._fetched.clear()
             self._more = True
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[-1])
         left = self._left_to_wait(now)
-        if left > 0:  # what was picked is asked for again meanwhile: another process may have taken it
-            return None, min(left, PICKED_SECONDS)
-        if self._picked and self._picked[0] in self._isolation:
-            self._isolation.begin(self._picked[0], now)
-            return self._picked.popleft(), None
+        if left > 0:  # what was fetched is asked for again meanwhile: another process may have taken it
+            return None, min(left, FETCHED_SECONDS)
+        if self._fetched and self._fetched[0] in self._isolation:
+            self._isolation.begin(self._fetched[0], now)
+            return self._fetched.popleft(), None
         if self._ready:
             return self._ready.popleft(), None
-        if self._picked:
-            return self._picked.popleft(), None
+        if self._fetched:
+            return self._fetched.popleft(), None
         return None, (self._later[0][0] - now if self._later else None)

@@ -16,7 +16,7 @@ from typing import Any
 
 LOGGER = "flask_bgtasks"
 
-SAID_AGAIN_SECONDS = 60.0
+REPEAT_SECONDS = 60.0
 """Between two lines about a trouble that lasts: a store or a mirror that is down is met several times a second."""
 
 MAX_TEXT = 4000  # characters of one argument
@@ -59,7 +59,7 @@ class Recurring:
     :param seconds: between two lines about it.
     """
 
-    def __init__(self, logger: logging.Logger, *, seconds: float = SAID_AGAIN_SECONDS) -> None:
+    def __init__(self, logger: logging.Logger, *, seconds: float = REPEAT_SECONDS) -> None:
         self._logger = logger
         self._seconds = seconds
         self._said: dict[str, tuple[float, int]] = {}  # when, by time.monotonic, and how often it was met since

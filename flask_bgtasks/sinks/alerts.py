@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_bgtasks")
 
-TURN = timedelta(seconds=60)
+CLAIM = timedelta(seconds=60)
 """How long one process has for a message to one address, before another one may send it. Apprise gives up a connection
 after 4 seconds and an answer after 4 more, and some services want a pause of seconds before a second request."""
 
-TURN_PAUSE_SECONDS = 5.0  # until it is looked again whether another process has sent it
+CLAIM_PAUSE_SECONDS = 5.0  # until it is looked again whether another process has sent it
 
 TROUBLE_SECONDS = 60.0
 """How often one process takes note of the same trouble: every letter of thousands that die at once reports it."""
@@ -70,7 +70,7 @@ class AlertsSink:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._errors: OrderedDict[str, deque[str]] = OrderedDict()  # the latest of a task name; of the lane's thread
+        self._errors: OrderedDict[str, deque[str]] = OrderedDict()  # the latest of a task name; of the worker's thread
         self._noted: dict[str, float] = {}  # until when a trouble needs no further note, by time.monotonic
 
     @classmethod
@@ -126,8 +126,8 @@ class AlertsSink:
         turn = f"turn:{silence}"
         if _is_silent(context, silence):
             return
-        if not context.take_mark(turn, TURN):
-            raise RetryLater("another process sends an alert about the same", after=TURN_PAUSE_SECONDS, tried=False)
+        if not context.take_mark(turn, CLAIM):
+            raise RetryLater("another process sends an alert about the same", after=CLAIM_PAUSE_SECONDS, tried=False)
         try:
             if _is_silent(context, silence):  # it was sent in between
                 return

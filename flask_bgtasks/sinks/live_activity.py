@@ -94,7 +94,7 @@ class LiveActivitySink:
         self._showing = threading.Lock()
         self._shown: OrderedDict[str, _Shown] = OrderedDict()
         self._cooldown = PushCooldown()
-        # Of the lane's thread: at which step of a task its activities were looked up.
+        # Of the sink worker's thread: at which step of a task its activities were looked up.
         self._looked: OrderedDict[str, _Shown] = OrderedDict()
 
     @classmethod
@@ -144,7 +144,7 @@ class LiveActivitySink:
     def _look(self, request_id: str, activities: Sequence[Device]) -> None:
         """Show where a task is on those of its activities that are due for it, and say when they are looked at again.
 
-        By the lane's thread at a new step, by our own when its time has come.
+        By the sink worker's thread at a new step, by our own when its time has come.
         """
         with self._showing:
             with self._changed:

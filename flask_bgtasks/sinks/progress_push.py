@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_bgtasks")
 
-REST_SECONDS = 60.0
-"""For which no progress is pushed after FCM could not be reached: each try may take seconds of the sink's lane, which
+COOLDOWN_SECONDS = 60.0
+"""For which no progress is pushed after FCM could not be reached: each try may take seconds of the sink's worker, which
 the notifications need."""
 
 _FCM = "FCM"
@@ -31,7 +31,7 @@ class PushCooldown:
     """Whether FCM is left alone by pushes of progress, because it could not be reached a moment ago."""
 
     def __init__(self) -> None:
-        self._cooldowns = Cooldowns(Backoff(first=REST_SECONDS, longest=REST_SECONDS))
+        self._cooldowns = Cooldowns(Backoff(first=COOLDOWN_SECONDS, longest=COOLDOWN_SECONDS))
 
     @property
     def left(self) -> float:
@@ -53,7 +53,7 @@ class PushCooldown:
         except RetryLater as error:
             log.info("progress of task %s was not pushed: %s", task.request_id, error)
             if isinstance(error, Overloaded) or error.after is None:
-                probe.refused(max(REST_SECONDS, error.after or 0.0))
+                probe.refused(max(COOLDOWN_SECONDS, error.after or 0.0))
             else:  # it is of this device alone
                 probe.answered()
         except Undeliverable as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from ..core.backoff import Backoff, dice, retry_after_seconds
+from ..core.backoff import Backoff, retry_after_seconds, rng
 from ..core.documents import rfc3339, task_document
 from ..core.model import Event, Task
 from ..core.notifications import Message
@@ -158,7 +158,7 @@ def _body(task: Task, event: Event) -> str:
 def _later(message: Message, why: str, after: float | None) -> RetryLater | Undeliverable:
     if message.tries >= len(SCHEDULE):
         return Undeliverable(f"{why}, as in {message.tries} tries before")
-    return RetryLater(why, after=max(SCHEDULE[message.tries] * dice.uniform(1.0, 1.0 + JITTER), after or 0.0))
+    return RetryLater(why, after=max(SCHEDULE[message.tries] * rng.uniform(1.0, 1.0 + JITTER), after or 0.0))
 
 
 def _check_doubles(targets: Sequence[WebhookTarget]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..core.backoff import Backoff, dice, retry_after_seconds
+from ..core.backoff import Backoff, retry_after_seconds, rng
 from ..core.devices import WEBPUSH, Device
 from ..core.notifications import DEVICE_CHANNEL, Message, Notification
 from ..errors import ConfigurationError, DeviceGone, EndpointUnreachable, RetryLater, Undeliverable
@@ -190,7 +190,7 @@ def _encrypted(to: Mapping[str, Any], plain: bytes) -> bytes:
 
 def _later(message: Message, why: str, after: float | None) -> RetryLater:
     ceiling = min(MAX_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(message.tries, 20))
-    wait = ceiling * dice.uniform(0.5, 1.0)
+    wait = ceiling * rng.uniform(0.5, 1.0)
     return RetryLater(why, after=max(wait, after or 0.0))
 
 

@@ -21,7 +21,7 @@ INNER_NAMES = frozenset(
 )
 """What decorators call the function that they decorate, for those that do not use :func:`functools.wraps`."""
 
-DEEPEST = 50
+MAX_DEPTH = 50
 """More decorators than this are taken for a circle."""
 
 MAX_HELD = 20
@@ -91,7 +91,7 @@ def definers_of(kind: type, name: str) -> list[type]:
 
 def _inwards(function: Any) -> Iterator[Any]:
     """A function, what it decorates, what that decorates, and so on."""
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         yield function
         function = find_decorated(function)
         if function is None:

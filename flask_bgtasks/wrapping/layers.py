@@ -16,7 +16,7 @@ from flask.views import MethodView
 
 from . import passage
 from .decorated import (
-    DEEPEST,
+    MAX_DEPTH,
     all_attributes,
     codes_inside,
     definers_of,
@@ -95,7 +95,7 @@ class Chain:
         return any(_method_of(kind, name) is not found for kind, name, found in self._methods)
 
     def _rebuilt(self, function: Callable[..., Any], number: tuple[int, int]) -> Callable[..., Any]:
-        if number[1] > DEEPEST:
+        if number[1] > MAX_DEPTH:
             self.sealed.append(name_of(function))
             return passage.gate(function)
         if isinstance(function, types.MethodType):

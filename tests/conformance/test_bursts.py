@@ -44,7 +44,7 @@ def make():
     made = []
 
     def make(run, pick=None):
-        runner = ThreadRunner(run, workers=THREADS, pick=pick)
+        runner = ThreadRunner(run, workers=THREADS, fetch=pick)
         made.append(runner)
         return runner
 

@@ -67,7 +67,7 @@ def make():
     made = []
 
     def make(queue, workers=4):
-        runner = ThreadRunner(queue.run, workers=workers, pick=queue.pick)
+        runner = ThreadRunner(queue.run, workers=workers, fetch=queue.pick)
         made.append((runner, queue))
         return runner
 

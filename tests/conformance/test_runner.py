@@ -138,7 +138,7 @@ def test_what_comes_while_all_threads_are_busy_is_picked_from_the_store_in_its_o
             queue.remove(request_id)
         ran(request_id)
 
-    runner = ThreadRunner(run, workers=1, pick=lambda limit: [waiting(name) for name in queue[:limit]])
+    runner = ThreadRunner(run, workers=1, fetch=lambda limit: [waiting(name) for name in queue[:limit]])
     runner.submit("first")
     assert gate.entered.acquire(timeout=10)
     for name in ("low", "a", "b", "high"):
@@ -163,7 +163,7 @@ def test_a_store_that_is_out_of_reach_is_asked_again_when_there_is_reason_to(cap
             raise answer
         return answer
 
-    runner = ThreadRunner(ran, workers=1, pick=pick)
+    runner = ThreadRunner(ran, workers=1, fetch=pick)
     runner.start()
     runner.look()
     assert asked.acquire(timeout=10)

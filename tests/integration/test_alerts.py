@@ -10,8 +10,8 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Undeliverable, hookimpl
 from flask_bgtasks.core.model import Status
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import retry as delivery_retry
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.sinks import alerts as alerts_module
 from flask_bgtasks.stores.types import NewDelivery
 from tests.integration.sink_contexts import context_of
@@ -86,10 +86,10 @@ def pager(pagers):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """What is to be tried again is tried at once, so that no test waits for it."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(alerts_module, "PAUSES", Backoff(0))
-    monkeypatch.setattr(alerts_module, "TURN_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(alerts_module, "CLAIM_PAUSE_SECONDS", 0.0)
 
 
 class Studio:
@@ -322,12 +322,12 @@ def test_an_alert_whose_sender_died_is_sent_by_the_next(make, pager):
     studio = make()
     store = studio.state.store
     to = next(iter(studio.state.plugins.get("alerts")._addresses))
-    assert store.take_mark(f"turn:alert:{to}:failures of 'lesson'", alerts_module.TURN)  # and then it was killed
+    assert store.take_mark(f"turn:alert:{to}:failures of 'lesson'", alerts_module.CLAIM)  # and then it was killed
 
     studio.fail()
     studio.fail()
     assert pager.alerts == []
-    studio.advance(alerts_module.TURN.total_seconds() + 1)
+    studio.advance(alerts_module.CLAIM.total_seconds() + 1)
     studio.settled()
 
     assert len(pager.alerts) == 1
@@ -335,7 +335,7 @@ def test_an_alert_whose_sender_died_is_sent_by_the_next(make, pager):
 
 def test_a_failure_that_the_sink_is_told_of_late_is_told_as_of_then(make, pager):
     studio = make(alert_failures=2, alert_window=60)
-    lane = studio.state.deliveries._lanes["alerts"]
+    lane = studio.state.deliveries._workers["alerts"]
     lane.stop()
     lane.join(PATIENCE)
     studio.fail()

@@ -12,8 +12,8 @@ from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hook
 from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import retry as delivery_retry
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
@@ -28,8 +28,8 @@ T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
@@ -175,7 +175,7 @@ def test_retry_later_is_asked_again_when_it_said(store, make):
 
 
 def test_what_is_older_than_its_task_may_be_is_given_up(store, make, monkeypatch):
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 2 * 86400.0)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 2 * 86400.0)
 
     class Down(MemorySink):
         name = "down"
@@ -286,7 +286,7 @@ def test_progress_is_latest_wins_for_a_slow_sink(store, make):
 def test_progress_that_was_not_told_before_the_end_is_dropped(store, make):
     sink = MemorySink()
     deliveries = make(sink)
-    lane = deliveries._lanes["memory"]
+    lane = deliveries._workers["memory"]
     task = store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}).task
     with lane._lock:
         lane._progress[task.request_id] = (task, Progress(T0, 1, 50.0))
@@ -308,10 +308,10 @@ def test_a_push_by_hand_goes_to_every_sink_that_sends(store, make):
 
 def test_backoff_grows_with_jitter_and_is_capped(monkeypatch):
     monkeypatch.undo()
-    waits = [delivery_module.backoff(tries) for tries in range(40) for _ in range(20)]
+    waits = [delivery_retry.backoff(tries) for tries in range(40) for _ in range(20)]
 
     assert min(waits) >= 0.5
-    assert max(waits) <= delivery_module.BACKOFF.longest + 0.5
+    assert max(waits) <= delivery_retry.BACKOFF.longest + 0.5
     assert len(set(waits)) > 700
 
 

@@ -16,8 +16,8 @@ from flask_bgtasks import BackgroundTasks, Notification, signals
 from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import retry as delivery_retry
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks.fcm import client as client_module
 from tests.backends import free_port
@@ -77,8 +77,8 @@ class Studio:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
@@ -379,7 +379,7 @@ def test_a_pause_is_kept_though_what_was_under_way_gets_through(make, fcm):
     for number in range(20):
         studio.register(f"{number}{TOKEN}")
     turns, together = itertools.count(), threading.Barrier(4)
-    outage, pause = studio.state.deliveries._lanes["fcm"]._outage, threading.Event()
+    outage, pause = studio.state.deliveries._workers["fcm"]._outage, threading.Event()
 
     def before(message):
         turn = next(turns)
@@ -709,14 +709,14 @@ def _anonymous():
 def test_an_address_that_the_sdk_calls_deprecated_warns_nobody():
     from firebase_admin import messaging
 
-    from flask_bgtasks.sinks.fcm.client import _message
     from flask_bgtasks.sinks.fcm.messages import Push, PushAddress
+    from flask_bgtasks.sinks.fcm.sdk_message import sdk_message
 
     filters = list(warnings.filters)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = list(warnings.filters)
-        made = _message(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready"))
+        made = sdk_message(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready"))
         assert warnings.filters == before
     assert warnings.filters == filters
     assert json.loads(str(made))["token"] == TOKEN

@@ -8,8 +8,8 @@ import pytest
 
 from flask_bgtasks import Backoff, CancelRequested, current_task, hookimpl, signals, step
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import retry as delivery_retry
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.sinks.memory import MemorySink
 from tests.integration.test_delivery import told
 from tests.waiting import PATIENCE, until
@@ -20,8 +20,8 @@ ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 

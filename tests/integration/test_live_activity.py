@@ -11,8 +11,8 @@ from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Progress, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import retry as delivery_retry
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity, progress_push
 from tests.backends.fcm import error
@@ -61,8 +61,8 @@ class Lesson:
 
 @pytest.fixture
 def lesson(tmp_path, fcm, monkeypatch):
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
     made = Lesson(tmp_path, fcm)
     yield made
@@ -172,7 +172,7 @@ def test_what_is_shown_and_when_it_ended_are_of_the_same_clock(lesson, fcm, monk
 
 
 def test_a_step_that_could_not_be_sent_is_shown_after_the_pause(lesson, fcm, monkeypatch):
-    monkeypatch.setattr(progress_push, "REST_SECONDS", 0.3)
+    monkeypatch.setattr(progress_push, "COOLDOWN_SECONDS", 0.3)
     fcm.answer(error(503, "UNAVAILABLE", "UNAVAILABLE"), None)
 
     lesson.step("Write", 3)

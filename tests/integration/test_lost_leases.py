@@ -157,7 +157,7 @@ def test_what_a_process_that_was_stopped_holds_is_delivered_and_its_late_settlem
 def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_late(process, later):
     stopped, other = process(), process()
     stopped._keeper.renew = lambda: None  # it does nothing at all
-    read, reads, go_on = stopped._task_and_event, threading.Event(), threading.Event()
+    read, reads, go_on = stopped._handler._task_and_event, threading.Event(), threading.Event()
 
     def stopped_after_reading(delivery):
         found = read(delivery)
@@ -165,7 +165,7 @@ def test_a_process_that_was_stopped_before_it_called_the_sink_does_not_call_it_l
         assert go_on.wait(PATIENCE)
         return found
 
-    stopped._task_and_event = stopped_after_reading
+    stopped._handler._task_and_event = stopped_after_reading
     with_deliveries(stopped)
     [first] = stopped.due("sink", 10)
     delivering = threading.Thread(target=stopped.deliver, args=(first,))
@@ -233,7 +233,7 @@ def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
 
 
 def test_progress_that_a_thread_stored_before_another_and_offers_after_it_is_not_told(alone, sink):
-    store, lane = alone.store, alone._lanes["memory"]
+    store, lane = alone.store, alone._workers["memory"]
     lane.wake = lambda: None  # it takes both at once
     task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
     store.create(task, input={})

@@ -26,8 +26,8 @@ from flask_bgtasks.core.preferences import Preferences
 from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Fail
 from flask_bgtasks.core.transitions.outside import MarkSeen, MarkTold, Mute, Reopen, RequestCancel
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import retry as delivery_retry
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.delivery.notifier import NotifyPolicy
 from flask_bgtasks.plugins import Plugins
@@ -99,8 +99,8 @@ class Phone:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 

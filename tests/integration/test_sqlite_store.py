@@ -55,7 +55,7 @@ def traced(make):
     """A store whose writer's statements are recorded."""
     store, statements = make(), []
     store.create(new(), input={})
-    store._database._writer.raw.set_trace_callback(statements.append)
+    store._database._commits.writer.raw.set_trace_callback(statements.append)
     return store, statements
 
 
@@ -83,7 +83,7 @@ class Held:
 def queued(store, count):
     """Wait until so many operations wait behind the one that is held."""
     waiting = threading.Event()
-    while len(store._database._queue) < count:
+    while len(store._database._commits._queue) < count:
         waiting.wait(0.001)
 
 
@@ -268,7 +268,7 @@ def test_a_disk_that_fails_is_said_and_the_next_write_tries_again(make, monkeypa
 def test_a_full_disk_refuses_and_leaves_nothing_half_done(make):
     store = make()
     task = store.create(new(), input={}).task
-    raw = store._database._writer.raw
+    raw = store._database._commits.writer.raw
     raw.execute(f"PRAGMA max_page_count={raw.execute('PRAGMA page_count').fetchone()[0] + 2}")
     with pytest.raises(StoreUnavailable, match="full"):
         store.create(new(), input={"text": "x" * 100_000})
@@ -417,11 +417,11 @@ def test_the_hot_statements_use_their_indexes(plan):
     expected = {
         (sql.select_task, "id app"): "sqlite_autoindex_bgtasks_tasks_1",
         (sql.select_by_scope, "app scope"): "bgtasks_tasks_scope",
-        (sql.count_waiting, "app most"): "USING COVERING INDEX",
-        (sql.count_waiting_of_owner, "app owner most"): "bgtasks_tasks_waiting",
-        (sql.select_events, "app id after most"): "USING PRIMARY KEY",
-        (sql.select_due, "app sink now most"): "bgtasks_deliveries_owed",
-        (sql.select_over, "now most"): "bgtasks_tasks_over",
+        (sql.count_waiting, "app limit"): "USING COVERING INDEX",
+        (sql.count_waiting_of_owner, "app owner limit"): "bgtasks_tasks_waiting",
+        (sql.select_events, "app id after limit"): "USING PRIMARY KEY",
+        (sql.select_due, "app sink now limit"): "bgtasks_deliveries_owed",
+        (sql.select_over, "now limit"): "bgtasks_tasks_over",
         (sql.expire_leases, "app who until"): "bgtasks_tasks_leases",
         (sql.free_deliveries, "app who"): "bgtasks_deliveries_leased",
         (sql.count_running, "app now name besides"): "bgtasks_tasks_leases",
@@ -499,7 +499,7 @@ def test_what_is_held_costs_a_look_nothing(make):
 
     def look(connection):
         connection.raw.set_progress_handler(lambda: steps.append(1), 10)  # SQLite's own instructions, ten at a time
-        query = {"app": "", "sink": "phone", "now": micros(connection.now()), "most": 100}
+        query = {"app": "", "sink": "phone", "now": micros(connection.now()), "limit": 100}
         found = connection.execute(store._sql.select_due, query).fetchall()
         connection.raw.set_progress_handler(None, 0)
         return found
@@ -558,9 +558,9 @@ def test_a_leader_that_is_ended_takes_none_of_those_with_it_who_share_its_transa
     assert entered.wait(10)
     for operation in (ended, number(1), number(2)):  # they queue in this order, and the first of them leads
         threads.append(threading.Thread(target=write, args=(operation,)))
-        waiting = len(database._queue)
+        waiting = len(database._commits._queue)
         threads[-1].start()
-        while len(database._queue) == waiting:
+        while len(database._commits._queue) == waiting:
             time.sleep(0.001)
     go_on.set()
     for thread in threads:

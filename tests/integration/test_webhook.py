@@ -13,7 +13,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, WebhookTarget, hookimpl
 from flask_bgtasks.core.notifications import Message
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.runtime.log_lines import one_line
 from flask_bgtasks.sinks import cooldown as resting_module
 from flask_bgtasks.sinks import safe_http as outbound_module
@@ -80,7 +80,7 @@ def customer():
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(webhook_module, "SCHEDULE", (0.0, 0.0, 0.0))
     monkeypatch.setattr(webhook_module, "PAUSES", Backoff(0))
     made = []
@@ -236,7 +236,7 @@ def test_a_pause_that_one_target_wants_is_not_anothers(make, customer):
 
 
 def test_when_a_pause_is_over_one_message_finds_out_and_then_all_go(make, customer, monkeypatch):
-    monkeypatch.setattr(resting_module, "TURN_SECONDS", 1.0)
+    monkeypatch.setattr(resting_module, "PROBE_SECONDS", 1.0)
     customer.answers = [(429, {"Retry-After": "1"})]
     with make({"url": customer.url, "secret": SECRET}) as app:
         ids = [run(app) for _ in range(5)]

@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff, ConfigurationError, Notification
 from flask_bgtasks.core.devices import WEBPUSH, make_device
-from flask_bgtasks.delivery import sink_worker as lanes_module
+from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.sinks import webpush as webpush_module
 from tests.backends import free_port
 
@@ -122,7 +122,7 @@ class Studio:
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(webpush_module, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setattr(webpush_module, "PAUSES", Backoff(0))
     made = []

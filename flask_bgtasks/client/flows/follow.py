@@ -26,7 +26,7 @@ log = logging.getLogger("flask_bgtasks.client")
 
 Give = Callable[[TaskEvent], Effect | None]
 
-ANOTHERS_TURN = 0.25  # seconds between two looks at what another thread or process does
+LOOK_SECONDS = 0.25  # between two looks at what another thread or process does
 PAGES = 20  # of events that are read to give what polling passed over
 
 
@@ -139,7 +139,7 @@ class Following:
             elif record.state in OVER:
                 pauses.append(self.session.random.uniform(0, timing.probe.ceiling(self._unread)))
             else:
-                pauses.append(ANOTHERS_TURN)
+                pauses.append(LOOK_SECONDS)
         return max(0.0, min(pauses))
 
     def sleep(self, seconds: float) -> Flow[None]:

@@ -16,7 +16,7 @@ import random
 from dataclasses import dataclass
 from enum import Enum
 
-from ...core.backoff import Backoff, dice
+from ...core.backoff import Backoff, rng
 
 
 class Rung(str, Enum):
@@ -74,7 +74,7 @@ class Channel:
     :param mirrored: whether there is a Firestore to ask.
     """
 
-    def __init__(self, timing: Timing, *, mirrored: bool, random: random.Random = dice) -> None:
+    def __init__(self, timing: Timing, *, mirrored: bool, random: random.Random = rng) -> None:
         self._timing = timing
         self._mirrored = mirrored
         self._random = random

@@ -22,8 +22,8 @@ from .session import MAX_AT_ONCE, Session
 
 log = logging.getLogger("flask_bgtasks.client")
 
-NOBODY_THERE = frozenset({429, 502, 503, 504})  # for the next submission as little as for this one
-SEEN_AT_LAST = frozenset({404, 409, 410})
+UNAVAILABLE = frozenset({429, 502, 503, 504})  # for the next submission as little as for this one
+SEEN_TOO_LATE = frozenset({404, 409, 410})
 """It is gone, or it runs again: nobody waits to hear that its end was seen."""
 
 KEPT_SECONDS = 7 * 24 * 3600.0
@@ -62,7 +62,7 @@ def send_seen(session: Session, *, only: Collection[str] | None = None) -> Flow[
         if answer.status != 204:
             if not provenance.is_refusal(answer) or answer.status >= 500 or answer.status in provenance.LATER:
                 return  # no word of the backend's, or none for now
-            if answer.status not in SEEN_AT_LAST:  # for whatever reason: the task does not suffer
+            if answer.status not in SEEN_TOO_LATE:  # for whatever reason: the task does not suffer
                 log.warning("that task %s was seen is not taken: %s", record.request_id, answer.complaint())
         yield from session.change(record.key, records.acked)
 
@@ -105,7 +105,7 @@ def _send(session: Session, key: str) -> Flow[bool]:
         raise
     finally:  # whatever happened, Ctrl-C too: it is not left as if somebody sent it
         yield from session.change(key, later)
-    return answer.status not in NOBODY_THERE
+    return answer.status not in UNAVAILABLE
 
 
 def _after(session: Session, record: Record, answer: Answer) -> records.RecordTransition:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ...core.backoff import dice
+from ...core.backoff import rng
 from ...errors import CredentialsRefused, TaskNotFound
 from ...runtime import processes
 from ..events import Outcome
@@ -63,7 +63,7 @@ class Session:
     on_outcome: Callable[[Outcome], Any] | None = None
     timing: Timing = field(default_factory=Timing)
     clock: Clock = field(default_factory=SystemClock)
-    random: random.Random = dice
+    random: random.Random = rng
     refused: tuple[Headers, float] | None = None  # what was answered 401, and when
 
     @property

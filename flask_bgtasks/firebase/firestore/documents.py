@@ -16,7 +16,7 @@ from ...core.model import Progress, Result, Status, Task
 from ...core.text.json_values import is_too_deep, parsed
 from . import values
 
-LARGEST_INLINE = 700_000
+MAX_INLINE_BYTES = 700_000
 """Bytes of a result in the document: a document holds 1,048,576, an index of it or another field may want some."""
 
 CHUNK_BYTES = 900_000
@@ -59,10 +59,10 @@ def task_document(task: Task, result: Result | None) -> Stored:
         return Stored(document)
     data = _parsed(result)
     if data is not None:
-        if values.native(data[0]) and values.size(data[0]) <= LARGEST_INLINE:
+        if values.native(data[0]) and values.size(data[0]) <= MAX_INLINE_BYTES:
             return Stored({**document, "result_data": data[0]})
         text = values.as_json(data[0])
-        if len(text) <= LARGEST_INLINE:
+        if len(text) <= MAX_INLINE_BYTES:
             return Stored({**document, "result_data": text, "result_encoding": "json"})
     chunks = tuple(result.body[at : at + CHUNK_BYTES] for at in range(0, len(result.body), CHUNK_BYTES))
     marker = {

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...core.text.clean import valid
 
-DEEPEST = 18
+MAX_DEPTH = 18
 """Maps and lists within one another: 20 are allowed, of which the document and the field take their share."""
 
 MAX_LEAVES = 10_000
@@ -25,7 +25,7 @@ INT64 = range(-(2**63), 2**63)
 
 def native(value: Any) -> bool:
     """Whether Firestore takes a JSON value as it is, and gives it back as it was."""
-    leaves = _leaves(value, DEEPEST)
+    leaves = _leaves(value, MAX_DEPTH)
     return leaves is not None and leaves <= MAX_LEAVES
 
 

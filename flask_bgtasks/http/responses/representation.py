@@ -17,7 +17,7 @@ from ...core.text.json_values import repeated
 POLL_MS = 1000
 """What clients that poll have always done, where nothing better is known."""
 
-FASTEST_POLL_MS, SLOWEST_POLL_MS = 500, 3000
+MIN_POLL_MS, MAX_POLL_MS = 500, 3000
 POLLS_TO_THE_END = 20  # a task that is expected to take 40 s more is asked for every 2 s
 
 INLINE_RESULT_BYTES = 2**20
@@ -51,7 +51,7 @@ def poll_after_ms(task: Task) -> int | None:
     eta = task.progress.eta_seconds if task.progress is not None else None
     if eta is None:
         return POLL_MS
-    return int(min(SLOWEST_POLL_MS, max(FASTEST_POLL_MS, eta * 1000 / POLLS_TO_THE_END)))
+    return int(min(MAX_POLL_MS, max(MIN_POLL_MS, eta * 1000 / POLLS_TO_THE_END)))
 
 
 def retry_after(task: Task) -> str | None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Container
 
-from ...app.stuck import stuck_tasks, told
+from ...app.stuck import counted_names, stuck_tasks
 from ...errors import BackgroundTasksError
 from ...stores.base import Store
 from ...stores.types import Stats
@@ -43,7 +43,7 @@ class Figures:
         with self._lock:
             if time.monotonic() - self._stuck_at > STUCK_FRESH_SECONDS:
                 try:
-                    self._stuck = told(stuck_tasks(self._store, self._names))
+                    self._stuck = counted_names(stuck_tasks(self._store, self._names))
                 except BackgroundTasksError:  # the store's own check says what is wrong
                     return self._stuck
                 self._stuck_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Takes a request for work: checks it, stores it, and answers it in the way that the task and the client want.
+"""Takes a request for work: checks it, stores it, and runs it here or has it answered from elsewhere (:mod:`.answers`).
 
 Called by the wrapper of every backgrounded view, in the request. The view's decorators are called first, as ever: what
 they refuse never comes to the gate inside. What is refused is refused before anything is stored; what is answered with
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Response, after_this_request, current_app, request
@@ -20,20 +20,17 @@ from ...core.definitions import TaskDefinition
 from ...core.model import Status, Task
 from ...core.transitions.outside import Reopen
 from ...errors import BackgroundTasksError, IdempotencyConflict, NotSerializable, StoreUnavailable, TransitionRefused
-from ...execution import invocation
 from ...execution.foreground import Foreground
-from ...runtime.connection import cut_short
 from ...stores.base import PRIVATE
 from ...stores.types import Created, TaskQuery
+from ...wrapping.argument_changes import Arguments
 from ...wrapping.layers import Chain
-from ...wrapping.passage import Arguments, Passage
+from ...wrapping.passage import Passage
 from .. import problems
-from ..context import HttpContext, parts_of
+from ..context import parts_of
 from ..problems import Problem
-from ..responses import result as stored
-from ..responses.representation import dumps, links, retry_after
-from ..streaming.long_poll import wait_for_end, wait_until
-from . import boundary, idempotency, prefer, rehearsal, user_token
+from ..responses.accepted import located
+from . import answers, boundary, idempotency, prefer, rehearsal, user_token
 from .prefer import Prefer
 
 ACCEPTED_FLAG = "bgtasks.accepted"
@@ -131,7 +128,7 @@ class _Visit:
         foreground.take(response)
         if not boundary.left(request.environ):
             foreground.end()
-        response = _located(response, self._parts, foreground.request_id)
+        response = located(response, foreground.request_id, self._parts.base())
         return self._marked(response)
 
     @property
@@ -145,9 +142,7 @@ class _Visit:
         assert self._task is not None
         request.environ[ACCEPTED_FLAG] = True
         try:
-            response = _answered_later(self._parts, self._task)
-        except Problem as problem:
-            response = problem.response()
+            response = answers.awaited(self._parts, self._task)
         except StoreUnavailable as error:
             response = self._problem(error).response()
         return _varied(self._marked(response))
@@ -216,14 +211,14 @@ class _Visit:
         self._task = task = created.task
         self._replayed = created.replayed
         if not here:
-            raise _Settled(lambda: _answered(self._parts, task, wish))
+            raise _Settled(lambda: answers.preferred(self._parts, task, wish))
         if created.replayed and task.status is not Status.STARTED:
-            raise _Settled(lambda: _settled(_answered_later, self._parts, task))
+            raise _Settled(lambda: answers.awaited(self._parts, task))
         # An earlier request's task too, if nobody has begun with it: that server may have died.
         try:
             self._foreground = state.engine.foreground(task.request_id)
         except TransitionRefused:  # another process took it first
-            raise _Settled(lambda: _settled(_answered_later, self._parts, task)) from None
+            raise _Settled(lambda: answers.awaited(self._parts, task)) from None
         boundary.leave(request.environ, self)
         return self._foreground.inside()
 
@@ -258,13 +253,6 @@ class _Visit:
         self._chain.rehearsed.update(lost)
 
 
-def _settled(answer: Callable[[HttpContext, Task], Response], parts: HttpContext, task: Task) -> Response:
-    try:
-        return answer(parts, task)
-    except Problem as problem:
-        return problem.response()
-
-
 def _runs_here(definition: TaskDefinition, chain: Chain, wish: Prefer) -> bool:
     """Whether the answer is the view's own, however long it takes.
 
@@ -275,85 +263,6 @@ def _runs_here(definition: TaskDefinition, chain: Chain, wish: Prefer) -> bool:
     if options.respond == "hold" or (options.validate is None and chain.unseen(by_name=options.respond == "prefer")):
         return True
     return options.respond == "prefer" and wish == prefer.NOTHING
-
-
-# -- the ways to answer ----------------------------------------------------------------------------------------------
-
-
-def _answered_later(parts: HttpContext, task: Task) -> Response:
-    """The answer of a run elsewhere: of the first of two equal requests, say.
-
-    Takes no slot: whoever waits here would have run the task on this thread without this library.
-    """
-    state = parts.state
-    ended = wait_for_end(state, task.request_id, patience=state.settings.max_wait, cut_short=cut_short(request.environ))
-    if not ended.done:
-        raise Problem(
-            "wait-timeout",
-            f"task {task.request_id} has not finished, and no process runs it at the moment",
-            headers={"Retry-After": "5", "Task-Id": task.request_id},
-            request_id=task.request_id,
-        )
-    _raise_as_flask_would(state, ended)
-    return _located(stored.answer(state, ended), parts, ended.request_id)
-
-
-def _answered(parts: HttpContext, task: Task, wish: Prefer) -> Response:
-    """The view's answer if it is there within the time that the client would wait, else ``202``."""
-    state = parts.state
-    applied = "respond-async" if wish.respond_async else None
-    if wish.wait is not None:
-        seconds = min(wish.wait, state.settings.max_wait)
-        slot = parts.take_slot()
-        if slot is not None:
-            with slot, suppress(StoreUnavailable):  # the task is stored: that can be said without the store
-                task = wait_until(state, task.request_id, _done, seconds=seconds, cut_short=cut_short(request.environ))
-            applied = f"wait={seconds:g}"
-        if task.done:
-            _raise_as_flask_would(state, task)
-            response = _located(_settled(_outcome, parts, task), parts, task.request_id)
-            response.headers["Preference-Applied"] = f"wait={seconds:g}"
-            return response
-    response = accepted(parts, task, token=parts.token(task))
-    if applied is not None:
-        response.headers["Preference-Applied"] = applied
-    return response
-
-
-def _outcome(parts: HttpContext, task: Task) -> Response:
-    return stored.answer(parts.state, task)
-
-
-def _raise_as_flask_would(state: AppState, task: Task) -> None:
-    """In testing and debug mode an exception that nobody handled reaches the test, or the debugger."""
-    if task.status is Status.FAILED and invocation.propagates(current_app):
-        error = state.engine.take_raised(task.request_id)
-        if error is not None:
-            raise error
-
-
-def accepted(parts: HttpContext, task: Task, *, token: str | None) -> Response:
-    """``202``: the task is stored; where to follow it.
-
-    :param token: lets its bearer read the task, in an address.
-    """
-    addresses = links(task.request_id, parts.base())
-    document: dict[str, Any] = {"request_id": task.request_id, "status": task.status.value, "links": addresses}
-    if token is not None:
-        document["access_token"] = token
-    response = Response(dumps(document), 202, content_type="application/json")
-    response.headers["Location"] = addresses["self"]
-    response.headers["Cache-Control"] = "no-store"
-    after = retry_after(task)
-    if after is not None:  # an earlier request's task may have ended
-        response.headers["Retry-After"] = after
-    return response
-
-
-def _located(response: Response, parts: HttpContext, request_id: str) -> Response:
-    """Say where the same answer can be read again (RFC 9110, section 8.7)."""
-    response.headers["Content-Location"] = f"{parts.base()}/{request_id}/result"
-    return response
 
 
 # -- what comes before it is stored ----------------------------------------------------------------------------------
@@ -405,7 +314,3 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str] | None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
         return None
     return frozenset(p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-
-
-def _done(task: Task) -> bool:
-    return task.done

@@ -16,7 +16,7 @@ from ..requests.query import bad
 
 MAX_LENGTH = 255
 
-SHORTEST_UNOWNED = 16
+MIN_UNOWNED_LENGTH = 16
 """Characters of a key by which tasks without an owner are looked up: there the key is all that protects them. To have a
 request's task again by sending it, its whole body has to be the same too."""
 

@@ -14,7 +14,8 @@ from ...app.state import EPOCH, AppState
 from ...capture import arguments
 from ...core.definitions import TaskDefinition
 from ...core.model import Task
-from ...wrapping.passage import Arguments, Arrived, Rehearsal
+from ...wrapping.argument_changes import Arguments
+from ...wrapping.passage import Arrived, Rehearsal
 
 
 def comes_to_the_gate(

@@ -64,10 +64,10 @@ def listed() -> Response:
         return _by_ids(parts, parameters.ids(args["ids"]), asked, args.get("cursor"))
     owner = parts.state.owners.current()
     if asked.key is not None:
-        if owner is None and len(asked.key) < idempotency.SHORTEST_UNOWNED:
+        if owner is None and len(asked.key) < idempotency.MIN_UNOWNED_LENGTH:
             raise Problem(
                 "listing-refused",
-                f"without an owner, idempotency_key= requires at least {idempotency.SHORTEST_UNOWNED} characters, a "
+                f"without an owner, idempotency_key= requires at least {idempotency.MIN_UNOWNED_LENGTH} characters, a "
                 "UUID for instance: shorter keys can be guessed",
             )
         return _by_key(parts, asked, owner, asked.key)

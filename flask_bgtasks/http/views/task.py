@@ -17,11 +17,11 @@ from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import json_body, query
 from ..responses import result as stored
+from ..responses.accepted import accepted
 from ..responses.representation import dumps, retry_after
 from ..responses.status_cache import CachedStatus
 from ..streaming.long_poll import wait_until
 from ..submission import prefer
-from ..submission.accept import accepted
 
 SEEN_VIA = ("poll", "stream", "push", "firestore")
 
@@ -78,7 +78,7 @@ def result(request_id: str) -> Response:
         response.headers.setdefault("Cache-Control", "private, no-cache")
     else:
         # Who reads by a token gets no fresh one for it, or it would never end.
-        response = accepted(parts, task, token=None if "access_token" in request.args else parts.token(task))
+        response = accepted(task, parts.base(), token=None if "access_token" in request.args else parts.token(task))
     response.headers["Task-Id"] = request_id
     response.headers.extend(headers)
     return response

@@ -1,8 +1,8 @@
-"""The one door to FCM: a firebase-admin app of our own, one call for each message, and what its answers mean.
+"""The client of FCM: a firebase-admin app of our own, and one call for each message.
 
 The SDK does the sending. Its retries are switched off: after a timeout they send doubles, and a ``Retry-After`` they
 sleep out in the calling thread, for hours if it says so. The outbox retries. All that is touched of the SDK's private
-parts is touched here.
+parts is touched here. What is sent is made in :mod:`.sdk_message`, what an error means is told in :mod:`.failures`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import functools
 import itertools
 import logging
 import os
-import re
 import threading
 import time
-from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from ...core.backoff import Backoff, retry_after_seconds
-from ...core.devices import FID, masked
-from ...errors import BackgroundTasksError, ConfigurationError, DeviceGone, Overloaded, RetryLater, Undeliverable
+from ...core.backoff import Backoff
+from ...errors import ConfigurationError, Overloaded, RetryLater, Undeliverable
 from ...firebase.credentials import find_credentials
-from ...firebase.features import FIDS, LIVE_ACTIVITIES
 from ...runtime.fork import after_fork_in_child
 from ..cooldown import Cooldowns
+from .failures import QUOTA_SECONDS, failure_of, masked_device, no_access_token, pause_of, quota_is_of_device, was_sent
 from .messages import Push, PushAddress
+from .sdk_message import require_features, sdk_message
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -38,14 +35,8 @@ DEADLINE_SECONDS = 5.0
 """Of each call: to connect, and between two parts of the answer. Whether a message that took longer got through is not
 known; one that comes twice replaces the first on the device."""
 
-QUOTA_SECONDS = 60.0
-"""To wait after a 429 that says nothing ("Scale FCM", firebase.google.com/docs/cloud-messaging/scale-fcm)."""
-
 DEVICE_PAUSES = Backoff(first=2 * QUOTA_SECONDS, longest=3600.0)
 """For one device that is sent too much ("Message rate limit to a single device", throttling-and-quotas there)."""
-
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 1.0, 86_400.0
-"""Between which a ``Retry-After`` is believed. One of 0, or a date that is past by our clock, would be a storm."""
 
 _numbers = itertools.count(1)
 
@@ -86,45 +77,38 @@ class FcmClient:
         from firebase_admin import exceptions, messaging
         from google.auth.exceptions import GoogleAuthError
 
-        _possible(push)
+        require_features(push)
         try:
-            message = _message(push)
+            message = sdk_message(push)
             str(message)  # as the SDK will write it: only now it is checked
         except (TypeError, ValueError) as error:
             raise Undeliverable(f"this is no message for FCM: {error}") from error
-        app = self._firebase()
-        device = self._limited.begin(push.address.id, _whom(push.address))
+        app, whom = self._firebase(), masked_device(push.address)
+        device = self._limited.begin(push.address.id, whom)
         try:
             messaging.send(message, dry_run=dry_run, app=app)
         except exceptions.FirebaseError as error:
-            if not _was_sent(error):
-                told = _told(error, push)
+            if not was_sent(error):
+                told = failure_of(error, push)
                 if isinstance(told, Overloaded) and self._is_of_one_device(error, push.address, told.after):
-                    after = device.refused(_retry_after(error))
-                    raise RetryLater(f"{_whom(push.address)} was sent too much ({told})", after=after) from error
+                    after = device.refused(pause_of(error))
+                    raise RetryLater(f"{whom} was sent too much ({told})", after=after) from error
                 raise told from error
-            log.warning("FCM answered something unreadable to a message for %s: taken as sent", _whom(push.address))
+            log.warning("FCM answered something unreadable to a message for %s: taken as sent", whom)
         except (KeyError, TypeError):  # the answer has no name of the message, or is no object
-            log.warning("FCM did not name a message for %s: taken as sent", _whom(push.address))
+            log.warning("FCM did not name a message for %s: taken as sent", whom)
         except GoogleAuthError as error:
-            raise _no_token(error) from error
+            raise no_access_token(error) from error
         device.answered()
 
     def _is_of_one_device(self, error: Any, address: PushAddress, after: float | None) -> bool:
-        """Whether FCM wants a pause for one device only, as far as it says.
+        """Whether FCM wants a pause for one device only.
 
-        QUOTA_EXCEEDED is "of the message target": of a device, and of the project as well (ErrorCode page). Where the
-        answer does not say which, it is the device's, until another device hears the same within its pause.
+        Where it does not say so, it is the device's, until another device hears the same within its pause.
         """
-        from firebase_admin import messaging
-
-        if not isinstance(error, messaging.QuotaExceededError):
-            return False
-        answer = getattr(error.http_response, "text", "")
-        if ONE_DEVICE.search(answer):
-            return True
-        if WHOLE_PROJECT.search(answer):
-            return False
+        of_device = quota_is_of_device(error)
+        if of_device is not None:
+            return of_device
         (other, until), now = self._refused, time.monotonic()
         self._refused = (address.id, now + (after or QUOTA_SECONDS))
         return other == address.id or now >= until
@@ -137,7 +121,7 @@ class FcmClient:
         try:
             self._credentials.refresh(functools.partial(Request(), timeout=DEADLINE_SECONDS))
         except GoogleAuthError as error:
-            raise _no_token(error) from error
+            raise no_access_token(error) from error
 
     def close(self) -> None:
         """Close connections; the next message opens them again."""
@@ -161,13 +145,13 @@ class FcmClient:
 
         found = self._credentials
 
-        class Found(credentials.Base):  # type: ignore[misc]
+        class FoundCredential(credentials.Base):  # type: ignore[misc]
             def get_credential(self) -> Any:
                 return found
 
         options = {"projectId": self.project, "httpTimeout": DEADLINE_SECONDS}
         name = f"flask-bgtasks-fcm-{os.getpid()}-{next(_numbers)}"
-        app = firebase_admin.initialize_app(Found(), options=options, name=name)
+        app = firebase_admin.initialize_app(FoundCredential(), options=options, name=name)
         self._without_retries(app)
         return app
 
@@ -209,16 +193,16 @@ def connect(app: Flask, settings: Settings) -> FcmClient:
     more: dict[str, Any] = {"endpoint": settings.fcm_endpoint, "connections": settings.push_concurrency}
     if settings.fcm_endpoint is not None:
         project = settings.firebase_project or os.environ.get("GOOGLE_CLOUD_PROJECT") or "demo-bgtasks"
-        return FcmClient(project=project, credentials=_nobody(), source="BGTASKS_FCM_ENDPOINT", **more)
+        return FcmClient(project=project, credentials=_stand_in_credentials(), source="BGTASKS_FCM_ENDPOINT", **more)
     found = find_credentials(app, settings, what="FCM", besides="For a stand-in set BGTASKS_FCM_ENDPOINT")
     return FcmClient(project=found.project, credentials=found.credentials, source=found.source, **more)
 
 
-def _nobody() -> Any:
+def _stand_in_credentials() -> Any:
     """Credentials for a stand-in: a token that means nothing, fetched from nowhere."""
     from google.auth.credentials import Credentials
 
-    class Nobody(Credentials):
+    class StandInCredentials(Credentials):
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.token = "stand-in"
@@ -226,187 +210,4 @@ def _nobody() -> Any:
         def refresh(self, request: Any) -> None:
             self.token = "stand-in"
 
-    return Nobody()
-
-
-# -- messages ----------------------------------------------------------------------------------------------------------
-
-
-def _message(push: Push) -> Any:
-    """The SDK's message. :raises ValueError: as the SDK finds it."""
-    make = _live_activity if push.activity is not None else _silent if push.silent else _alert
-    return _addressed(push.address, make(push))
-
-
-def _possible(push: Push) -> None:
-    """:raises Undeliverable: the installed firebase-admin cannot send this."""
-    wanted = [FIDS] if push.address.kind == FID else []
-    if push.activity is not None:
-        wanted.append(LIVE_ACTIVITIES)
-    for feature in wanted:
-        if feature.lacking is not None:
-            raise Undeliverable(f"{feature.lacking}; then `flask bgtasks replay`")
-
-
-def _addressed(address: PushAddress, fields: Mapping[str, Any]) -> Any:
-    """A message to an address of either kind. The SDK that knows ``fid`` warns of ``token``.
-
-    It warns of the argument only: set afterwards, nobody's warning filters, which are not for threads, need a change.
-    """
-    from firebase_admin import messaging
-
-    if address.kind == FID:
-        return messaging.Message(fid=address.value, **fields)
-    message = messaging.Message(**fields)
-    message.token = address.value
-    return message
-
-
-def _alert(push: Push) -> dict[str, Any]:
-    from firebase_admin import messaging
-
-    headers = {
-        "apns-push-type": "alert",
-        "apns-priority": "10",
-        "apns-expiration": str(int(time.time()) + push.ttl),
-        **({"apns-collapse-id": push.tag} if push.tag else {}),
-    }
-    web = {"TTL": str(push.ttl), "Urgency": "high"}
-    if push.tag:
-        web["Topic"] = push.tag.replace("-", "")[:32]  # RFC 8030, section 5.4: 32 characters of base64url
-    aps = messaging.Aps(sound="default", thread_id=push.group, mutable_content=True, content_available=True)
-    return {
-        "notification": messaging.Notification(title=push.title, body=push.body or None),
-        "data": dict(push.data) or None,
-        "android": messaging.AndroidConfig(
-            priority="high",
-            ttl=timedelta(seconds=push.ttl),
-            notification=messaging.AndroidNotification(tag=push.tag, channel_id=push.android_channel)
-            if push.tag or push.android_channel
-            else None,
-        ),
-        "apns": messaging.APNSConfig(headers=headers, payload=messaging.APNSPayload(aps=aps)),
-        "webpush": messaging.WebpushConfig(
-            headers=web,
-            notification=messaging.WebpushNotification(tag=push.tag) if push.tag else None,
-            fcm_options=messaging.WebpushFCMOptions(link=push.link) if push.link else None,
-        ),
-    }
-
-
-def _silent(push: Push) -> dict[str, Any]:
-    """For the app alone. Apple wants a background push at priority 5 ("Pushing background updates to your App")."""
-    from firebase_admin import messaging
-
-    headers = {"apns-push-type": "background", "apns-priority": "5"}
-    if push.tag:
-        headers["apns-collapse-id"] = push.tag
-    return {
-        "data": dict(push.data) or None,
-        # One key for all: FCM keeps at most four of a device.
-        "android": messaging.AndroidConfig(
-            priority="normal", ttl=timedelta(seconds=push.ttl), collapse_key="bgtasks-progress"
-        ),
-        "apns": messaging.APNSConfig(
-            headers=headers, payload=messaging.APNSPayload(aps=messaging.Aps(content_available=True))
-        ),
-    }
-
-
-def _live_activity(push: Push) -> dict[str, Any]:
-    """FCM sets push type and topic (firebase.google.com/docs/cloud-messaging/customize-messages/live-activity)."""
-    from firebase_admin import messaging
-
-    activity = push.activity
-    assert activity is not None
-    ends = activity.dismiss_at is not None
-    shown: dict[str, Any] = {
-        "timestamp": activity.at,
-        "event": "end" if ends else "update",
-        "content-state": dict(activity.state),
-    }
-    if activity.stale_at is not None:
-        shown["stale-date"] = activity.stale_at
-    if ends:
-        shown["dismissal-date"] = activity.dismiss_at
-    alert = messaging.ApsAlert(title=push.title, body=push.body or None) if push.title is not None else None
-    return {
-        "apns": messaging.APNSConfig(
-            live_activity_token=activity.token,
-            headers={"apns-priority": "10" if ends else "5"},
-            payload=messaging.APNSPayload(aps=messaging.Aps(alert=alert, custom_data=shown)),
-        )
-    }
-
-
-# -- answers -----------------------------------------------------------------------------------------------------------
-
-NOT_A_TOKEN = re.compile(r"registration token|message\.(token|fid)\b", re.IGNORECASE)
-"""What the text of an INVALID_ARGUMENT names when it is the address, not the message, that is wrong: in words, or as
-the field (firebase.google.com/docs/cloud-messaging/error-codes)."""
-
-ONE_DEVICE, WHOLE_PROJECT = re.compile(r"\bdevice", re.IGNORECASE), re.compile(r"per.?minute|project", re.IGNORECASE)
-"""What a 429 names, in its text or in the violations of its ``google.rpc.QuotaFailure``, when the quota is that of one
-device, or that of the project (github.com/firebase/firebase-admin-go/issues/719 has one of those)."""
-
-TRUST = "the project's credentials for Apple or for Web Push are wrong or missing: Firebase console, Cloud Messaging"
-KEY = (
-    "the service account may not send: give it the role roles/firebasecloudmessaging.admin in this project, "
-    "switch the Firebase Cloud Messaging API (V1) on, and see that its key is not revoked"
-)
-
-
-def _told(error: Any, push: Push) -> BackgroundTasksError:
-    """What an error of the SDK means for the message (firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode)."""
-    from firebase_admin import exceptions, messaging
-
-    text, address, whom = str(error), push.address, _whom(push.address)
-    for secret in (address.value, push.activity.token if push.activity is not None else ""):
-        if secret:
-            text = text.replace(secret, masked(secret))
-    if isinstance(error, messaging.UnregisteredError):
-        return DeviceGone(f"FCM does not know {whom} any more", device_id=address.id)
-    if isinstance(error, messaging.SenderIdMismatchError):
-        return DeviceGone(f"{whom} belongs to another Firebase project", device_id=address.id)
-    if isinstance(error, exceptions.InvalidArgumentError):
-        if NOT_A_TOKEN.search(text):
-            return DeviceGone(f"{whom} is no address of FCM", device_id=address.id)
-        return Undeliverable(f"FCM refuses the message for {whom}: {text}. Mend: the notify= option or the hook")
-    if isinstance(error, messaging.ThirdPartyAuthError):
-        return Undeliverable(f"FCM cannot reach {whom} ({text}). Mend: {TRUST}; then `flask bgtasks replay`")
-    after = _retry_after(error)
-    if isinstance(error, (messaging.QuotaExceededError, exceptions.ResourceExhaustedError)):
-        return Overloaded(f"FCM's quota is used up: {text}", after=QUOTA_SECONDS if after is None else after)
-    unknown = (exceptions.UnauthenticatedError, exceptions.PermissionDeniedError, exceptions.NotFoundError)
-    if isinstance(error, unknown):
-        log.error("FCM does not take our messages (%s). Mend: %s. Deliveries are kept", text, KEY)
-        return RetryLater(f"FCM does not take our messages ({text}). Mend: {KEY}")
-    if after is not None:
-        return Overloaded(f"FCM wants a pause: {text}", after=after)
-    return RetryLater(f"FCM is out of reach ({type(error).__name__}: {text})")
-
-
-def _was_sent(error: Any) -> bool:
-    """Whether the message was taken, though the answer cannot be read: a success that is not JSON."""
-    from requests.exceptions import InvalidJSONError
-
-    return isinstance(getattr(error, "cause", None), InvalidJSONError)
-
-
-def _retry_after(error: Any) -> float | None:
-    response = getattr(error, "http_response", None)
-    after = None if response is None else retry_after_seconds(response.headers.get("Retry-After"))
-    return None if after is None else min(max(after, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
-
-
-def _no_token(error: Exception) -> RetryLater:
-    from google.auth.exceptions import TransportError
-
-    if isinstance(error, TransportError) or getattr(error, "retryable", False):
-        return RetryLater(f"Google's token server is out of reach: {error}")
-    log.error("Google gives no token for FCM (%s). Mend: make a new key for the service account", error)
-    return RetryLater(f"Google gives no token for FCM ({error}). Mend: make a new key for the service account")
-
-
-def _whom(address: PushAddress) -> str:
-    return f"the device at {masked(address.value)}"
+    return StandInCredentials()

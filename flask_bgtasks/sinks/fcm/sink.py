@@ -149,7 +149,7 @@ class FcmProgressSink(FcmSink):
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self._steps: OrderedDict[str, str | None] = OrderedDict()  # of running tasks; of the lane's thread
+        self._steps: OrderedDict[str, str | None] = OrderedDict()  # of running tasks; of the sink worker's thread
         self._cooldown = PushCooldown()
 
     @hookimpl

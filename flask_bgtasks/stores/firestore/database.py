@@ -56,7 +56,7 @@ mended outside, by a right that is granted say, and then the same call succeeds.
 
 MAX_WRITES = 400  # in one commit; 500 are allowed
 
-dice = random.SystemRandom()
+rng = random.SystemRandom()
 
 
 class FirestorePart(Store):
@@ -159,7 +159,7 @@ class FirestorePart(Store):
                 except Exception as error:
                     if not refused(error):
                         raise
-            time.sleep(dice.uniform(0, min(0.2, 0.002 * 2.0 ** min(number, 8))))
+            time.sleep(rng.uniform(0, min(0.2, 0.002 * 2.0 ** min(number, 8))))
         raise StoreUnavailable("the task store cannot be used right now: too many write the same task at once")
 
     def _changed(
@@ -253,9 +253,9 @@ class FirestorePart(Store):
         )
 
     def _next_id(self) -> int:
-        """A number that rises with time, and that two processes hardly take at once: microseconds, and dice."""
+        """A number that rises with time, and that two processes hardly take at once: microseconds, and random bits."""
         with self._time_lock:
-            self._last_id = max(self._last_id + 1, time.time_ns() // 1000 * 1024 + dice.randrange(1024))
+            self._last_id = max(self._last_id + 1, time.time_ns() // 1000 * 1024 + rng.randrange(1024))
             return self._last_id
 
     # -- bodies --------------------------------------------------------------------------------------------------------

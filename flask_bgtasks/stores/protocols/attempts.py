@@ -71,4 +71,7 @@ class Attempts(Tasks):
 
     @abstractmethod
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:
-        """The values that earlier attempts stored, by key."""
+        """The values that attempts have stored, by key; none where there is no such task.
+
+        A look from outside, in any state of the task: an attempt gets them with its :meth:`claim`.
+        """

@@ -120,7 +120,7 @@ class Statements:
 
     @functools.cached_property
     def count_waiting(self) -> str:
-        """How many wait, counted no further than ``most``."""
+        """How many wait, counted no further than ``limit``."""
         waiting = sa.select(ONE).select_from(tasks).where(tasks.c.status == STARTED, OWN)
         return self.text(
             sa.select(sa.func.count()).select_from(waiting.limit(parameter("limit")).offset(ZERO).subquery())

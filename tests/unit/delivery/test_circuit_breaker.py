@@ -21,8 +21,8 @@ def test_a_sink_that_refuses_some_deliveries_is_not_taken_for_one_that_is_down(m
 
 def test_a_pause_that_a_service_wants_is_not_forgotten_for_an_answer_from_before():
     breaker = CircuitBreaker()
-    breaker.note(Reply(rest=60))
-    breaker.note(Reply(rest=5))
+    breaker.note(Reply(pause=60))
+    breaker.note(Reply(pause=5))
     breaker.note(Reply())
 
     assert 59 < breaker.left <= 60

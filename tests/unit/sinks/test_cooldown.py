@@ -4,7 +4,7 @@ import pytest
 
 from flask_bgtasks import Backoff, RetryLater
 from flask_bgtasks.sinks import cooldown as cooldown_module
-from flask_bgtasks.sinks.cooldown import REMEMBERED, TURN_SECONDS, Cooldowns
+from flask_bgtasks.sinks.cooldown import PROBE_SECONDS, REMEMBERED, Cooldowns
 
 
 class Clock:
@@ -62,7 +62,7 @@ def test_after_the_pause_one_alone_finds_out_whether_it_is_over(cooldowns, clock
 
     turn = cooldowns.begin("anna", "")
 
-    assert 0 < left(cooldowns) <= TURN_SECONDS
+    assert 0 < left(cooldowns) <= PROBE_SECONDS
     turn.answered()
     assert left(cooldowns) is None
 
@@ -70,7 +70,7 @@ def test_after_the_pause_one_alone_finds_out_whether_it_is_over(cooldowns, clock
 def test_a_turn_that_is_never_ended_ends_by_itself(cooldowns, clock):
     clock.now += cooldowns.begin("anna", "").refused()
     cooldowns.begin("anna", "")
-    clock.now += TURN_SECONDS
+    clock.now += PROBE_SECONDS
 
     assert left(cooldowns) is None
 
@@ -121,6 +121,6 @@ def test_looking_how_long_somebody_is_left_alone_keeps_nobody_from_finding_out(c
 
     probe = cooldowns.begin("anna", "")
 
-    assert cooldowns.left("anna") == TURN_SECONDS
+    assert cooldowns.left("anna") == PROBE_SECONDS
     probe.answered()
     assert cooldowns.left("anna") == 0

@@ -8,7 +8,7 @@ import pytest
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.errors import DeviceGone, Overloaded, RetryLater, Undeliverable
-from flask_bgtasks.sinks.progress_push import REST_SECONDS, PushCooldown, wants_progress
+from flask_bgtasks.sinks.progress_push import COOLDOWN_SECONDS, PushCooldown, wants_progress
 from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.integration.sink_contexts import context_of
 
@@ -46,8 +46,8 @@ def push(cooldown, store, device, outcome=None):
     ("outcome", "left"),
     [
         (None, 0),
-        (RetryLater("out of reach"), REST_SECONDS),
-        (Overloaded("a pause", after=1), REST_SECONDS),
+        (RetryLater("out of reach"), COOLDOWN_SECONDS),
+        (Overloaded("a pause", after=1), COOLDOWN_SECONDS),
         (Overloaded("a long pause", after=600), 600),
         (RetryLater("this device was sent too much", after=600), 0),
         (Undeliverable("too large"), 0),

@@ -1,12 +1,13 @@
-"""What becomes of decorators and arguments on their way to the gate: in a run, in a rehearsal, and when stored."""
+"""What becomes of decorators and arguments on their way to the gate: in a run, and in a rehearsal."""
 
 import functools
 
 import pytest
 from flask import Flask, Response
 
+from flask_bgtasks.wrapping.argument_changes import difference
 from flask_bgtasks.wrapping.layers import Chain
-from flask_bgtasks.wrapping.passage import Arrived, Rehearsal, Run, difference, injected, is_json
+from flask_bgtasks.wrapping.passage import Arrived, Rehearsal, Run
 from tests.unit.wrapping.decorators import traced, unnamed, view
 
 
@@ -158,35 +159,3 @@ def test_a_rehearsal_ends_at_the_gate():
             Chain(traced(lambda: ran.append(1))).view, ((), {})
         )
     assert ran == []
-
-
-# -- arguments
-
-
-@pytest.mark.parametrize("value", [1, "a", None, True, 1.5, [1, {"a": []}], {"x": 1}])
-def test_values_that_come_back_from_json(value):
-    assert is_json(value)
-
-
-@pytest.mark.parametrize("value", [(1,), {1: 2}, object(), float("nan"), b"x", {"a": (1,)}, {1}])
-def test_values_that_do_not(value):
-    assert not is_json(value)
-
-
-def test_arguments_are_told_apart_by_where_they_come_from():
-    user, uid = object(), object()
-
-    change = difference(((user,), {"id": uid}), ((uid, 5), {"user": user, "extra": object()}))
-
-    assert change == {
-        "args": [{"name": "id"}, {"value": 5}],
-        "kwargs": {"user": {"arg": 0}, "extra": {}},
-        "lost": ["extra"],
-    }
-    assert difference(((user,), {"id": uid}), ((user,), {"id": uid})) is None
-
-
-def test_lost_arguments_name_their_decorator():
-    _, lost = injected([((0, 0), "app.token_required", ((), {})), ((9, 9), "", ((object(),), {}))])
-
-    assert lost == ["0 (from app.token_required)"]

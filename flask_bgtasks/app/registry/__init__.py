@@ -1,0 +1,1 @@
+"""Which tasks were declared, and which of them belong to which app."""
