@@ -91,7 +91,7 @@ class FcmClient:
             message = _message(push)
             str(message)  # as the SDK will write it: only now it is checked
         except (TypeError, ValueError) as error:
-            raise Undeliverable(f"this is no message for FCM: {error}") from error
+            raise Undeliverable(f"this is not a message for FCM: {error}") from error
         app = self._firebase()
         device = self._limited.begin(push.address.id, _whom(push.address))
         try:
@@ -101,7 +101,7 @@ class FcmClient:
                 told = _told(error, push)
                 if isinstance(told, Overloaded) and self._is_of_one_device(error, push.address, told.after):
                     after = device.refused(_retry_after(error))
-                    raise RetryLater(f"{_whom(push.address)} was sent too much ({told})", after=after) from error
+                    raise RetryLater(f"{_whom(push.address)} got too many messages ({told})", after=after) from error
                 raise told from error
             log.warning("FCM answered something unreadable to a message for %s: taken as sent", _whom(push.address))
         except (KeyError, TypeError):  # the answer has no name of the message, or is no object
@@ -365,12 +365,12 @@ def _told(error: Any, push: Push) -> BackgroundTasksError:
         if secret:
             text = text.replace(secret, masked(secret))
     if isinstance(error, messaging.UnregisteredError):
-        return DeviceGone(f"FCM does not know {whom} any more", device_id=address.id)
+        return DeviceGone(f"FCM no longer knows {whom}", device_id=address.id)
     if isinstance(error, messaging.SenderIdMismatchError):
         return DeviceGone(f"{whom} belongs to another Firebase project", device_id=address.id)
     if isinstance(error, exceptions.InvalidArgumentError):
         if NOT_A_TOKEN.search(text):
-            return DeviceGone(f"{whom} is no address of FCM", device_id=address.id)
+            return DeviceGone(f"{whom} is not an FCM address", device_id=address.id)
         return Undeliverable(f"FCM refuses the message for {whom}: {text}. Mend: the notify= option or the hook")
     if isinstance(error, messaging.ThirdPartyAuthError):
         return Undeliverable(f"FCM cannot reach {whom} ({text}). Mend: {TRUST}; then `flask bgtasks replay`")
@@ -382,8 +382,8 @@ def _told(error: Any, push: Push) -> BackgroundTasksError:
         log.error("FCM does not take our messages (%s). Mend: %s. Deliveries are kept", text, KEY)
         return RetryLater(f"FCM does not take our messages ({text}). Mend: {KEY}")
     if after is not None:
-        return Overloaded(f"FCM wants a pause: {text}", after=after)
-    return RetryLater(f"FCM is out of reach ({type(error).__name__}: {text})")
+        return Overloaded(f"FCM asks for a pause: {text}", after=after)
+    return RetryLater(f"FCM is unreachable ({type(error).__name__}: {text})")
 
 
 def _was_sent(error: Any) -> bool:
@@ -403,7 +403,7 @@ def _no_token(error: Exception) -> RetryLater:
     from google.auth.exceptions import TransportError
 
     if isinstance(error, TransportError) or getattr(error, "retryable", False):
-        return RetryLater(f"Google's token server is out of reach: {error}")
+        return RetryLater(f"Google's token server is unreachable: {error}")
     log.error("Google gives no token for FCM (%s). Mend: make a new key for the service account", error)
     return RetryLater(f"Google gives no token for FCM ({error}). Mend: make a new key for the service account")
 
