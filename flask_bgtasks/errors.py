@@ -72,7 +72,7 @@ class ConfigurationError(BackgroundTasksError):
 
 
 class AmbiguousTask(ConfigurationError, LookupError):
-    """Several functions were declared under this task name, and nothing says which of them belongs to this app."""
+    """Several functions were declared under this task name, and it is unclear which of them belongs to this app."""
 
 
 class UnknownTask(BackgroundTasksError, LookupError):
@@ -104,7 +104,7 @@ class TaskExpired(TaskNotFound):
 
 
 class InvalidRequestId(TaskNotFound, ValueError):
-    """The client was given something else than the id of a task."""
+    """The client was given something other than the id of a task."""
 
     def __init__(self, request_id: object) -> None:
         super().__init__(str(request_id))
@@ -130,7 +130,7 @@ class TaskFinished(TransitionRefused):
 class AlreadyClaimed(TransitionRefused):
     """Another process runs the task; its lease holds until ``until``, unless it is renewed.
 
-    With ``worker`` None nobody runs it: it waits until then for its next attempt.
+    If ``worker`` is None, no process runs it: it waits until then for its next attempt.
     """
 
     def __init__(self, request_id: str, *, status: str, worker: str | None, until: datetime) -> None:
@@ -230,16 +230,16 @@ class ShuttingDown(LimitReached):
 
 
 class NotStorable(BackgroundTasksError):
-    """The store cannot keep a value: it is too large, or of a kind that the database lacks. Nothing was changed.
+    """The store cannot keep a value: it is too large, or of a type that the database lacks. Nothing was changed.
 
-    Unlike :class:`StoreUnavailable` this is no outage: another try fails as well.
+    Unlike :class:`StoreUnavailable` this is not an outage: another try fails as well.
     """
 
 
 class StoreUnavailable(BackgroundTasksError):
     """The store cannot be read or written right now: locked, full, or unreachable. Nothing was changed.
 
-    :ivar brief: the reason in a few words that name no host and no file; None where there is no more to say.
+    :ivar brief: the reason in a few words, without names of hosts or files; None if there is nothing to add.
     """
 
     def __init__(self, message: str = "the task store cannot be used right now", brief: str | None = None) -> None:
@@ -255,9 +255,9 @@ class StoreUnusable(StoreUnavailable, ConfigurationError):
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """The store failed during a change, which may have been made or not. Look before you repeat it.
+    """The store failed during a change, which may or may not have been made. Check before you repeat it.
 
-    :ivar request_id: the task that the change was about, None where it was about none.
+    :ivar request_id: the task that was to be changed; None if there was none.
     """
 
     def __init__(self, message: str, request_id: str | None = None) -> None:
@@ -282,7 +282,7 @@ class TaskCancelled(BackgroundTasksError):
 
 
 class WaitTimeout(BackgroundTasksError, TimeoutError):
-    """Raised by ``wait`` for a task that did not finish in time; the task goes on."""
+    """Raised by ``wait`` for a task that did not finish in time; the task keeps running."""
 
     def __init__(self, request_id: str, seconds: float) -> None:
         super().__init__(f"task {request_id!r} has not finished within {seconds:g} s; it goes on")
@@ -298,9 +298,9 @@ class TaskTimeout(BackgroundTasksError, TimeoutError):
 
 
 class LoginLost(BackgroundTasksError):
-    """A run answered 401 or 403 although its request was let in: the run did not find the request's login.
+    """A run answered 401 or 403 although its request was admitted: the run did not find the request's login.
 
-    It is the ``error_type`` of such a task. Sending the request again opens the task again.
+    The class name is the ``error_type`` of such a task. Sending the request again opens the task again.
 
     :ivar dropped: the names of the request's headers that the run did not get.
     """
@@ -318,17 +318,17 @@ class LoginLost(BackgroundTasksError):
 class CancelRequested(BaseException):
     """Raised inside a task by its next report after it was cancelled, or after another attempt took over.
 
-    Not an :class:`Exception`, as :class:`asyncio.CancelledError` is not: ``except Exception`` in a pipeline does not
+    Like :class:`asyncio.CancelledError` it is not an :class:`Exception`, so ``except Exception`` in a pipeline does not
     swallow it.
     """
 
 
 class RetryLater(BackgroundTasksError):
-    """A sink raises this to be called again: after ``after`` seconds, or with the usual back-off where that is None.
+    """A sink raises this to be called again: after ``after`` seconds, or with the usual back-off if that is None.
 
     A task may raise it too: another attempt follows, as long as ``retries`` allows one.
 
-    :param tried: False where a cooldown kept the sink from calling its service; that does not count as a try.
+    :param tried: False if a cooldown kept the sink from calling its service; that does not count as a try.
     """
 
     def __init__(self, message: str = "", *, after: float | None = None, tried: bool = True) -> None:
@@ -344,11 +344,11 @@ class Overloaded(RetryLater):
 
 
 class Undeliverable(BackgroundTasksError):
-    """A sink raises this for what can never succeed: the delivery becomes a dead letter at once."""
+    """A sink raises this if a delivery can never succeed: it becomes a dead letter at once."""
 
 
 class DeviceGone(Undeliverable):
-    """A sink raises this for an address that is no longer in use: the device is forgotten, and no dead letter kept.
+    """A sink raises this for an address that is no longer in use: the device is removed, and no dead letter is kept.
 
     :param device_id: the :attr:`~flask_bgtasks.core.devices.Device.id`.
     """
@@ -359,7 +359,7 @@ class DeviceGone(Undeliverable):
 
 
 class EndpointUnreachable(BackgroundTasksError):
-    """A URL that a sink called did not answer, or not in time."""
+    """A URL that a sink called did not answer, or did not answer in time."""
 
 
 class TaskRejected(BackgroundTasksError):
@@ -379,9 +379,9 @@ class TaskGone(BackgroundTasksError):
 
 
 class Unreachable(BackgroundTasksError):
-    """The server gave no complete answer in time, or only a proxy answered, or a server in trouble.
+    """The server gave no complete answer in time, or answered with a server error, or only a proxy answered.
 
-    :ivar retry_after: seconds until it may be asked again, where it said so.
+    :ivar retry_after: seconds until it may be asked again, if it said so.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -390,7 +390,7 @@ class Unreachable(BackgroundTasksError):
 
 
 class CredentialsRefused(BackgroundTasksError):
-    """The server requires a login. Nothing is lost: the task goes on with the next call that has other headers."""
+    """The server requires a login. Nothing is lost: the task goes on with the next call that has valid headers."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -400,7 +400,7 @@ class CredentialsRefused(BackgroundTasksError):
 
 
 class KeyReused(BackgroundTasksError, ValueError):
-    """The idempotency key belongs to another request already."""
+    """The idempotency key was used for another request."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the key {key!r} was used for another request; use a new key for a new request")
@@ -408,7 +408,7 @@ class KeyReused(BackgroundTasksError, ValueError):
 
 
 class TooManyPending(BackgroundTasksError):
-    """As many tasks are pending as the client's registry keeps."""
+    """The client's registry is full: it keeps no more pending tasks."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the registry is full: {counted(limit, 'task')} pending; wait for some, or remove() them")
@@ -424,7 +424,7 @@ class FirestoreUnavailable(BackgroundTasksError):
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:
-    """The second half of a "no such …" message: the nearest known name, then all of them."""
+    """The second half of a "no such …" message: the closest known name, then all of them."""
     names = sorted(known)
     return f"{_hint(name, names)} Known here: {', '.join(names) or 'none'}.".lstrip()
 

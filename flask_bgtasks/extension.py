@@ -1,4 +1,4 @@
-"""The extension object: ``init_app``, ``@background``, ``@task``, ``track_request`` and the calls by hand.
+"""The extension object: ``init_app``, ``@background``, ``@task``, ``track_request`` and the manual calls.
 
 Declarations (tasks, owner loader, plugins) live on the object, as on a blueprint
 (:class:`~flask_bgtasks.app.registry.declarations.Declarations`); what belongs to an app lives in its
@@ -45,9 +45,9 @@ UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class BackgroundTasks:
-    """Makes the views and functions of Flask apps into stored tasks.
+    """Turns the views and functions of Flask apps into stored tasks.
 
-    :param app: calls :meth:`init_app`, if given.
+    :param app: if given, :meth:`init_app` is called with it.
     """
 
     def __init__(self, app: Flask | None = None, **settings: Any) -> None:
@@ -57,22 +57,22 @@ class BackgroundTasks:
 
     @property
     def registry(self) -> Mapping[str, TaskDefinition]:
-        """What was declared, by name. Each app has a registry of its own, in its state."""
+        """The declared tasks, by name. Each app has a registry of its own, in its state."""
         return self.declarations.declared()
 
     @property
     def loader(self) -> OwnerLoader | None:
-        """What :meth:`owner_loader` was given."""
+        """The function given to :meth:`owner_loader`."""
         return self.declarations.loader
 
     @property
     def plugins(self) -> list[tuple[Any, str | None]]:
-        """What :meth:`register` was given before ``init_app``."""
+        """The plugins given to :meth:`register` before ``init_app``."""
         return self.declarations.plugins
 
     @property
     def before_run_functions(self) -> list[Callable[[Task], Any]]:
-        """What :meth:`before_run` was given."""
+        """The functions given to :meth:`before_run`."""
         return self.declarations.before_run_functions
 
     # -- set-up ------------------------------------------------------------------------------------------------------
@@ -80,10 +80,10 @@ class BackgroundTasks:
     def init_app(
         self, app: Flask, *, endpoints: Sequence[str] | Mapping[str, Mapping[str, Any]] | None = None, **settings: Any
     ) -> None:
-        """Give an app its tasks. Connects to nothing and starts nothing yet. A call that failed can be repeated.
+        """Set up an app. Opens no connection and starts no thread yet. A call that failed can be repeated.
 
-        :param endpoints: existing views to wrap, as ``url_for`` names them; instead of ``BGTASKS_ENDPOINTS``. Or a
-            mapping from their names to the options of their tasks, see :class:`~flask_bgtasks.TaskOptions`.
+        :param endpoints: existing views to wrap, as ``url_for`` names them; replaces ``BGTASKS_ENDPOINTS``. Or a
+            mapping from these names to the options of the tasks, see :class:`~flask_bgtasks.TaskOptions`.
         :param settings: settings by lower-case name without the prefix; they win over ``app.config``.
         :raises ConfigurationError: a setting is wrong, or the app has this extension already.
         """
@@ -112,22 +112,21 @@ class BackgroundTasks:
         state.lifecycle.loaded()
 
     def start(self, app: Flask) -> None:
-        """Begin looking for work in this process: for what a dead one left behind, and what waits.
+        """Start looking for work in this process: tasks that wait, or that a dead process left behind.
 
-        Gunicorn, ``flask run`` and ``waitress-serve`` are recognised, and any process that serves begins with its first
-        request at the latest. Call this where that is too late, in each process, after a fork, when all views are
-        registered.
+        Gunicorn, ``flask run`` and ``waitress-serve`` are recognised, and any other process starts with its first
+        request. If that is too late, call this in each process, after a fork and once all views are registered.
 
-        :raises ConfigurationError: an endpoint that no view has, or something else is wrong with the app's set-up.
+        :raises ConfigurationError: an endpoint has no view, or something else is wrong with the app's set-up.
         """
         state = state_of(app)
         state.completion.check()
         state.lifecycle.start()
 
     def register(self, plugin: Any, *, name: str | None = None) -> None:
-        """Plug something in: any object with ``@hookimpl`` methods. Before ``init_app``, or in an app context after it.
+        """Register a plugin: any object with ``@hookimpl`` methods. Before ``init_app``, or in an app context after it.
 
-        :param name: what its deliveries are kept under; the same in every process.
+        :param name: the name that its deliveries are stored under; the same in every process.
         """
         if has_app_context() and KEY in current_app.extensions:
             state = current_state()
@@ -137,15 +136,15 @@ class BackgroundTasks:
             self.declarations.plugins.append((plugin, name))
 
     def owner_loader(self, function: F) -> F:
-        """Name the owner of a request: a function without arguments, called in it; None for nobody."""
+        """Register the function that names a request's owner: called in the request, returns None for nobody."""
         self.declarations.loader = cast(OwnerLoader, function)
         return function
 
     def before_run(self, function: F) -> F:
-        """Call ``function(task)`` in a run's own request context before the view, to restore what it finds in ``g``.
+        """Register ``function(task)``, called in a run's request context before the view, to restore what is in ``g``.
 
-        ``before_request`` functions do not run again there: they ran in the request that was answered, and the
-        cookies and credentials that they may want are not stored.
+        ``before_request`` functions do not run again there: they ran in the original request, and the cookies and
+        credentials that they may need are not stored.
         """
         self.declarations.before_run_functions.append(function)
         return function
@@ -159,7 +158,7 @@ class BackgroundTasks:
     def background(self, **options: Unpack[ViewOptions]) -> Callable[[F], F]: ...
 
     def background(self, function: F | None = None, **options: Unpack[ViewOptions]) -> F | Callable[[F], F]:
-        """Make a view's work a task, below the route: the client gets ``202`` and follows it.
+        """Run a view in the background: the client gets ``202`` and follows the task. Goes below the route decorator.
 
         :param options: see :class:`~flask_bgtasks.TaskOptions`.
         :raises TypeError: an option that does not exist.
@@ -183,9 +182,9 @@ class BackgroundTasks:
     def task(self, **options: Unpack[FunctionOptions]) -> TaskDecorator: ...
 
     def task(self, function: Callable[..., Any] | None = None, **options: Unpack[FunctionOptions]) -> Any:
-        """Make a function one that can be submitted as a task. Calling it still just calls it.
+        """Make a function that can be submitted as a task. Calling it still just calls it.
 
-        :param options: see :class:`~flask_bgtasks.TaskOptions`; ``respond`` and ``validate`` are a view's.
+        :param options: see :class:`~flask_bgtasks.TaskOptions`; ``respond`` and ``validate`` are for views only.
         :raises TypeError: an option that does not exist.
         """
         for option in ("respond", "validate"):
@@ -207,10 +206,10 @@ class BackgroundTasks:
         owner: str | None = None,
         user_token: str | None = None,
     ) -> TaskHandle[Any]:
-        """Store a task by the name of its function, and have it run; see :meth:`TaskFunction.submit`.
+        """Submit a task by the name of its function; see :meth:`TaskFunction.submit`.
 
         :raises UnknownTask: no ``@task`` function of this app has this name.
-        :raises ConfigurationError: several have it, and which of them is this app's cannot be told.
+        :raises ConfigurationError: several have it, and it is unclear which of them belongs to this app.
         """
         definition = current_state().registry[name]
         if definition.kind is not TaskKind.FUNCTION:
@@ -240,12 +239,12 @@ class BackgroundTasks:
         user_token: str | None = None,
         **options: Unpack[TrackedOptions],
     ) -> Iterator[TrackedTask]:
-        """Record code that runs where it stands, as a task: mirrored and notified, not scheduled.
+        """Record a block of code as a task, with progress, mirror and notification, while it runs in place.
 
-        The task is completed when the block ends, failed when it raises (the exception goes on).
+        The task is completed when the block ends, and failed when it raises (the exception propagates).
 
         :param name: the task's name.
-        :param request_id: an id that a client was given already, a UUID; by default a new one.
+        :param request_id: a UUID that a client already knows; by default a new one.
         :param owner: whose task it is; in a request, None means the request's owner.
         :param options: ``steps``, ``total_steps``, ``notify``, ``expires_after``.
         """
@@ -271,50 +270,50 @@ class BackgroundTasks:
         result_data: Any = None,
         error_message: str | None = None,
     ) -> Task:
-        """Say by hand how a tracked task stands: ``processing``, ``completed``, ``failed`` or ``cancelled``.
+        """Set the status of a tracked task: ``processing``, ``completed``, ``failed`` or ``cancelled``.
 
         :param result_data: the result, JSON.
         :param error_message: for ``failed``.
-        :returns: the task after it.
-        :raises TransitionRefused: the task has ended otherwise, or does not run.
+        :returns: the changed task.
+        :raises TransitionRefused: the task has ended with another status, or is not running.
         """
         return tracking.update_status(current_state(), request_id, status, result_data, error_message)
 
     def update_progress(
         self, request_id: str, step: str, step_number: int, total_steps: int, details: str | None = None
     ) -> Task:
-        """Say by hand where a tracked task is.
+        """Report the progress of a tracked task.
 
-        :param step_number: the step that it is at, from 1.
-        :param total_steps: how many there are.
-        :raises LeaseLost: the task does not run.
+        :param step_number: the number of the current step, from 1.
+        :param total_steps: how many steps there are.
+        :raises LeaseLost: the task is not running.
         """
         return tracking.update_progress(current_state(), request_id, step, step_number, total_steps, details)
 
     def send_push(self, user_token: str, title: str, body: str, data: Mapping[str, Any] | None = None) -> int:
-        """Send a push by hand: stored, then sent by every sink that can send; how many those are.
+        """Send a push notification: it is stored, then sent by every sink that can. Return how many sinks those are.
 
         :param user_token: the device's address, as the client gave it.
-        :param data: texts for the app; other values are turned into texts.
+        :param data: strings for the app; other values are converted to strings.
         """
         return current_state().deliveries.send(Notification(title, body, user_token=user_token, data=data or {}))
 
     def get(self, request_id: str) -> TaskHandle[Any]:
-        """A handle on a task. Checks no owner: for server-side code.
+        """A handle on a task. Does not check the owner: for server-side code.
 
-        :raises TaskNotFound: no such task. :raises TaskExpired: its time is over.
+        :raises TaskNotFound: no such task. :raises TaskExpired: it has expired.
         """
         state = current_state()
         return TaskHandle(state, state.access.any_task(request_id).request_id)
 
     def cancel(self, request_id: str) -> Task:
-        """Ask a task to stop; the task after that. Checks no owner."""
+        """Ask a task to stop, and return the changed task. Does not check the owner."""
         return self.get(request_id).cancel()
 
     def retry(self, request_id: str) -> Task:
-        """Run a failed or cancelled task again. Checks no owner.
+        """Run a failed or cancelled task again. Does not check the owner.
 
-        :raises TransitionRefused: it is neither. :raises LimitReached: as many tasks wait as may.
+        :raises TransitionRefused: it is neither failed nor cancelled. :raises LimitReached: too many tasks are waiting.
         """
         return self.get(request_id).retry()
 

@@ -1,6 +1,6 @@
 """Builds the plugin manager: built-in sinks, installed distributions' entry points, the app's own plugins.
 
-The product's own features plug in by the same hooks as anyone's.
+The library's own features plug in by the same hooks as other plugins.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class Plugins:
     def register(self, plugin: Any, *, name: str | None = None) -> None:
         """Register a plugin of the app's own.
 
-        :param name: what its deliveries are kept under; the same in every process. By default its ``name`` attribute
-            or the name of its class or module.
+        :param name: the name that its deliveries are stored under; the same in every process. By default its ``name``
+            attribute, or the name of its class or module.
         :raises ConfigurationError: the name is taken, or a hook does not exist.
         """
         self._register(plugin, name or name_of(plugin))
@@ -129,7 +129,7 @@ class Plugins:
         try:
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise ConfigurationError(f"{error}. The hooks there are stand in flask_bgtasks/hookspecs.py") from error
+            raise ConfigurationError(f"{error}. All hooks are listed in flask_bgtasks/hookspecs.py") from error
 
 
 def name_of(plugin: Any) -> str:

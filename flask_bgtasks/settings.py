@@ -1,6 +1,6 @@
 """Every ``BGTASKS_*`` setting: its name, default, meaning and check, in one place.
 
-Read once, in ``init_app``; a wrong one is a :class:`~flask_bgtasks.errors.ConfigurationError` that names the mend.
+Read once, in ``init_app``; a wrong one is a :class:`~flask_bgtasks.errors.ConfigurationError` that says how to fix it.
 """
 
 from __future__ import annotations
@@ -169,24 +169,24 @@ class Settings:
     store: str = _setting(
         DEFAULT_STORE,
         _text,
-        "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path lies in the app's instance folder), "
-        "`firestore://project`, `memory://`, or a scheme that a plugin brings.",
+        "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path is in the app's instance folder), "
+        "`firestore://project`, `memory://`, or a scheme that a plugin adds.",
     )
     app_id: str = _setting(
         "",
         check_app_id,
-        "Whose tasks these are: 1 to 100 printable characters, the same in every process of the app. Of all tasks in "
-        "the store an app sees and runs its own only. Default: the app's import name (`app.name`).",
+        "The app that the tasks belong to: 1 to 100 printable characters, the same in every process of the app. An app "
+        "sees and runs only its own tasks in the store. Default: the app's import name (`app.name`).",
     )
     runner: str = _setting(
         "threads",
         _text,
         "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `inline` (tests), "
-        "or what a plugin brings.",
+        "or one that a plugin adds.",
     )
     workers: int = _setting(4, _number(1), "Threads per process that run tasks.")
     sinks: tuple[Any, ...] = _setting(
-        [], _names, "Plugins that are told of changes: names (`memory`, a plugin's) or instances."
+        [], _names, "Plugins that are told of changes: instances, or names (`memory`, or an installed plugin's)."
     )
     endpoints: Mapping[str, Mapping[str, Any]] = _setting(
         {},
@@ -194,90 +194,92 @@ class Settings:
         "Existing views to wrap, by endpoint name: a list of names, or a mapping from each name to the options of its "
         "task.",
     )
-    url_prefix: str = _setting("/tasks", _prefix, "Where the blueprint stands.")
+    url_prefix: str = _setting("/tasks", _prefix, "URL prefix of the blueprint.")
     lease_seconds: float = _setting(
         30, _number(1, whole=False), "How long a running attempt's claim holds; renewed at a third of it."
     )
     unknown_task_seconds: float | None = _setting(
         604_800,
         _optional(_number(60, whole=False)),
-        "How long a task waits whose name no process knows (its function was renamed or removed), until it fails: a "
-        "week. `None`: for ever. After a minute `/tasks/health`, `flask bgtasks doctor` and `list` show it.",
+        "Seconds until a task fails whose name no process knows (its function was renamed or removed); by default a "
+        "week. `None`: never. After a minute `/tasks/health`, `flask bgtasks doctor` and `list` show such a task.",
     )
     progress_interval: float = _setting(
         0.25, _number(0.01, whole=False), "Seconds between two progress writes of one task."
     )
-    max_queued: int = _setting(10_000, _number(1), "Tasks that may wait, in all; then `503`.")
-    max_queued_per_owner: int = _setting(100, _number(1), "Tasks of one owner that may wait; then `429`.")
+    max_queued: int = _setting(10_000, _number(1), "Tasks that may wait in all; beyond that, `503`.")
+    max_queued_per_owner: int = _setting(100, _number(1), "Tasks of one owner that may wait; beyond that, `429`.")
     max_queued_anonymous: int = _setting(
         1000,
         _number(1),
-        "Tasks without an owner that may wait, in an app that names owners; then requests without an owner get `503`.",
+        "Tasks without an owner that may wait, in an app that names owners; beyond that, such requests get `503`.",
     )
     max_streams: int | None = _setting(
         None,
         _optional(_number(0)),
-        "Event streams and long polls per process that may be open; then `503`. "
+        "Event streams and long polls that may be open in one process; beyond that, `503`. "
         "Default: half of what the server's threads allow, at least 2.",
     )
     max_streams_per_owner: int | None = _setting(
         None,
         _optional(_number(1)),
-        "Of these, how many one owner may have, or one remote address without an owner; then `503`. "
+        "How many of these one owner may have, or one remote address without an owner; beyond that, `503`. "
         "Default: half of them, at least 2.",
     )
     stream_seconds: float = _setting(
         300, _number(1, whole=False), "Lifetime of one event stream; the client resumes with the next."
     )
     max_wait: float = _setting(
-        60, _number(0, whole=False), "The longest `Prefer: wait=N` or `?wait=N` that is granted; longer ones are cut."
+        60, _number(0, whole=False), "The longest `Prefer: wait=N` or `?wait=N`, in seconds; larger values are cut."
     )
-    max_request_bytes: int = _setting(16 * MIB, _number(1), "The largest request body that is stored; then `413`.")
+    max_request_bytes: int = _setting(16 * MIB, _number(1), "The largest request body that is stored; else `413`.")
     keep_headers: tuple[str, ...] = _setting(
         [],
         _headers,
-        "Headers of a request that its run gets back (`Authorization`, `Cookie`, `X-Api-Key`): kept with the task, "
+        "Request headers that the task's run gets back (`Authorization`, `Cookie`, `X-Api-Key`): kept with the task, "
         "encrypted with the app's `SECRET_KEY`, and erased when it ends. Needs `flask-bgtasks[headers]`.",
     )
-    max_result_bytes: int = _setting(16 * MIB, _number(1), "The largest result that is stored; then the task fails.")
+    max_result_bytes: int = _setting(
+        16 * MIB, _number(1), "The largest result that is stored; with a larger one the task fails."
+    )
     max_events: int = _setting(
         10_000, _number(100), "Rows of history kept per task; a client whose cursor is older gets a `snapshot`."
     )
     expires_after: timedelta = _setting(
-        timedelta(days=7), _duration, "How long a finished task is kept (seconds or a timedelta); then `410`."
+        timedelta(days=7), _duration, "How long a finished task is kept (seconds or a timedelta); after that, `410`."
     )
     show_errors: bool | tuple[type[Exception], ...] | None = _setting(
         None,
         _optional(_shown),
-        "Whether clients see the texts of exceptions that nobody expected: `True`, `False` (they see the class, the "
-        "log has the text), or the exception classes whose texts they see. Default: only with `app.debug` or "
-        "`app.testing`. Texts of `abort()`, and of flask-bgtasks' own errors, are always shown.",
+        "Whether clients see the texts of unexpected exceptions: `True`, `False` (they see the class; the text is in "
+        "the log), or the exception classes whose texts they see. Default: only with `app.debug` or `app.testing`. "
+        "Texts of `abort()`, and of flask-bgtasks' own errors, are always shown.",
     )
     shutdown_grace: float = _setting(
         25, _number(0, whole=False), "Seconds that running tasks get to finish when the process ends."
     )
     sqlite_synchronous: str = _setting(
-        "FULL", _synchronous, "`FULL`: what is promised survives a power cut. `NORMAL`: a killed process."
+        "FULL", _synchronous, "`FULL`: stored tasks survive a power cut. `NORMAL`: they survive a killed process."
     )
     firebase_credentials: str | None = _setting(
         None,
         _optional(_text),
-        "A service account's key file, relative to the app's root. Without, `firebase-service-account.json` there, "
-        "then Application Default Credentials.",
+        "A service account's key file, relative to the app's root. Default: `firebase-service-account.json` there, "
+        "else Application Default Credentials.",
     )
     firebase_project: str | None = _setting(
-        None, _optional(_text), "The Firebase project. Without, the one that the credentials name."
+        None, _optional(_text), "The Firebase project. Default: the one that the credentials name."
     )
     firestore_tasks: str = _setting("background_tasks", _collection, "The Firestore collection of tasks.")
     firestore_progress: str = _setting("request_progress", _collection, "The Firestore collection of their progress.")
     notify: str = _setting(
         "always",
         _choice("always", "unseen", "never"),
-        "When a task's notification is sent: `always` at once, `unseen` after a grace in which no client has shown the "
-        "outcome, or `never`.",
+        "When a task's notification is sent: `always` (at once), `unseen` (after a grace period, if no client has "
+        "shown the outcome), or `never`.",
     )
     notify_grace: float = _setting(
-        10, _number(0, whole=False), "Seconds in which a client may show the outcome, with `BGTASKS_NOTIFY='unseen'`."
+        10, _number(0, whole=False), "The grace period of `BGTASKS_NOTIFY='unseen'`, in seconds."
     )
     notification_link: str | None = _setting(
         None,
@@ -286,63 +288,65 @@ class Settings:
         "e.g. `https://app.example.com/lessons/{request_id}`.",
     )
     max_devices_per_owner: int = _setting(
-        20, _number(1), "Devices kept for one owner; the one unseen for longest makes room."
+        20, _number(1), "Devices kept for one owner; beyond that, the one unseen for longest is removed."
     )
     push_concurrency: int = _setting(
-        8, _number(1), "Notifications that one process sends at once, for each sink that sends them."
+        8, _number(1), "Notifications that one process sends at the same time, for each sink that sends them."
     )
     progress_push_seconds: float | None = _setting(
         None,
         _optional(_number(60, whole=False)),
-        "Silent pushes of a task's progress: at most one per device in so many seconds (20 minutes on iOS, where Apple "
-        "allows two or three an hour). Without, there are none.",
+        "Send a task's progress in silent pushes, at most one per device in this many seconds (20 minutes on iOS, "
+        "where Apple allows two or three an hour). Default: no such pushes.",
     )
     android_channel: str | None = _setting(
         None,
         _optional(_text),
-        "The notification channel of an Android app that pushes by FCM are shown in: its id, as the app has made it. "
-        "Without, the one that the app's manifest names.",
+        "The id of the Android notification channel in which FCM pushes are shown, as the app has created it. "
+        "Default: the one that the app's manifest names.",
     )
-    fcm_dry_run: bool = _setting(False, _flag, "FCM checks every message and delivers none.")
+    fcm_dry_run: bool = _setting(False, _flag, "FCM validates every message and delivers none.")
     fcm_endpoint: str | None = _setting(
         None,
         _optional(_text),
-        "Where an FCM HTTP v1 API is spoken, instead of Google's: a stand-in's address, e.g. `http://127.0.0.1:9099`. "
+        "The address of a stand-in for Google's FCM HTTP v1 API, e.g. `http://127.0.0.1:9099`. "
         "It is called without credentials.",
     )
     vapid_private_key: str | None = _setting(
         None,
         _optional(_text),
-        "The key that Web Push messages are signed with: a PEM file, relative to the app's root, or the key itself in "
-        "base64url. `flask bgtasks vapid` makes one.",
+        "The key that signs Web Push messages: a PEM file, relative to the app's root, or the key itself in base64url. "
+        "`flask bgtasks vapid` makes one.",
     )
     vapid_subject: str | None = _setting(
-        None, _optional(_text), "Whom a push service can write to about our messages: `mailto:…` or `https://…`."
+        None,
+        _optional(_text),
+        "The contact for push services, in case of trouble with the messages: `mailto:…` or `https://…`.",
     )
     webhooks: tuple[Any, ...] = _setting(
         [],
         _names,
-        "Where the `webhook` sink posts to: a mapping each, with `url`, `secret` and, to choose events and "
-        "tasks, `events` and `names`.",
+        "Where the `webhook` sink posts to: a list of mappings with `url`, `secret` and, to choose events and tasks, "
+        "`events` and `names`.",
     )
     private_targets: tuple[str, ...] = _setting(
         [],
         _names,
-        "Networks (`10.0.0.0/8`) or addresses in private ranges that webhooks and Web Push may go to; by default none: "
-        "they could be used to reach into the server's own network.",
+        "Private networks (`10.0.0.0/8`) or addresses that webhooks and Web Push may call. Default: none, since they "
+        "could be used to reach into the server's own network.",
     )
     alert_urls: tuple[str, ...] = _setting(
-        [], _names, "Where the `alerts` sink writes to: addresses as Apprise has them, `mailto://…`, `slack://…`."
+        [], _names, "Where the `alerts` sink sends alerts: Apprise URLs, such as `mailto://…` or `slack://…`."
     )
     alert_failures: int = _setting(
-        1, _number(1), "Failures of one task name within `BGTASKS_ALERT_WINDOW` that make an alert."
+        1, _number(1), "Failures of one task name within `BGTASKS_ALERT_WINDOW` that trigger an alert."
     )
     alert_window: float = _setting(300, _number(1, whole=False), "Seconds in which failures are counted.")
     alert_silence: float = _setting(
-        3600, _number(1, whole=False), "Seconds after an alert without another one about the same."
+        3600, _number(1, whole=False), "Seconds after an alert in which the same alert is not sent again."
     )
     access_token_seconds: int = _setting(
-        3600, _number(1), "How long a signed `?access_token=` of one task can be used to read it."
+        3600, _number(1), "Seconds for which a signed `?access_token=` of one task can be used to read it."
     )
     cors_origins: tuple[str, ...] = _setting(
         [], _names, "Origins whose pages may call the blueprint, e.g. `https://app.example.com`; `*` for any."

@@ -1,6 +1,6 @@
 """The blinker signals. The sender is the app; receivers run at once, in the process and thread where it happened.
 
-A receiver that raises, whatever it is, is logged and contained: it cannot hurt a task.
+An exception in a receiver is logged and contained: it cannot harm a task.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ notification_failed = _signals.signal(
 
 
 def send(signal: Signal, app: Any, **values: Any) -> None:
-    """Call the receivers of a signal, each on its own: one that raises does not keep the others from it."""
+    """Call the receivers of a signal independently: an exception in one does not keep the others from being called."""
     if not signal.receivers:
         return
     for receiver in list(signal.receivers_for(app)):

@@ -1,6 +1,6 @@
-"""What a sink may use of the app that it serves: an argument of its hooks, the same for our sinks and for others.
+"""What a sink may use of its app: an argument of its hooks, the same for built-in and other sinks.
 
-Made once for each app. Knows the store by its protocol, and the rest by functions that the app's factory gives it.
+One object for each app. Knows the store by its protocol, and the rest by functions that the app's factory passes in.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .stores.base import Store
 
 
 class SinkContext:
-    """What a sink may use of the app that it serves.
+    """What a sink may use of its app.
 
     Every method may be called from any thread, also from one that the sink has begun itself, until
     :func:`~flask_bgtasks.hookspecs.bgtasks_close` has returned. Look-ups read the store, and raise
-    :class:`~flask_bgtasks.StoreUnavailable` where it does not answer: let that pass, and the delivery is tried again.
+    :class:`~flask_bgtasks.StoreUnavailable` if it does not answer: do not catch that, and the delivery is retried.
 
     :ivar app_name: the name of the Flask app.
     :ivar settings: the app's ``BGTASKS_*`` settings, as attributes in lower case: ``settings.push_concurrency``.
@@ -56,7 +56,7 @@ class SinkContext:
 
     @property
     def draining(self) -> bool:
-        """Whether this process is about to end: it takes no more work, and what it runs may go on elsewhere."""
+        """Whether this process is about to end: it accepts no more work, and its tasks may continue elsewhere."""
         return self._is_draining()
 
     def now(self) -> datetime:
@@ -68,28 +68,28 @@ class SinkContext:
     def enqueue(self, sink: str, message: Message) -> None:
         """Store a message for a sink, which gets it by :func:`~flask_bgtasks.hookspecs.bgtasks_deliver_message`.
 
-        For what comes of no event and no notification; for those, return the messages from the hook.
+        For messages that come from no event and no notification; for those, return the messages from the hook.
 
-        :param sink: the name that it is registered under. :param message: its ``channel``, ``payload`` and
+        :param sink: the name under which it is registered. :param message: its ``channel``, ``payload`` and
             ``request_id`` are stored.
         """
         self._enqueue(sink, message)
 
     def count_dead_letters(self) -> int:
-        """How many deliveries were given up, of all the app's sinks, and are kept."""
+        """The number of dead letters of all the app's sinks."""
         return self._store.stats().deliveries_dead
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
     def find_task(self, request_id: str) -> Task | None:
-        """A task as it stands now, None if it is gone."""
+        """A task in its current state; None if it is gone."""
         try:
             return self._store.get(request_id)
         except TaskNotFound:
             return None
 
     def load_result(self, request_id: str) -> Result | None:
-        """What a task answered, None if it has no result (yet), or is gone."""
+        """A task's result; None if it has none (yet), or is gone."""
         try:
             return self._store.load_result(request_id)
         except TaskNotFound:
@@ -106,28 +106,28 @@ class SinkContext:
     # -- users ---------------------------------------------------------------------------------------------------------
 
     def devices(self, *, owner: str | None = None, request_id: str | None = None) -> Sequence[Device]:
-        """An owner's devices, or those that are for one task; the last seen first. Give exactly one of the two."""
+        """An owner's devices, or those of one task, most recently seen first. Give exactly one of the two."""
         return self._store.devices(owner=owner, request_id=request_id)
 
     def forget_device(self, device_id: str) -> None:
-        """Forget a device whose address is no longer anybody's."""
+        """Remove a device whose address is no longer in use."""
         self._store.forget_device(device_id)
 
     def load_preferences(self, owner: str) -> Preferences:
-        """What an owner wants to be told about; the defaults where nothing is saved, or it cannot be read here."""
+        """An owner's notification preferences; the defaults if none are saved, or they cannot be read."""
         return Preferences.from_stored(self._store.load_preferences(owner))
 
     # -- cool-downs over all processes ---------------------------------------------------------------------------------
 
     def take_mark(self, key: str, span: timedelta) -> bool:
-        """Take a key for this long; False while somebody has it.
+        """Take a key for this long; False if it is already taken.
 
-        How the processes of an app agree on which of them does something, and on how often it is done.
+        The processes of an app use this to agree on which of them does something, and how often.
 
-        :param key: begins with the sink's name, so that no other sink takes it. :param span: of 0, only looks.
+        :param key: starts with the sink's name, so that no other sink takes it. :param span: with 0, only checks.
         """
         return self._store.take_mark(key, span)
 
     def set_mark(self, key: str, span: timedelta) -> None:
-        """Have a key taken from now on for this long, whoever has it; a span of 0 gives it back."""
+        """Take a key from now on for this long, even if it is already taken; a span of 0 releases it."""
         self._store.set_mark(key, span)

@@ -1,6 +1,6 @@
 """The pytest plugin: a ``bgtasks`` fixture for apps that use flask-bgtasks, with everything in memory.
 
-Comes with the package (entry point ``pytest11``); needs an ``app`` fixture, as pytest-flask wants one too.
+Comes with the package (entry point ``pytest11``); needs an ``app`` fixture, as pytest-flask does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECORDER = "bgtasks-recorder"
 
 
 class Recorder:
-    """What the ``bgtasks`` fixture gives: waiting for tasks, and what the sinks were told."""
+    """The value of the ``bgtasks`` fixture: waits for tasks, and records what sinks receive."""
 
     def __init__(self, app: Flask, state: AppState, sink: MemorySink) -> None:
         self.app = app
@@ -31,7 +31,7 @@ class Recorder:
         self._sink = sink
 
     def wait_for(self, task: Any, *, timeout: float = 10) -> Task:
-        """Wait for the end of a task, whatever it is, and for the sinks to be told of it.
+        """Wait until a task has ended, however it ends, and the sinks have received its end.
 
         :param task: a handle, a :class:`~flask_bgtasks.Task`, a response with a ``Task-Id`` header, or an id.
         :param timeout: seconds.
@@ -52,7 +52,7 @@ class Recorder:
         headers = getattr(task, "headers", None)
         request_id = headers.get("Task-Id") if headers is not None else getattr(task, "request_id", task)
         if not isinstance(request_id, str):
-            raise TypeError(f"{task!r} is no task: give a handle, a response with a Task-Id header, or an id")
+            raise TypeError(f"{task!r} is not a task: give a handle, a response with a Task-Id header, or an id")
         return TaskHandle(self.state, request_id)
 
     def result(self, task: Any, *, timeout: float = 10) -> Any:
@@ -62,7 +62,7 @@ class Recorder:
 
     @property
     def events(self) -> list[tuple[Task, Event]]:
-        """The lifecycle events that sinks were told of, in order, each with the task as it stood."""
+        """The lifecycle events that sinks received, in order, each with the task at that time."""
         return list(self._sink.events)
 
     def event_types(self, task: Any) -> list[EventType]:
@@ -81,7 +81,7 @@ class Recorder:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "bgtasks(**settings): settings of flask-bgtasks for this test, by lower-case name, e.g. runner='threads'.",

@@ -6,11 +6,11 @@ import { $, clock, make, write } from './dom.js';
 const CHANNELS = {
   idle: ['idle', 'Nothing is running.'],
   stream: ['live', 'One stream, shared by all tabs.'],
-  poll: ['asking', 'No stream gets through: the status is asked for every second.'],
-  monitor: ['Firestore', 'The server is out of reach: its mirror in Firestore is asked every 30 seconds.'],
-  offline: ['offline', 'Nothing is reached. It tries again by itself, and what you send meanwhile waits here.'],
-  asleep: ['asleep', 'Nobody is looking: nothing is asked until you are back.'],
-  blocked: ['login', 'The server wants a login.'],
+  poll: ['asking', 'No stream gets through: the page polls the status every second.'],
+  monitor: ['Firestore', 'The server is unreachable: the page reads its mirror in Firestore every 30 seconds.'],
+  offline: ['offline', 'Nothing is reachable. The page keeps trying, and stores what you send meanwhile.'],
+  asleep: ['asleep', 'The page is hidden, and asks nothing until you are back.'],
+  blocked: ['login', 'The server requires a login.'],
 };
 const HOW = {
   reopened: 'Found again:', sent: 'Sent:', reconnected: 'Back:', firestore: 'By Firestore:', discovered: 'Discovered:',

@@ -34,7 +34,7 @@ def choose_writer(environ: Mapping[str, str]) -> Writer:
     key = environ.get("OPENAI_API_KEY")
     if not key:
         return OfflineWriter()
-    from .model import DEFAULT_MODEL, ModelWriter  # the openai package is wanted only here
+    from .model import DEFAULT_MODEL, ModelWriter  # the openai package is needed only here
 
     return ModelWriter(
         key, base_url=environ.get("OPENAI_BASE_URL") or None, model=environ.get("LESSON_MODEL") or DEFAULT_MODEL

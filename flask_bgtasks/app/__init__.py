@@ -1,1 +1,1 @@
-"""One app's parts, wired: what was declared, what its settings make of it, and their life in one process."""
+"""One app's parts: its declarations, the objects built from its settings, and their lifecycle in one process."""

@@ -1,6 +1,6 @@
-"""Whose tasks: the id of an app, and what is said where two apps meet in one store.
+"""The ids of apps, and the warnings when two apps share one store.
 
-Knows settings and stores; keeps weak references to the apps of this process, to tell two that are alive at once.
+Knows settings and stores; keeps weak references to the apps of this process, to recognise two that are alive at once.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def warn_of_twin(app: Flask, settings: Settings) -> None:
             _said.add(key)
     if alive:
         log.warning(
-            "two apps of this process are called %r and keep their tasks in %s: each runs the other's tasks. Unless it "
-            "is one app that was made twice, give each its own BGTASKS_APP_ID",
+            "two apps of this process are called %r and keep their tasks in %s: each runs the other's tasks. Unless "
+            "this is one app that was made twice, give each its own BGTASKS_APP_ID",
             settings.app_id,
             redact(settings.store),
         )

@@ -1,4 +1,4 @@
-"""The stores and runners that come with the library, plugged in by the same hooks as anyone's."""
+"""The stores and runners that come with the library, plugged in by the same hooks as other plugins."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Finishes an app's set-up once all its views are registered, which Flask tells nobody.
+"""Finishes an app's set-up once all its views are registered; Flask does not say when that is.
 
-Wraps the views that the ``endpoints`` setting names, gives the app the decorated views that its rules call, and finds
-what is wrong with either. It is asked to when the server is ready, when a worker starts, at the first request, and
-before a task's name is said to be unknown; whatever has not changed since is left alone.
+Wraps the views that the ``endpoints`` setting names, assigns decorated views to the app whose rules call them, and
+finds errors in both. Runs when the server is ready, when a worker starts, at the first request, and before a task's
+name is reported as unknown; what has not changed since the last run is skipped.
 """
 
 from __future__ import annotations

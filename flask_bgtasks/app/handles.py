@@ -1,6 +1,6 @@
-"""What ``@task`` makes of a function, and what ``submit`` gives back: a handle on one task, for server-side code.
+"""What ``@task`` makes of a function, and what ``submit`` returns: a handle on one task, for server-side code.
 
-A handle checks no owner. Both carry the types of the function, for users' type checkers.
+A handle does not check the owner. Both carry the types of the function, for users' type checkers.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ R_co = TypeVar("R_co", covariant=True)
 log = logging.getLogger("flask_bgtasks")
 
 STAND_IN_SECONDS = 0.25
-"""How often a task that waits for another one looks whether a thread is free, and whether it is cancelled itself."""
+"""How often a task that waits for another one checks for a free thread, and whether it is cancelled itself."""
 
 MAX_WAIT_SECONDS = 3600.0  # of one wake-up; a wait without a limit just waits again
 
 
 class TaskHandle(Generic[T_co]):
-    """One task. Cheap: it holds the id, and asks the store each time.
+    """One task. Cheap to make: it holds only the id, and asks the store each time.
 
-    To type checkers a ``TaskHandle[str]`` is a task whose result is a string; of a view's it is not known.
+    For type checkers, a ``TaskHandle[str]`` is a task whose result is a string; the result type of a view is unknown.
     """
 
     __slots__ = ("_state", "request_id")
@@ -51,27 +51,27 @@ class TaskHandle(Generic[T_co]):
 
     @property
     def task(self) -> Task:
-        """The task as it stands now. :raises TaskNotFound: it was deleted."""
+        """The task in its current state. :raises TaskNotFound: it was deleted."""
         return self._state.store.get(self.request_id)
 
     @property
     def status(self) -> Status:
-        """The task's status now."""
+        """The task's current status."""
         return self.task.status
 
     @property
     def progress(self) -> Progress | None:
-        """Where it is now, None before the first report."""
+        """The newest progress; None before the first report."""
         return self.task.progress
 
     def wait(self, *, timeout: float | None = None) -> T_co:
         """Wait for the end and return the result: a function's value, or what a view answered, parsed if it is JSON.
 
-        The value has been JSON meanwhile: a tuple comes back as a list.
+        The value has been stored as JSON: a tuple comes back as a list.
 
         :param timeout: seconds; None to wait without a limit.
         :raises TaskFailed: it failed. :raises TaskCancelled: it was cancelled.
-        :raises WaitTimeout: not in time; the task goes on.
+        :raises WaitTimeout: it did not end in time; it keeps running.
         """
         task = self.wait_until_done(timeout=timeout)
         if task.status is Status.FAILED:
@@ -81,13 +81,13 @@ class TaskHandle(Generic[T_co]):
         return cast(T_co, self.result_data())
 
     def wait_until_done(self, *, timeout: float | None = None) -> Task:
-        """Wait for the end, whatever it is, and return the task.
+        """Wait until the task has ended, however it ends, and return it.
 
-        Inside a task, where all threads are taken by tasks that wait as this one does, the thread that waits has
-        another one stand in for it, which runs the awaited task.
+        If this is called inside a task while all threads are busy, an extra thread runs the awaited task, so that
+        tasks which wait for each other cannot block each other.
 
-        :raises WaitTimeout: not in time.
-        :raises CancelRequested: the task that waits was cancelled.
+        :raises WaitTimeout: it did not end in time.
+        :raises CancelRequested: the waiting task was cancelled.
         """
         task = self.task
         if task.done:
@@ -108,11 +108,11 @@ class TaskHandle(Generic[T_co]):
         return task
 
     def result(self) -> Result | None:
-        """What is stored of the answer, None while there is nothing."""
+        """The stored result; None while there is none."""
         return self._state.store.load_result(self.request_id)
 
     def result_data(self) -> T_co | None:
-        """The answer: parsed where it is JSON, else its bytes; None while there is nothing."""
+        """The result: parsed if it is JSON, else its bytes; None while there is none."""
         result = self.result()
         if result is None:
             return None
@@ -120,13 +120,13 @@ class TaskHandle(Generic[T_co]):
         return cast(T_co, result.body if found is None else found[0])
 
     def cancel(self) -> Task:
-        """Ask the task to stop; the task after that."""
+        """Ask the task to stop, and return the changed task."""
         return self._state.cancel(self.request_id).task
 
     def retry(self) -> Task:
         """Run a failed or cancelled task again.
 
-        :raises TransitionRefused: it is neither. :raises LimitReached: as many tasks wait as may.
+        :raises TransitionRefused: it is neither failed nor cancelled. :raises LimitReached: too many tasks are waiting.
         """
         return self._state.retry(self.request_id).task
 
@@ -139,10 +139,10 @@ Submit = Callable[[TaskDefinition, Sequence[Any], Mapping[str, Any], "str | None
 
 
 class TaskFunction(Generic[P, R_co, T_co]):
-    """A function under ``@task``: calling it calls it; :meth:`submit` makes a task of the call.
+    """A function under ``@task``: calling it just calls it; :meth:`submit` runs the call as a task.
 
-    To type checkers, ``TaskFunction[[int], str, str]`` takes an int, and a call and a task of it both result in a
-    string. Of an async function a call results in a coroutine, and a task in what that returns.
+    For type checkers, ``TaskFunction[[int], str, str]`` takes an int, and both a call and a task of it result in a
+    string. For an async function, a call results in a coroutine, and a task in what the coroutine returns.
     """
 
     def __init__(self, definition: TaskDefinition, submit: Submit) -> None:
@@ -172,7 +172,7 @@ class TaskFunction(Generic[P, R_co, T_co]):
     def submit(  # type: ignore[misc]  # the function may have a parameter of these names, which it is then not given
         self, *args: Any, owner: str | None = None, user_token: str | None = None, **kwargs: Any
     ) -> TaskHandle[T_co]:
-        """Store a task that makes this call, and have it run. Needs an app context.
+        """Store a task that makes this call, and hand it to the runner. Needs an app context.
 
         :param args: the function's arguments, JSON. Type checkers check them, unless ``owner`` or ``user_token`` is
             given.
@@ -188,7 +188,7 @@ AsyncTaskFunction = TaskFunction[P, Coroutine[Any, Any, T], T]
 
 
 class TaskDecorator(Protocol):
-    """What ``@task(…)`` gives: makes a :class:`TaskFunction` of a function."""
+    """What ``@task(…)`` returns: turns a function into a :class:`TaskFunction`."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncTaskFunction[P, T]: ...
@@ -198,7 +198,7 @@ class TaskDecorator(Protocol):
 
 
 class _StandIn:
-    """Takes the place of a task that waits for another one while no thread here is free: or both would wait for ever.
+    """Runs the task that another task waits for while no thread here is free; else both would wait forever.
 
     A thread of its own, so that nothing of the waiting task (its contexts, its sessions, its event loop) is touched.
 
@@ -245,7 +245,7 @@ class _StandIn:
             self._told = True
             log.warning(
                 "task %s waits for task %s (%r), which cannot begin here: its max_concurrency is reached, or its queue "
-                "(%r) is another one's. If it waits for a place that the waiting task holds, this never ends",
+                "(%r) is not served here. If it waits for a place that the waiting task holds, this never ends",
                 self._waiting,
                 task.request_id,
                 task.name,

@@ -1,7 +1,7 @@
-"""The life of an app's parts in one process: when looking for work begins, and how all of it ends.
+"""The lifecycle of an app's parts in one process: when it starts to look for work, and how it shuts down.
 
-Knows the parts by their protocols; what tells it that the process serves, or stops, stands in
-:mod:`..runtime.server` and :mod:`..runtime.shutdown`.
+Knows the parts by their protocols. :mod:`..runtime.server` and :mod:`..runtime.shutdown` tell it when the process
+serves, and when it stops.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Lifecycle:
         """Begin the threads again that have died, whatever it was of; their names."""
         missing = self.missing
         if missing:
-            log.error("threads have died and are begun again: %s", ", ".join(missing))
+            log.error("threads have died and are started again: %s", ", ".join(missing))
             for thread in self._threads():
                 if thread.missing:
                     thread.start()
@@ -169,7 +169,7 @@ class Lifecycle:
         # given back, may wait for a silent server.
         ended_within(RELEASE_SECONDS, lambda: ended.append(self._engine.release()), name="bgtasks-release")
         if not ended:
-            log.warning("the store does not answer: what is not given back yet goes on when its lease has run out")
+            log.warning("the store does not answer: tasks that were not given back resume when their leases expire")
         elif ended[0]:
             log.warning("the grace period is over: %s given back for other processes to run", counted(ended[0], "task"))
 

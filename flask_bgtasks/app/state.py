@@ -55,7 +55,7 @@ class AppState:
 
     app: Flask
     extension: Any
-    """The extension object that the app was given to, for the app's own code; nothing here needs it."""
+    """The extension object that set up the app, for the app's own code; nothing here needs it."""
     declarations: Declarations
     settings: Settings
     plugins: Plugins
@@ -75,7 +75,7 @@ class AppState:
     """Makes the wrapper of a view."""
 
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that ``init_app`` was given as arguments."""
+    """Settings that were passed to ``init_app``."""
 
     originals: dict[str, View] = field(default_factory=dict)
     """The app's own views behind the wrapped endpoints."""
@@ -125,7 +125,7 @@ class AppState:
         :param user_token: where its notification goes; registered for the owner. :param hints: what is known of it.
         :param run: False where the caller runs it where it stands.
         :raises LimitReached: the queue is full, or this process is stopping; the task was not stored.
-        :raises IdempotencyConflict: the key stands for another request.
+        :raises IdempotencyConflict: the key was used for another request.
         """
         if run and self.runner.draining:
             raise ShuttingDown()

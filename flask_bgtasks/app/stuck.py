@@ -1,8 +1,8 @@
-"""Finds tasks that wait although they could run, and that no function is registered for: renamed, or removed.
+"""Finds waiting tasks for which no function is registered: it was renamed or removed.
 
-Nothing of them is an error yet: another process may know the name, a worker with modules of its own say, or the deploy
-that brings it back. So they are shown to operators after a minute, and fail after a week, so that nobody waits for ever
-(`BGTASKS_UNKNOWN_TASK_SECONDS`). Whoever wants to can cancel them at once: no attempt holds them.
+That is not an error yet: another process may know the name, such as a worker with other modules, or a deploy may bring
+it back. So these tasks are shown to operators after a minute, and fail after a week
+(`BGTASKS_UNKNOWN_TASK_SECONDS`). They can be cancelled at once, since no attempt holds them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_LOOKED_AT = 1000
 def stuck_tasks(store: Leases, names: Container[str], *, after: timedelta = GRACE) -> list[Task]:
     """Tasks that could have begun so long ago, of a name that is not among these; at most :data:`MAX_LOOKED_AT`.
 
-    :param names: the names that this process knows. :raises StoreUnavailable: the store is out of reach.
+    :param names: the names that this process knows. :raises StoreUnavailable: the store is unreachable.
     """
     found = [task for task in store.runnable(limit=MAX_LOOKED_AT) if task.name not in names]
     if not found:
@@ -44,7 +44,7 @@ def counted_names(tasks: Sequence[Task]) -> str:
 def abandon(store: Leases, names: Container[str], *, after: timedelta, change: Callable[[Task, Change], object]) -> int:
     """Have those fail that are stuck for so long; how many were.
 
-    :param change: makes a change of a task, with its deliveries. :raises StoreUnavailable: the store is out of reach.
+    :param change: makes a change of a task, with its deliveries. :raises StoreUnavailable: the store is unreachable.
     """
     ended = 0
     for task in stuck_tasks(store, names, after=after):

@@ -1,6 +1,6 @@
-"""For code that has its own way of running: ``update_status``, ``update_progress``, and what ``track_request`` gives.
+"""For code that the library does not run itself: ``update_status``, ``update_progress``, and ``track_request``.
 
-They speak for the task's current attempt, whoever runs it; the state machine accepts or refuses as for any attempt.
+They report on behalf of the task's current attempt; the state machine accepts or refuses as for any attempt.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BY_HAND = "by hand"
 MAX_STEPS = 10**9  # a step's number is shown, and mirrored as an integer of 64 bits
 
 LEASE = timedelta(hours=1)
-"""How long code that speaks for itself may be silent before it is taken for dead; each of its calls renews it."""
+"""How long tracked code may be silent before it counts as dead; each of its calls renews the lease."""
 
 
 def checked_id(request_id: str | None) -> str | None:
-    """:raises ConfigurationError: this is no id that a task can have."""
+    """:raises ConfigurationError: this is not a valid task id."""
     if request_id is not None and not is_id(request_id):
         raise ConfigurationError(
-            f"request_id={request_id!r}: expected a UUID in lower case, as str(uuid.uuid4()) makes them"
+            f"request_id={request_id!r}: expected a UUID in lower case, as str(uuid.uuid4()) returns it"
         )
     return request_id
 
@@ -105,7 +105,7 @@ def update_progress(
 
 
 class TrackedTask:
-    """A task that runs where it stands. ``step``, ``track`` and ``current_task`` report into it inside the block."""
+    """A task that runs in place. ``step``, ``track`` and ``current_task`` report to it inside the block."""
 
     __slots__ = ("_running", "_state")
 
@@ -120,13 +120,13 @@ class TrackedTask:
 
     @property
     def cancelled(self) -> bool:
-        """Whether someone asked it to stop."""
+        """Whether the task was asked to stop."""
         return self._running.stopped is not None
 
     def set_result(self, value: Any) -> None:
-        """What the task is completed with, JSON.
+        """Set the result with which the task will be completed, JSON.
 
-        :raises NotSerializable: it is not JSON. :raises PayloadTooLarge: it is larger than what is stored.
+        :raises NotSerializable: it is not JSON. :raises PayloadTooLarge: it is too large to be stored.
         """
         state = self._state
         limit = state.settings.max_result_bytes

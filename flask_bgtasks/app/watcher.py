@@ -1,7 +1,7 @@
-"""Follows tasks for everyone in this process who waits for one: streams, long polls, ``wait``.
+"""Follows tasks for everything in this process that waits for one: streams, long polls, ``wait``.
 
-One watcher per process. What this process commits is handed on at once; what others commit is found by one look at the
-store for all followed tasks together, however many clients follow them. Reads the store, writes nothing.
+One watcher per process. Changes of this process are passed on at once. Changes of other processes are found by one
+query of the store for all followed tasks, however many clients follow them. Reads the store, writes nothing.
 """
 
 from __future__ import annotations

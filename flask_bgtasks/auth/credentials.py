@@ -1,7 +1,7 @@
-"""The login of a request, on its way to the run: headers that the app names, sealed, and what its extensions know.
+"""Passes the login of a request on to the run: encrypted headers that the app names, and the user of its extensions.
 
-Both make the private part of a task's input, which the store erases when the task ends. Knows the sealer, the adapters
-and the owners; no store.
+These form the private part of a task's input, which the store erases when the task ends. Knows the sealer, the
+adapters and the owners; no store.
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ SKEW_SECONDS = 5  # that a server's clock may be behind Google's
 class FirebaseOwner:
     """``bgtasks.register(FirebaseOwner())``, or as a loader: ``bgtasks.owner_loader(FirebaseOwner())``.
 
-    The owner is the ``uid`` of the ``Authorization: Bearer`` token. A request without one is nobody's; one with a token
-    that is wrong, expired, of another project or (if asked for) revoked is answered ``401``.
+    The owner is the ``uid`` of the ``Authorization: Bearer`` token. A request without one has no owner; a
+    token that is invalid, expired, of another project or (if checked) revoked is answered with ``401``.
 
-    :param project: the Firebase project; by default that of the app of firebase-admin, of its credentials, or
+    :param project: the Firebase project; by default that of the firebase-admin app, of its credentials, or
         ``GOOGLE_CLOUD_PROJECT``.
     :param check_revoked: ask Firebase for each request whether the token was revoked or its user disabled: a call over
         the network, which needs credentials.
@@ -56,7 +56,7 @@ class FirebaseOwner:
     def owner_of(self, request: Request) -> str | None:
         """The ``uid`` of a request's token, None if it has none.
 
-        :raises Unauthorized: the token is not good. :raises ServiceUnavailable: that cannot be told right now.
+        :raises Unauthorized: the token is invalid. :raises ServiceUnavailable: it cannot be verified right now.
         """
         given = request.authorization
         if given is None or given.type != "bearer" or not given.token:
@@ -69,7 +69,7 @@ class FirebaseOwner:
             )
         except (auth.InvalidIdTokenError, auth.UserDisabledError) as error:
             challenge = WWWAuthenticate("bearer", {"error": "invalid_token"})  # RFC 6750, section 3.1
-            raise Unauthorized(f"the ID token is not good: {_reason(error)}", www_authenticate=challenge) from error
+            raise Unauthorized(f"the ID token is invalid: {_reason(error)}", www_authenticate=challenge) from error
         except exceptions.FirebaseError as error:
             raise ServiceUnavailable("ID tokens cannot be verified right now", retry_after=5) from error
         except ValueError as error:

@@ -1,9 +1,9 @@
-"""Saves who a request was let in as, as JSON, and restores it in the run: one adapter for each login extension.
+"""Saves the user of a request as JSON, and restores it in the run: one adapter for each login extension.
 
-A guard (``@login_required``, ``@jwt_required()``) runs in the request and leaves what it found in ``flask.g``. A run
-has a ``g`` of its own, so code in the view that asks the extension would find nobody. An adapter saves what names the
-user, never the token, and puts it where the extension looks. It knows its extension by what the app has of it, and
-imports it only then. The store erases what is saved when the task ends.
+A guard (``@login_required``, ``@jwt_required()``) runs in the request and leaves the user in ``flask.g``. A run has its
+own ``g``, so code in the view that asks the extension would find no user. An adapter saves what identifies the user,
+never the token, and restores it where the extension looks. It recognises its extension by what the app contains, and
+imports it only then. The store erases the saved data when the task ends.
 """
 
 from __future__ import annotations

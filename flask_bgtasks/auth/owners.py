@@ -1,4 +1,4 @@
-"""Whose request this is, and which tasks it may see: the one place of every owner check.
+"""Finds the owner of a request, and which tasks it may see: the one place for owner checks.
 
 Knows the plugins' hook, Flask-Login where the app has it, and the store; the HTTP layer asks here and nowhere else.
 """
@@ -155,7 +155,7 @@ class Access:
         except SignatureExpired:
             raise AccessDenied("the access token is too old; ask for a new one") from None
         except BadSignature:
-            raise AccessDenied("the access token is not valid") from None
+            raise AccessDenied("the access token is invalid") from None
         if signed != request_id:
             raise AccessDenied("the access token is for another task")
         return self.any_task(request_id)

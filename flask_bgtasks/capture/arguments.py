@@ -1,7 +1,7 @@
-"""What a view is called with, as it is stored and as it is made again for a run.
+"""The arguments of a view: how they are stored, and restored for a run.
 
-Arguments from the URL are in the stored request. What decorators add is kept as JSON beside it; an object of a
-class-based view is made anew, as Flask does it for each request.
+Arguments from the URL are in the stored request. Those that decorators add are kept as JSON beside it; an object of a
+class-based view is created anew, as Flask does for each request.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def restored(app: Flask, stored: Mapping[str, Any]) -> Arguments:
     if made is None:
         what = ", ".join(change.get("lost", ())) or "an argument"
         raise NotSerializable(
-            f"{what} of the view cannot be made again in a run: a decorator above @background added it, and it is not "
+            f"{what} of the view cannot be restored in a run: a decorator above @background added it, and it is not "
             "JSON. Put that decorator below @background"
         )
     if change.get("self"):

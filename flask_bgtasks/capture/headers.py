@@ -1,6 +1,6 @@
-"""Which headers are kept: of a request, for its run, and of an answer, for those who read it later.
+"""Which headers are kept: those of a request for its run, and those of an answer for later readers.
 
-Allow lists, both: a header that carries a credential is known only to the app, so what is not named is not stored.
+Both are allow lists: only the app knows which headers carry credentials, so a header that is not listed is not stored.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def register(state: AppState) -> None:
     group = AppGroup("bgtasks", help="The background tasks of this app.")
 
     @group.command("list")
-    @click.option("--status", type=click.Choice([s.value for s in Status]), help="Only tasks in this state.")
+    @click.option("--status", type=click.Choice([s.value for s in Status]), help="Only tasks with this status.")
     @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
     def list_tasks(status: str | None, limit: int) -> None:
         """List tasks, newest first."""
@@ -64,9 +64,7 @@ def register(state: AppState) -> None:
     @click.option(
         "--workers", type=click.IntRange(1), help="Threads that run tasks; by default the BGTASKS_WORKERS setting."
     )
-    @click.option(
-        "--queue", "queues", multiple=True, help="Only tasks of this queue; can be given again. Default: all."
-    )
+    @click.option("--queue", "queues", multiple=True, help="Only tasks of this queue; can be repeated. Default: all.")
     def worker(workers: int | None, queues: tuple[str, ...]) -> None:
         """Run tasks in this process until it is told to stop.
 
@@ -81,7 +79,7 @@ def register(state: AppState) -> None:
             raise click.ClickException(str(error)) from None
 
     @group.command()
-    @click.option("--sink", help="Only letters to this sink.")
+    @click.option("--sink", help="Only dead letters of this sink.")
     @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most so many.")
     def dead(sink: str | None, limit: int) -> None:
         """List dead letters, newest first: deliveries that a sink can never take."""
@@ -93,12 +91,12 @@ def register(state: AppState) -> None:
 
     @group.command()
     @click.argument("ids", nargs=-1, type=int)
-    @click.option("--sink", help="All letters to this sink.")
+    @click.option("--sink", help="All dead letters of this sink.")
     @click.option("--all", "everything", is_flag=True, help="All letters.")
     def replay(ids: tuple[int, ...], sink: str | None, everything: bool) -> None:
         """Have dead letters delivered after all: by their numbers, as `dead` lists them, or all of a sink."""
         if not ids and not sink and not everything:
-            raise click.UsageError("Say which: numbers as `flask bgtasks dead` lists them, --sink NAME, or --all.")
+            raise click.UsageError("Say which ones: numbers as `flask bgtasks dead` lists them, --sink NAME, or --all.")
         replayed = state.store.replay_deliveries(ids) if ids else 0
         while not ids:
             letters = state.store.dead_deliveries(sink=sink, limit=1000)
@@ -135,7 +133,7 @@ def register(state: AppState) -> None:
         click.echo(f"tasks that were of {app_id!r} and are of {mine!r} now: {state.store.adopt(app_id)}")
 
     @group.command("doctor")
-    @click.option("--token", metavar="ADDRESS", help="A device's address: what a push to it would meet, without one.")
+    @click.option("--token", metavar="ADDRESS", help="A device's address: check a push to it, without sending one.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     @click.pass_context
     def examine_app(context: click.Context, token: str | None, as_json: bool) -> None:
@@ -161,7 +159,7 @@ def register(state: AppState) -> None:
                 f"{error.name!r} is not installed: pip install 'flask-bgtasks[webpush]'"
             ) from None
         click.echo(f"BGTASKS_VAPID_PRIVATE_KEY={private}")
-        click.echo(f"The public key, which browsers subscribe with (GET /tasks/devices tells it): {public}")
+        click.echo(f"The public key, with which browsers subscribe (also in GET /tasks/devices): {public}")
 
     group.add_command(_firestore(state))
     state.plugins.hook.bgtasks_register_commands(group=group)
@@ -171,7 +169,7 @@ def register(state: AppState) -> None:
 def _firestore(state: AppState) -> click.Group:
     names = {"tasks": state.settings.firestore_tasks, "progress": state.settings.firestore_progress}
 
-    @click.group("firestore", help="What a Firebase project needs beside the library: files to deploy.")
+    @click.group("firestore", help="Print the files to deploy to a Firebase project.")
     def group() -> None:
         pass
 
@@ -181,7 +179,7 @@ def _firestore(state: AppState) -> click.Group:
         click.echo(rules.security_rules(**names), nl=False)
 
     @group.command("indexes")
-    @click.option("--ttl", is_flag=True, help="Print only the commands that have what is over erased.")
+    @click.option("--ttl", is_flag=True, help="Print only the commands that make expired documents be erased.")
     def print_indexes(ttl: bool) -> None:
         """Print firestore.indexes.json: the index of an owner's list, exemptions, and what is to expire."""
         text = "\n".join(rules.ttl_commands(**names)) + "\n" if ttl else rules.indexes(**names)

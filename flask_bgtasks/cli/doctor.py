@@ -118,7 +118,7 @@ def _store(state: AppState) -> Iterator[Finding]:
     what = f"store: {redact(state.settings.store)} can be read and written"
     if state.settings.store.startswith("memory:"):
         yield Finding(
-            WARN, what, "each process has its own, and it ends with the process: for tests, and one process that serves"
+            WARN, what, "each process has its own, and loses it when it ends: for tests, or a single serving process"
         )
     else:
         yield Finding(OK, what)
@@ -159,7 +159,7 @@ def _clock(state: AppState) -> Iterator[Finding]:
     if off <= MAX_CLOCK_SKEW:
         yield Finding(OK, what)
         return
-    mend = "set this machine's clock over the network (NTP): signatures and tokens are judged by it"
+    mend = "set this machine's clock over the network (NTP): signatures and tokens depend on it"
     yield Finding(FAIL if off > state.settings.lease else WARN, what, mend)
 
 
@@ -170,7 +170,8 @@ def _queue(state: AppState) -> Iterator[Finding]:
     what = f"queue: {waiting} waiting" + (f", the oldest for {_told(waited)}" if waiting else "")
     if waited > LONG_WAIT:
         mend = (
-            "more is accepted than is run: more BGTASKS_WORKERS or processes, or nobody runs this task's queue or name"
+            "more tasks are accepted than run: raise BGTASKS_WORKERS, add processes, or start one that serves this "
+            "task's queue and name"
         )
         yield Finding(WARN, what, mend)
     else:
@@ -182,7 +183,7 @@ def _queue(state: AppState) -> Iterator[Finding]:
         )
     what = f"deliveries: {figures.deliveries_pending} pending, {figures.deliveries_dead} dead"
     if figures.deliveries_dead:
-        mend = "`flask bgtasks dead` says why, `flask bgtasks replay` has them delivered after all"
+        mend = "`flask bgtasks dead` says why, `flask bgtasks replay` delivers them again"
         yield Finding(WARN, what, mend)
     else:
         yield Finding(OK, what)
@@ -222,7 +223,7 @@ def _runner(state: AppState) -> Iterator[Finding]:
     if alive:
         yield Finding(OK, f"{what}, {counted(len(alive), 'process', 'processes')} at work")
     elif oldest is not None and state.store.now() - oldest > UNSERVED_WAIT:
-        yield Finding(FAIL, what, "tasks wait, and no process runs any: start `flask bgtasks worker`")
+        yield Finding(FAIL, what, "tasks are waiting, and no process runs any: start `flask bgtasks worker`")
     else:
         yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")
 
@@ -268,14 +269,14 @@ def _settings(state: AppState) -> Iterator[Finding]:
     for setting, sink in NEEDS.items():
         if getattr(state.settings, setting) and state.plugins.get(sink) is None:
             name = f"BGTASKS_{setting.upper()}"
-            yield Finding(WARN, f"settings: {name}", f"nobody reads it without {sink!r} in BGTASKS_SINKS")
+            yield Finding(WARN, f"settings: {name}", f"it has no effect without {sink!r} in BGTASKS_SINKS")
 
 
 def _owners(state: AppState) -> Iterator[Finding]:
     login = state.owners.unread_login()
     if login is not None:
         mend = f"the app has a login ({login}), and who has a task's id can read it: add @bgtasks.owner_loader"
-        yield Finding(WARN, "owners: nobody names them", mend)
+        yield Finding(WARN, "owners: not known", mend)
     elif state.owners.known:
         yield Finding(OK, "owners: each sees their own tasks")
     else:
@@ -315,8 +316,8 @@ def _token(state: AppState) -> Iterator[Finding]:
         check = getattr(state.plugins.get(name), "bgtasks_check", None)
         if check is None or "token" in inspect.signature(check).parameters:
             return
-    mend = "no sink in BGTASKS_SINKS tries an address; 'fcm' does"
-    yield Finding(WARN, "token: nobody has looked at it", mend)
+    mend = "no sink in BGTASKS_SINKS can check an address; 'fcm' can"
+    yield Finding(WARN, "token: not checked", mend)
 
 
 def _told(span: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""The Python client: submits requests and follows their tasks, through lost networks and the end of its process.
+"""The Python client: submits requests and follows their tasks, across lost networks and restarts of its process.
 
 These names are its public API. Needs the extra ``client`` for everything but :mod:`.io.firestore`.
 """

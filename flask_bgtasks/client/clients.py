@@ -1,6 +1,6 @@
-"""The two clients, one that blocks and one that is awaited: the same operations, carried out by two drivers.
+"""The two clients, a blocking and an asynchronous one: the same operations, carried out by two drivers.
 
-Neither has a method body of its own where the other one would have its twin: a table says what each name does.
+The operations are written once; both classes map their method names to them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .pending.registry import PendingRegistry, default_path
 
 
 class _AnyTask:
-    """What both kinds of task are: the key of a record, and what is known of it on this machine."""
+    """What both kinds of task share: the key of a record, and what this machine knows of it."""
 
     def __init__(self, client: Any, record: Record) -> None:
         self.key = record.key
-        """The Idempotency-Key of the request; of a task that was submitted elsewhere, its id."""
+        """The Idempotency-Key of the request; for a task that was submitted elsewhere, its id."""
         self._session: Session = client._session
         self._driver = client._driver
         self._known = record
@@ -38,17 +38,17 @@ class _AnyTask:
 
     @property
     def request_id(self) -> str | None:
-        """The server's name for it; None until the server has accepted it."""
+        """The task's id; None until the server has accepted the request."""
         return self._record.request_id
 
     @property
     def status(self) -> str:
-        """What was last heard: the server's word, or ``"queued"``, ``"rejected"``, ``"gone"`` of this side."""
+        """The last known status: the server's, or ``"queued"``, ``"rejected"`` or ``"gone"`` from the client itself."""
         return self._record.status
 
     @property
     def percentage(self) -> float:
-        """How far it was when it was last heard of."""
+        """The last known percentage."""
         return self._record.percentage
 
     def __repr__(self) -> str:
@@ -56,16 +56,16 @@ class _AnyTask:
 
 
 class Task(_AnyTask):
-    """One submission. Iterating gives its :class:`.TaskEvent` until it is over; leaving the loop cancels nothing."""
+    """One submission. Iterating yields each :class:`.TaskEvent` until it is over; leaving the loop cancels nothing."""
 
     wait = blocking_of_task(operations.wait)
     cancel = blocking_of_task(operations.cancel)
     retry = blocking_of_task(operations.retry)
 
     def events(self, *, timeout: float | None = None) -> Generator[TaskEvent, None, None]:
-        """What happens to it from now on, or from where an earlier consumer of this store left off, to its end.
+        """The task's events from now on, or from where an earlier consumer of this store left off, to its end.
 
-        :raises WaitTimeout: not in time.
+        :raises WaitTimeout: the task did not end in time.
         :raises CredentialsRefused: the server answered 401.
         """
         events: Generator[TaskEvent, None, None] = self._driver.events(
@@ -78,14 +78,14 @@ class Task(_AnyTask):
 
 
 class AsyncTask(_AnyTask):
-    """One submission, awaited. ``async for`` gives its :class:`.TaskEvent` until it is over."""
+    """One submission, for asyncio. ``async for`` yields each :class:`.TaskEvent` until it is over."""
 
     wait = awaited_of_task(operations.wait)
     cancel = awaited_of_task(operations.cancel)
     retry = awaited_of_task(operations.retry)
 
     def events(self, *, timeout: float | None = None) -> AsyncGenerator[TaskEvent, None]:
-        """As :meth:`Task.events`."""
+        """Like :meth:`Task.events`."""
         events: AsyncGenerator[TaskEvent, None] = self._driver.events(
             operations.events(self._session, [self.key], timeout=timeout)
         )
@@ -150,19 +150,19 @@ def _async_tasks(client: AsyncClient, records: list[Record]) -> list[AsyncTask]:
 
 
 class Client(_AnyClient):
-    """Submits requests to one app and follows their tasks, through lost networks and the end of this process.
+    """Submits requests to one app and follows their tasks, across lost networks and restarts of this process.
 
-    Can be used by several threads. A context manager, which closes what it has opened.
+    Can be used by several threads. As a context manager it closes what it has opened.
 
-    :param base_url: where the app stands.
-    :param prefix: where its blueprint stands below that.
-    :param store: the file that remembers what is pending, by default one of this user's; ``":memory:"`` for none.
-    :param owner: whose tasks these are, where several users share one file: they do not meet.
-    :param headers: sent with every request; a function is asked for each of them, and again after a 401.
-    :param user_token: where the notification of a task goes: sent in JSON objects that say nothing of it.
-    :param firestore: a :class:`.FirestoreReader`, for when the backend cannot be reached.
-    :param on_outcome: called once with each :class:`.Outcome`, whichever process of this store learns of it. Until it
-        has returned the outcome counts as untold: if it raises or its process dies, it is called again later.
+    :param base_url: the address of the app.
+    :param prefix: the URL prefix of its blueprint.
+    :param store: the file that remembers pending tasks, by default one of this user's; ``":memory:"`` for none.
+    :param owner: whose tasks these are, if several users share one file: they do not see each other's.
+    :param headers: sent with every request; a function is called for each request, and again after a 401.
+    :param user_token: where the notification of a task goes: added to JSON objects that have none.
+    :param firestore: a :class:`.FirestoreReader`, used while the backend is unreachable.
+    :param on_outcome: called once with each :class:`.Outcome`, whichever process of this store learns of it. The
+        outcome counts as reported only when it has returned: if it raises or its process dies, it is called again.
     :param http: options of :class:`httpx.Client`, for instance ``{"verify": …, "proxy": …}``.
     """
 
@@ -175,9 +175,9 @@ class Client(_AnyClient):
     _driver: BlockingDriver
 
     def events(self, *tasks: Task, timeout: float | None = None) -> Generator[TaskEvent, None, None]:
-        """What happens to these tasks until the last of them is over; without any, to all that is or becomes pending.
+        """The events of these tasks until the last of them is over; without arguments, of all pending tasks.
 
-        :raises WaitTimeout: not in time.
+        :raises WaitTimeout: they did not end in time.
         :raises CredentialsRefused: the server answered 401.
         """
         return self._driver.events(operations.events(self._session, _keys(tasks), timeout=timeout))
@@ -201,7 +201,7 @@ class Client(_AnyClient):
 
 
 class AsyncClient(_AnyClient):
-    """As :class:`Client`, with the same parameters, for asyncio: every method but ``events`` is awaited.
+    """Like :class:`Client`, with the same parameters, for asyncio: every method except ``events`` is awaited.
 
     ``headers`` and ``on_outcome`` may be coroutine functions. The file is read and written in threads.
     """
@@ -215,7 +215,7 @@ class AsyncClient(_AnyClient):
     _driver: AwaitingDriver
 
     def events(self, *tasks: AsyncTask, timeout: float | None = None) -> AsyncGenerator[TaskEvent, None]:
-        """As :meth:`Client.events`."""
+        """Like :meth:`Client.events`."""
         return self._driver.events(operations.events(self._session, _keys(tasks), timeout=timeout))
 
     async def aclose(self) -> None:

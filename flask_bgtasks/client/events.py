@@ -1,4 +1,4 @@
-"""What a consumer is given of a task: events on the way, and the outcome at the end. Values, with no behaviour to them.
+"""What a consumer gets about a task: its events, and its outcome at the end. Values without behaviour.
 
 The names of types and fields are the server's (:doc:`/reference/http`).
 """
@@ -39,12 +39,12 @@ class TaskEvent:
     """Something happened to a task.
 
     :param kind: what it is about.
-    :param type: the server's name for it, ``"step_started"`` say; ``"status"`` for what was learnt by polling.
+    :param type: the server's name for it, such as ``"step_started"``; ``"status"`` if it was learnt by polling.
     :param seq: its number in the task's history.
-    :param attempt: the try at running the task that it belongs to.
+    :param attempt: the attempt that it belongs to.
     :param percentage: how far the task is; never less than in an earlier event.
-    :param data: what the server says beside that.
-    :param via: ``"stream"``, ``"poll"``, ``"firestore"``, or ``"client"`` for what was decided here.
+    :param data: the server's event document.
+    :param via: ``"stream"``, ``"poll"``, ``"firestore"``, or ``"client"`` for the client's own decisions.
     """
 
     kind: Kind
@@ -79,7 +79,7 @@ class Outcome:
     """How a task ended.
 
     :param status: ``"completed"``, ``"failed"``, ``"cancelled"``; ``"rejected"``: it was never accepted;
-        ``"gone"``: the server knows it no longer.
+        ``"gone"``: the server no longer knows it.
     :param result: what the view answered: parsed if it is JSON, else bytes.
     """
 
@@ -98,8 +98,8 @@ class Outcome:
 
         :raises TaskFailed: it failed.
         :raises TaskCancelled: it was cancelled.
-        :raises TaskRejected: the server did not take it.
-        :raises TaskGone: the server knows it no longer.
+        :raises TaskRejected: the server did not accept it.
+        :raises TaskGone: the server no longer knows it.
         """
         if self.status == "completed":
             return self.result

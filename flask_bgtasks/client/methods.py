@@ -1,4 +1,4 @@
-"""Makes methods of operations, blocking ones and awaited ones, with the parameters and the words of the operation."""
+"""Turns operations into blocking and awaited methods, with the parameters and docstrings of the operations."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Looks after pending tasks on a schedule, in a thread of its own; by the names that hand-written solutions use.
+"""Checks pending tasks on a schedule, in its own thread; uses the names of hand-written solutions.
 
-Nobody has to wait for a task then: what has ended is told by a callback, whenever that is learnt, after a restart too.
+No code has to wait for a task: a callback reports each task that has ended, also after a restart.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class _Shared:
 
 
 class BackgroundTaskCompletionService:
-    """Checks what is pending every 30 seconds, and tells what has ended.
+    """Checks pending tasks every 30 seconds, and reports those that have ended.
 
-    :param client: its registry is what is looked after; it is not closed here.
+    :param client: whose pending tasks are checked; the service does not close it.
     :param on_outcome: called once with each :class:`.Outcome`, in the thread that checks; by default the client's own
         ``on_outcome``. If it raises, it is called again at the next check.
     :param interval: seconds between two checks.
@@ -62,22 +62,22 @@ class BackgroundTaskCompletionService:
 
     @classmethod
     def configure(cls, client: Client, **options: Any) -> BackgroundTaskCompletionService:
-        """Make the service that :attr:`shared` is from now on; it has to be started. Takes what the class takes."""
+        """Create the service that :attr:`shared` returns from now on, with the arguments of the class; not started."""
         cls._configured = cls(client, **options)
         return cls._configured
 
     # -- what is pending -----------------------------------------------------------------------------------------------
 
     def add_pending_task(self, request_id: str) -> Task:
-        """Look after a task from now on. One that was submitted with the client is looked after already."""
+        """Add a task that was submitted elsewhere. Tasks submitted with the client are checked anyway."""
         return self._client.follow(request_id)
 
     def remove_pending_task(self, request_id: str) -> None:
-        """Look after a task no more, and tell nobody of its end. It is not cancelled."""
+        """Stop checking a task, and do not report its end. It is not cancelled."""
         self._client.remove(request_id)
 
     def check_pending_tasks(self) -> list[Outcome]:
-        """Check now: when the network is back, when the program wakes. What was told by this."""
+        """Check now, as when the network is back or the program wakes. Return the outcomes that this reported."""
         with self._checking:
             return self._client.check_pending(on_outcome=self._on_outcome)
 
@@ -85,11 +85,11 @@ class BackgroundTaskCompletionService:
 
     @property
     def running(self) -> bool:
-        """Whether it checks by itself."""
+        """Whether it checks on a schedule."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Check now, and then on schedule, in a thread that does not keep the program alive. Starts once."""
+        """Check now, and then on schedule, in a daemon thread. Calling it again has no effect."""
         if self.running:
             return
         self._stopped.clear()
@@ -97,11 +97,11 @@ class BackgroundTaskCompletionService:
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the thread check at once, and do not wait for it."""
+        """Make the thread check at once, without waiting for it."""
         self._woken.set()
 
     def stop(self, *, timeout: float | None = None) -> None:
-        """End the schedule; waits for a check that is on its way. What is pending stays pending."""
+        """End the schedule, after any check that is in progress. Pending tasks stay pending."""
         self._stopped.set()
         self._woken.set()
         if self._thread is not None:

@@ -1,4 +1,4 @@
-"""How long to wait before the next try: exponential backoff with full jitter. Pure, but for the jitter."""
+"""How long to wait before the next try: exponential back-off with full jitter. Pure, except for randomness."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MAX_DOUBLINGS = 30  # beyond them any ceiling is reached
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits that double, each drawn between nothing and its ceiling, so that those who failed together part.
+    """Waits drawn at random below a limit that doubles, so that tasks which failed together spread out.
 
     Source: "Exponential Backoff And Jitter" (AWS Architecture Blog), "full jitter".
 
-    :param first: the ceiling of the first wait, in seconds.
-    :param longest: no ceiling is higher, in seconds.
+    :param first: the upper limit of the first wait, in seconds.
+    :param longest: the highest upper limit, in seconds.
     """
 
     first: float = 2.0

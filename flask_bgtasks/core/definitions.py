@@ -58,27 +58,27 @@ class ViewOptions(FunctionOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """The options of a task, checked when they are written: a wrong one fails at import.
+    """The options of a task. They are checked where they are declared: a wrong one fails at import.
 
-    :param name: how the task is called in documents, statistics and its history of durations; unique in the app.
+    :param name: the task's name in documents, statistics and its history of durations; unique in the app.
     :param respond: how a wrapped view answers: ``"async"`` (`202` at once), ``"prefer"`` (the view's own answer unless
         the client prefers otherwise) or ``"hold"`` (never `202`).
-    :param validate: called in the request before anything is stored; aborts, or returns a response, to refuse it.
+    :param validate: called in the request before anything is stored; aborts or returns a response to refuse it.
     :param guards: decorators whose wrappers only judge the request (``login_required``), outermost first. They run in
         the request, before anything is stored.
     :param steps: the names of the top-level steps in order, or ``(name, weight)`` pairs.
-    :param total_steps: how many top-level steps there are, where their names are not known.
+    :param total_steps: how many top-level steps there are, if their names are not known.
     :param notify: the notification when the task ends; see :data:`~flask_bgtasks.core.notifications.Notify`.
-    :param retries: how often an attempt that failed is followed by another one.
-    :param retry_on: the exceptions for which it is. By default any, but for an HTTP error that the client has to mend
-        (4xx other than 408, 425 and 429).
-    :param backoff: how long the first wait may be, in seconds (the following ones double, each drawn between nothing
-        and its ceiling), or a :class:`Backoff`. An exception or answer that carries ``Retry-After`` says it itself.
-    :param max_attempts: how many attempts may lose their process (a crash, ``kill -9``) before the task is taken for
-        the cause, and fails. Only those count in which nothing else ran in that process, since the last checkpoint.
-    :param timeout: seconds that one attempt may take; then its next report raises, and it has failed.
-    :param on_interrupt: ``"retry"`` has a task whose process died run again, from its last checkpoint; with ``"fail"``
-        it has failed.
+    :param retries: how many more attempts may follow attempts that failed.
+    :param retry_on: the exceptions that are retried. By default all, except HTTP errors that the client has to fix (4xx
+        other than 408, 425 and 429).
+    :param backoff: upper limit of the first wait, in seconds (it doubles each time; each wait is drawn at random below
+        it), or a :class:`Backoff`. A ``Retry-After`` in an exception or answer wins over it.
+    :param max_attempts: how many attempts may lose their process (a crash, ``kill -9``) before the task counts as the
+        cause and fails. Only attempts since the last checkpoint count, in which nothing else ran in that process.
+    :param timeout: seconds that one attempt may take; after that its next report raises, and the attempt fails.
+    :param on_interrupt: what happens to a task whose process died: ``"retry"`` runs it again from its last checkpoint,
+        ``"fail"`` ends it as failed.
     :param max_concurrency: how many tasks of this name may run at once, over all processes.
     :param priority: higher ones run first, -1000 to 1000; a step counts as ten minutes of waiting.
     :param expires_after: seconds or a timedelta to keep a finished task; None for ``BGTASKS_EXPIRES_AFTER``.
@@ -180,12 +180,12 @@ class TaskOptions:
         return value.total_seconds() if isinstance(value, timedelta) else value
 
     def expected_steps(self, label: str = "this task") -> tuple[Expected, ...]:
-        """The declared steps, names and weights. :raises ConfigurationError: what is no step."""
+        """The declared steps, names and weights. :raises ConfigurationError: what is not a step."""
         made = []
         for item in self.steps:
             name, weight = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
             if not isinstance(name, str) or not name:
-                raise ConfigurationError(f"{label}: {item!r} is no step; expected a name or (name, weight)")
+                raise ConfigurationError(f"{label}: {item!r} is not a step; expected a name or (name, weight)")
             try:
                 made.append(Expected(text_of(name), None if weight is None else as_weight(weight)))
             except ValueError as error:

@@ -1,4 +1,4 @@
-"""Where an owner can be reached: a device's address, as a value, and how addresses are told apart.
+"""The devices that an owner can be reached on: their addresses as values, and how addresses are compared.
 
 Pure: no I/O, no clock. Knows no other module.
 """
@@ -32,13 +32,13 @@ packages/installations/src/helpers/generate-fid.ts)."""
 class Device:
     """One address of an owner.
 
-    :param id: names it towards clients; follows from the address, and from the owner of a FID: see :func:`device_id`.
+    :param id: its name for clients; derived from the address, and for a FID also from the owner: see :func:`device_id`.
     :param kind: ``fid``, ``fcm_token``, ``webpush``, ``live_activity``, or what a plugin serves.
-    :param value: the address itself. Who has it may be able to write to the device: it is never logged whole.
-    :param request_id: the one task that it is for, None for all of the owner's.
-    :param details: what else belongs to the address, JSON: a subscription's ``keys``, a Live Activity's ``device``, the
+    :param value: the address. Anyone who has it may be able to send to the device, so it is never logged in full.
+    :param request_id: the only task that it is for; None for all of the owner's.
+    :param details: other data of the address, JSON: a subscription's ``keys``, a Live Activity's ``device``, the
         ``proof`` of a FID (:func:`proof_of` its registration token).
-    :param created_at: when it was first registered; the store's time. :param seen_at: when it was last.
+    :param created_at: when it was first registered, in the store's time. :param seen_at: when it was last registered.
     """
 
     id: str

@@ -39,14 +39,14 @@ class TaskKind(str, Enum):
 
 
 class OnInterrupt(str, Enum):
-    """What becomes of a task whose process died, or was stopped, while it ran."""
+    """What happens to a task whose process died, or was stopped, while it ran."""
 
     RETRY = "retry"  # it runs again, from its last checkpoint
     FAIL = "fail"
 
 
 class EventType(str, Enum):
-    """What can stand in a task's history; also the ``event:`` names of the stream."""
+    """The types of events in a task's history; also the ``event:`` names of the stream."""
 
     ACCEPTED = "accepted"
     STARTED = "started"
@@ -84,7 +84,7 @@ def is_refusal(status_code: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a task is now. The latest value wins."""
+    """The progress of a task. The latest value wins."""
 
     updated_at: datetime
     attempt: int
@@ -139,7 +139,7 @@ class StepHistory:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the task's view answered, or a function's value as JSON. ``body`` is kept byte for byte."""
+    """The answer of a view, or a function's return value as JSON. ``body`` is kept byte for byte."""
 
     body: bytes
     status_code: int = 200
@@ -240,11 +240,11 @@ class Task:
 
     @property
     def held(self) -> bool:
-        """Whether an attempt runs it, as far as anyone knows: the lease may have run out."""
+        """Whether an attempt runs it, as far as the store knows: its lease may have expired."""
         return self.status is Status.PROCESSING and self.worker is not None
 
     def leased(self, now: datetime) -> bool:
-        """Whether an attempt holds it, and its lease has not run out."""
+        """Whether an attempt holds it, and its lease has not expired."""
         return self.held and self.lease_until is not None and self.lease_until > now
 
     @property
@@ -254,7 +254,7 @@ class Task:
 
     @property
     def login_lost(self) -> bool:
-        """Whether it failed because its run, elsewhere than in the request, did not find the request's login."""
+        """Whether it failed because its run did not find the login of the original request."""
         return self.status is Status.FAILED and self.error_type == LOGIN_LOST
 
     @property

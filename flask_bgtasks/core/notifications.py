@@ -1,6 +1,6 @@
-"""What a user is told when a task ends: the notification, made from the task's ``notify=`` option and its result.
+"""The notification of a task's end, made from the task's ``notify=`` option and its result.
 
-Says what is to be sent, and in which language; sinks do the sending. Pure.
+Decides what to send, and in which language; sinks do the sending. Pure.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ DEVICE_CHANNEL = "device:"
 """Begins the channel of a message to one device of an owner; the device's id follows."""
 
 Text = str | Mapping[str, str]
-"""A text, or one for each language by its tag (BCP 47): ``{"en": "Your lesson is ready", "pt-BR": …}``. The first is
-for everyone else."""
+"""A string, or a mapping of language tags (BCP 47) to strings: ``{"en": "Your lesson is ready", "pt-BR": …}``. The
+first one is the default."""
 
 Notify = Any
 """The ``notify=`` option: a title (:data:`Text`), a :class:`Notification`, or ``function(task, result_data)`` that
-gives one or None. Texts are format strings over the result's fields, but for those that a function returns. Any of
-these is for completion only; for other ends a mapping by status: ``{"completed": …, "failed": …, "cancelled": …}``."""
+returns one or None. Texts are format strings over the result's fields, except those that a function returns. Any of
+these is for completion only; for other ends map statuses to them: ``{"completed": …, "failed": …, "cancelled": …}``."""
 
 OUTCOME = ("request_id", "status", "name", "seq", "attempt")
 """What of a notification's data tells the app which outcome it is about: the same whoever has shaped the rest."""
@@ -46,13 +46,13 @@ class Notification:
     """One message to one user.
 
     :param title: :data:`Text`. :param body: as the title.
-    :param user_token: the address that came with the request, None where it is no longer the owner's.
-    :param owner: whose devices it goes to besides.
-    :param data: texts for the app. Never the result: every channel carries it openly.
-    :param link: what it opens.
-    :param status: how the task ended; None for one that stands for itself.
-    :param user_token_kind: of that address, as the client says; None to tell it by its looks.
-    :param user_token_lang: the language of its device, as the client says.
+    :param user_token: the address that came with the request; None if it is no longer the owner's.
+    :param owner: the owner whose devices it goes to as well.
+    :param data: strings for the app. Never put the result here: every channel transmits it in the clear.
+    :param link: the URL that it opens.
+    :param status: how the task ended; None for a notification that belongs to no task.
+    :param user_token_kind: the kind of that address, as the client says; None to guess it from its form.
+    :param user_token_lang: the language of that device, as the client says.
     """
 
     title: Text
@@ -67,26 +67,26 @@ class Notification:
     user_token_lang: str | None = None
 
     def __post_init__(self) -> None:
-        """Every text of it is clean, whoever has made it; a lazy translation is made now."""
+        """Clean every text; evaluate lazy translations."""
         for name in ("title", "body", "user_token", "link"):
             object.__setattr__(self, name, _clean(getattr(self, name)))
         if isinstance(self.data, Mapping):
             object.__setattr__(self, "data", _as_texts(self.data))
 
     def in_language(self, lang: str | None) -> Notification:
-        """This notification with the texts for one language: its tag's, its language's, or the first there is."""
+        """This notification with the texts for one language: for the exact tag, else the language, else the first."""
         return replace(self, title=_in_language(self.title, lang), body=_in_language(self.body, lang))
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a sink has for one addressee: stored, tried and settled on its own, apart from those for others.
+    """A sink's message to one addressee: stored, retried and settled independently of other messages.
 
-    :param channel: names the addressee; messages of a task to the same one are delivered in order.
-        ``device:`` and the device's id for one of an owner's: it is not sent once that is somebody else's, or gone.
-    :param payload: what to send and where to, JSON.
-    :param request_id: the task that it is about. :param notification: what it tells, where it comes of one.
-    :param tries: how often it was tried in vain. These three are filled in for
+    :param channel: names the addressee; messages of a task with the same channel are delivered in order. For an
+        owner's device, ``device:`` plus its id: the message is dropped if the device is gone or changes hands.
+    :param payload: what to send, and where to, JSON.
+    :param request_id: the task that it is about. :param notification: the notification that it was made from, if any.
+    :param tries: how many tries have failed. These three are filled in for
         :func:`~flask_bgtasks.hookspecs.bgtasks_deliver_message`.
     """
 
@@ -124,7 +124,7 @@ def check_link(link: str, what: str) -> None:
     unknown = set(_names_in(link, what)) - {"request_id", "name"}
     if unknown:
         raise ConfigurationError(
-            f"{what}={link!r}: {{{min(unknown)}}} is no field of a link; {{request_id}} and {{name}} are"
+            f"{what}={link!r}: {{{min(unknown)}}} is not a field of a link; use {{request_id}} and {{name}}"
         )
 
 
@@ -151,10 +151,10 @@ def _names_in(text: str, what: str) -> list[str]:
         names = [name for _, name, _, _ in FORMATTER.parse(text) if name is not None]
     except ValueError as error:
         raise ConfigurationError(
-            f"{what}={text!r} is no format string ({error}); a brace that is meant is written twice"
+            f"{what}={text!r} is not a format string ({error}); write a literal brace twice"
         ) from None
     if any(not name or name[0].isdigit() for name in names):
-        raise ConfigurationError(f"{what}={text!r} has a field without a name; a brace that is meant is written twice")
+        raise ConfigurationError(f"{what}={text!r} has a field without a name; write a literal brace twice")
     return names
 
 

@@ -1,4 +1,4 @@
-"""What an owner wants to be told about, and when not: preferences, as values read from what a client sent.
+"""An owner's notification preferences, as values that are read from a client's document.
 
 No I/O, no clock.
 """
@@ -17,7 +17,7 @@ from ..errors import unknown_name
 log = logging.getLogger("flask_bgtasks")
 
 KINDS = ("completed", "failed", "cancelled", "progress")
-"""What can be told: how a task ended, and how it is getting on."""
+"""The kinds of notification: how a task ended, and its progress."""
 
 HOLD, DROP = "hold", "drop"
 FIELDS = ("kinds", "quiet_hours", "muted")
@@ -78,7 +78,7 @@ class Preferences:
         try:
             return cls.from_document(document)
         except ValueError as error:  # its time zone is not known on this machine, say: told rather than lost
-            log.warning("the preferences of an owner cannot be read here and do not count: %s", error)
+            log.warning("the preferences of an owner cannot be read here, so the defaults apply: %s", error)
             return cls()
 
     @classmethod

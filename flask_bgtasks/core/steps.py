@@ -1,8 +1,8 @@
-"""From steps to a percentage and a remaining time: pure arithmetic over the tree of a run's steps.
+"""Computes the percentage and the remaining time: pure arithmetic over the tree of a run's steps.
 
-What a step weighs, in this order: a weight that was given; how long it took in earlier runs; the same as its siblings.
-Times are seconds on one monotonic clock, which the caller reads. A step that is over is kept as a part of sums, so that
-the ten-thousandth costs what the first one did, in time and in memory.
+A step's weight is, in this order: the given weight; its duration in earlier runs; the same as its siblings. Times are
+seconds on one monotonic clock, which the caller reads. Finished steps are kept as sums only, so that the ten-thousandth
+step costs as much time and memory as the first.
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ ENDS = tuple(type.value for type in EventType if type.terminal)
 
 @dataclass(frozen=True)
 class WebhookTarget:
-    """One address that is told of tasks.
+    """One URL that receives webhooks about tasks.
 
     :param url: https, unless it is in ``BGTASKS_PRIVATE_TARGETS``.
-    :param secret: what its messages are signed with, ``whsec_…``: 24 to 64 bytes in base64. Several while one is being
-        replaced: a receiver takes a message that any of them has signed.
+    :param secret: the key that signs its messages, ``whsec_…``: 24 to 64 bytes in base64. A list while a secret is
+        being replaced: a receiver accepts a message that any of them has signed.
     :param events: types of events; by default the ends of tasks.
-    :param names: of tasks; None for all.
-    :raises ConfigurationError: with what is expected.
+    :param names: names of tasks; None for all.
+    :raises ConfigurationError: says what is expected.
     """
 
     url: str = field(repr=False)
@@ -37,7 +37,7 @@ class WebhookTarget:
         known = [type.value for type in EventType]
         for event in self.events:
             if event not in known:
-                raise ConfigurationError(f"events: there is no event {event!r}. {unknown_name(event, known)}")
+                raise ConfigurationError(f"events: no such event {event!r}. {unknown_name(event, known)}")
         if not self.secrets:
             raise ConfigurationError("secret: expected one, whsec_…")
         for secret in self.secrets:
@@ -61,11 +61,11 @@ class WebhookTarget:
 
     @property
     def shown(self) -> str:
-        """The address as it may stand in a log: without its path and query, which may hold a secret."""
+        """The URL for logs: without its path and query, which may contain a secret."""
         return f"{origin(self.url)} ({self.id})"
 
     def wants(self, task: Task, event: Event) -> bool:
-        """Whether it is to be told of this."""
+        """Whether it receives this event of this task."""
         return event.type.value in self.events and (self.names is None or task.name in self.names)
 
 

@@ -1,1 +1,1 @@
-"""The outbox's way out: who is told what, when, how often, and what happens when they cannot be reached."""
+"""Makes the deliveries in the outbox: to which sink, when, how often, and what happens when it is unreachable."""

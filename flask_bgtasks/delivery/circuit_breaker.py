@@ -1,7 +1,7 @@
-"""Tells from how deliveries go whether a sink's service is out of reach, and when it is tried again.
+"""Decides from the outcomes of deliveries whether a sink's service is unreachable, and when to try it again.
 
-For what all of a sink's deliveries go to; one of several addressees that does not answer has a cooldown
-(:mod:`..sinks.cooldown`). Knows neither sinks nor the store; its user sees to locking.
+For a service that receives all of a sink's deliveries; a single addressee that does not answer gets a cooldown
+(:mod:`..sinks.cooldown`). Knows neither sinks nor the store; the caller does the locking.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Reply:
 
 
 class CircuitBreaker:
-    """Whether a sink seems out of reach, and until when it is left alone."""
+    """Whether a sink seems unreachable, and until when it is left alone."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -46,7 +46,7 @@ class CircuitBreaker:
 
     @property
     def down(self) -> bool:
-        """Whether so many failed in a row that the sink is taken to be out of reach."""
+        """Whether so many failed in a row that the sink counts as unreachable."""
         return self._failures >= IN_A_ROW
 
     @property

@@ -112,7 +112,7 @@ class Dispatcher:
         return [NewDelivery(name, ERASED, {"request_id": request_id}) for name in self._erased_by]
 
     def send(self, notification: Notification) -> int:
-        """Add a notification that stands for itself (``send_push``) for every sink that can send; return how many."""
+        """Add a notification that belongs to no task (``send_push``) for every sink that can send; return how many."""
         payload = notifications.as_document(notification)
         for sink in self._notify_by:
             self._store.add_delivery(
@@ -176,8 +176,8 @@ class Dispatcher:
         """Try once, and settle. The delivery's lease is renewed for as long as that takes.
 
         :param taken: when it was asked for, by ``time.monotonic``; None for just now.
-        :param max_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
-        :returns: what the sink says of itself by it; None if it was not called.
+        :param max_wait: seconds after which it is tried again at the latest, while the sink is unreachable.
+        :returns: what the call says about the sink's state; None if it was not called.
         """
         app = self._app()
         if app is None:
@@ -190,7 +190,7 @@ class Dispatcher:
                 log.info("delivery %s to sink %r is not made here: %s", delivery.id, delivery.sink, why)
                 return None
             except DeviceGone as gone:
-                log.info("sink %r: a device is gone and is forgotten: %s", delivery.sink, gone)
+                log.info("sink %r: a device is gone and is removed: %s", delivery.sink, gone)
                 self._store.forget_device(gone.device_id)
                 settlement = Settlement()
             except BaseException as error:  # SystemExit too: a sink that raises it has failed, like any other
@@ -214,7 +214,7 @@ class Dispatcher:
         app = self._app()
         if app is not None:
             with app_context(app):
-                self._trouble(f"sink {sink!r} is out of reach", error or "it does not answer")
+                self._trouble(f"sink {sink!r} is unreachable", error or "it does not answer")
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
         """Hand a sink the newest progress; what it raises is logged, the next value follows.
@@ -235,7 +235,7 @@ class Dispatcher:
                     context=self._context,
                 )
             except BaseException:
-                log.exception("sink %r failed to take progress of task %s", sink, task.request_id)
+                log.exception("sink %r failed on the progress of task %s", sink, task.request_id)
 
     def _is_current(self, task: Task) -> bool:
         """Whether the attempt that the task was in still runs."""
@@ -254,4 +254,4 @@ class Dispatcher:
         try:
             self._plugins.hook.bgtasks_trouble(subject=subject, text=text, context=self._context)
         except BaseException:
-            log.exception("a plugin failed to take note of trouble: %s", subject)
+            log.exception("a plugin failed in bgtasks_trouble: %s", subject)

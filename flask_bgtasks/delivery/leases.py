@@ -1,8 +1,8 @@
 """The leases on deliveries: renewed while a sink's call lives, and ended when their holder is gone.
 
-A lease is judged by this process's own monotonic clock, never by comparing the clocks of two processes: one whose clock
-is an hour ahead would take what another one is delivering, and tell it out of order. Knows the store's protocol; calls
-no sink.
+A lease is judged by this process's own monotonic clock, never by comparing the clocks of two processes: a process whose
+clock is an hour ahead would take over deliveries that another one is making, out of order. Knows the store's protocol;
+calls no sink.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class LeaseKeeper:
         self.thread.close()
 
     def renew(self) -> None:
-        """Renew what is due. :raises StoreUnavailable: the store is out of reach, and may be asked again."""
+        """Renew what is due. :raises StoreUnavailable: the store is unreachable, and may be asked again."""
         now, due = time.monotonic(), list[DeliveryCall]()
         with self._lock:
             calls = list(self._calls)
@@ -155,7 +155,7 @@ class LeaseKeeper:
         for call in due_now:
             if call.lost:
                 delivery = call.delivery
-                log.warning("delivery %s to sink %r: its lease was lost while it was made", delivery.id, delivery.sink)
+                log.warning("delivery %s to sink %r: its lease was lost during the call", delivery.id, delivery.sink)
 
     def _wait(self, call: DeliveryCall) -> float:
         """Seconds until a lease is renewed. It was taken some time before the call began: the first comes sooner."""
@@ -206,7 +206,7 @@ class LeaseWatch:
     def look(self, sink: str) -> int:
         """Look at the leases on this sink's deliveries, if it is time to, and end those that are over; how many.
 
-        :raises StoreUnavailable: the store is out of reach.
+        :raises StoreUnavailable: the store is unreachable.
         """
         now, before = time.monotonic(), self._looked.get(sink)
         if before is not None and now - before < self._pause:

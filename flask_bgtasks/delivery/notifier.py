@@ -1,7 +1,7 @@
-"""Decides about a task's notification: what it says, to which devices it goes, and whether it is the time for it.
+"""Decides about a task's notification: its text, its devices, and whether to send it now.
 
-Asked when the notification comes due, and again before each message that came of it: what its owner has seen or
-switched off meanwhile counts. Knows the store and the plugins; sends nothing.
+Asked when the notification is due, and again before each of its messages, since the owner may have seen the outcome or
+muted it meanwhile. Knows the store and the plugins; sends nothing.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def backoff(tries: int) -> float:
 def settlement_of(store: Store, delivery: Delivery, error: BaseException, *, max_wait: float | None) -> Settlement:
     """What becomes of a delivery whose try raised an error: another try, or a dead letter.
 
-    :param max_wait: seconds after which it is tried again at the latest, while the sink is out of reach.
+    :param max_wait: seconds after which it is tried again at the latest, while the sink is unreachable.
     """
     # An answer of somebody else's server: PostgreSQL, say, stores no NUL, and then it would never be settled.
     what = one_line(f"{type(error).__name__}: {text_of(error)}")

@@ -1,6 +1,6 @@
-"""What surrounds a call of a sink's hook: the app's context, the signal of what became of a notification, the end.
+"""Calls a sink's hooks: in the app's context, with the signals about notifications, and at the close of the app.
 
-Knows the plugins by their hooks; which hook is called, and what becomes of its delivery, is the dispatcher's.
+Knows the plugins by their hooks. The dispatcher decides which hook is called, and what happens to its delivery.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def close_sinks(app: Flask, plugins: Plugins, context: SinkContext) -> None:
     threads = {f"bgtasks-close-{name}": name for name in plugins.implementing("bgtasks_close")}
     closing = {thread: partial(_close, app, plugins, context, name) for thread, name in threads.items()}
     for thread in late_after(CLOSE_SECONDS, closing):
-        log.warning("sink %r did not close within %g s, and is not waited for", threads[thread], CLOSE_SECONDS)
+        log.warning("sink %r did not close within %g s; not waiting any longer", threads[thread], CLOSE_SECONDS)
 
 
 def _close(app: Flask, plugins: Plugins, context: SinkContext, name: str) -> None:

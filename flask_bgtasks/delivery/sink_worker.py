@@ -1,7 +1,7 @@
-"""One worker for each sink: when it is given what, how much at once, and how it is left alone while it is out of reach.
+"""One worker for each sink: when it gets its deliveries, how many at once, and how it is paused while unreachable.
 
-Deliveries of a task come in order; progress is latest-wins and never stored: a mailbox with one place per task. A sink
-that hangs holds up its own worker only. Knows no store: it asks and settles through what it is given.
+Deliveries of a task come in order. Progress is never stored, and the latest value wins: a mailbox with one place per
+task. A sink that hangs holds up only its own worker. Knows no store: it takes and settles through given functions.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class SinkWorker:
                 busy = self._tell_progress() or busy
                 self._no_outbox.over("sink %r: the outbox is back", self._sink)
             except BackgroundTasksError as error:
-                self._no_outbox.note("sink %r: the outbox is out of reach: %s", self._sink, error)
+                self._no_outbox.note("sink %r: the outbox is unreachable: %s", self._sink, error)
                 busy = False
             except BaseException:  # of a plugin or a teardown function: SystemExit too
                 log.exception("the worker of sink %r failed", self._sink)

@@ -1,1 +1,1 @@
-"""How a task runs: claimed, called, reported, ended, tried again, and found again when its process died."""
+"""How a task runs: claimed, called, reported, ended, retried, and recovered when its process died."""

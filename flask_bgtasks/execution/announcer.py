@@ -1,4 +1,4 @@
-"""Tells what this process changed: signals at once, in the thread that changed it; the outbox, that there is news."""
+"""Announces the changes of this process: sends signals at once, in the same thread, and wakes the outbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the steps of earlier runs took: read for each run's bar, and learnt from each run that was completed."""
+"""The durations of steps in earlier runs: read for each run's progress, and updated by each completed run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Durations:
         try:
             loaded = self._store.load_durations(name)
         except Exception:
-            log.exception("what earlier runs of task %r took cannot be read", name)
+            log.exception("the durations of task %r cannot be read", name)
             return {}
         if len(self._known) >= MAX_TASK_NAMES:
             self._known.clear()
@@ -46,4 +46,4 @@ class Durations:
                 self._store.save_durations(name, durations)
             self._known.pop(name, None)
         except Exception:
-            log.exception("the durations of task %r are not stored", name)
+            log.exception("the durations of task %r cannot be stored", name)

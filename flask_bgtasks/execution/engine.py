@@ -1,7 +1,7 @@
-"""Runs a task: claims it, calls its function, has its end stored. ``run(request_id)`` is all that a runner needs.
+"""Runs a task: claims it, calls its function, and stores its end. ``run(request_id)`` is all that a runner needs.
 
-Knows the protocols of the store and the runner, never a concrete one. What a run writes is fenced by its attempt; what
-goes wrong inside the task ends in the store, what goes wrong around it in the log.
+Knows the protocols of the store and the runner, never a concrete one. The attempt's number fences everything that a run
+writes. Errors inside the task are stored; errors around it are logged.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ class Engine:
             if options is not None and options.max_concurrency is not None:
                 self._runner.look()
         except Exception:  # the end is stored, and whoever looks for work finds what is left to do
-            log.exception("the runner cannot be told what follows task %s", task.request_id)
+            log.exception("the runner cannot take what follows task %s", task.request_id)
         return wait is not None
 
     def _run_later(self, task: Task, wait: float) -> None:

@@ -1,7 +1,7 @@
-"""Says which tasks may begin in this process now: what the runner's free threads are given next.
+"""Fetches the tasks that may begin in this process now, for the runner's free threads.
 
-The store keeps the queue; this adds what only a process knows: which functions it has, how many of each may run, and
-whether the holder of a lease that ran out is in truth alive.
+The store keeps the queue; this adds what only the process knows: which functions it has, how many of each may run, and
+whether the holder of an expired lease is in fact alive.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Fetcher:
     def __call__(self, limit: int) -> list[Task]:
         """At most so many tasks that may begin now, in the order in which they should.
 
-        :raises StoreUnavailable: the store is out of reach.
+        :raises StoreUnavailable: the store is unreachable.
         """
         # What is not believed to be lost stands in front of the queue: it must not hide all that is behind it.
         room = limit + len(self._suspects)

@@ -1,8 +1,8 @@
-"""How an attempt ends: completed, failed, tried again, cancelled, given back. One transition each.
+"""How an attempt ends: completed, failed, retried, cancelled, given back. One transition each.
 
-The end and everything that was reported and not stored yet go into the store together; what comes after it counts for
-nothing. What cannot be stored as it is ends the task as failed, with what can be said: only a store that is out of
-reach, or another attempt, keeps an end from being told. Knows the store, the flusher and the deliveries; calls no task.
+The end is stored together with all reports that are not stored yet; later reports are ignored. If an end cannot be
+stored as it is, the task ends as failed, with the reason: only an unreachable store, or another attempt, can keep an
+end from being stored. Knows the store, the flusher and the deliveries; calls no task.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger("flask_bgtasks")
 T = TypeVar("T")
 
 FINISH_PATIENCE_SECONDS = 60.0
-"""How long the end of a task is tried again while the store is out of reach; then its lease runs out."""
+"""How long the end of a task is tried again while the store is unreachable; then its lease runs out."""
 
 Taken = tuple[tuple[Entry, ...], "Progress | None"]
 
@@ -82,7 +82,7 @@ class Finalizer:
             try:
                 checkpoints.unreached()
             except Exception:  # the remarks are a bonus
-                log.exception("which checkpoints task %s left out cannot be told", running.request_id)
+                log.exception("cannot tell which checkpoints task %s left out", running.request_id)
             remarks, drop = checkpoints.remarks, checkpoints.used
         data = {"remarks": list(remarks)} if remarks else None
         self._end(
@@ -128,7 +128,7 @@ class Finalizer:
                 change = Release(running.attempt, *running.take())
                 self._store.transition(running.request_id, change, deliveries=self._deliveries.for_change)
             except BackgroundTasksError as error:
-                log.warning("the lease of task %s is not given back, it runs out: %s", running.request_id, error)
+                log.warning("the lease of task %s cannot be given back and will expire: %s", running.request_id, error)
                 return False
         return True
 
@@ -162,9 +162,9 @@ class Finalizer:
                     log.exception("the end of task %s cannot be stored as it is", running.request_id)
                     return self._store_end(running, _instead(running, change, error), patience)
             except (LeaseLost, TaskNotFound) as lost:
-                log.warning("the end of an attempt does not count: %s", lost)
+                log.warning("the end of an attempt is ignored: %s", lost)
             except Exception:
-                log.exception("the end of task %s is lost, its lease runs out", running.request_id)
+                log.exception("the end of task %s is lost; its lease will expire", running.request_id)
         return None
 
     def _store_end(self, running: RunningAttempt, made: Change, patience: float) -> Transition:
@@ -189,7 +189,7 @@ class Finalizer:
 
 def _wait(options: TaskOptions, task: Task, answer: CallResult) -> float | None:
     """Seconds until the next attempt; None if there is none, or if what the app's exception is made of raises."""
-    with Contained("whether task %s is tried again cannot be told", task.request_id):
+    with Contained("cannot decide whether task %s is retried", task.request_id):
         return wait_before_retry(options, task.failures, answer)
     return None
 

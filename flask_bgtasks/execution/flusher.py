@@ -47,7 +47,7 @@ OVERDUE_SECONDS = 10.0
 """How long after its timeout an attempt that reports nothing may go on before it is ended without its doing."""
 
 SAVE_PATIENCE_SECONDS = 60.0
-"""How long a checkpoint is tried again while the store is out of reach: a full disk, a database that restarts."""
+"""How long a checkpoint is tried again while the store is unreachable: a full disk, a database that restarts."""
 
 CLOSE_SECONDS = 2.0  # that close() waits for the thread, so that nobody asks a closed store
 
@@ -152,7 +152,7 @@ class Flusher:
                 self._outage.over("progress is stored again")
         except (LeaseLost, TaskNotFound):
             self.lose(running)
-        except BackgroundTasksError as error:  # the store is out of reach: what was taken went back, and is tried again
+        except BackgroundTasksError as error:  # the store is unreachable: what was taken went back, and is tried again
             self._outage.note("progress of task %s is not stored yet: %s", running.request_id, error)
         except BaseException:  # whatever it is, the others' reports are stored
             log.exception("storing the progress of task %s failed", running.request_id)
@@ -177,7 +177,7 @@ class Flusher:
             self.lose(running)
             raise CancelRequested(SUPERSEDED) from None
         except BackgroundTasksError as error:  # the flusher asks again, and what is begun is fenced
-            log.warning("whether task %s is still held cannot be told: %s", running.request_id, error)
+            log.warning("cannot tell whether task %s is still held: %s", running.request_id, error)
 
     def flush(self, running: RunningAttempt) -> bool:
         """Store what the attempt reported since the last time; whether there was anything.
@@ -278,7 +278,7 @@ class Flusher:
 
         :raises CancelRequested: another attempt has taken over; nothing was stored.
         :raises NotStorable: the store cannot keep the value.
-        :raises StoreUnavailable: the store was out of reach for a minute.
+        :raises StoreUnavailable: the store was unreachable for a minute.
         """
         deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
         with running.flush_lock:

@@ -1,7 +1,7 @@
-"""An attempt on the request's own thread: the view is called as it always was, and what it answers is stored.
+"""An attempt on the request's own thread: the view is called as usual, and its answer is stored.
 
-Flask makes the answer, out of an exception too, and tears the context down; only then is the end of the attempt stored,
-so that a commit which fails in a teardown function fails the task. Knows how to end an attempt, not what called it.
+Flask makes the answer, also from an exception, and tears the context down. Only then is the end of the attempt stored,
+so that a commit which fails in a teardown function fails the task. Knows how to end an attempt, not its caller.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Renews the leases of what runs in this process, in a thread that does nothing else.
+"""Renews the leases of the attempts that run in this process, in a thread that does nothing else.
 
-A lease says that its process lives. So no report and no receiver may delay its renewal: not a report that cannot be
-stored, not a receiver that hangs, not an end that is retried for a minute.
+A lease says that its process is alive. So nothing may delay its renewal: no report that cannot be stored, no receiver
+that hangs, no end that is retried for a minute.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class Heartbeat:
             self._lost(running)
             return
         except BackgroundTasksError as error:
-            self._outage.note("the lease of task %s is not renewed yet: %s", running.request_id, error)
+            self._outage.note("the lease of task %s cannot be renewed yet: %s", running.request_id, error)
         except BaseException:
-            self._outage.note("the lease of task %s is not renewed yet", running.request_id, exc_info=True)
+            self._outage.note("the lease of task %s cannot be renewed yet", running.request_id, exc_info=True)
         else:
             self._outage.over("leases are renewed again")
             return

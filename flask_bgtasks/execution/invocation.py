@@ -77,7 +77,7 @@ def json_result(app: Flask, value: Any, name: str, max_bytes: int) -> Result:
     try:
         body = b"null" if value is None else _json(app, value).encode()
     except Exception as error:  # the app's encoder, or an object of the app's, may raise anything
-        why = "it is nested too deep" if isinstance(error, RecursionError) else text_of(error, 300)
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else text_of(error, 300)
         raise NotSerializable(
             f"task {name!r}: result of type {type(value).__name__} is not JSON and not a response: {why}. "
             "Return texts, numbers, lists and dicts of them"

@@ -1,8 +1,8 @@
-"""Finds work that a dead process left behind, and hands it to someone alive, without a request having to arrive.
+"""Finds waiting work, and work that dead processes left behind, and hands it to the runner, without any request.
 
-One thread in every process that runs tasks. It looks at leases and at the queue, at intervals that are never the same
-for two processes; what it finds is given to the runner as far as that has places, and the store's compare-and-set
-decides who wins. Also erases what is over, and notices when its server is told to stop.
+One thread in every process that runs tasks. It reads leases and the queue at random intervals. The runner gets as many
+tasks as it has places for, and the store's compare-and-set decides which process wins. Also erases expired data, and
+notices when its server is told to stop.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Recovery:
     def look(self) -> int:
         """Look once: end the leases of processes that are dead, and begin what may begin here; how many those were.
 
-        :raises StoreUnavailable: the store is out of reach.
+        :raises StoreUnavailable: the store is unreachable.
         """
         for worker in self._store.workers():
             if processes.alive(worker) is False:
@@ -154,7 +154,7 @@ class Recovery:
             self._outage.over("lost work can be looked for again")
             return done
         except ShuttingDown:
-            log.debug("stopping: nothing more is begun here")
+            log.debug("stopping: no more tasks start here")
         except BackgroundTasksError as error:
             self._outage.note("cannot look for lost work: %s", error)
         except BaseException:  # a receiver's SystemExit, say

@@ -1,4 +1,4 @@
-"""Decides whether an attempt that failed is followed by another one, and after how long. Pure, but for the jitter."""
+"""Decides whether a failed attempt is retried, and after how long. Pure, except for randomness."""
 
 from __future__ import annotations
 

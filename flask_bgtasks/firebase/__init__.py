@@ -1,1 +1,1 @@
-"""Firebase, for the parts that speak with it: credentials, what the SDK can do, Firestore."""
+"""What all users of Firebase share: credentials, the features of the SDK, Firestore."""

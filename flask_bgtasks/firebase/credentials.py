@@ -1,6 +1,6 @@
-"""Finds the credentials for Firebase where its users expect them to be found. Connects to nothing.
+"""Finds the credentials for Firebase in the usual places. Opens no connection.
 
-Shared by what talks to Firestore and what talks to FCM; google-auth is imported when it is asked for.
+Shared by Firestore and FCM; google-auth is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the installed firebase-admin can do: each feature that came after the oldest version that is supported.
+"""The features of the installed firebase-admin that are newer than the oldest supported version.
 
-Told by what the SDK has, not by its number: a copy that was patched, or a later name for the same, is what it is.
+Detected in the SDK itself, not by its version number, so that patched or renamed versions are recognised.
 """
 
 from __future__ import annotations

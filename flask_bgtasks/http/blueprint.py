@@ -1,4 +1,4 @@
-"""The blueprint: which address is answered by which view, and how errors under it are answered."""
+"""The blueprint: which view answers which URL, and how errors are answered."""
 
 from __future__ import annotations
 

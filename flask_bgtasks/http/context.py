@@ -1,7 +1,7 @@
-"""What the HTTP layer keeps per app beside the state: ready answers and the places for streams.
+"""What the HTTP layer keeps per app beside the state: cached answers and the places for streams.
 
-Found from the app in each request, never from the state that the blueprint was registered with: the test fixture puts
-another state in its place.
+Looked up from the app in each request, never from the state with which the blueprint was registered: the test fixture
+replaces that state.
 """
 
 from __future__ import annotations

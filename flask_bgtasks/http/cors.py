@@ -1,7 +1,7 @@
 """Cross-origin requests (WHATWG Fetch, section 3.3) for the origins that ``BGTASKS_CORS_ORIGINS`` names.
 
-Covers the blueprint, and the addresses of backgrounded views, whose clients send the same headers. An answer to which
-the app, or Flask-CORS, has given CORS headers is left as it is: two of them would be one too many for a browser.
+Covers the blueprint, and the URLs of backgrounded views, whose clients send the same headers. An answer that already
+has CORS headers, from the app or Flask-CORS, is left unchanged: browsers reject duplicates.
 """
 
 from __future__ import annotations

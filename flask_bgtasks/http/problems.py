@@ -1,6 +1,6 @@
-"""Every problem that the HTTP layer answers with: one table, and the responses made from it (RFC 9457).
+"""All problems that the HTTP layer answers with: one table, and the responses made from it (RFC 9457).
 
-A problem's ``type`` is a stable address that ends in the name of the error that it stands for, where there is one
+A problem's ``type`` is a stable address that ends in the name of its error, where there is one
 (``TaskExpired``: ``task-expired``); its paragraph in the documentation is made from this table. No problem says more
 than its reader may know: no traceback, no token, nothing about another owner.
 """
@@ -41,7 +41,7 @@ CONTENT_TYPE = "application/problem+json"  # RFC 9457, section 3
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem. ``meaning`` is its paragraph in the documentation: what happened and what to do about it."""
+    """One kind of problem. ``meaning`` is its paragraph in the documentation: what happened, and what to do."""
 
     name: str
     status: int
@@ -80,13 +80,13 @@ TYPES: dict[str, ProblemType] = {
             "not-storable",
             400,
             "The database cannot store a value of this request",
-            "It is too large for its place, or of a kind that the database lacks. The same request never succeeds.",
+            "It is too large, or of a type that the database lacks. The same request never succeeds.",
         ),
         ProblemType(
             "access-denied",
             401,
             "Invalid access token",
-            "The ``access_token`` is invalid, too old or for another task. The task's owner gets a new one with the "
+            "The ``access_token`` is invalid, too old, or for another task. The task's owner gets a new one with the "
             "``202`` of the task's result, or by sending the request again with its ``Idempotency-Key``.",
         ),
         ProblemType(
@@ -106,8 +106,8 @@ TYPES: dict[str, ProblemType] = {
             "task-not-found",
             404,
             "Task not found",
-            "It does not exist, belongs to another owner, or was deleted, or the id is malformed: the answers do not "
-            "differ.",
+            "It does not exist, belongs to another owner, or was deleted, or the id is malformed: the answer is the "
+            "same in all of these cases.",
         ),
         ProblemType(
             "device-not-found",
@@ -162,7 +162,7 @@ TYPES: dict[str, ProblemType] = {
             "task-failed",
             500,
             "The task failed without an answer",
-            "``detail`` is the task's ``error_message``. What the view itself answered, a 422 say, is given as it was.",
+            "``detail`` is the task's ``error_message``. An answer of the view, such as a 422, is returned as it was.",
         ),
         ProblemType(
             "queue-full",
@@ -212,9 +212,9 @@ TYPES: dict[str, ProblemType] = {
             "outcome-unknown",
             503,
             "The task store failed during a change",
-            "The change may have been made or not. Where ``request_id`` names a task, ask for it: if it exists, it was "
-            "accepted and runs; if it does not exist once the store answers again, it was not. Or send the request "
-            "again with its ``Idempotency-Key``, which never creates a second task.",
+            "The change may or may not have been made. If there is a ``request_id``, ask for that task: if it exists, "
+            "it was accepted and runs; if it does not exist once the store answers again, it was not accepted. Or send "
+            "the request again with its ``Idempotency-Key``, which never creates a second task.",
         ),
         ProblemType("not-ready", 503, "This process accepts no tasks", "``checks`` says which part is not ready."),
     )
@@ -256,7 +256,7 @@ class Problem(Exception):
 
 
 def of_error(error: BackgroundTasksError) -> Problem:
-    """The problem that stands for an error of the library. Any other error is raised again."""
+    """The problem document of an error of the library. Any other error is raised again."""
     detail = str(error)
     if isinstance(error, TaskExpired):
         return Problem("task-expired", detail, request_id=error.request_id)
@@ -284,9 +284,9 @@ def of_error(error: BackgroundTasksError) -> Problem:
 
 
 def outcome_unknown(request_id: str | None) -> Problem:
-    """The store failed during a change, which may have been made or not.
+    """The store failed during a change, which may or may not have been made.
 
-    :param request_id: the task to ask for, where there is one.
+    :param request_id: the task to ask for, if there is one.
     """
     headers, members = {"Retry-After": "1"}, {}
     if request_id is not None:

@@ -1,9 +1,8 @@
-"""A running attempt as its pipeline and its engine see it: reports go in, the flusher takes them out.
+"""A running attempt: its pipeline puts reports in, the flusher takes them out.
 
-What is reported is made into clean text and plain JSON at once: what the pipeline does to its objects afterwards
-changes nothing, and a lazy translation is made in the language of the code that reports it. Knows the plan and the
-model; no store, no Flask, and no context variables: :mod:`.reporting` says which attempt and which step a line of code
-is in.
+Reports are converted to clean text and plain JSON at once, so later changes of the pipeline's objects have no effect,
+and lazy translations are evaluated in the language of the reporting code. Knows the plan and the model; no store, no
+Flask, and no context variables: :mod:`.reporting` finds the attempt and the step that code runs in.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from .reports import divided
 log = logging.getLogger("flask_bgtasks")
 
 MAX_WAITING_ENTRIES = 10_000
-"""Entries that wait for the store, while it is out of reach: as many as it keeps of a task's history."""
+"""Entries that wait for the store, while it is unreachable: as many as it keeps of a task's history."""
 
 CHUNK_OVERHEAD = 8  # bytes that each chunk counts besides its JSON: its place in the history is not free
 

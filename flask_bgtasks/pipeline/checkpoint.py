@@ -1,7 +1,7 @@
 """``checkpoint``: a step that runs once per task. Its value is stored; a later attempt gets it back instead.
 
-A value goes through JSON in the first attempt too, so that the pipeline sees the same in every one. What tells two
-checkpoints of a task apart are the names of the steps around it, its own, its arguments, and how often that occurred.
+A value goes through JSON in the first attempt too, so that every attempt sees the same. A checkpoint is identified
+within its task by the names of the steps around it, its own name, its arguments, and how often these occurred before.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def checkpoint(name: F, /) -> F: ...
 
 
 def checkpoint(name: Any, function: Any = None, /, *args: Any, **kwargs: Any) -> Any:
-    """Run a step once per task, whatever the number of attempts: ``checkpoint("Outline", make_outline, text)``.
+    """Run a step once per task, however many attempts there are: ``checkpoint("Outline", make_outline, text)``.
 
-    Also a decorator, each call of the function then being a checkpoint: ``@checkpoint``, ``@checkpoint("Outline")``.
-    Async functions are taken as well; the call is then awaited.
+    Also a decorator, which makes each call of the function a checkpoint: ``@checkpoint``, ``@checkpoint("Outline")``.
+    Async functions work too; the call is then awaited.
 
-    Called again with other arguments in a later attempt, it runs again. Outside a task the function is just called.
+    If a later attempt passes other arguments, the function runs again. Outside a task it is just called.
 
     :param name: the step's name, shown to the user.
-    :param function: what to run; what it returns must be JSON: texts, numbers, booleans, None, lists and dicts.
-    :param args: its arguments. In threads, give such as tell the calls apart, and are JSON.
-    :returns: what the function returned, as JSON has it (a tuple comes back as a list, in every attempt).
+    :param function: what to run; its return value must be JSON: strings, numbers, booleans, None, lists and dicts.
+    :param args: its arguments. In threads they must be JSON, and differ from call to call.
+    :returns: what the function returned, after a pass through JSON (a tuple becomes a list, in every attempt).
     :raises NotSerializable: the value is not JSON; the message says where in it.
     :raises PayloadTooLarge: the value and the output are larger than ``BGTASKS_MAX_RESULT_BYTES``.
     :raises CancelRequested: the task was cancelled, or another attempt has taken over.

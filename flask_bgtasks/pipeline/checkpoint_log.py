@@ -1,6 +1,6 @@
-"""The checkpoints of one attempt: what earlier attempts stored, found again, and what this one stores.
+"""The checkpoints of one attempt: it finds those of earlier attempts, and stores new ones.
 
-Knows no attempt and no step that is open: :mod:`.checkpoint` opens and closes those, and emits.
+Knows no attempt and no open step: :mod:`.checkpoint` opens and closes steps, and emits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What pipeline code touches: ``step``, ``track``, ``current_task``, ``emit``.
 
 A report sets a value in the running attempt and returns; the flusher stores it later. Outside a task everything here
-is a harmless no-op, so that pipeline code stays callable from a shell or a test. Knows no store and no Flask.
+is a harmless no-op, so that pipeline code can be called from a shell or a test. Knows no store and no Flask.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Dr
 
     :param name: shown to the user, and the key of the step's history of durations. A lazy translation is made when the
         step begins. Texts are cut to 1,000 characters.
-    :param details: a word more about it, shown beside the name.
-    :param weight: how much of the parent's work it is, relative to its siblings; without, earlier runs say.
-    :raises CancelRequested: on entering, when the task was cancelled.
+    :param details: a short text shown beside the name.
+    :param weight: its share of the parent's work, relative to its siblings; by default learnt from earlier runs.
+    :raises CancelRequested: on entering, if the task was cancelled.
     """
 
     def __init__(self, name: Any, *, details: Any = None, weight: Any = None) -> None:
@@ -105,11 +105,11 @@ class step(ContextDecorator):  # noqa: N801 - used as a statement: with step("Dr
 
 
 class track(Generic[T]):  # noqa: N801 - used as a function: for x in track(items)
-    """Go through an iterable, sync or async, and advance the current step with each item.
+    """Iterate over an iterable, sync or async, and advance the current step with each item.
 
-    :param iterable: what to go through; its ``len`` is the number of turns.
-    :param total: the number of turns where it has no ``len``; nothing is made of one that is not above 0.
-    :raises TypeError: ``total`` is no number.
+    :param iterable: what to iterate over; its ``len`` is the number of items.
+    :param total: the number of items, if it has no ``len``; ignored unless it is above 0.
+    :raises TypeError: ``total`` is not a number.
     """
 
     def __init__(self, iterable: Iterable[T] | AsyncIterable[T], *, total: int | None = None) -> None:
@@ -186,20 +186,20 @@ class CurrentTask:
 
     @property
     def attempt(self) -> int:
-        """Which try at the task this is: 1, 2, 3 …; 0 outside a task."""
+        """The number of this attempt: 1, 2, 3 …; 0 outside a task."""
         current = _node.get()
         return current[0].attempt if current else 0
 
     @property
     def cancelled(self) -> bool:
-        """Whether the task is to stop: for loops that report nothing. Reports raise by themselves."""
+        """Whether the task was asked to stop: for loops without reports. Reports raise by themselves."""
         current = _node.get()
         return current is not None and current[0].stopped is not None
 
     def update(self, *, details: Any = None, fraction: Any = None) -> None:
-        """Say more about the current step. Costs about a microsecond: it sets a value, which is stored later.
+        """Report more about the current step. Costs about a microsecond: it sets a value, which is stored later.
 
-        :param details: a word about what is being done; what is no string is made into one at once.
+        :param details: a short text about the current work; other values are converted to a string at once.
         :param fraction: how much of the step is done, 0 to 1.
         :raises CancelRequested: the task was cancelled.
         :raises ValueError: ``fraction`` is outside 0 to 1.
@@ -220,13 +220,13 @@ class CurrentTask:
         running.dirty = True
 
     def emit(self, chunk: Any) -> None:
-        """Give out a chunk of partial content; clients follow it and resume it without a gap.
+        """Emit a chunk of partial content, which clients can follow, and resume without a gap.
 
-        :param chunk: a text or another JSON value, as it is now: what is done to it later changes nothing.
+        :param chunk: a string or another JSON value. It is copied: later changes to it have no effect.
         :raises CancelRequested: the task was cancelled.
         :raises NotSerializable: the chunk is not JSON.
-        :raises PayloadTooLarge: the task emitted more than ``BGTASKS_MAX_RESULT_BYTES`` in all: the bytes of each chunk
-            as JSON, and 8 for each.
+        :raises PayloadTooLarge: the task emitted more than ``BGTASKS_MAX_RESULT_BYTES`` in all: each chunk counts with
+            its bytes as JSON, plus 8.
         """
         current = _node.get()
         if current is not None:
@@ -240,9 +240,9 @@ current_task = CurrentTask()
 
 
 def copy_current_task(function: Callable[P, R]) -> Callable[P, R]:
-    """Have a function, called later in a thread of your own, run in the current task and step.
+    """Wrap a function so that it runs in the current task and step when a thread of your own calls it.
 
-    Context variables do not follow into threads; this copies them all, Flask's contexts too, afresh for each call::
+    Threads do not inherit context variables. This copies them all, including Flask's contexts, anew for each call::
 
         with step("Draw"), ThreadPoolExecutor() as pool:
             pictures = list(pool.map(copy_current_task(draw), sections))

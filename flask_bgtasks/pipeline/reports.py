@@ -1,6 +1,6 @@
-"""How much of what a run reported goes into one write. Pure.
+"""How many of a run's reports go into one write. Pure.
 
-A pipeline may report faster than anything is stored. What waits is written in parts of a bounded size, in order: a
+A pipeline may report faster than a store can write. Waiting reports are written in order, in parts of limited size: a
 Firestore commit holds 10 MiB and a document 1 MiB, and no store should hold its locks for sixteen megabytes.
 """
 

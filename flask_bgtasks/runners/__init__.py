@@ -1,1 +1,1 @@
-"""What makes a task's run happen somewhere, at least once: one protocol, and who keeps it (threads, inline)."""
+"""Runners make a task run somewhere, at least once: one protocol, and its implementations."""

@@ -1,7 +1,7 @@
 """Runs each task at once, in the thread that submits it: for tests and scripts.
 
-The task takes the same way as with threads (store, serialisation, events), in a context of its own, so that nothing
-of the submitting request leaks into it.
+The task goes through the same stages as with threads (store, serialisation, events), in its own context, so that
+nothing of the submitting request leaks into it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which tasks run alone in their process for a while: those whose process died, so that another death proves a cause.
 
-A process that dies with several tasks charges its death to none of them. If they ran side by side again, nothing would
-ever be proven, and each death would make suspects of those that happen to be there. So each runs alone first: for a
-second after one death, and eight times as long after each further one. That is short after an accident, and comes to
-be as long as any task needs that ends its process. Knows no lock and no thread: a runner keeps its own.
+If a process dies while it runs several tasks, the death is charged to none of them. If they ran together again, the
+cause would never be proven, and each death would make suspects of all tasks in the process. So each suspect first runs
+alone: for a second after one death, and eight times as long after each further one. That is short after an accident,
+and becomes long enough for any task that ends its process. Knows no locks and no threads; a runner has its own.
 """
 
 from __future__ import annotations

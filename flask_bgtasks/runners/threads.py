@@ -1,8 +1,8 @@
 """Runs tasks in threads of this process: the default, with nothing else to install or start.
 
-Threads are made on first need, hence after a fork of the server's; a process that submits nothing has none. The queue
-is the store's: a task that comes while all threads are busy is forgotten here, and a thread that is done with one
-fetches the next from the store, in the order that holds over all processes.
+Threads are started on first use, hence after the server has forked; a process that submits nothing has none. The queue
+is in the store: a task that is submitted while all threads are busy is forgotten here, and a thread that has finished
+one fetches the next from the store, in the order that holds across all processes.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class ThreadRunner(Runner):
         try:
             self._serve(me)
         except BaseException:  # whatever comes out of it: the process has as many threads as before
-            log.exception("thread %s broke; another takes its place", me.name)
+            log.exception("thread %s failed; another one takes its place", me.name)
             with self._lock:
                 self._forget(me)
                 if not self._stopped:

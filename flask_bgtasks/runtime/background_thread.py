@@ -1,7 +1,7 @@
-"""A thread of the library that goes on whatever is raised in it, and is begun again if it dies all the same.
+"""A background thread of the library: it survives all exceptions, and is restarted if it dies nevertheless.
 
-Code of the app and of its plugins is called in these threads, and may raise anything: ``SystemExit`` ends a thread
-without a word. What a thread serves stands in the module that has it.
+Code of the app and of its plugins runs in these threads, and may raise anything; ``SystemExit`` would end a thread
+silently. The module that owns a thread defines what it does.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class BackgroundThread:
                 thread.start()
             except RuntimeError as error:  # as many threads as the system allows, or the interpreter is ending
                 if self._is_news():
-                    log.error("thread %s cannot be started: %s. It is tried again", self.name, error)
+                    log.error("thread %s cannot be started: %s. Trying again", self.name, error)
             else:
                 self._thread = thread
             self._wanted = True
@@ -184,7 +184,7 @@ class BackgroundThread:
                 self._serve(closed)
             except BaseException:
                 if self._is_news():
-                    log.exception("thread %s broke; it goes on", self.name)
+                    log.exception("thread %s failed; it goes on", self.name)
             else:
                 break
             if time.monotonic() - begun > STEADY_SECONDS:

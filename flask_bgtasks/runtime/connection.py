@@ -1,8 +1,8 @@
-"""Tells an answer that waits whether it still should: whether its client is there, and whether its server goes on.
-And whether the client takes what is written, and whether that has reached its machine.
+"""Tells a waiting answer whether to go on: whether its client is connected, and whether the server keeps running.
+Also whether the client reads what is written, and whether that has reached its machine.
 
-Without the first a place for streams whose client has gone is found free with the next write that fails, two pings
-later; and a server that is told to stop waits for its streams as long as it waits at all: 30 s with gunicorn.
+Without this, the place of a stream whose client has gone would become free only with the next failing write, two pings
+later, and a stopping server would wait for its streams for its full time-out: 30 s with gunicorn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a child of fork has to forget: threads, locks and connections are the parent's."""
+"""Resets objects in a forked child: threads, locks and connections belong to the parent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What log lines hold, and how often: foreign text is escaped, and what lasts is said once a minute.
+"""Escapes foreign text in log lines, and logs lasting trouble only once a minute.
 
 A header, an address, the answer of another server or an exception's message may hold a line break and what looks like
 another line of the log, or a terminal's escape sequences (CWE-117, "Improper Output Neutralization for Logs"). One
@@ -73,7 +73,7 @@ class Recurring:
             return
         self._said[message] = (now, 0)
         if silent:
-            message, args = message + " (and %d times since it was said last)", (*args, silent)
+            message, args = message + " (and %d more times since the last such line)", (*args, silent)
         self._logger.log(level, message, *args, exc_info=exc_info)
 
     def over(self, message: str, *args: object) -> None:

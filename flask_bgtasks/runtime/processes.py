@@ -1,8 +1,7 @@
 """Names this process so that another one on the same host can tell whether it is still alive.
 
-A lease runs out when its process is dead, but only after its time. Where the kernel can be asked, nobody has to wait:
-this names a process by its id and its start time, which together never come again while a system runs. Knows nothing
-of tasks.
+A dead process's lease expires only after its time. On the same host, the kernel can be asked at once: this names a
+process by its id and its start time, a pair that never recurs while a system runs. Knows nothing of tasks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Takes back what was registered with an app by a call that failed, so that it can be mended and repeated."""
+"""Undoes what a failed call has registered with an app, so that the call can be corrected and repeated."""
 
 from __future__ import annotations
 

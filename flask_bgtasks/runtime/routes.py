@@ -1,4 +1,4 @@
-"""Compares the app's routes with ours: two that answer the same address would shadow each other without a word."""
+"""Compares the app's routes with the library's: two for the same URL would silently shadow each other."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Tells whether this process serves an app, when the app is complete, and when its server was told to stop.
 
-Tasks are to be resumed when a server starts, not when its first request comes; and not in gunicorn's master, in the
-reloader's parent, or in a shell command, which load the same app. WSGI says nothing of it, so the stack is asked: the
-function of the server that loads an app stands there while the app is made. A server that is not known here begins
-with its first request, or where ``bgtasks.start(app)`` is called.
+Tasks have to resume when a server starts, not with its first request; but not in gunicorn's master, the reloader's
+parent, or a shell command, which load the same app. WSGI does not tell them apart, so this looks at the stack: the
+server's function that loads the app is there while the app is made. Under an unknown server, work starts with the first
+request, or when ``bgtasks.start(app)`` is called.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Finds out how many threads the server has, so that streams never take all of them.
 
 WSGI tells an app whether there are several threads (``wsgi.multithread``), not how many. Servers keep the number in the
-objects whose methods called the app, so the one honest place to find it, whether it came from a command line, an
-environment variable or a Python file, is the stack under the first request. Looked at once per process.
+objects whose methods call the app. So the stack of the first request is the one reliable source, whether the number
+came from a command line, an environment variable or a Python file. Read once per process.
 """
 
 from __future__ import annotations

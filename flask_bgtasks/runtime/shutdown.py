@@ -1,7 +1,7 @@
-"""Ends a process in good order: at ``SIGTERM``, where no server sees to it, and before the interpreter ends.
+"""Shuts a process down cleanly: at ``SIGTERM``, if no server handles it, and before the interpreter exits.
 
-Handlers that are there are called, never replaced. A handler only leaves word: it may interrupt any line of code, one
-that holds a lock too.
+Existing handlers are still called. A handler only sets a flag: it may interrupt any line of code, even one that holds a
+lock.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Plugins that are told about changes. Never an authority: they cannot refuse, and they cannot hurt a task."""
+"""Plugins that are told about changes. They have no authority: they cannot refuse a change or harm a task."""

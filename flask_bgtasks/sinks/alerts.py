@@ -1,7 +1,7 @@
-"""Tells the developer when tasks fail, or when a sink is out of reach: by mail, chat or pager, through Apprise.
+"""Tells the developer when tasks fail, or when a sink is unreachable: by mail, chat or pager, through Apprise.
 
-Of what goes on failing one message is sent, and the next after a silence. That holds over all processes of an app, and
-over tries: who sends, and who has sent, is kept in marks of the store. Each address is written to on its own.
+A lasting failure causes one message, and the next one after a silence. Marks in the store ensure this across all
+processes of an app, and across retries. Each address has its own deliveries.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class AlertsSink:
         """Made by its name. :raises ConfigurationError: an address is wrong, or the extra is not installed."""
         if not settings.alert_urls:
             raise ConfigurationError(
-                "BGTASKS_ALERT_URLS: the alerts sink has nowhere to write to. Name addresses as Apprise has them, "
+                "BGTASKS_ALERT_URLS: the alerts sink has no address to write to. Give Apprise URLs, "
                 "e.g. ['mailto://user:password@example.com']"
             )
         made = [address_of(app, number, url) for number, url in enumerate(settings.alert_urls, 1)]
@@ -127,7 +127,7 @@ class AlertsSink:
         if _is_silent(context, silence):
             return
         if not context.take_mark(turn, CLAIM):
-            raise RetryLater("another process sends an alert about the same", after=CLAIM_PAUSE_SECONDS, tried=False)
+            raise RetryLater("another process is sending the same alert", after=CLAIM_PAUSE_SECONDS, tried=False)
         try:
             if _is_silent(context, silence):  # it was sent in between
                 return
@@ -165,7 +165,7 @@ class AlertsSink:
             if dead:
                 lines.append(
                     f"{counted(dead, 'dead letter')} kept: `flask bgtasks dead` lists them, and `flask bgtasks replay` "
-                    "has them delivered after all."
+                    "delivers them again."
                 )
             return f"{app}: {payload['subject']}"[:MAX_TITLE], "\n\n".join(lines)
         name, failed = payload["name"], payload["failed"]
@@ -201,7 +201,7 @@ class Address:
             title=title, body=text, notify_type=apprise.NotifyType.FAILURE, body_format=apprise.NotifyFormat.TEXT
         )
         if not sent:
-            raise RetryLater(f"{self._service}:// took no alert; Apprise has logged why", after=turn.refused())
+            raise RetryLater(f"{self._service}:// did not take the alert; Apprise has logged why", after=turn.refused())
         turn.answered()
 
 

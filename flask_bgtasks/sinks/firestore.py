@@ -44,7 +44,7 @@ RAMP_START, RAMP_GROWTH, RAMP_SECONDS = 500.0, 1.5, 300.0
 """Writes per second that a new process begins with, and how they may grow: the 500/50/5 rule of ramping up traffic
 (cloud.google.com/firestore/docs/best-practices): 500 a second, half as many more every five minutes."""
 
-AGAIN_SECONDS = 4.0  # later than usual, while Firestore is out of reach: it is only the newest value anyway
+AGAIN_SECONDS = 4.0  # later than usual, while Firestore is unreachable: it is only the newest value anyway
 
 
 class FirestoreSink:

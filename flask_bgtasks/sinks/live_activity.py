@@ -1,8 +1,8 @@
-"""Keeps Live Activities of iOS going: what a task is at on the lock screen, while the app itself is suspended.
+"""Updates iOS Live Activities: they show a task's progress on the lock screen while the app is suspended.
 
-By FCM, which wants the device's address and the activity's own token. Steps are shown at a low priority and at most
-every 15 seconds, the end at a high one: Apple counts what comes at a high priority. Nothing of it rings: that is for
-the notification, which the ``fcm`` sink sends.
+Sent by FCM, with the device's address and the activity's own token. Steps are sent with low priority and at most every
+15 seconds, the end with high priority: Apple limits messages of high priority. None of them rings: that is left to the
+notification, which the ``fcm`` sink sends.
 
 What comes too soon is shown later, and what takes long is shown again before it counts as old: the process that runs a
 task follows it for that, in a thread of its own, which lives as long as there is anything to follow.
@@ -220,8 +220,8 @@ class LiveActivitySink:
                     continue
             try:
                 self._look_again(request_id, followed)
-            except BaseException as error:  # the store is out of reach, say
-                log.warning("the activities of task %s cannot be kept going: %s", request_id, type(error).__name__)
+            except BaseException as error:  # the store is unreachable, say
+                log.warning("the Live Activities of task %s cannot be updated: %s", request_id, type(error).__name__)
                 with self._changed:
                     followed.due = time.monotonic() + UPDATE_SECONDS
 

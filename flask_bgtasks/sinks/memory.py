@@ -1,4 +1,4 @@
-"""Records everything it is told, in memory: for tests and demos."""
+"""Records everything that it receives, in memory: for tests and demos."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What pushes of progress have in common, silent ones and Live Activities: who wants them, and when none is sent.
+"""What silent progress pushes and Live Activities share: who gets them, and when none is sent.
 
-A push of progress is never tried again: the next step brings the next.
+A progress push is never retried: the next step sends another one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The guarded door for calls to addresses that come from outside: webhooks, and the push services of browsers.
+"""HTTP client for untrusted URLs (webhooks, browsers' push services); blocks requests into private networks.
 
-Whoever can name an address could use us to reach into the server's own network (server-side request forgery; OWASP,
-"Server Side Request Forgery Prevention"). So a host is looked up once, every address that it has is checked, and the
-connection goes to one of those that were checked; redirects are answers, not directions; and every call has an end.
+Anyone who can name a URL could otherwise make the server call into its own network (server-side request forgery;
+OWASP, "Server Side Request Forgery Prevention"). So a host is looked up once, all of its addresses are checked, and
+the connection goes to a checked address; redirects are not followed; and every call has a time limit.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ class GuardedClient:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise Undeliverable(f"{origin(url)} is no address: {error}") from None
+            raise Undeliverable(f"{origin(url)} is not a URL: {error}") from None
         host = (parts.hostname or "").rstrip(".")
         if parts.scheme not in ("http", "https") or not host:
             raise Undeliverable(f"{origin(url)}: expected an https URL")
         if parts.username is not None or parts.password is not None:
-            raise Undeliverable(f"{origin(url)}: an address with a user in it is not called")
+            raise Undeliverable(f"{origin(url)}: a URL with a user name in it is not called")
         if len(host) > MAX_HOST:  # before it is encoded, which takes long for a long one
             raise Undeliverable(f"{origin(url)}: a host's name has at most {MAX_HOST} characters")
         try:
@@ -123,7 +123,7 @@ class GuardedClient:
             raise Undeliverable(f"{origin(url)}: {host!r} is no host's name")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if any(character <= " " or character > "~" for character in path):
-            raise Undeliverable(f"{origin(url)}: the path has to be percent-encoded")
+            raise Undeliverable(f"{origin(url)}: the path must be percent-encoded")
         return _Target(name, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https", path)
 
     def _checked(self, target: _Target, seconds: float) -> Sequence[Address]:

@@ -1,4 +1,4 @@
-"""Cuts a notification to what a push service takes: the app's data goes before the text, the text before ours. Pure."""
+"""Truncates a notification to a push service's limit: first the app's data, then the text, last our data. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fitted(
     for key in sorted((key for key in kept if key not in OURS), key=lambda key: -len(kept[key])):
         if size(shortest, "", kept) <= max_bytes:
             break
-        log.warning("data %r of a notification is left out: a push takes %d bytes", key, max_bytes)
+        log.warning("data %r of a notification is left out: a push holds %d bytes at most", key, max_bytes)
         del kept[key]
     if size(shortest, "", kept) > max_bytes:
         kept.pop("link", None)

@@ -1,7 +1,7 @@
-"""Posts what happens to tasks to addresses of others, signed as Standard Webhooks says (www.standardwebhooks.com).
+"""Posts the events of tasks to webhooks, signed according to Standard Webhooks (www.standardwebhooks.com).
 
-Each address has deliveries of its own; one that is down is tried for days and holds up nobody. The signing is the
-scheme's own library, the calls go through the guarded door: addresses may come from an app's customers.
+Each URL has its own deliveries; one that is down is retried for days and holds up no other. The scheme's own library
+signs; the calls go through :mod:`.safe_http`, since URLs may come from an app's customers.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class WebhookSink:
         if 200 <= answer.status < 300:
             return
         if answer.status == 410:
-            raise Undeliverable(f"{target.shown} answered 410 Gone: it wants no more of them. Take it out")
+            raise Undeliverable(f"{target.shown} answered 410 Gone: it wants no more deliveries. Remove it")
         raise _later(message, f"{target.shown} answered {answer.status}", after)
 
     @hookimpl

@@ -1,7 +1,7 @@
 """Sends notifications to browsers by Web Push, without Firebase: each subscription at its own push service.
 
-Encryption (RFC 8291) and the signature that tells who sends (VAPID, RFC 8292) are pywebpush's; the calls go through the
-guarded door, since a subscription's address comes from a browser. What is sent has the shape of Declarative Web Push
+pywebpush encrypts (RFC 8291) and signs (VAPID, RFC 8292); the calls go through :mod:`.safe_http`, since a
+subscription's URL comes from a browser. What is sent has the shape of Declarative Web Push
 (webkit.org/blog/16535/meet-declarative-web-push): Safari shows it by itself, a service worker reads the same JSON.
 """
 
@@ -109,14 +109,14 @@ class WebPushSink:
     def bgtasks_deliver_message(self, message: Message) -> None:
         to, told = message.payload["to"], message.notification
         if told is None:
-            raise Undeliverable("a message for a browser that tells nothing")
+            raise Undeliverable("a message for a browser without content")
         host = _host(to["endpoint"])
         subscription, service = self._rests.begin(to["id"], "a subscription"), self._rests.begin(f"host:{host}", host)
         body = _encrypted(to, content(told, message.payload["lang"]))
         try:
             answer = self._door.post(to["endpoint"], body=body, headers=self._headers(to["endpoint"], told.request_id))
         except EndpointUnreachable as error:
-            raise _later(message, f"a push service is out of reach: {error}", service.refused()) from error
+            raise _later(message, f"a push service is unreachable: {error}", service.refused()) from error
         pause = _pause(answer.status, answer.headers, subscription=subscription, service=service)
         self._judge(message, answer.status, pause)
 
@@ -144,7 +144,7 @@ class WebPushSink:
         if 200 <= status < 300:
             return
         if status in (404, 410):
-            raise DeviceGone(f"{host} knows a subscription no more", device_id=message.payload["to"]["id"])
+            raise DeviceGone(f"{host} no longer knows the subscription", device_id=message.payload["to"]["id"])
         if status == 429 or status >= 500:
             raise _later(message, f"{host} answered {status}", pause)
         mend = "is BGTASKS_VAPID_PRIVATE_KEY still the one that the browser subscribed with?"
@@ -184,7 +184,7 @@ def _encrypted(to: Mapping[str, Any], plain: bytes) -> bytes:
     try:
         body: bytes = WebPusher({"endpoint": to["endpoint"], "keys": dict(to["keys"])}).encode(plain)["body"]
     except (WebPushException, ValueError) as error:
-        raise DeviceGone(f"a subscription's keys are none: {type(error).__name__}", device_id=to["id"]) from error
+        raise DeviceGone(f"a subscription's keys are invalid: {type(error).__name__}", device_id=to["id"]) from error
     return body
 
 

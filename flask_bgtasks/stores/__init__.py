@@ -1,1 +1,1 @@
-"""The authority on tasks: one protocol, and what keeps it (memory, SQL). Stores know the model and nothing else."""
+"""The authority on tasks: one protocol and its implementations. Stores know the model and nothing else."""

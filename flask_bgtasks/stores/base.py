@@ -1,8 +1,8 @@
 """The store protocol as one class, and the rules that its adapters share.
 
 A store is the one authority on tasks: it accepts a change or refuses it, atomically. It reads a task, lets
-:mod:`flask_bgtasks.core.transitions` say what becomes of it, and writes that, all in one transaction. An adapter brings
-only its own way of reading and writing.
+:mod:`flask_bgtasks.core.transitions` decide the outcome of a change, and writes that, all in one transaction. An
+adapter adds only its own way of reading and writing.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ DEATH_KEPT = timedelta(days=7)
 class Store(Attempts, Leases, Queries, ChangeFeed, Outbox, Contacts, Marks, StepDurations, Apps):
     """One authority on tasks. Every method is atomic and may be called from any thread.
 
-    Its parts stand in :mod:`flask_bgtasks.stores.protocols`, one a file: ``attempts`` (and in it ``tasks``),
+    Its parts are in :mod:`flask_bgtasks.stores.protocols`, one per file: ``attempts`` (and in it ``tasks``),
     ``leases``, ``queries``, ``change_feed``, ``outbox``, ``contacts``, ``marks``, ``durations``, ``apps``.
 
     A store is opened for one app. Several apps may keep their tasks in one database; each sees, counts, runs, delivers
-    and notifies only its own, and another app's task is one that does not exist. Only :meth:`purge` and
-    :meth:`prune_devices` erase what is over of all apps.
+    and notifies only its own tasks; another app's task does not exist for it. Only :meth:`purge` and
+    :meth:`prune_devices` erase expired data of all apps.
     """
 
     def apps(self) -> dict[str, int]:
         return {self.app_id: sum(self.stats().by_status.values())}
 
     def adopt(self, app_id: str) -> int:
-        """A store that keeps the tasks of one app only has nothing to adopt."""
+        """A store of a single app has nothing to adopt."""
         return 0
 
     @abstractmethod
     def check(self) -> None:
-        """Open the store and read from it. :raises ConfigurationError: with what is wrong and how to mend it."""
+        """Open the store and read from it. :raises ConfigurationError: says what is wrong and how to fix it."""
 
     @abstractmethod
     def close(self) -> None:

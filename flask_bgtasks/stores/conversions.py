@@ -1,4 +1,4 @@
-"""How the stores write what a database has no type for: times as numbers, structures as JSON texts. Pure."""
+"""How stores write values for which a database has no type: times as numbers, structures as JSON texts. Pure."""
 
 from __future__ import annotations
 

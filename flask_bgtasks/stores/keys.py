@@ -1,4 +1,4 @@
-"""Ids and cursors as they come from outside: which texts can be one at all, before a database is asked. Pure.
+"""Validates ids and cursors from outside before a database is asked. Pure.
 
 What one database refuses (a NUL in PostgreSQL, a slash in Firestore, a number beyond 64 bits in SQLite) names nothing
 in any of them, so it is treated alike everywhere: an id like that is not there, a cursor like that is a `ValueError`.
@@ -46,4 +46,4 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
             raise ValueError("another form")
         return moment(int(match[1])), match[2]
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"cursor={cursor[:80]!r}: not one that a page gave") from error
+        raise ValueError(f"cursor={cursor[:80]!r}: not a cursor of an earlier page") from error

@@ -1,4 +1,4 @@
-"""A server's time without asking for it: what it said last, and what has passed since by a clock that does not jump."""
+"""Estimates a server's time: its last answer, plus the time since then on a monotonic clock."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def system_clock() -> datetime:
 class Limits:
     """How many tasks may wait (status ``started``): in all, for one owner, and without an owner.
 
-    :ivar max_queued_anonymous: the share of tasks without an owner; None where they have no limit of their own.
+    :ivar max_queued_anonymous: the share of tasks without an owner; None if they have no limit of their own.
     """
 
     max_queued: int = 10_000
@@ -35,7 +35,7 @@ class Limits:
     max_queued_anonymous: int | None = None
 
     def share(self, owner: str | None) -> int | None:
-        """How many tasks of this owner, or without an owner, may wait; None where only :attr:`max_queued` counts."""
+        """How many tasks of this owner, or without an owner, may wait; None if only :attr:`max_queued` counts."""
         return self.max_queued_anonymous if owner is None else self.max_queued_per_owner
 
     def check_share(self, owner: str | None, waiting: int) -> None:
@@ -69,9 +69,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A delivery to record with a change: to which sink, and of what: an event, a notification, a message.
+    """A delivery to record with a change: an event, a notification or a message for one sink.
 
-    :param payload: JSON; a notification that stands for itself carries its text in it.
+    :param payload: JSON; for a notification that belongs to no task, its text.
     :param channel: deliveries of one task, sink and channel are made in order; two channels are independent.
     :param delay: time until the delivery is due.
     """
@@ -99,8 +99,8 @@ def deliveries_of(outcome: Transition, deliveries: NewDeliveries) -> Sequence[Ne
 class Delivery:
     """One event or notification for one sink; kept until it is done or dead.
 
-    :param lease: the store's token of the lease under which ``due_deliveries`` gave it out, None otherwise. Each lease
-        has a token of its own, which fences whoever settles the delivery.
+    :param lease: the store's token of the lease under which ``due_deliveries`` returned it, else None. Each lease has
+        its own token, which fences the settlement of the delivery.
     """
 
     id: int
@@ -120,12 +120,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of a try at a delivery: done (the default), to be tried again at ``due_at``, or ``dead``.
+    """The outcome of a try at a delivery: done (the default), to be retried at ``due_at``, or ``dead``.
 
-    :param error: what went wrong. A delivery that is put off without an error was not tried: the try is not counted,
+    :param error: what went wrong. A delivery that is postponed without an error was not tried: the try does not count,
         and the error of the last try stays.
-    :param replaced_by: deliveries of the same task and event that take the place of this one. Recorded in the
-        transaction in which it is done, and only for the holder of its lease.
+    :param replaced_by: deliveries of the same task and event that replace this one. Recorded in the transaction that
+        settles it, and only for the holder of its lease.
     """
 
     due_at: datetime | None = None
@@ -148,7 +148,7 @@ class TaskQuery:
     cursor: str | None = None
 
     def matches(self, task: Task) -> bool:
-        """Whether this task is one of those asked for, whatever the cursor says."""
+        """Whether the query selects this task, regardless of the cursor."""
         return (
             (self.owner is None or task.owner == self.owner)
             and (self.ids is None or task.request_id in self.ids)
@@ -160,13 +160,13 @@ class TaskQuery:
 
 
 def order_of(task: Task) -> tuple[datetime, str]:
-    """The key by which found tasks are sorted, highest first, and which a cursor names."""
+    """The sort key of found tasks, highest first; a cursor contains it."""
     return task.created_at, task.request_id
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of found tasks; ``cursor`` asks for the next, None when there is none."""
+    """One page of found tasks; ``cursor`` fetches the next page, None if there is none."""
 
     tasks: list[Task]
     cursor: str | None = None
@@ -182,7 +182,7 @@ class Page:
 class Stats:
     """Figures over the app's tasks.
 
-    :param rejected: of the failed tasks, those whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`).
+    :param rejected: how many of the failed tasks were refused by their view (:attr:`~flask_bgtasks.Task.rejected`).
     :param deliveries_pending: deliveries that are neither done nor dead.
     :param mean_seconds_to_seen: from the end of a task to when a client showed it.
     """

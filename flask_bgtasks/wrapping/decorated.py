@@ -1,4 +1,4 @@
-"""Finds the function that a decorated one decorates, and tells decorators from views that only use a function.
+"""Finds the function inside a decorated one, and distinguishes decorators from views that only use a function.
 
 A decorator keeps the function in a closure, an attribute or a default value, with :func:`functools.wraps` or without.
 """

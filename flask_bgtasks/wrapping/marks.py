@@ -1,7 +1,7 @@
-"""Marks what our decorators return, and finds it again behind other people's decorators.
+"""Marks the functions that the library's decorators return, and finds them again under other decorators.
 
-A mark is an attribute that names its own bearer: :func:`functools.wraps` copies attributes, so that a function which
-has the attribute of another one wraps that one.
+A mark is an attribute that names its own function. :func:`functools.wraps` copies attributes, so a function with the
+attribute of another function wraps that one.
 """
 
 from __future__ import annotations

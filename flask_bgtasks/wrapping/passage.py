@@ -136,7 +136,7 @@ class Run(Passage):
             return None
         given = self.given(layer, arguments)
         if given is not None:
-            log.info("%s refuses in a run of %r, and is passed over: it judged the request", layer.name, self._name)
+            log.info("%s refuses in a run of %r; ignored, it has judged the request before", layer.name, self._name)
         return given
 
     def _is_refusal(self, layer: Layer, outcome: Any) -> bool:

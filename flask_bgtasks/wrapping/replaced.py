@@ -1,6 +1,6 @@
-"""Copies of functions, classes and objects that hold something else in the place of one thing that they hold.
+"""Copies functions, classes and objects with one of the values that they hold replaced by another.
 
-The originals stay as they are. What a copy shares with its original (a counter in a cell, an attribute) stays shared.
+The originals stay unchanged. What a copy shares with its original (a counter in a cell, an attribute) stays shared.
 """
 
 from __future__ import annotations

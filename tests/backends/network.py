@@ -172,7 +172,7 @@ class Network(_Proxy):
         self._do(_call(self._swallow))
 
     def slow(self, *, bytes_per_second=SLOW_3G_BYTES_PER_SECOND, latency=SLOW_3G_LATENCY):
-        """Let all connections together have this much each way, each piece that late. Of itself: slow 3G."""
+        """Let all connections together have this much each way, each piece that late. By default: slow 3G."""
         self._rate, self._latency = bytes_per_second, latency
 
     def cut_every(self, seconds):

@@ -35,7 +35,7 @@ def token(owner: int, device: int) -> str:
 
 
 def ours(folder: str, url: str) -> dict[str, Any]:
-    """End the tasks, then send what is owed."""
+    """End the tasks, then make the pending deliveries."""
     app = Flask("pushed", instance_path=folder)
     bgtasks = BackgroundTasks(app, sinks=["fcm"], fcm_endpoint=url, firebase_project=PROJECT, runner="external")
     state = app.extensions["bgtasks"]

@@ -26,7 +26,7 @@ MAX_WAIT_SECONDS = 30.0
 """For one result; what takes longer is broken."""
 
 REPORTS = [(f"section {i} of 100", i / 100) for i in range(100)]
-"""What a pipeline tells of itself, made beforehand: only the telling is measured."""
+"""A pipeline's reports, made beforehand: only the reporting is measured."""
 
 
 class Subject:

@@ -11,7 +11,7 @@ TERMINAL = LIFECYCLE[-3:]
 KILLED = ["the", "store", "was", "killed"]
 
 MAX_TELLINGS = 8
-"""Of one event to one sink. Each further one is owed to a fault; a storm has not so many for one delivery."""
+"""Of one event to one sink. Each further one is due to a fault; a storm has not so many for one delivery."""
 
 LASTING = ("bgtasks-recovery", "bgtasks-flusher", "bgtasks-heartbeat", "bgtasks-sink-")
 """Threads that a process keeps once it has them."""

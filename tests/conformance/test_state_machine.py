@@ -316,7 +316,7 @@ class Careless(MemoryStore):
 
 
 class Forgetful(MemoryStore):
-    """A store with a planted fault: it owes nothing."""
+    """A store with a planted fault: it records no deliveries."""
 
     def transition(self, request_id, change, **kwargs):
         return super().transition(request_id, change)

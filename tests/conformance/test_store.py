@@ -503,7 +503,7 @@ def test_pages_are_newest_first_and_neither_miss_nor_repeat_while_tasks_are_adde
 
 @pytest.mark.parametrize("cursor", ["nonsense", "????", "", "ü"])
 def test_a_cursor_that_no_page_gave_is_refused(store, cursor):
-    with pytest.raises(ValueError, match="not one that a page gave"):
+    with pytest.raises(ValueError, match="not a cursor of an earlier page"):
         store.find(TaskQuery(cursor=cursor))
 
 

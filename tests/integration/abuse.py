@@ -206,7 +206,7 @@ class _Endless:
     """A body without an end."""
 
     def read(self, size: int = -1) -> bytes:
-        """As much as is wanted."""
+        """As much as is asked for."""
         if size < 0:
             raise AssertionError("a body is read to its end, wherever that is")
         return b"x" * size

@@ -130,7 +130,7 @@ class Studio:
         store.now = lambda: now() + later
 
     def settled(self):
-        """Wait until nothing is owed any more."""
+        """Wait until nothing is pending any more."""
         pause = threading.Event()
         for _ in range(PATIENCE * 100):
             if self.state.store.stats().deliveries_pending == 0:
@@ -398,7 +398,7 @@ def test_an_alert_for_an_address_that_was_taken_out_of_the_settings_is_dropped(m
 
 
 class Broken:
-    """A sink that can never take what it is owed."""
+    """A sink whose deliveries can never succeed."""
 
     name = "broken"
 
@@ -434,7 +434,7 @@ def test_a_sink_that_is_out_of_reach_is_told(make, pager):
     pager.wait_for(lambda: len(pager.alerts) == 1)
 
     ((title, text),) = pager.alerts
-    assert title == "studio: sink 'broken' is out of reach"
+    assert title == "studio: sink 'broken' is unreachable"
     assert text == "ConnectionError: refused"
 
 
@@ -467,11 +467,11 @@ def test_of_letters_that_die_at_once_by_the_hundred_one_is_noted(make, pager, mo
     with studio.app.app_context():
         for _ in range(100):
             hook(subject="dead letters of sink 'fcm'", text="refused", context=context)
-        hook(subject="sink 'fcm' is out of reach", text="refused", context=context)
+        hook(subject="sink 'fcm' is unreachable", text="refused", context=context)
 
     assert [delivery.payload["subject"] for delivery in owed] == [
         "dead letters of sink 'fcm'",
-        "sink 'fcm' is out of reach",
+        "sink 'fcm' is unreachable",
     ]
 
 
@@ -495,7 +495,7 @@ def test_trouble_with_the_alerts_themselves_makes_no_alert(make, pager):
 
 
 def test_without_an_address_the_app_does_not_start():
-    with pytest.raises(ConfigurationError, match="BGTASKS_ALERT_URLS: the alerts sink has nowhere to write to"):
+    with pytest.raises(ConfigurationError, match="BGTASKS_ALERT_URLS: the alerts sink has no address to write to"):
         BackgroundTasks().init_app(Flask("app"), store="memory://", sinks=["alerts"])
 
 

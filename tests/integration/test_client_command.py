@@ -102,7 +102,7 @@ def test_what_cannot_be_sent_is_kept_and_sent_by_a_later_call(run, studio):
         "submit", "--timeout", "0.1", "/process", '{"input_text": "x"}', "--key", "k", url="http://127.0.0.1:9"
     )
     assert offline.exit_code == 7
-    assert "kept here" in offline.stderr
+    assert "stored here" in offline.stderr
 
     assert "queued" in run("pending", url="http://127.0.0.1:9").stdout
 

@@ -199,7 +199,7 @@ def test_trouble_comes_with_the_context_and_an_app_that_serves_is_not_draining(m
     app = make_app(sinks=[Watcher()])
     app.extensions["bgtasks"].deliveries.out_of_reach("mail", None)
 
-    assert given == [("sink 'mail' is out of reach", "app_under_test", False)]
+    assert given == [("sink 'mail' is unreachable", "app_under_test", False)]
 
 
 AT_EXIT = """

@@ -184,7 +184,7 @@ def test_options_may_stand_in_the_config_and_name_the_task(make_app, bg):
         ({"process": {"retires": 3}}, r"BGTASKS_ENDPOINTS\['process'\]: .*retires"),
         ({"process": {"guards": ["login_required"]}}, "guards: 'login_required' cannot be called"),
         ({"process": {"validate": "check"}}, "cannot be called"),
-        ({"process": {"steps": [""]}}, "is no step"),
+        ({"process": {"steps": [""]}}, "is not a step"),
         ({"process": ["steps"]}, "expected a mapping of the task's options"),
         ({"process": {1: 2}}, "expected a mapping of the task's options"),
         ({1: {}}, "is not the name of an endpoint"),

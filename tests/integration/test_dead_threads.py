@@ -105,7 +105,7 @@ def test_a_thread_that_breaks_again_and_again_is_said_once_and_goes_on(caplog):
     assert done.wait(10)
     thread.close(wake=lambda: None, timeout=10)
 
-    assert caplog.text.count("thread bgtasks-test broke") == 1
+    assert caplog.text.count("thread bgtasks-test failed") == 1
     assert not thread.missing
 
 

@@ -71,7 +71,7 @@ class Studio:
             if self.store.stats().deliveries_pending == 0:
                 return True
             pause.wait(0.01)
-        raise AssertionError(f"still owed: {self.store.stats()}")
+        raise AssertionError(f"still pending: {self.store.stats()}")
 
 
 @pytest.fixture(autouse=True)
@@ -363,7 +363,7 @@ def test_a_pause_that_fcm_wants_is_kept_for_all_devices(make, fcm, answer):
 
 
 def put_off(studio, count):
-    """Wait until so many deliveries are owed and none of them is due within the next minutes."""
+    """Wait until this many deliveries are pending, and none of them is due within the next minutes."""
     pause = threading.Event()
     for _ in range(2000):
         owed = [delivery for delivery, _ in studio.store._deliveries.values()]
@@ -504,7 +504,7 @@ def test_a_message_that_the_sdk_refuses_is_a_letter_at_once(studio, fcm):
 
     client = studio.state.plugins.get("fcm")._client
 
-    with pytest.raises(Undeliverable, match="no message for FCM"):
+    with pytest.raises(Undeliverable, match="not a message for FCM"):
         client.send(Push(PushAddress(FCM_TOKEN, TOKEN, "1"), title="Ready", data={"n": 1}))
 
     assert fcm.messages == []

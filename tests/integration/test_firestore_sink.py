@@ -175,7 +175,7 @@ def test_a_larger_result_lies_beside_it_in_pieces_that_can_be_told_to_be_whole(m
     assert document["result_data"] is None
     assert document["result_chunks"]["count"] == len(chunks)
     assert documents.read_result(document, chunks) == value
-    with pytest.raises(ValueError, match="not whole"):
+    with pytest.raises(ValueError, match="incomplete"):
         documents.read_result(document, chunks[:-1])
 
 

@@ -49,7 +49,7 @@ def load(client, headers=ANN):
 
 
 def told(studio, *, of=1):
-    """Who was notified, once so many ends were told of and nothing is owed any more."""
+    """Who was notified, once this many ends were delivered and nothing is pending any more."""
     sink, store = studio.state.plugins.get("memory"), studio.state.store
     until(lambda: sum(event.type.terminal for _, event in sink.events) >= of and not store.stats().deliveries_pending)
     return [notification.owner for notification in sink.notifications]

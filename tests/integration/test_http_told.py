@@ -79,14 +79,14 @@ def eventually(condition, what):
 
 
 def pushes(studio):
-    """Which tasks were notified of, when the grace is over and nothing is owed any more."""
+    """Which tasks were notified of, when the grace period is over and nothing is pending any more."""
     studio.advance(GRACE)
 
     def settled():
         studio.state.deliveries.wake()
         return not studio.state.store.stats().deliveries_pending
 
-    eventually(settled, "something is still owed")
+    eventually(settled, "something is still pending")
     return [notification.request_id for notification in studio.state.plugins.get("memory").notifications]
 
 
@@ -224,7 +224,7 @@ def test_a_store_that_fails_costs_the_stream_nothing(studio, monkeypatch, caplog
     monkeypatch.setattr(studio.state.store, "transition", fail)
 
     assert studio.events(f"/tasks/{request_id}/events")[-1].type == "completed"
-    assert f"that a client was told of task {request_id} could not be stored: the disk is full" in caplog.text
+    assert f"cannot record that a client received the end of task {request_id}: the disk is full" in caplog.text
 
 
 # -- over real connections ---------------------------------------------------------------------------------------------

@@ -714,7 +714,7 @@ def test_trouble_is_told_letters_and_outages(store, make):
     until(lambda: nothing_pending(store))
 
     assert watchman.troubles == [
-        ("sink 'phone' is out of reach", "ConnectionError: refused"),
+        ("sink 'phone' is unreachable", "ConnectionError: refused"),
         ("dead letters of sink 'phone'", "Undeliverable: the key is wrong"),
     ]
 

@@ -38,7 +38,7 @@ def test_it_is_said_at_once_then_once_a_minute_with_how_often_it_came_and_when_i
 
     assert [record.getMessage() for record in caplog.records] == [
         "it is down",
-        "it is down (and 119 times since it was said last)",
+        "it is down (and 119 more times since the last such line)",
         "it is back",
     ]
 

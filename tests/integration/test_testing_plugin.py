@@ -90,7 +90,7 @@ def test_what_is_no_task_and_what_is_no_setting_say_so(suite):
         from flask_bgtasks import ConfigurationError
 
         def test_no_task(app, bgtasks):
-            with pytest.raises(TypeError, match="is no task"):
+            with pytest.raises(TypeError, match="is not a task"):
                 bgtasks.wait_for(42)
 
         @pytest.mark.bgtasks(colour="blue")

@@ -690,7 +690,7 @@ def test_a_tracked_request_cannot_be_retried(make_app, bg):
     with app.app_context():
         with pytest.raises(KeyError), bg.track_request("process") as task:
             raise KeyError("x")
-        with pytest.raises(TransitionRefused, match="cannot be run from here"):
+        with pytest.raises(TransitionRefused, match="cannot be run by the library"):
             bg.retry(task.request_id)
 
 

@@ -122,7 +122,7 @@ def settled(app):
         if store.stats().deliveries_pending == 0:
             return store
         pause.wait(0.01)
-    raise AssertionError("still owed")
+    raise AssertionError("still pending")
 
 
 def test_the_end_of_a_task_is_told_signed_and_without_its_result(make, customer):
@@ -198,7 +198,7 @@ def test_one_target_that_is_down_holds_up_no_other(make, customer, monkeypatch):
 
 
 def put_off(app, count):
-    """Wait until so many messages are owed, and none is due within the next minutes."""
+    """Wait until this many messages are pending, and none is due within the next minutes."""
     store, pause = app.extensions["bgtasks"].store, threading.Event()
     for _ in range(1000):
         owed = [delivery for delivery, _ in store._deliveries.values()]
@@ -359,8 +359,8 @@ def test_a_target_that_is_there_already_is_named_at_the_start(make):
         ({"url": "https://example.com"}, "secret"),
         ({"url": "https://example.com", "secret": "hunter2"}, "whsec_"),
         ({"url": "https://example.com", "secret": SECRET, "event": ["failed"]}, "there is no 'event'"),
-        ({"url": "https://example.com", "secret": SECRET, "events": ["done"]}, "there is no event 'done'"),
-        ({"url": "https://me:you@example.com", "secret": SECRET}, "a user in it"),
+        ({"url": "https://example.com", "secret": SECRET, "events": ["done"]}, "no such event 'done'"),
+        ({"url": "https://me:you@example.com", "secret": SECRET}, "a user name in it"),
     ],
 )
 def test_a_wrong_target_is_named_at_the_start(make, given, wanted):

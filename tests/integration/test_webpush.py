@@ -117,7 +117,7 @@ class Studio:
             if self.store.stats().deliveries_pending == 0:
                 return
             pause.wait(0.01)
-        raise AssertionError("still owed")
+        raise AssertionError("still pending")
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_a_subscription_that_wants_a_pause_holds_up_no_other(make, service):
 
 
 def put_off(studio, count):
-    """Wait until so many messages are owed, and none is due within the next minutes."""
+    """Wait until this many messages are pending, and none is due within the next minutes."""
     pause = threading.Event()
     for _ in range(1000):
         owed = [delivery for delivery, _ in studio.store._deliveries.values()]

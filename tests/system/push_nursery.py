@@ -1,4 +1,4 @@
-"""Forks a process for each line that it reads, which finishes a task and sends what is owed: to be killed at any time.
+"""Forks a process for each line that it reads, which finishes a task and delivers: to be killed at any time.
 
 ``python -m tests.system.push_nursery FOLDER FCM_URL``. A child says which task it completed as soon as that is stored.
 """

@@ -104,7 +104,11 @@ def test_one_run_of_the_example_app_is_one_push_for_each_device(tmp_path, fcm):
         anna.close()
 
     assert result.status_code == 200
-    assert fcm.counts() == {phone: 1, tablet: 1, new: 1}  # until the servers have ended, with all that they owed
+    assert fcm.counts() == {
+        phone: 1,
+        tablet: 1,
+        new: 1,
+    }  # until the servers have ended, with all their pending deliveries
     titles = {to: fcm.sent_to(to)[0]["notification"]["title"] for to in (phone, tablet, new)}
     assert titles == {phone: "Deine Lektion ist fertig", tablet: "Your lesson is ready", new: "Your lesson is ready"}
     assert fcm.sent_to(phone)[0]["data"] == {

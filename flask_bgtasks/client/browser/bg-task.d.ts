@@ -6,33 +6,33 @@
  * <bg-task request-id="…"></bg-task>
  * ```
  *
- * Status, bar, percentage, steps with their times, details, the time that is left, a button to cancel or to try again,
- * and what is done about a lost connection. It survives whatever `client.js` survives.
+ * Shows the status, a progress bar, the percentage, the steps with their times, details, the remaining time, a button
+ * to cancel or retry, and the state of the connection. It survives whatever `client.js` survives.
  *
  * | attribute | |
  * | --- | --- |
- * | `request-id` | the task, a UUID; anything else is shown as a task that is not there, and said in the console |
- * | `label` | what it is, for screen readers: "Lesson: The candle". Default "Task" |
- * | `steps` | names of the steps to come, with commas between them; without, steps are named as they begin |
- * | `base-url` | where the blueprint stands; default: where this module came from |
- * | `lang` | of this element or around it: `en` (default), `de`, or another one that was added to `TEXTS` |
+ * | `request-id` | the task, a UUID; anything else is shown as a missing task, and logged to the console |
+ * | `label` | a name for screen readers: "Lesson: The candle". Default "Task" |
+ * | `steps` | the names of the expected steps, separated by commas; by default, steps appear as they begin |
+ * | `base-url` | the URL of the blueprint; default: where this module came from |
+ * | `lang` | the language, also from an enclosing element: `en` (default), `de`, or one that was added to `TEXTS` |
  *
  * | slot | |
  * | --- | --- |
- * | `output` | instead of the text that the task has emitted so far |
+ * | `output` | replaces the text that the task has emitted so far |
  * | `result` | shown when the task is completed |
  * | `actions` | at the end, always |
  *
  * | CSS variable `--bg-task-…` | |
  * | --- | --- |
- * | `ink`, `quiet`, `surface`, `line`, `track` | text, lesser text, background, borders, the empty bar |
- * | `accent`, `good`, `good-ink`, `bad`, `bad-wash`, `warn` | at work, done and the tick on it, failed and its ground, no connection |
- * | `radius`, `gap`, `bar-height`, `step-width` | lengths; `step-width` is the least width of a step |
+ * | `ink`, `quiet`, `surface`, `line`, `track` | text, secondary text, background, borders, the empty bar |
+ * | `accent`, `good`, `good-ink`, `bad`, `bad-wash`, `warn` | running, done and its tick, failed and its background, no connection |
+ * | `radius`, `gap`, `bar-height`, `step-width` | lengths; `step-width` is the minimum width of a step |
  *
- * Its style sheet is constructed by script, so a Content Security Policy may be as strict as `default-src 'self'`.
- * Without the variables it is light or dark by the page's `color-scheme`. Everything else through `::part(…)`: `task`, `title`,
+ * Its style sheet is constructed by script, so a Content Security Policy can be as strict as `default-src 'self'`.
+ * By default it is light or dark like the page's `color-scheme`. Style everything else with `::part(…)`: `task`, `title`,
  * `subtitle`, `percentage`, `button`, `cancel`, `retry`, `bar`, `fill`, `details`, `eta`, `badge`, `steps`, `step`,
- * `step-waiting|running|done|failed|stopped`, `error`, `output`, `result`. The attribute `data-status` is the status that is
+ * `step-waiting|running|done|failed|stopped`, `error`, `output`, `result`. The attribute `data-status` holds the status that is
  * shown.
  */
 
@@ -50,12 +50,12 @@ export interface BgTaskSettled {
   readonly task: Task;
   readonly requestId: string | null;
   readonly view: TaskView;
-  /** How it ended. The result of a completed one: `await event.detail.task.result()`. */
+  /** How it ended. For the result of a completed task: `await event.detail.task.result()`. */
   readonly status: 'completed' | 'failed' | 'cancelled' | 'rejected' | 'gone';
   readonly error: string | null;
 }
 
-/** What the element says. A function's arguments are numbers, written in the element's language. */
+/** The element's texts. A function's arguments are numbers, formatted in the element's language. */
 export interface Texts {
   name: string;
   status: Record<'queued' | 'started' | 'processing' | 'cancelling' | 'retrying' | 'completed' | 'failed' | 'cancelled' |
@@ -86,17 +86,17 @@ type PartOf<T> = { [K in keyof T]?: T[K] extends (...given: any[]) => any ? T[K]
 export class BgTask extends HTMLElement {
   /** Default: the page's shared client, {@link clientFor} of `base-url`. */
   client: BackgroundTasks;
-  /** The task that is shown. Set it to show one that has no request id yet, as `submit` gives it. */
+  /** The task that is shown. Set it to show a task of `submit` that has no request id yet. */
   task: Task | null;
-  /** As the attribute; any names. */
+  /** Like the attribute; the names may contain commas. */
   steps: readonly string[];
-  /** Replaces some of the texts of the language. */
+  /** Overrides some of the language's texts. */
   texts: PartOf<Texts>;
-  /** The task has changed; bubbles, out of shadow trees too. */
+  /** The task has changed. The event bubbles, also out of shadow trees. */
   addEventListener(type: 'bg-task-change', listener: (event: CustomEvent<BgTaskChange>) => void, options?: any): void;
   /**
-   * It has come to its end, or had when it was first shown here: once for each end, so once more after a retry. To
-   * announce an outcome once in all tabs, listen to the client's `settled`.
+   * The task has ended, or had already ended when it was first shown: once for each end, so again after a retry. To
+   * announce an outcome only once across all tabs, listen to the client's `settled`.
    */
   addEventListener(type: 'bg-task-settled', listener: (event: CustomEvent<BgTaskSettled>) => void, options?: any): void;
   addEventListener(type: string, listener: any, options?: any): void;

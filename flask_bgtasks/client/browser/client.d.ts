@@ -1,29 +1,30 @@
 /**
- * Background tasks in the browser: submit work that survives the page, the network and the server, and be told once.
+ * Background tasks in the browser: submit work that survives the page, the network and the server, and get each
+ * outcome once.
  *
  * Served by the blueprint at `/tasks/client.js`, an ES module without a build step and without dependencies.
  * Where a number has no unit in its name it is milliseconds.
  */
 
-/** What the server says of a task. Others may be added: whatever is not terminal counts as running. */
+/** A task's status on the server. Others may be added: any that is not terminal counts as running. */
 export type Status = 'started' | 'processing' | 'completed' | 'failed' | 'cancelled';
 
-/** By which way something came to be known. */
+/** How something was learnt. */
 export type Via = 'stream' | 'poll' | 'push' | 'firestore';
 
 /**
- * Where a record is on this device. `queued`: stored here, not accepted by the server yet. `sending`: on its way.
+ * The state of a record on this device. `queued`: stored here, not yet accepted by the server. `sending`: being sent.
  * `following`: accepted. `settled`: the outcome is known. `announced`: the user was told. `acked`: the server knows
- * that. `blocked`: the server wants a login. `rejected`: the server refused it, or could not be reached for too long.
- * `gone`: the server has it no more.
+ * that. `blocked`: the server requires a login. `rejected`: the server refused it, or was unreachable for too long.
+ * `gone`: the server no longer has it.
  */
 export type RecordState =
   | 'queued' | 'sending' | 'following' | 'settled' | 'announced' | 'acked' | 'blocked' | 'rejected' | 'gone';
 
 /**
- * How this browser follows its tasks at the moment. `idle`: there are none to follow. `stream`: live. `poll`: the
- * status is asked for. `monitor`: the backend is out of reach, Firestore is asked. `offline`: neither is reached.
- * `asleep`: no page is looked at. `blocked`: the server wants a login.
+ * How this browser follows its tasks at the moment. `idle`: there are none to follow. `stream`: live. `poll`: by
+ * polling. `monitor`: the backend is unreachable, Firestore is polled. `offline`: both are unreachable. `asleep`: no
+ * page is visible. `blocked`: the server requires a login.
  */
 export type Channel = 'idle' | 'stream' | 'poll' | 'monitor' | 'offline' | 'asleep' | 'blocked';
 
@@ -41,7 +42,7 @@ export interface Progress {
   attempt: number;
 }
 
-/** A problem document (RFC 9457), as far as there was one. */
+/** A problem document (RFC 9457), if there was one. */
 export interface Problem {
   type?: string;
   title?: string;
@@ -50,9 +51,9 @@ export interface Problem {
   [member: string]: unknown;
 }
 
-/** What is kept on this device of one submission, in IndexedDB. */
+/** The record of one submission on this device, in IndexedDB. */
 export interface TaskRecord {
-  /** The Idempotency-Key; of a task that was not submitted here, `id:` and its request id. */
+  /** The Idempotency-Key; for a task that was not submitted here, `id:` and its request id. */
   readonly key: string;
   readonly url: string | null;
   readonly request_id: string | null;
@@ -65,25 +66,25 @@ export interface TaskRecord {
   readonly created_at: number;
   readonly tries: number;
   /**
-   * Of an unsent submission that something on the way has answered (a proxy, a firewall, a captive portal): what it said,
-   * in milliseconds since when. It is tried again, for 24 hours.
+   * For an unsent submission that was answered by something other than the backend (a proxy, a firewall, a captive
+   * portal): what it answered, and since when, in milliseconds. The submission is retried for 24 hours.
    */
   readonly doubt: (Problem & { since: number; content_type: string }) | null;
-  /** What `options.owner` was. A page of this owner sends it; the service worker sends only what has none. */
+  /** The value of `options.owner`. Only a page of this owner sends it; the service worker sends records without one. */
   readonly owner: string | null;
   readonly settled_seq: number;
   readonly announced_seq: number;
   readonly acked_seq: number;
   readonly via: Via | null;
-  /** Why it was rejected, is gone, or has failed. */
+  /** Why it was rejected, is gone, or failed. */
   readonly error: Problem | null;
-  /** What `submit` was given as `label`, for lists. */
+  /** The `label` given to `submit`, for lists. */
   readonly label: string | null;
   readonly expires_at: number;
 }
 
 /**
- * One thing that happened to a task. `data` is the server's event, as docs/reference/http.md has it.
+ * One event of a task. `data` is the server's event document, described in docs/reference/http.md.
  *
  * | type | name |
  * | --- | --- |
@@ -91,7 +92,7 @@ export interface TaskRecord {
  * | `progress` | `progress` |
  * | `step` | `step_started`, `step_finished` |
  * | `output` | `output` |
- * | `snapshot` | `snapshot`: the task as it stands, where the events before it are no longer kept or out of reach |
+ * | `snapshot` | `snapshot`: the current state, if earlier events are no longer kept, or unreachable |
  * | `terminal` | `completed`, `failed`, `cancelled`: the last one |
  */
 export interface TaskEvent {
@@ -103,7 +104,7 @@ export interface TaskEvent {
   readonly data: Record<string, any>;
 }
 
-/** A step of the pipeline, as told so far. */
+/** A step of the pipeline, as reported so far. */
 export interface StepView {
   readonly name: string;
   readonly number: number | null;
@@ -114,7 +115,7 @@ export interface StepView {
   readonly restored: boolean;
 }
 
-/** Everything that is known of a task, put together from its events. Values are replaced, never changed. */
+/** All that is known of a task, built from its events. Values are replaced, never mutated. */
 export interface TaskView {
   readonly status: Status | 'queued' | 'rejected' | 'gone';
   readonly seq: number;
@@ -123,11 +124,11 @@ export interface TaskView {
   /** Never falls. */
   readonly percentage: number;
   readonly steps: readonly StepView[];
-  /** The output of the newest attempt, in one piece where all chunks are text. */
+  /** The output of the newest attempt, in one piece if all chunks are text. */
   readonly output: string;
   readonly chunks: readonly unknown[];
   readonly cancelling: boolean;
-  /** When it is tried again, where it failed and is to be: what the server said. */
+  /** The server's `retrying` event, while a failed task waits to be retried. */
   readonly retrying: Record<string, any> | null;
   readonly error: string | null;
 }
@@ -141,11 +142,11 @@ export class TaskFailed extends TaskError {}
 /** The task was cancelled. */
 export class TaskCancelled extends TaskError {}
 /**
- * The server refused the request; or it could not be sent for seven days (`problem.type` is `submission-expired`); or for
- * 24 hours something else than the backend answered (`unrecognized-response`; `status` and `content_type` say what).
+ * The server refused the request, or it could not be sent for seven days (`problem.type` is `submission-expired`), or
+ * something other than the backend answered for 24 hours (`unrecognized-response`; see `status` and `content_type`).
  */
 export class TaskRejected extends TaskError {}
-/** The server does not have the task any more. */
+/** The server no longer has the task. */
 export class TaskGone extends TaskError {}
 
 /** One task, in one tab. Leaving the loop, or the page, never cancels the task. */
@@ -157,7 +158,7 @@ export interface Task extends AsyncIterable<TaskEvent>, EventTarget {
   readonly accepted: Promise<string>;
   readonly view: TaskView;
   readonly record: TaskRecord;
-  /** The view's answer: parsed JSON, or a Blob of anything else. Waits for the end, over any loss of connection. */
+  /** The view's answer: parsed JSON, or else a Blob. Waits for the end, whatever happens to the connection. */
   result(options?: { signal?: AbortSignal }): Promise<any>;
   cancel(): Promise<void>;
   retry(): Promise<void>;
@@ -174,7 +175,7 @@ export interface Settled {
   readonly seq: number;
   readonly attempt: number;
   readonly via: Via;
-  /** Of a completed task. */
+  /** The result of a completed task. */
   readonly result: any;
   readonly error: Problem | null;
   readonly record: TaskRecord;
@@ -184,36 +185,36 @@ export interface Recovered {
   /** Null: the whole connection. */
   readonly requestId: string | null;
   /**
-   * `reopened`: a page found tasks of an earlier one. `sent`: a submission went out after more than one try.
-   * `reconnected`: the backend is reached again. `firestore`: an outcome was read without the backend.
+   * `reopened`: a page found tasks of an earlier page. `sent`: a submission was sent after more than one try.
+   * `reconnected`: the backend is reachable again. `firestore`: an outcome was read without the backend.
    * `discovered`: the server had a task that this device did not know.
    */
   readonly how: 'reopened' | 'sent' | 'reconnected' | 'firestore' | 'discovered';
-  /** For how long there was no connection, where that is known. */
+  /** How long there was no connection, if known. */
   readonly after: number | null;
   readonly detail: string;
 }
 
 export interface EventMap {
-  /** The outcome of a task: in one tab, once for each outcome, whatever brought the news. */
+  /** The outcome of a task: once for each outcome, in one tab only, however it was learnt. */
   settled: CustomEvent<Settled>;
-  /** The server refused a submission, or has a task no more. In one tab, once. */
+  /** The server refused a submission, or no longer has a task. Once, in one tab only. */
   rejected: CustomEvent<{ task: Task; record: TaskRecord; problem: Problem }>;
   /** A task's view has changed, in every tab that follows it. */
   progress: CustomEvent<{ task: Task; event: TaskEvent | null }>;
-  /** How tasks are followed has changed; in every tab. */
+  /** The way in which tasks are followed has changed; in every tab. */
   channel: CustomEvent<{ from: Channel; to: Channel; why: string }>;
   /** Something was lost, and is back. */
   recovered: CustomEvent<Recovered>;
-  /** The server answered 401, or sent to its login: call `checkPending()` when there are new credentials. */
+  /** The server answered 401, or redirected to its login: call `checkPending()` once there are new credentials. */
   blocked: CustomEvent<{ status: number }>;
   /** The list of records has changed; in every tab. */
   records: CustomEvent<null>;
 }
 
-/** Reads a task's mirror. Anything with these two will do: the Firebase SDK's `getDoc`, say. */
+/** Reads a task's mirror: any object with these two methods, for example on the Firebase SDK's `getDoc`. */
 export interface MirrorReader {
-  /** What the `background_tasks` document says, null while there is none that may be read. Rejects when out of reach. */
+  /** Reads the `background_tasks` document; null if there is none that may be read. Rejects if it is unreachable. */
   get(requestId: string): Promise<{ status: Status; seq: number | null; attempt: number; error_message?: string | null;
     progress?: Partial<Progress> | null } | null>;
   /** The result of a completed task. */
@@ -221,19 +222,19 @@ export interface MirrorReader {
 }
 
 /**
- * No answer from the backend, or none in time, or only that of something on the way: what `cancel` and `retry` reject
- * with when there is no network.
+ * The backend did not answer, or not in time, or only a proxy answered: `cancel` and `retry` reject with this when there
+ * is no network.
  */
 export class Unreachable extends Error {}
-/** Something else was given where the id of a task was expected: a UUID. */
+/** The argument is not the id of a task, a UUID. */
 export class InvalidRequestId extends TypeError {}
-/** Whether this is the id of a task: ask before you take one from an address. */
+/** Whether this is a valid task id: check before you use one from a URL. */
 export function isRequestId(value: unknown): value is string;
 /** The backend answered with an error. */
 export class Refused extends Error {
   readonly status: number;
   readonly problem: Problem;
-  /** Milliseconds, where it said so. */
+  /** The `Retry-After` of the answer, in milliseconds, if there was one. */
   readonly retryAfter: number | null;
 }
 
@@ -243,40 +244,40 @@ export interface TaskStore {
 }
 
 export interface Options {
-  /** Where the blueprint stands. Default `/tasks`. */
+  /** The URL of the blueprint. Default `/tasks`. */
   baseUrl?: string | URL;
-  /** Sent with every request; asked for anew each time, so that a token may be refreshed. */
+  /** Sent with every request; a function is called each time, so that a token can be refreshed. */
   headers?: Record<string, string> | (() => Record<string, string> | Promise<Record<string, string>>);
-  /** `fetch`'s own. Default `same-origin`; `include` where the backend has another origin and a cookie login. */
+  /** As in `fetch`. Default `same-origin`; use `include` if the backend has another origin and a cookie login. */
   credentials?: RequestCredentials;
   /** The address for a push, sent as `user_token` with each JSON submission that has none. */
   userToken?: () => string | null | Promise<string | null>;
   /**
-   * Whose tasks these are. Pass it where there is a login: several people may use one browser, each sees their own, and
-   * what one has left unsent waits for a page of theirs. Call `close()` when they log out.
+   * The owner of the tasks. Pass it if there is a login: several people may use one browser, each sees their own tasks,
+   * and unsent submissions wait for a page of the same owner. Call `close()` when they log out.
    */
   owner?: string | null;
-  /** Default `indexedDBStore('bgtasks')`; where there is no IndexedDB, `memoryStore()`. */
+  /** Default `indexedDBStore('bgtasks')`, or `memoryStore()` if there is no IndexedDB. */
   store?: TaskStore;
   firestore?: MirrorReader | null;
-  /** `share`: one tab follows for all (default). `alone`: each tab for itself. */
+  /** `share`: one tab follows the tasks for all tabs (default). `alone`: each tab follows its own. */
   tabs?: 'share' | 'alone';
   /**
-   * Ask the server at the start for tasks whose outcome nobody has seen: from another device, or from before this one
-   * lost its records. Default: where there is an `owner`; the server lists tasks for those who are logged in.
+   * Ask the server at the start for tasks whose outcome has not been seen: from another device, or from before this one
+   * lost its records. Default: true if there is an `owner`, since the server lists tasks only for logged-in users.
    */
   discover?: boolean;
   pollInterval?: number;
   monitorInterval?: number;
-  /** Silence after which a stream is taken for dead. Default 40,000: two and a half pings. */
+  /** Silence after which a stream counts as dead. Default 40,000: two and a half pings. */
   stallAfter?: number;
-  /** Hidden for so long, a page stops asking. Default 60,000. */
+  /** A page that has been hidden for this long stops asking. Default 60,000. */
   sleepAfter?: number;
   fetch?: typeof fetch;
 }
 
 export interface SubmitOptions {
-  /** The Idempotency-Key. The same key again is the same task. Default a random UUID. */
+  /** The Idempotency-Key. The same key gives the same task. Default: a random UUID. */
   key?: string;
   method?: string;
   headers?: Record<string, string>;
@@ -286,44 +287,44 @@ export interface SubmitOptions {
 
 export class BackgroundTasks extends EventTarget {
   constructor(options?: Options);
-  /** Fulfilled when the records of this device are read and the client is at work. */
+  /** Fulfilled when the records of this device are read and the client is running. */
   readonly ready: Promise<void>;
   readonly channel: Channel;
   /**
    * Store a request on this device and send it, now or when there is a network. Fulfilled when it is stored.
    *
-   * @param body what is sent: FormData, Blob, URLSearchParams and strings as they are, anything else as JSON.
+   * @param body FormData, Blob, URLSearchParams and strings are sent unchanged, anything else as JSON.
    */
   submit(url: string | URL, body?: any, options?: SubmitOptions): Promise<Task>;
   /**
-   * Follow a task by its id, whoever submitted it; or by its record, which may not have been sent yet. Throws
-   * {@link InvalidRequestId} where this is no id, as `cancel`, `retry` and `addPendingTask` reject.
+   * Follow a task by its id, whoever submitted it, or by its record, which may be unsent. Throws
+   * {@link InvalidRequestId} if the id is invalid; `cancel`, `retry` and `addPendingTask` reject with it.
    *
-   * @param options.after its loop leaves out the events up to this number; by default the whole history is told.
+   * @param options.after leaves out the events up to this number; by default the loop yields the whole history.
    */
   follow(requestIdOrRecord: string | TaskRecord, options?: { after?: number; label?: string }): Task;
-  /** What is not over yet, oldest first: not accepted, running, or not announced. */
+  /** The pending records, oldest first: not accepted, running, or not announced. */
   pending(): Promise<TaskRecord[]>;
-  /** Every record of this device, newest first; at most 200, those that are over for a day. */
+  /** All records of this device, newest first; at most 200. Finished ones are kept for a day. */
   records(): Promise<TaskRecord[]>;
-  /** Ask now for everything that is pending, and send what waits. What a page does by itself when it wakes. */
+  /** Ask for all pending tasks now, and send unsent ones. A page does this by itself when it wakes. */
   checkPending(why?: string): Promise<void>;
   cancel(requestId: string): Promise<void>;
   retry(requestId: string): Promise<void>;
-  /** Forget a task on this device: an unsent one is not sent, a running one is followed no longer, and goes on. */
+  /** Forget a task on this device: an unsent one is not sent; a running one goes on, but is no longer followed. */
   remove(requestIdOrKey: string): Promise<void>;
-  /** Have the browser's pushes sent here. Asks for the permission: call it from a click. */
+  /** Register this browser for pushes. Asks for permission: call it from a click. */
   registerPush(options?: {
     /** Default: the key of the server's sink `webpush`. */
     vapidKey?: string;
-    /** A service worker of the app's own, which imports `/tasks/service-worker.js`. Default: that one by itself. */
+    /** The app's own service worker, which imports `/tasks/service-worker.js`. Default: that file itself. */
     registration?: ServiceWorkerRegistration;
-    /** Of the default service worker. Default `/`. */
+    /** The scope of the default service worker. Default `/`. */
     scope?: string;
     app?: string;
     lang?: string;
   }): Promise<{ id: string }>;
-  /** Take the data of a push that reached the page by another way, such as the Firebase SDK's `onMessage`. */
+  /** Handle the data of a push that reached the page another way, such as by the Firebase SDK's `onMessage`. */
   handlePush(data: Record<string, any>): Promise<'new' | 'known' | 'ignored'>;
   /** Stop, and let another tab take over. Tasks go on. */
   close(): void;
@@ -334,7 +335,7 @@ export class BackgroundTasks extends EventTarget {
 export function indexedDBStore(name?: string): TaskStore;
 export function memoryStore(name?: string): TaskStore;
 
-/** Reads the mirror over Firestore's REST API, with nothing to load. */
+/** Reads the mirror over Firestore's REST API, without an SDK. */
 export function restReader(options: {
   projectId: string;
   /** The user's Firebase ID token. */
@@ -349,8 +350,8 @@ export function restReader(options: {
 }): MirrorReader;
 
 /**
- * The home-grown name of the same service: `addPendingTask`, `removePendingTask`, `checkPendingTasks`, with one shared
- * instance.
+ * The same service by the names of hand-written solutions: `addPendingTask`, `removePendingTask`, `checkPendingTasks`,
+ * with one shared instance.
  */
 export class BackgroundTaskCompletionService {
   constructor(client: BackgroundTasks);

@@ -25,11 +25,11 @@ CREDENTIALS_REFUSED, NOT_YET, INTERRUPTED = 6, 7, 130
 
 
 @click.group(context_settings={"auto_envvar_prefix": "BGTASKS_CLIENT"})
-@click.option("--url", default="http://127.0.0.1:5000", show_default=True, help="Where the app stands.")
-@click.option("--prefix", default="/tasks", show_default=True, help="Where its tasks stand below that.")
-@click.option("--token", help="Sent as Authorization: Bearer. Best by BGTASKS_CLIENT_TOKEN.")
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent too; can be given again.")
-@click.option("--store", type=click.Path(dir_okay=False), help="The file that remembers. Default: one of this user's.")
+@click.option("--url", default="http://127.0.0.1:5000", show_default=True, help="The address of the app.")
+@click.option("--prefix", default="/tasks", show_default=True, help="The URL prefix of its tasks.")
+@click.option("--token", help="Sent as Authorization: Bearer. Better set BGTASKS_CLIENT_TOKEN.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header to send; can be repeated.")
+@click.option("--store", type=click.Path(dir_okay=False), help="File of the pending tasks. Default: one of this user.")
 @click.option("--owner", default="", help="Whose tasks these are, if several users share the file.")
 @click.version_option(package_name="flask-bgtasks")
 @click.pass_context
@@ -53,8 +53,8 @@ def main(context: click.Context, /, headers: tuple[str, ...], token: str | None,
 @main.command()
 @click.argument("path")
 @click.argument("body", default="{}")
-@click.option("--key", help="The Idempotency-Key. With the same one again, the same task is followed.")
-@click.option("--detach", is_flag=True, help="Do not wait: print its name, for `watch`.")
+@click.option("--key", help="The Idempotency-Key. The same key follows the same task.")
+@click.option("--detach", is_flag=True, help="Do not wait: print the task's name, for `watch`.")
 @click.option("--timeout", type=float, help="Seconds to wait at most.")
 @click.pass_obj
 def submit(client: Client, path: str, body: str, key: str | None, detach: bool, timeout: float | None) -> None:
@@ -97,7 +97,7 @@ def watch(client: Client, names: tuple[str, ...], timeout: float | None) -> None
 
 
 @main.command()
-@click.option("--check", is_flag=True, help="Send what waits and ask how all stand, first.")
+@click.option("--check", is_flag=True, help="First send what waits, and ask for the status of all tasks.")
 @click.pass_obj
 def pending(client: Client, check: bool) -> None:
     """List what is pending here: its id (or key, while the server does not have it), status, percentage."""
@@ -134,7 +134,7 @@ def _kept_on(client: Client, key: str | None = None) -> Iterator[None]:
         task = next((task for task in client.pending() if task.key == key), None)
         name = "" if task is None else f" {task.request_id or task.key}"
         sent = task is None or task.request_id is not None
-        state = "It goes on" if sent else "It is kept here, and was not sent yet"
+        state = "It goes on" if sent else "The request is stored here, but not sent yet"
         click.echo(f"\n{state}. Follow it again with: bgtasks-client watch{name}", err=True)
         sys.exit(NOT_YET if isinstance(error, WaitTimeout) else INTERRUPTED)
 
@@ -147,7 +147,7 @@ def _told_in_words() -> Iterator[None]:
         click.echo("The server answered 401: give --token or --header. The task stays pending.", err=True)
         sys.exit(CREDENTIALS_REFUSED)
     except Unreachable as error:
-        click.echo(f"The server cannot be reached: {error}", err=True)
+        click.echo(f"The server is unreachable: {error}", err=True)
         sys.exit(NOT_YET)
     except BackgroundTasksError as error:
         raise click.ClickException(str(error)) from error

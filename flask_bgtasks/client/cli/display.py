@@ -1,4 +1,4 @@
-"""Shows how tasks go on: one bar on a terminal, a line for each thing that changes anywhere else."""
+"""Shows the progress of tasks: one bar on a terminal, elsewhere a line for each change."""
 
 from __future__ import annotations
 

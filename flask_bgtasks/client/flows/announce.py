@@ -1,7 +1,7 @@
-"""Tells an outcome: fetches the result, calls back, and takes note that it was told. Once, whoever saw it first.
+"""Reports an outcome once: fetches the result, calls the callback, and records that it was reported.
 
-Told and noted are two moments: a process that is killed between them leaves an outcome that is told once more. The
-other order would leave one that is never told.
+If the process is killed between the callback and the record, the outcome is reported once more. The other order could
+lose it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _called_back(listener: Listener, outcome: Outcome) -> Flow[bool]:
     try:
         yield Tell(listener, outcome)
     except Exception:
-        log.exception("the callback for task %s failed; it is called again at the next look", outcome.request_id)
+        log.exception("the callback for task %s failed; it is called again later", outcome.request_id)
         return False
     return True
 
@@ -80,7 +80,7 @@ def _outcome_of(session: Session, record: Record) -> Flow[Outcome | None]:
         try:
             result = yield from _result(session, record)
         except _Gone as error:
-            status, error_message = "gone", f"it has completed, but its result cannot be read any more: {error}"
+            status, error_message = "gone", f"it has completed, but its result can no longer be read: {error}"
         except Unreachable:
             return None
     return Outcome(
@@ -126,4 +126,4 @@ def _mirrored_result(session: Session, record: Record) -> Flow[Any]:
     try:
         return (yield Call(session.mirror.result, (record.request_id,)))
     except Exception as error:  # of whichever mirror it is: it cannot be read, or is not whole yet
-        raise Unreachable(f"no result in the mirror: {error}") from error
+        raise Unreachable(f"the mirror has no result: {error}") from error

@@ -1,4 +1,4 @@
-"""The three ways to ask how tasks stand: a stream of events, a poll, and Firestore with a look for the backend.
+"""The three ways to follow tasks: a stream of events, polling, and Firestore plus probes of the backend.
 
 Each is one turn of :class:`.follow.Following`: it asks, hands over what it learns, and waits as :mod:`.ladder` says.
 """
@@ -136,7 +136,7 @@ def _document(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise NotAnEventStream(f"an event whose data is no JSON: {text[:80]!r}") from error
+        raise NotAnEventStream(f"an event whose data is not JSON: {text[:80]!r}") from error
     return found if isinstance(found, dict) else {}
 
 

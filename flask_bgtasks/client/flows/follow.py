@@ -74,7 +74,7 @@ class Following:
     def run(self) -> Flow[None]:
         """Follow until all is over.
 
-        :raises WaitTimeout: not in time. :raises CredentialsRefused: the server wants other ones.
+        :raises WaitTimeout: they did not end in time. :raises CredentialsRefused: the server answered 401.
         """
         return within(self._run(), self.left)
 

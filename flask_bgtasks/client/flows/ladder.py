@@ -34,17 +34,17 @@ _DOUBT = Backoff(first=0.5, longest=300.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long everything is waited for, in seconds.
+    """The client's intervals and limits, in seconds.
 
-    :param silence: of a stream, after which the link counts as dead: two and a half of the server's pings.
-    :param stream_failures: in a row, after which the stream is given up for a while.
-    :param stream_again: how long until it is tried again.
-    :param poll: between two polls; :param slowest_poll: when nothing changes for long, after ``unchanged``.
-    :param monitor: between two reads of Firestore, and how far off it may be; :param slowest_monitor: when those fail.
-    :param probe: of a backend that cannot be reached, first and last.
-    :param send: the backoff of a submission; :param doubt: of one that something on the way answers: for 24 hours.
-    :param longest_wish: no ``Retry-After`` is honoured beyond it.
-    :param refused_again: how long headers that were answered 401 are not tried again.
+    :param silence: silence of a stream after which its connection counts as dead: two and a half of the server's pings.
+    :param stream_failures: failures in a row after which the stream is given up for a while.
+    :param stream_again: how long until a stream is tried again.
+    :param poll: between two polls; :param slowest_poll: the same when nothing changes for long, after ``unchanged``.
+    :param monitor: between two reads of Firestore, and its jitter; :param slowest_monitor: the same when reads fail.
+    :param probe: between two requests to an unreachable backend, first and longest.
+    :param send: back-off of a submission; :param doubt: the same while something other than the backend answers.
+    :param longest_wish: the longest ``Retry-After`` that is honoured.
+    :param refused_again: how long headers that were answered with 401 are not tried again.
     """
 
     silence: float = 40.0

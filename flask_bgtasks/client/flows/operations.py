@@ -1,7 +1,7 @@
-"""What a client can do, each as a piece of logic that a blocking and an awaiting client carry out alike.
+"""The operations of a client: each is a piece of logic that the blocking and the asynchronous client both carry out.
 
-The first parameter is the session; where a second one is positional it is the key of the record. Their docstrings are
-those of the public methods.
+The first parameter is the session; a second positional one is the key of the record. The docstrings are those of the
+public methods.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def submit(
 ) -> Flow[Record]:
     """Send a request for work, or keep it until it can be sent.
 
-    Returns as soon as the request is on this disk, and one try to send it was made. Whatever that met, the request is
-    not lost: it goes out by ``wait``, by iterating, or by ``check_pending``, of this process or of a later one, and
-    becomes one task however often it has to be sent.
+    Returns as soon as the request is stored on disk, and one try to send it was made. Even if that failed, the request
+    is not lost: ``wait``, iterating, or ``check_pending`` send it, in this process or a later one. It becomes one task,
+    however often it is sent.
 
-    :param path: the address of the view, below the client's ``base_url``.
+    :param path: the URL path of the view, below the client's ``base_url``.
     :param json: a value that is sent as JSON.
     :param body: or bytes, with their ``content_type``.
-    :param key: the Idempotency-Key; by default a new one. With a key that was used, the task of then is returned.
-    :raises KeyReused: the key stands for another request.
+    :param key: the Idempotency-Key; by default a new one. A key that was used before returns its task.
+    :raises KeyReused: the key was used for another request.
     :raises TooManyPending: 1000 tasks are pending.
     """
     if (json is None) == (body is None):
-        raise TypeError("submit() takes json=… or body=…, one of them")
+        raise TypeError("submit() takes either json=… or body=…")
     if body is None:
         body, content_type = _as_json(json, user_token=session.user_token), content_type or "application/json"
     now = session.clock.time()
@@ -71,8 +71,8 @@ def submit(
 def follow(session: Session, request_id: str, *, after: int = 0) -> Flow[Record]:
     """Follow a task that was submitted elsewhere, or earlier. It is pending here from now on.
 
-    :param after: the number of the last event that is known already.
-    :raises InvalidRequestId: this is no id (a ``TaskNotFound``).
+    :param after: the number of the last event that is already known.
+    :raises InvalidRequestId: this is not a task id (a ``TaskNotFound``).
     """
     request_id = as_request_id(request_id)
     now = session.clock.time()
@@ -92,19 +92,19 @@ def follow(session: Session, request_id: str, *, after: int = 0) -> Flow[Record]
 
 
 def pending(session: Session) -> Flow[list[Record]]:
-    """The tasks whose outcome is still to come, or to be told; oldest first."""
+    """The tasks whose outcome is not known yet, or not reported yet; oldest first."""
     return (yield from session.all_in(records.PENDING))
 
 
 def check_pending(session: Session, *, on_outcome: Listener | None = None) -> Flow[list[Outcome]]:
-    """Do at once what there is to do: after a start, when the network is back, on a schedule.
+    """Do all pending work now: call it after a start, when the network is back, or on a schedule.
 
-    Sends what waits to be sent, asks how all pending tasks stand in one request (Firestore, if the backend cannot be
-    reached and there is one), and tells what has ended.
+    Sends unsent requests, asks for the status of all pending tasks in one request (Firestore, if it is set up and the
+    backend is unreachable), and reports the tasks that have ended.
 
-    :param on_outcome: called with each outcome instead of the client's own.
-    :returns: the outcomes that were told by this call, each for the first and only time. Without a callback they count
-        as told when this returns.
+    :param on_outcome: called with each outcome, instead of the client's own callback.
+    :returns: the outcomes that this call reported, each for the first and only time. Without a callback they count as
+        reported when this returns.
     """
     yield from session.unblock()
     yield from flush(session, woken=True)
@@ -131,9 +131,9 @@ def check_pending(session: Session, *, on_outcome: Listener | None = None) -> Fl
 
 
 def remove(session: Session, key: str) -> Flow[None]:
-    """Forget a task here: it is pending no more, and nobody is told of its end. It is not cancelled.
+    """Forget a task on this machine: it is no longer pending, and its end is not reported. It is not cancelled.
 
-    :param key: its key or its ``request_id``. One that is not known is no error.
+    :param key: its key or its ``request_id``. An unknown one is not an error.
     """
     record = yield Call(session.registry.get, (key,))
     if record is not None:
@@ -141,7 +141,7 @@ def remove(session: Session, key: str) -> Flow[None]:
 
 
 def events(session: Session, keys: Collection[str] | None, *, timeout: float | None = None) -> Flow[None]:
-    """Every event of these tasks, until the last of them is over; of all that are pending where it is None."""
+    """All events of these tasks, until the last of them is over; None means all pending tasks."""
     for key in keys or ():
         yield from session.change(key, records.followed)
     yield from Following(session, keys, give=Emit, timeout=timeout).run()
@@ -159,14 +159,14 @@ def wait(
 ) -> Flow[Any]:
     """Wait for the end and return the result: parsed if it is JSON, else bytes.
 
-    :param on_progress: called with every event on the way.
+    :param on_progress: called with every event until then.
     :param timeout: seconds; None to wait without a limit.
     :raises TaskFailed: it failed.
     :raises TaskCancelled: it was cancelled.
-    :raises TaskRejected: the server did not take it.
-    :raises TaskGone: the server knows it no longer.
+    :raises TaskRejected: the server did not accept it.
+    :raises TaskGone: the server no longer knows it.
     :raises CredentialsRefused: the server answered 401.
-    :raises WaitTimeout: not in time (a ``TimeoutError``); the task goes on, and stays pending.
+    :raises WaitTimeout: the task did not end in time (a ``TimeoutError``); it keeps running, and stays pending.
     """
     yield from session.change(key, records.followed)
 
@@ -180,9 +180,9 @@ def wait(
 
 
 def cancel(session: Session, key: str) -> Flow[str]:
-    """Ask the task to stop; its status after that. What was never sent is withdrawn.
+    """Ask the task to stop, and return its new status. An unsent request is withdrawn.
 
-    :raises Unreachable: the server could not be asked.
+    :raises Unreachable: the server is unreachable.
     """
     _, record = yield from session.change(key, records.withdrawn)
     if record.state in records.OVER:
@@ -191,10 +191,10 @@ def cancel(session: Session, key: str) -> Flow[str]:
 
 
 def retry(session: Session, key: str) -> Flow[str]:
-    """Have a failed or cancelled task run again; its status after that. It is pending again.
+    """Run a failed or cancelled task again, and return its new status. It is pending again.
 
-    :raises TransitionRefused: it is neither.
-    :raises Unreachable: the server could not be asked.
+    :raises TransitionRefused: it is neither failed nor cancelled.
+    :raises Unreachable: the server is unreachable.
     """
     record = yield from session.get(key)
     return (yield from _act(session, record, "retry"))
@@ -225,7 +225,7 @@ def _check(answer: Answer, request_id: str, what: str) -> None:
     if answer.status in (404, 410) and provenance.is_ours(answer):
         raise TaskNotFound(request_id)
     if answer.status == 409:
-        status = str(answer.document().get("task_status", "not in a state for this"))
+        status = str(answer.document().get("task_status", "its status does not allow this"))
         raise TransitionRefused(request_id, status=status, change=what, why=answer.complaint())
     raise Unreachable(answer.complaint(), retry_after=answer.retry_after)
 

@@ -1,7 +1,7 @@
-"""Sends what waits to be sent: submissions, and that an outcome was seen. Each until the server has it.
+"""Sends unsent submissions, and reports of seen outcomes, until the server has them.
 
-A submission goes out with its Idempotency-Key, so that it may go out twice: after a crash, by two processes, or because
-the answer was lost. Both are kept in the registry, so both survive being offline and being killed.
+A submission is sent with its Idempotency-Key, so it may be sent twice: after a crash, by two processes, or because the
+answer was lost. Both kinds are kept in the registry, so they survive being offline and being killed.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def send_seen(session: Session, *, only: Collection[str] | None = None) -> Flow[
             if not provenance.is_refusal(answer) or answer.status >= 500 or answer.status in provenance.LATER:
                 return  # no word of the backend's, or none for now
             if answer.status not in SEEN_TOO_LATE:  # for whatever reason: the task does not suffer
-                log.warning("that task %s was seen is not taken: %s", record.request_id, answer.complaint())
+                log.warning("the server refused to mark task %s as seen: %s", record.request_id, answer.complaint())
         yield from session.change(record.key, records.acked)
 
 

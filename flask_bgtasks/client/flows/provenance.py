@@ -1,7 +1,7 @@
-"""Whose word an answer is: the backend's, or that of something on the way (a proxy, a firewall, a captive portal).
+"""Decides where an answer comes from: the backend, or something in between (a proxy, a firewall, a captive portal).
 
-Only the backend's word ends anything. ``browser/client/provenance.js`` is the same in JavaScript, and
-``tests/data/answers.json`` is the table that both are tested against. Pure.
+Only an answer of the backend ends a submission or a task. ``browser/client/provenance.js`` is the same in JavaScript;
+both are tested with the table ``tests/data/answers.json``. Pure.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def judge(answer: Answer) -> Judgement:
         return Judgement(Verdict.DOUBTED, reason=unlike(answer))
     if answer.ok:
         said = f"the server answered {status} without a Task-Id"
-        return Judgement(Verdict.REJECTED, reason=f"{said}: this address runs no background task")
+        return Judgement(Verdict.REJECTED, reason=f"{said}: this URL runs no background task")
     to = f", submit to {headers['location']}" if 300 <= status < 400 and "location" in headers else ""
     return Judgement(Verdict.REJECTED, reason=answer.complaint() + to)
 

@@ -1,6 +1,6 @@
-"""What everything that talks to one server shares: the headers, the registry, the clock; and how it asks.
+"""What all code that talks to one server shares: headers, registry, clock, and the way to send requests.
 
-Asks with fresh headers, and remembers which the server has refused. Carries nothing out itself: it yields effects.
+Sends fresh headers, and remembers which ones the server has refused. Does no I/O itself: it yields effects.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Session:
         if _is_refused(answer):
             yield from _end(answer)
             self.refused = (headers, self.clock.monotonic())
-            log.warning("the server answered %d: what is pending waits for other credentials", answer.status)
+            log.warning("the server answered %d: pending tasks wait for other credentials", answer.status)
             raise CredentialsRefused
         return answer
 

@@ -1,6 +1,6 @@
-"""Carry out what the logic asks for: one driver blocks, the other awaits. Neither knows what it is for.
+"""Carry out the effects that the logic yields: one driver blocks, the other awaits. Neither knows their purpose.
 
-What fails is thrown into the logic, which may go on, or tidy up by more effects and let it through.
+An exception is thrown into the logic, which may handle it, or clean up with more effects and let it propagate.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the client's logic asks of the world: values that a driver carries out, and hands the answer back.
+"""The effects of the client's logic: values that a driver carries out, returning the answer.
 
-The logic is generators that yield these. A driver (:mod:`.drivers`) that blocks and one that awaits make of the same
-generators a :class:`.Client` and an :class:`.AsyncClient`; a third one, in the tests, lives in virtual time. Pure.
+The logic consists of generators that yield them. A blocking driver and an awaiting one (:mod:`.drivers`) turn the same
+generators into a :class:`.Client` and an :class:`.AsyncClient`; a third one, in the tests, runs in virtual time. Pure.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Answer:
         return found if isinstance(found, dict) else {}
 
     def complaint(self) -> str:
-        """What an answer that is no success says of itself: a problem's detail (RFC 9457), else its number."""
+        """The reason in an unsuccessful answer: a problem's detail (RFC 9457), else the status code."""
         document = self.document()
         said = document.get("detail") or document.get("title") or document.get("error")
         return f"{said} ({self.status})" if isinstance(said, str) else f"the server answered {self.status}"

@@ -32,7 +32,7 @@ class FirestoreReader:
     """Reads the two documents of tasks.
 
     :param project: the Firebase project.
-    :param token: the user's ID token, or a function that gives a fresh one; None reads as nobody.
+    :param token: the user's ID token, or a function that returns a fresh one; None reads without a login.
     :param timeout: seconds for each call.
     """
 
@@ -55,18 +55,18 @@ class FirestoreReader:
         self._timeout = timeout
 
     def task(self, request_id: str) -> dict[str, Any] | None:
-        """The ``background_tasks`` document; None while there is none that this user may read."""
+        """The ``background_tasks`` document; None if there is none that this user may read."""
         return self._document(self._tasks, request_id)
 
     def progress(self, request_id: str) -> dict[str, Any] | None:
-        """The ``request_progress`` document; None while there is none that this user may read."""
+        """The ``request_progress`` document; None if there is none that this user may read."""
         return self._document(self._progress, request_id)
 
     def result(self, request_id: str) -> Any:
-        """What a completed task answered: parsed JSON, or bytes where it was something else; of any size.
+        """The result of a completed task: parsed JSON, or else bytes; of any size.
 
-        :raises LookupError: it is not completed, or not there.
-        :raises ValueError: what was read is not whole: read it again.
+        :raises LookupError: it is not completed, or does not exist.
+        :raises ValueError: the result was read incompletely; read it again.
         """
         document = self.task(request_id)
         if document is None or document["status"] != "completed":

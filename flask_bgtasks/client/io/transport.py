@@ -110,7 +110,7 @@ class AwaitingTransport:
         except StopAsyncIteration:
             return b""
         except asyncio.TimeoutError:  # not the built-in one until Python 3.11
-            raise Unreachable("the stream was ended from here: its time is over") from None
+            raise Unreachable("the stream was closed by the client: its time is over") from None
 
     async def close(self, stream: HttpxStream) -> None:
         """End an answer from here."""

@@ -1,1 +1,1 @@
-"""What the client remembers of tasks that it waits for, across restarts."""
+"""The pending tasks that the client remembers across restarts."""

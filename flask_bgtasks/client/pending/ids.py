@@ -1,6 +1,6 @@
 """Ids of tasks. They come from callers, answers and files, and go into the addresses of calls that carry credentials.
 
-What is no UUID gets no further than this file. Pure.
+Anything that is not a UUID is rejected here. Pure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A submission as the registry keeps it, and its state machine: functions from one record to the next. Pure.
 
-A function that has nothing to change gives back the record that it got. The registry applies them, one at a time, each
-in a transaction; so what they decide on is what stands in the file, whoever else writes to it.
+A function that changes nothing returns the record that it got. The registry applies them one at a time, each in a
+transaction, so they decide on what is in the file, whatever other processes write to it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class State(str, Enum):
     ANNOUNCED = "announced"  # told here; the server does not know of that
     ACKED = "acked"  # nothing is left to do
     REJECTED = "rejected"  # it will never be accepted, and nobody was told
-    GONE = "gone"  # the server knows it no longer, and nobody was told
+    GONE = "gone"  # the server no longer knows it, and this was not reported yet
 
 
 PENDING = frozenset({State.QUEUED, State.SENDING, State.FOLLOWING, State.BLOCKED, State.SETTLED})
@@ -224,7 +224,7 @@ def unblocked(record: Record) -> Record:
 
 
 def sighted(record: Record, sighting: Sighting) -> Record:
-    """Take in what a channel says. The one door by which a task ends here: it opens once for each outcome.
+    """Apply a channel's news to a record. The only function that ends a task here, once for each outcome.
 
     Whoever sees the state become :attr:`State.SETTLED` by this has the outcome; for everybody else it was old.
     """

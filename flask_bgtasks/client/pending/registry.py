@@ -1,7 +1,7 @@
-"""The pending tasks on disk: an SQLite file that several threads and processes share, and that a crash does not hurt.
+"""The pending tasks on disk: an SQLite file that several threads and processes share, and that survives crashes.
 
-Knows how records are kept, not what their states mean: every change is a function of :mod:`.records`, applied inside a
-transaction that began as a writing one, so that two who decide on the same record decide one after the other.
+Knows how records are stored, not what their states mean: every change is a function of :mod:`.records`, applied inside
+a write transaction, so that two processes which decide on the same record do so one after the other.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class PendingRegistry:
     def add(self, record: Record) -> Record:
         """Store a record; the one that is there already, if its key or its task is known.
 
-        :raises KeyReused: the key stands for another request. :raises TooManyPending: there is no room.
+        :raises KeyReused: the key was used for another request. :raises TooManyPending: there is no room.
         """
         with self._transaction(durable=True) as connection:
             known = self.get(record.key)

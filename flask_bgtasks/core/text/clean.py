@@ -1,7 +1,7 @@
 """Makes any text storable: valid Unicode, without NUL, bounded. Every text that an app reports passes here once.
 
-JavaScript's ``slice`` cuts an emoji in half, and a view that copies that half into a step's name would leave a task
-that no database takes and no UTF-8 answer can say. Pure; knows no other module.
+JavaScript's ``slice`` can cut an emoji in half. If a view copied that half into a step's name, no database could store
+the task, and no UTF-8 answer could contain it. Pure; knows no other module.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def text_of(value: Any, limit: int | None = MAX_TEXT) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException:  # its __str__ raises, or it is an int of more digits than Python converts
-        text = f"<{type(value).__name__}: its text cannot be made>"
+        text = f"<{type(value).__name__}: its text is not available>"
     return clean(text, limit)
 
 

@@ -1,6 +1,6 @@
-"""JSON values on their way in and out: what is reported is checked and copied, what is answered cannot fail.
+"""JSON values on their way in and out: reports are checked and copied, answers can always be written.
 
-In: :func:`encode` and :func:`snapshot` take what every reader can take back, or say where it is not JSON. Out:
+In: :func:`encode` and :func:`snapshot` accept what every reader can read back, or say where it is not JSON. Out:
 :func:`dumps` writes whatever is stored, also by earlier versions. Pure; knows :mod:`.clean`.
 """
 

@@ -1,6 +1,5 @@
-"""What may change about a task, into what, and what history it leaves: each change a value, applied to a task.
+"""The changes of a task, their results and their history: each change is a value that is applied to a task.
 
-Pure: no I/O, no Flask, no clock; a change is applied at a time that is given. Every store applies these same changes,
-so a rule stands here once: also that no text and no number of an app's keeps a change from being stored. Knows the
-model and the errors.
+Pure: no I/O, no Flask, no clock; the caller passes the time. Every store applies these changes, so each rule is here
+once, including that no text or number of an app can keep a change from being stored. Knows the model and the errors.
 """

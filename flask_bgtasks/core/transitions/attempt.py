@@ -1,4 +1,4 @@
-"""The changes that the running attempt makes: it claims the task, reports, and ends in one way or another."""
+"""The changes that a running attempt makes: it claims the task, reports, and ends."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class Claim:
 def _not_again(task: Task) -> str | None:
     """Why a task whose process died is not run again, None if it is."""
     if task.kind is TaskKind.TRACKED:
-        return "its process died; what ran where it stood cannot be run again from here"
+        return "its process died; tracked code cannot be run again by the library"
     if task.on_interrupt is OnInterrupt.FAIL:
-        return "its process died while it ran, and it is not to be run again (on_interrupt='fail')"
+        return "its process died while it ran, and it must not be run again (on_interrupt='fail')"
     if task.crashes >= task.max_attempts:
         return (
             f"its process died in {counted(task.crashes, 'attempt')} of {task.max_attempts} (max_attempts): "

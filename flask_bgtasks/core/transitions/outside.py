@@ -1,4 +1,4 @@
-"""The changes that others make of a task: its owner, its readers, a process that finds it stuck."""
+"""The changes that others make to a task: its owner, its readers, a process that finds it stuck."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class Reopen:
     def apply(self, task: Task, now: datetime) -> Transition:
         if task.status not in (Status.FAILED, Status.CANCELLED) or task.kind is TaskKind.TRACKED:
             why = (
-                "what ran where it stood cannot be run from here"
+                "tracked code cannot be run by the library"
                 if task.kind is TaskKind.TRACKED
-                else "only a failed or cancelled task is retried"
+                else "only a failed or cancelled task can be retried"
             )
             raise TransitionRefused(task.request_id, status=task.status.value, change="retry", why=why)
         event = Event(task.seq + 1, EventType.REOPENED, now, task.attempt)
@@ -113,7 +113,7 @@ class MarkSeen:
     def apply(self, task: Task, now: datetime) -> Transition:
         if not task.done:
             raise TransitionRefused(
-                task.request_id, status=task.status.value, change="seen", why="there is no outcome yet"
+                task.request_id, status=task.status.value, change="seen", why="it has no outcome yet"
             )
         if task.seen_at is not None:
             return Transition(task)

@@ -1,4 +1,4 @@
-"""What a change makes of a task, what a change is, and what changes of both kinds have in common."""
+"""Changes of tasks and their outcomes, and what all changes have in common."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..text.clean import clean, optional_text, text_of
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What a change makes of a task: the task after it, and the rows that go into the history with it.
+    """The outcome of a change: the changed task, and the new rows of its history.
 
-    ``sink_event`` is the one event that is delivered to sinks, if any. ``result`` and ``checkpoint`` are bodies to
-    store beside the task. ``private`` replaces the private part of its input, ``drop_private`` erases that.
+    ``sink_event`` is the one event that is delivered to sinks, if any. ``result`` and ``checkpoint`` are stored beside
+    the task. ``private`` replaces the private part of its input, ``drop_private`` erases it.
     """
 
     task: Task
@@ -46,17 +46,17 @@ class Durability(Enum):
 
 
 class Change(Protocol):
-    """One allowed change of a task. It says itself what it survives."""
+    """One kind of change of a task. Each kind says what its changes survive."""
 
     @property
     def durability(self) -> Durability:
         """What the change survives once a store has accepted it."""
 
     def apply(self, task: Task, now: datetime) -> Transition:
-        """The task after the change. ``now`` is the store's time.
+        """Apply the change to a task, and return the outcome. ``now`` is the store's time.
 
-        :raises TransitionRefused: not in this state (a subclass says why).
-        :raises LeaseLost: the attempt that asks does not hold the task.
+        :raises TransitionRefused: the task's status does not allow it (a subclass says why).
+        :raises LeaseLost: the calling attempt does not hold the task.
         """
 
 

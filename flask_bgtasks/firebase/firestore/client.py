@@ -1,4 +1,4 @@
-"""The one door to Firestore: finds the credentials, makes a client per process on first need, and names its errors.
+"""The only access to Firestore: finds the credentials, makes a client per process on first use, names its errors.
 
 Every call has a short deadline and no retry of the SDK's own: the outbox is the only retry. (The SDK's defaults hold a
 call for 50 s while the server is gone, and for 60 s while it hangs.) The SDKs are imported here, and only when a client
@@ -151,7 +151,7 @@ MENDS = {
     "Unauthenticated": "the credentials are refused: make a new key for the service account",
     "NotFound": "create the database in this project: gcloud firestore databases create",
     "InvalidArgument": "this is a defect of flask-bgtasks: please report it",
-    "FailedPrecondition": "is the database in Datastore mode? It has to be in Native mode",
+    "FailedPrecondition": "is the database in Datastore mode? It must be in Native mode",
 }
 """What to mend, by the error's class: what no later try can change."""
 
@@ -162,4 +162,4 @@ def told(error: Exception) -> BackgroundTasksError:
     mend = MENDS.get(name)
     if mend is not None:
         return Undeliverable(f"Firestore answered {name}: {error}. Mend: {mend}; then `flask bgtasks replay`")
-    return RetryLater(f"Firestore is out of reach ({name}: {error})")
+    return RetryLater(f"Firestore is unreachable ({name}: {error})")

@@ -1,7 +1,7 @@
-"""The two documents as Firestore keeps them: the published names, native times, an owner, and a result of any size.
+"""The two documents in Firestore: the published names, native times, an owner, and a result of any size.
 
-A result that fits stands in ``result_data``. One that does not goes into the subcollection ``chunks``, as its bytes,
-and ``result_chunks`` says how many there are and their digest. Pure.
+A result that fits is in ``result_data``. A larger one is stored as bytes in the subcollection ``chunks``, and
+``result_chunks`` has their number and digest. Pure.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def read_result(document: Mapping[str, Any], chunks: list[bytes]) -> Any:
         return json.loads(data) if document.get("result_encoding") == "json" else data
     body = b"".join(chunks)
     if hashlib.sha256(body).hexdigest() != marker["sha256"]:
-        raise ValueError(f"the result of task {document.get('request_id')} is not whole: read its chunks again")
+        raise ValueError(f"the result of task {document.get('request_id')} is incomplete: read its chunks again")
     result = Result(body, content_type=marker.get("content_type") or "")
     found = parsed(body) if result.is_json else None
     return body if found is None else found[0]

@@ -1,4 +1,4 @@
-"""What a project needs beside the library: security rules, indexes, and the policy that erases what is over. Texts."""
+"""The texts that a Firebase project needs: security rules, indexes, and the policy that erases expired documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns JSON values into what Firestore takes, by one rule: as they are if it can, else as one JSON text. Pure.
+"""Converts JSON values for Firestore, by one rule: unchanged if possible, else as one JSON text. Pure.
 
 Sizes are counted as Firestore counts them (cloud.google.com/firestore/docs/storage-size), its limits are those of
 cloud.google.com/firestore/quotas. Nothing is dropped, and nothing is refused by the service.

@@ -1,6 +1,6 @@
-"""The description of the blueprint (OpenAPI 3.1), written by hand and held against the running blueprint by the suite.
+"""The OpenAPI 3.1 description of the blueprint, written by hand; the suite compares it with the running blueprint.
 
-``paths`` says what each call takes and answers, ``schemas`` how the documents look; here they are put together.
+``paths`` has the parameters and responses of each call, ``schemas`` the documents; this module puts them together.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from ...settings import Settings
 from . import paths, schemas
 
 DESCRIPTION = """\
-What clients ask about background tasks. A task begins with a request to one of the app's own addresses, which is
-answered with `202 Accepted`, a `Location` and a `Task-Id`, or with the view's own answer, as its `Prefer` header asks
-(RFC 7240: `respond-async`, `wait=N`). With an `Idempotency-Key` the same request sent again is the same task
-({days} after the task's end, and while it runs).
+Follow and control background tasks. A task begins with a request to one of the app's own URLs. The answer is
+`202 Accepted` with a `Location` and a `Task-Id`, or the view's own answer, as the `Prefer` header asks (RFC 7240:
+`respond-async`, `wait=N`). A request that is sent again with the same `Idempotency-Key` gives the same task, while it
+runs and {days} after its end.
 
-Who may see a task is decided by the app's own login. Another owner's task is `404`, as one that does not exist.
+The app's own login decides who may see a task. Another owner's task is answered with `404`, like one that does not
+exist.
 Errors are problem details (RFC 9457); their types are described at {problems}.
 """
 

@@ -1,4 +1,4 @@
-"""The calls: what each takes, and every status it can answer with."""
+"""The calls: the parameters of each, and every status that it can answer with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = dict[str, Any]
 
 
 def _problems(*names: str) -> dict[str, Item]:
-    """Responses for these problems, those of one status together."""
+    """Responses for these problems, grouped by status."""
     by_status: dict[int, list[str]] = {}
     for name in dict.fromkeys(names):
         by_status.setdefault(TYPES[name].status, []).append(name)
@@ -59,10 +59,11 @@ _WRITE = ("task-not-found", "task-expired", "payload-too-large", "store-unavaila
 _BODY = ("invalid-body", "not-storable", "unsupported-media-type", "payload-too-large")
 
 _STREAM: Item = {
-    "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` where "
-    "to go on. First `retry:`. A `ping` event every 15 s has no id. A `snapshot` event, the task as it stands, comes "
-    "in place of events that are no longer kept. Ends after the terminal event, or when its time is over.",
-    # The schema is of one event, as in OpenAPI 3.2's itemSchema: a whole stream is no value to describe.
+    "description": "Server-sent events (WHATWG HTML). `event:` is an event's type, `data:` its document, `id:` the "
+    "position to resume from. The first line is `retry:`. A `ping` event every 15 s has no id. A `snapshot` event has "
+    "the current state of the task, in place of events that are no longer kept. The stream ends after the terminal "
+    "event, or when its time is over.",
+    # The schema describes one event, like OpenAPI 3.2's itemSchema: a whole stream is not one value.
     "content": {
         "text/event-stream": {
             "schema": {
@@ -75,10 +76,10 @@ _STREAM: Item = {
 
 STATUS = _call(
     "getTask",
-    "How a task stands",
+    "The status of a task",
     ["request_id", "wait", "prefer", "if_none_match", "access_token"],
     {
-        "200": _json("Task", "The task, a failed one too.", "ETag", "Retry-After", "Preference-Applied"),
+        "200": _json("Task", "The task, also if it failed.", "ETag", "Retry-After", "Preference-Applied"),
         "304": {
             "description": "It is still the version that the client has.",
             "headers": {"ETag": ref("ETag", "headers")},
@@ -91,15 +92,15 @@ DELETE = _call(
     "deleteTask",
     "Erase a finished task: record, input, result, history",
     ["request_id"],
-    {"204": _empty("It is gone."), **_problems(*_WRITE, "transition-refused")},
+    {"204": _empty("The task is erased."), **_problems(*_WRITE, "transition-refused")},
 )
 
 PROGRESS = _call(
     "getProgress",
-    "Where a task is now",
+    "The progress of a task",
     ["request_id", "if_none_match", "access_token"],
     {
-        "200": _json("Progress", "The progress.", "ETag", "Retry-After"),
+        "200": _json("Progress", "The newest progress.", "ETag", "Retry-After"),
         "304": _empty("It is still the version that the client has."),
         **_problems(*_READ),
     },
@@ -107,14 +108,14 @@ PROGRESS = _call(
 
 EVENTS = _call(
     "followTask",
-    "A task's history, then what is added, live",
+    "The history of a task, then its new events, live",
     ["request_id", "starting_after", "last_event_id", "event_limit", "access_token"],
     {
         "200": {
             "description": _STREAM["description"] + " With `Accept: application/json`, the history as a page.",
             "content": {**_STREAM["content"], "application/json": {"schema": ref("EventPage")}},
         },
-        "204": _empty("The task has ended and the client has everything: do not come back."),
+        "204": _empty("The task has ended and the client has all events: do not reconnect."),
         **_problems("invalid-cursor", "invalid-parameter", *_READ, "not-acceptable", "stream-limit-reached"),
     },
 )
@@ -128,20 +129,22 @@ MANY_EVENTS = _call(
             **_STREAM,
             "description": _STREAM["description"]
             + " An event's `id:` begins with `<request_id>:<number>` and holds the "
-            "client's place in every task; ids that do not exist are named in a first `missing` event.",
+            "client's position in every task. Ids that do not exist are listed in a `missing` event at the start.",
         },
-        "204": _empty("All tasks have ended and the client has everything."),
+        "204": _empty("All tasks have ended and the client has all events."),
         **_problems("invalid-cursor", "invalid-parameter", *_READ, "not-acceptable", "stream-limit-reached"),
     },
 )
 
 RESULT = _call(
     "getResult",
-    "What the task's view answered, as it was",
+    "The view's own answer",
     ["request_id", "wait", "prefer", "access_token"],
     {
-        "202": _json("Accepted", "It has not finished.", "Task-Id", "Retry-After", "Location", "Preference-Applied"),
-        "204": _empty("It finished without a result."),
+        "202": _json(
+            "Accepted", "The task has not finished.", "Task-Id", "Retry-After", "Location", "Preference-Applied"
+        ),
+        "204": _empty("The task finished without a result."),
         **_problems("invalid-parameter", *_READ, "task-cancelled"),
         "default": {
             "description": "The stored answer, byte for byte: the view's own status, content type and body, `200` for "
@@ -156,8 +159,8 @@ CANCEL = _call(
     "Ask a task to stop",
     ["request_id"],
     {
-        "200": _json("TaskBrief", "It had not begun, and never will; or it had ended already.", "Task-Id"),
-        "202": _json("TaskBrief", "It stops at its next report.", "Task-Id"),
+        "200": _json("TaskBrief", "It had not begun and is cancelled, or it had already ended.", "Task-Id"),
+        "202": _json("TaskBrief", "It is running, and stops at its next report.", "Task-Id"),
         **_problems(*_WRITE),
     },
 )
@@ -167,7 +170,7 @@ RETRY = _call(
     "Run a failed or cancelled task again",
     ["request_id"],
     {
-        "202": _json("TaskBrief", "It waits to be run.", "Task-Id", "Location", "Retry-After"),
+        "202": _json("TaskBrief", "It is waiting to run.", "Task-Id", "Location", "Retry-After"),
         **_problems(
             *_WRITE, "transition-refused", "shutting-down", "queue-full", "anonymous-queue-full", "owner-queue-full"
         ),
@@ -176,87 +179,96 @@ RETRY = _call(
 
 SEEN = _call(
     "markSeen",
-    "Say that the outcome was shown to the user",
+    "Mark the outcome as seen by the user",
     ["request_id"],
-    {"204": _empty("Noted. The first time counts."), **_problems("invalid-body", *_WRITE, "transition-refused")},
+    {
+        "204": _empty("Recorded. Only the first call counts."),
+        **_problems("invalid-body", *_WRITE, "transition-refused"),
+    },
     requestBody={
-        "description": "Where it was seen; `poll` without a body.",
+        "description": "How the outcome was received; `poll` without a body.",
         "content": {"application/json": {"schema": ref("Seen")}},
     },
 )
 
 MUTE = _call(
-    "muteTask", "Have no notification of a task", ["request_id"], {"204": _empty("It is muted."), **_problems(*_WRITE)}
+    "muteTask", "Mute the notification of a task", ["request_id"], {"204": _empty("It is muted."), **_problems(*_WRITE)}
 )
 
 UNMUTE = _call(
     "unmuteTask",
-    "Have notifications of a task after all",
+    "Unmute the notification of a task",
     ["request_id"],
     {"204": _empty("It is not muted."), **_problems(*_WRITE)},
 )
 
 START_ACTIVITY = _call(
     "registerLiveActivity",
-    "Keep a Live Activity (iOS) going with a task",
+    "Update a Live Activity (iOS) with a task's progress",
     ["request_id"],
-    {"204": _empty("It is told of the task's steps and end."), **_problems(*_BODY, *_WRITE, "transition-refused")},
-    requestBody=_body("LiveActivity", "The activity's push token. A newer one of the same device replaces it."),
+    {"204": _empty("It gets the task's steps and end."), **_problems(*_BODY, *_WRITE, "transition-refused")},
+    requestBody=_body("LiveActivity", "The activity's push token. A newer token of the same device replaces it."),
 )
 
 END_ACTIVITY = _call(
     "forgetLiveActivity",
-    "Tell a Live Activity no more",
+    "Stop updating a Live Activity",
     ["request_id"],
-    {"204": _empty("It is forgotten, or was not there."), **_problems(*_BODY, *_WRITE)},
-    requestBody={**_body("LiveActivityToken", "Which; all of the task's without a body."), "required": False},
+    {"204": _empty("It is removed, or was not registered."), **_problems(*_BODY, *_WRITE)},
+    requestBody={
+        **_body("LiveActivityToken", "The activity to remove; without a body, all of the task."),
+        "required": False,
+    },
 )
 
 DEVICES = _call(
     "listDevices",
     "The owner's devices",
     [],
-    {"200": _json("DeviceList", "Without their addresses."), **_problems("owner-required", "store-unavailable")},
+    {
+        "200": _json("DeviceList", "The devices, without their addresses."),
+        **_problems("owner-required", "store-unavailable"),
+    },
 )
 
 REGISTER = _call(
     "registerDevice",
-    "Have the owner's notifications sent to a device",
+    "Register a device for the owner's notifications",
     ["accept_language"],
     {
-        "200": _json("Device", "The address was known; it is the owner's.", "Location"),
-        "201": _json("Device", "It is registered.", "Location"),
+        "200": _json("Device", "The address was known; the device belongs to the owner now.", "Location"),
+        "201": _json("Device", "The device is registered.", "Location"),
         **_problems(*_BODY, "owner-required", "store-unavailable", "outcome-unknown"),
     },
-    requestBody=_body("NewDevice", "The address, and what the device says of itself."),
+    requestBody=_body("NewDevice", "The address, and optional information about the device."),
 )
 
 FORGET = _call(
     "forgetDevice",
-    "Send nothing to a device any more",
+    "Remove a device",
     ["device_id"],
     {
-        "204": _empty("It is forgotten."),
+        "204": _empty("The device is removed."),
         **_problems("owner-required", "device-not-found", "payload-too-large", "store-unavailable", "outcome-unknown"),
     },
 )
 
 PREFERENCES = _call(
     "getPreferences",
-    "What the owner wants to be told about, and when not",
+    "The owner's notification preferences",
     [],
-    {"200": _json("Preferences", "What counts."), **_problems("owner-required", "store-unavailable")},
+    {"200": _json("Preferences", "The current preferences."), **_problems("owner-required", "store-unavailable")},
 )
 
 PREFER = _call(
     "savePreferences",
-    "Say what to be told about, and when not",
+    "Replace the owner's notification preferences",
     [],
     {
-        "200": _json("Preferences", "As saved."),
+        "200": _json("Preferences", "The saved preferences."),
         **_problems(*_BODY, "owner-required", "store-unavailable", "outcome-unknown"),
     },
-    requestBody=_body("NewPreferences", "In place of those there were. What is left out is as it is without any."),
+    requestBody=_body("NewPreferences", "Replaces the earlier preferences. What is left out gets its default."),
 )
 
 LIST = _call(
@@ -264,7 +276,7 @@ LIST = _call(
     "Many tasks at once, without results",
     ["ids", "status", "seen", "name", "idempotency_key", "limit", "cursor", "if_none_match"],
     {
-        "200": _json("TaskList", "With `ids`, those; else the owner's, newest first.", "ETag"),
+        "200": _json("TaskList", "With `ids`, these tasks; else the owner's, newest first.", "ETag"),
         "304": _empty("It is still the version that the client has."),
         **_problems("invalid-parameter", "not-storable", "listing-refused", "store-unavailable"),
     },
@@ -274,14 +286,14 @@ STATS = _call(
     "getStats",
     "Totals over all tasks",
     [],
-    {"200": _json("Stats", "At most a second old."), **_problems("listing-refused", "store-unavailable")},
+    {"200": _json("Stats", "The totals, at most one second old."), **_problems("listing-refused", "store-unavailable")},
 )
 
 HEALTH = _call(
     "getHealth",
-    "Whether this process can take and run tasks",
+    "Whether this process can accept and run tasks",
     [],
-    {"200": _json("Health", "It can."), **_problems("not-ready")},
+    {"200": _json("Health", "It can accept and run tasks."), **_problems("not-ready")},
 )
 
 DESCRIPTION = _call(

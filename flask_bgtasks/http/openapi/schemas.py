@@ -31,7 +31,7 @@ def _nullable(schema: Schema) -> Schema:
 
 
 def _whole(pattern: re.Pattern[str], description: str = "", **more: Any) -> Schema:
-    """A text that matches as a whole, as the views match it."""
+    """A string that must match the whole pattern, as in the views."""
     about = {"description": description} if description else {}
     return {"type": "string", "pattern": f"^{pattern.pattern}$", **about, **more}
 
@@ -80,47 +80,47 @@ _BRIEF: dict[str, Schema] = {
     "error_message": _nullable(TEXT),
     "rejected": {
         **FLAG,
-        "description": "Its view refused the request with a `4xx`, which is its answer and no failure of the app.",
+        "description": "The view refused the request with a `4xx`: that is its answer, not a failure of the app.",
     },
-    "result_status": {**_nullable(WHOLE), "description": "The status code that the view answered."},
+    "result_status": {**_nullable(WHOLE), "description": "The status code of the view's answer."},
     "name": TEXT,
     "owner_uid": _nullable(TEXT),
-    "attempt": {**WHOLE, "description": "Which try at the task this is; 0 before the first."},
-    "seq": {**WHOLE, "description": "The number of the newest event. With `attempt`, what clients tell doubles by."},
+    "attempt": {**WHOLE, "description": "The number of the current attempt; 0 before the first."},
+    "seq": {**WHOLE, "description": "The number of the newest event. With `attempt`, it identifies duplicates."},
     "updated_at": TIME,
     "expire_at": _nullable(TIME),
     "cancel_requested_at": _nullable(TIME),
-    "retry_at": {**_nullable(TIME), "description": "When the next attempt may begin, between two of them."},
+    "retry_at": {**_nullable(TIME), "description": "When the next attempt may begin, while the task waits for it."},
     "done": FLAG,
-    "poll_after_ms": {**_nullable(WHOLE), "description": "When to ask again; null when there is nothing to wait for."},
+    "poll_after_ms": {**_nullable(WHOLE), "description": "When to poll again; null when there is nothing to wait for."},
     "progress": ref("Progress"),
     "links": ref("Links"),
 }
 
 _ATTENTION: dict[str, Schema] = {
-    "seen_at": {**_nullable(TIME), "description": "When a client first showed its outcome."},
+    "seen_at": {**_nullable(TIME), "description": "When a client first showed the outcome."},
     "seen_via": _nullable(TEXT),
-    "muted": {**FLAG, "description": "Its owner wants no notification of it."},
+    "muted": {**FLAG, "description": "The owner has muted its notification."},
 }
 """In lists that are read from the store only: what is answered from memory, by ``seq``, would be out of date."""
 
-_ADDRESS = _whole(json_body.ADDRESS, "The address. No answer holds it.")
+_ADDRESS = _whole(json_body.ADDRESS, "The address. It is in no response.")
 _TOKEN = _nullable(
     _whole(
         json_body.ADDRESS,
-        "The registration token of the installation. It shows that the installation is the client's, and ends what "
-        "others have registered for it. Its hash is kept.",
+        "The registration token of the installation. It proves that the installation is the client's own, and removes "
+        "what others have registered for it. Only its hash is kept.",
     )
 )
 _LANGUAGE = _whole(json_body.LANGUAGE, "A language tag (BCP 47).", maxLength=json_body.MAX_LANGUAGE)
 
 _DEVICE: dict[str, Schema] = {
     "platform": _nullable(_whole(PLATFORM, "`ios`, `android`, `web`.")),
-    "app": _nullable(_whole(json_body.NAME, "Which app, and of which version: for who looks at the list.")),
+    "app": _nullable(_whole(json_body.NAME, "The app and its version, to recognise the device in the list.")),
     "lang": _nullable(_LANGUAGE),
 }
 
-_REPLACES = _nullable(_whole(DEVICE_ID, "The `id` of the same device under an earlier address: it is forgotten."))
+_REPLACES = _nullable(_whole(DEVICE_ID, "The `id` of the same device under an earlier address, which is removed."))
 
 _SUBSCRIPTION = _object(
     {
@@ -133,9 +133,16 @@ _SUBSCRIPTION = _object(
 _QUIET_HOURS = _object(
     {
         "from": {**TEXT, "pattern": "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$"},
-        "to": {**TEXT, "pattern": "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$", "description": "Another one; of the next day."},
-        "time_zone": {**TEXT, "description": "A name of the IANA database, `Europe/Berlin`."},
-        "then": {"enum": [HOLD, DROP], "description": "What comes meanwhile is told when they end, or never."},
+        "to": {
+            **TEXT,
+            "pattern": "^([01]?[0-9]|2[0-3]):[0-5]?[0-9]$",
+            "description": "Another time; if earlier than `from`, of the next day.",
+        },
+        "time_zone": {**TEXT, "description": "A name from the IANA database, such as `Europe/Berlin`."},
+        "then": {
+            "enum": [HOLD, DROP],
+            "description": "Whether notifications are held until the quiet hours end, or dropped.",
+        },
     },
     optional=("then",),
 )
@@ -143,16 +150,23 @@ _QUIET_HOURS = _object(
 _NAMES = {"type": "array", "items": {**TEXT, "minLength": 1, "pattern": "^[^\\p{C}]*$"}, "maxItems": MAX_MUTED}
 
 PREFERENCES: dict[str, Schema] = {
-    "kinds": {"type": "array", "items": {"enum": list(KINDS)}, "description": "What to notify of; all where left out."},
+    "kinds": {
+        "type": "array",
+        "items": {"enum": list(KINDS)},
+        "description": "What to notify about; everything if left out.",
+    },
     "quiet_hours": {**_QUIET_HOURS, "type": ["object", "null"]},
-    "muted": {**_NAMES, "description": "Names of tasks of which nothing is to be told."},
+    "muted": {**_NAMES, "description": "Names of tasks without notifications."},
 }
 
 TASK = _object(
     {
         **_BRIEF,
-        "result_data": {"description": "What the task answered, where that is JSON and at most 1 MiB; else null."},
-        "result_omitted": {**FLAG, "description": "The JSON result is larger, or too deep: it is at `links.result`."},
+        "result_data": {"description": "The task's result, if it is JSON and at most 1 MiB; else null."},
+        "result_omitted": {
+            **FLAG,
+            "description": "The JSON result is too large, or nested too deep; fetch it at `links.result`.",
+        },
     }
 )
 
@@ -180,14 +194,14 @@ SCHEMAS: dict[str, Schema] = {
     "TaskList": _object(
         {
             "tasks": {"type": "array", "items": ref("TaskListed"), "maxItems": MAX_IDS},
-            "missing": {"type": "array", "items": TEXT, "description": "Of the ids that were asked for."},
+            "missing": {"type": "array", "items": TEXT, "description": "The requested ids that do not exist."},
             "cursor": {
                 **_nullable(TEXT),
-                "description": "Asks for the next page, of what is beyond `limit` or 1 MiB; null on the last.",
+                "description": "Fetches the next page, if there is more than `limit` or 1 MiB; null on the last page.",
             },
             "anonymous": {
                 **FLAG,
-                "description": "Nobody is logged in, in an app that knows its users: a missing task may be there.",
+                "description": "Nobody is logged in, in an app that names owners: a missing task may exist.",
             },
         }
     ),
@@ -205,16 +219,19 @@ SCHEMAS: dict[str, Schema] = {
     "Stats": _object(
         {
             "tasks": _object({status.value: WHOLE for status in Status}),
-            "rejected": {**WHOLE, "description": "Of the failed tasks, those whose view refused the request (`4xx`)."},
+            "rejected": {**WHOLE, "description": "How many of the failed tasks were refused by their view (`4xx`)."},
             "oldest_waiting": _nullable(TIME),
             "seen": {**WHOLE, "description": "Tasks whose outcome a client has shown."},
-            "mean_seconds_to_seen": {**_nullable(NUMBER), "description": "From the end of a task to that."},
+            "mean_seconds_to_seen": {
+                **_nullable(NUMBER),
+                "description": "From the end of a task until its outcome was shown.",
+            },
             "deliveries": _object({"pending": WHOLE, "dead": WHOLE}),
             "process": _object({"waiting": WHOLE, "streams": ref("Streams")}),
         }
     ),
     "Streams": _object(
-        {"open": WHOLE, "max": {**_nullable(WHOLE), "description": "null before the first was asked for."}}
+        {"open": WHOLE, "max": {**_nullable(WHOLE), "description": "null until the first stream is requested."}}
     ),
     "Health": _object(
         {
@@ -240,15 +257,15 @@ SCHEMAS: dict[str, Schema] = {
             ),
         ],
         "description": "A Firebase Installation ID, an FCM registration token, or a browser's `PushSubscription`. "
-        "What is left out stays as it was known. Apps with sinks of their own may have more kinds.",
+        "What is left out stays unchanged. Apps with their own sinks may accept more kinds.",
     },
     "Device": _object({"id": _whole(DEVICE_ID), "kind": TEXT, **_DEVICE, "created_at": TIME, "seen_at": TIME}),
     "DeviceList": _object(
         {
-            "devices": {"type": "array", "items": ref("Device"), "description": "The last seen first."},
+            "devices": {"type": "array", "items": ref("Device"), "description": "The most recently seen first."},
             "application_server_key": {
                 **_nullable(TEXT),
-                "description": "What a browser subscribes with (Push API); null where Web Push is not set up.",
+                "description": "The key with which a browser subscribes (Push API); null if Web Push is not set up.",
             },
         }
     ),
@@ -294,19 +311,19 @@ _COMMAS = {"style": "form", "explode": False}
 PARAMETERS: dict[str, Schema] = {
     "request_id": {"name": "request_id", "in": "path", "required": True, "schema": ID},
     "device_id": {"name": "device_id", "in": "path", "required": True, "schema": _whole(DEVICE_ID)},
-    "accept_language": _header("Accept-Language", TEXT, "The language of a device of which no other is known."),
+    "accept_language": _header("Accept-Language", TEXT, "The language of the device, if `lang` is not given."),
     "access_token": _query(
         "access_token",
         TEXT,
-        "A signed, read-only token of this task, from its `202`. For who cannot send headers (RFC 6750, section 2.3).",
+        "A signed, read-only token of this task, from its `202`. For clients that cannot send headers (RFC 6750, 2.3).",
     ),
     "wait": _query(
         "wait",
         {"type": "number", "minimum": 0},
-        "Hold the answer back for up to so many seconds (cut to BGTASKS_MAX_WAIT). With `If-None-Match`, until there "
-        "is another version; without, until the task has ended. Answered at once where all places for that are taken.",
+        "Hold the answer back for up to this many seconds (at most BGTASKS_MAX_WAIT). With `If-None-Match`, until "
+        "there is another version; without, until the task has ended. Answered at once if no place for that is free.",
     ),
-    "prefer": _header("Prefer", TEXT, "`wait=N` is as `?wait=N`."),
+    "prefer": _header("Prefer", TEXT, "`wait=N` is the same as `?wait=N`."),
     "if_none_match": _header("If-None-Match", TEXT, "The `ETag` of the version that the client has, or `*`."),
     "starting_after": _query(
         "starting_after",
@@ -314,9 +331,13 @@ PARAMETERS: dict[str, Schema] = {
         "The number of the last event that the client has.",
     ),
     "last_event_id": _header(
-        "Last-Event-ID", {"type": "string", "pattern": PLACE_PATTERN}, "As `starting_after`, and wins over it."
+        "Last-Event-ID",
+        {"type": "string", "pattern": PLACE_PATTERN},
+        "Same as `starting_after`, and takes precedence over it.",
     ),
-    "event_limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Of a page; not of a stream."),
+    "event_limit": _query(
+        "limit", {"type": "integer", "minimum": 1, "maximum": 1000}, "Events in a page; does not apply to a stream."
+    ),
     "many_ids": _query(
         "ids", {**_list_of(ID), "minItems": 1, "maxItems": MAX_IDS}, "The tasks to follow.", required=True, **_COMMAS
     ),
@@ -327,30 +348,30 @@ PARAMETERS: dict[str, Schema] = {
         **_COMMAS,
     ),
     "many_last_event_id": _header(
-        "Last-Event-ID", TEXT, "The `id` of the last event that the client has; it holds its place in every task."
+        "Last-Event-ID", TEXT, "The `id` of the last event that the client has; it holds the position in every task."
     ),
     "many_access_token": _query(
-        "access_token", TEXT, "One token for each of `ids`, in their order, with commas between."
+        "access_token", TEXT, "One token for each of `ids`, in the same order, separated by commas."
     ),
-    "ids": _query("ids", {**_list_of(TEXT), "maxItems": MAX_IDS}, "These tasks, of any state.", **_COMMAS),
-    "status": _query("status", {**_list_of(STATUS), "minItems": 1}, "Tasks in one of these states.", **_COMMAS),
-    "seen": _query("seen", FLAG, "Tasks whose outcome a client has shown, or has not: `done` or not."),
+    "ids": _query("ids", {**_list_of(TEXT), "maxItems": MAX_IDS}, "These tasks, whatever their status.", **_COMMAS),
+    "status": _query("status", {**_list_of(STATUS), "minItems": 1}, "Tasks with one of these statuses.", **_COMMAS),
+    "seen": _query("seen", FLAG, "Tasks whose outcome a client has shown, or (`false`) has not."),
     "name": _query("name", PLAIN_TEXT, "Tasks of this name."),
     "idempotency_key": _query(
         "idempotency_key",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
-        "The tasks that were sent with this key: one for each endpoint it was used with. `name` narrows it down.",
+        "Tasks that were sent with this key: one for each endpoint that it was used with. `name` selects one.",
     ),
     "limit": _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "Tasks in a page; 50 by default."),
-    "cursor": _query("cursor", TEXT, "The `cursor` of the page before, whose other parameters are the same."),
+    "cursor": _query("cursor", TEXT, "The `cursor` of the previous page; keep the other parameters unchanged."),
 }
 
 HEADERS: dict[str, Schema] = {
     "ETag": {"schema": TEXT, "required": True, "description": "Strong; the number of the newest event."},
-    "Retry-After": {"schema": WHOLE, "description": "Seconds. Not there once there is nothing to wait for."},
-    "Location": {"schema": TEXT, "required": True, "description": "Where it is followed, or forgotten."},
+    "Retry-After": {"schema": WHOLE, "description": "Seconds. Absent when there is nothing to wait for."},
+    "Location": {"schema": TEXT, "required": True, "description": "The URL of the task or device."},
     "Task-Id": {"schema": ID, "required": True},
-    "Preference-Applied": {"schema": TEXT, "description": "The `Prefer` that was followed."},
+    "Preference-Applied": {"schema": TEXT, "description": "The preference that was applied."},
     "Allow": {"schema": TEXT, "required": True},
     "WWW-Authenticate": {"schema": TEXT, "required": True},
 }

@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as that tells one client from another. Pure."""
+"""The client address of a request, as far as it distinguishes clients. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How tasks look over HTTP: the published documents with links and hints for clients. Pure.
 
-Everything here follows from the stored task alone, so that one ``seq`` has one representation and the ``ETag`` is true;
-but for :func:`with_attention`, for answers whose ``ETag`` is made of all that they say.
+Everything here depends only on the stored task, so that each ``seq`` has one representation and the ``ETag`` is right.
+The exception is :func:`with_attention`, for answers whose ``ETag`` is computed from their whole content.
 """
 
 from __future__ import annotations

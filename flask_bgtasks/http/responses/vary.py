@@ -1,7 +1,7 @@
 """Marks what the app answers to a request with ``Prefer``: with ``Vary: Prefer`` (RFC 9110, section 12.5.5).
 
-That covers what never reaches a backgrounded view too: a guard's refusal, an error page, a redirect to the login. Our
-clients send ``Prefer`` with every submission; by this mark they tell the app's own word from that of a proxy.
+That includes answers that never reach a backgrounded view: a guard's refusal, an error page, a redirect to the login.
+Our clients send ``Prefer`` with every submission; this mark distinguishes the app's answers from those of a proxy.
 """
 
 from __future__ import annotations

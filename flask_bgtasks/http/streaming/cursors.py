@@ -1,8 +1,8 @@
 """Places in histories: what an event's ``id:`` says, and what ``Last-Event-ID`` and ``starting_after`` mean. Pure.
 
 One task: the event's number, ``17``. Several tasks in one stream: ``<request_id>:17;<check>.17.4.256``. Before the
-semicolon stands which event this is; behind it where the client is in *every* task of the stream, in the order of
-``ids=``, because a browser sends back one id only and has to find all tasks where it left them. ``check`` ties the
+semicolon is the event itself; after it, the client's position in *every* task of the stream, in the order of ``ids=``,
+because a browser sends back only one id, and all tasks have to resume from there. ``check`` ties the
 numbers to that list of ids, so that a cursor of another list is refused and not misread.
 """
 

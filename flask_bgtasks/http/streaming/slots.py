@@ -1,4 +1,4 @@
-"""The places for streams and long polls in one process: each holds a server thread, so there are only so many.
+"""The places for streams and long polls in one process: each holds a server thread, so their number is limited.
 
 Each owner, or each remote address without an owner, has a share of them, so that one client cannot take all.
 """

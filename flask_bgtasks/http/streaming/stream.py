@@ -1,4 +1,4 @@
-"""The body of an event stream: everything that one or several tasks have in their history, then what is added, live.
+"""The body of an event stream: the history of one or several tasks, then their new events, live.
 
 Made inside the request and read outside of it: it takes what it needs when it is made, and touches no request, no
 ``current_app`` and no ``g`` (``stream_with_context`` leaves them current on the server's thread: Flask issue 6123).
@@ -87,7 +87,7 @@ class EventStream:
         if not self._rest:
             self._rest = memoryview(next(self._chunks))
         if not self._takes():
-            log.info("an event stream ends: its client takes nothing of it")
+            log.info("an event stream ends: its client reads nothing")
             self.close()
             raise StopIteration
         piece, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]

@@ -273,7 +273,7 @@ def _repeated(state: AppState, scope: str | None, fingerprint: str | None) -> Cr
 
     The store would find it too; found here, a repeated request passes neither ``validate`` nor the limits again.
 
-    :raises IdempotencyConflict: the key stands for another request.
+    :raises IdempotencyConflict: the key was used for another request.
     """
     if scope is None:
         return None

@@ -1,7 +1,7 @@
-"""Where a request leaves the app: the end of an attempt that ran on its thread is stored here.
+"""Stores the end of an attempt that ran on the request's own thread, when the request leaves the app.
 
-By now the app's answer is complete and its context torn down: what a teardown function commits is committed, or has
-failed. Stands around ``app.wsgi_app``, as Flask's documentation has it for WSGI middleware.
+At that point the app's answer is complete and its context torn down: the commits of teardown functions are made, or
+have failed. Wraps ``app.wsgi_app``, as Flask's documentation recommends for WSGI middleware.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Reads the ``Idempotency-Key`` header, and says where a key counts. No I/O.
+"""Reads the ``Idempotency-Key`` header, and determines the scope of a key. No I/O.
 
-After draft-ietf-httpapi-idempotency-key-header-07; bare keys are taken too, since most clients send them so.
+Follows draft-ietf-httpapi-idempotency-key-header-07; unquoted keys are accepted too, since most clients send them.
 
-A key belongs to one owner and one task name: two users who choose the same key never meet, nor do two endpoints.
-Requests without an owner share one scope, so their keys have to be as hard to guess as a UUID.
+A key belongs to one owner and one task name, so the same key of two users, or for two endpoints, never conflicts.
+Requests without an owner share one scope, so their keys must be as hard to guess as a UUID.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def scope(owner: str | None, name: str, key: str) -> str:
     """Where a key counts, as one opaque text: SHA-256 over owner, task name and key, so that no part is readable.
 
     :param owner: None where the app knows no owners.
-    :param name: the task's name, which stands for its route. The request's path and method are in the fingerprint.
+    :param name: the task's name, in place of its route. The request's path and method are in the fingerprint.
     """
     digest = hashlib.sha256()
     for part in ("" if owner is None else "=" + owner, name, key):  # nobody is not the owner called ""

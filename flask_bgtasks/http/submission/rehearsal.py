@@ -1,7 +1,7 @@
-"""Tries in the request whether a run of it would come to the function inside the view's decorators.
+"""Tests in the request whether a run of it would reach the function inside the view's decorators.
 
-Asked only where a decorator adds arguments that cannot be stored: a parser makes them again from the stored body, in
-any run; a login check does not, without its credentials. A ``202`` is not given for what can only fail.
+Needed only if a decorator adds arguments that cannot be stored: a parser makes them again from the stored body in any
+run; a login check cannot, without its credentials. No ``202`` is sent for a task that can only fail.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads out of a request for work where its notification is to go: ``user_token``, and what is said about it.
+"""Reads from a request for work where its notification goes: ``user_token``, and the fields that describe it.
 
-The body is the app's own. What is in it that is no address counts as none, and refuses nothing.
+The body belongs to the app. A value that is not an address is ignored, and never causes a refusal.
 """
 
 from __future__ import annotations

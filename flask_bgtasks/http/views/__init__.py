@@ -1,1 +1,1 @@
-"""What is answered under the library's addresses."""
+"""The views under the library's URLs."""

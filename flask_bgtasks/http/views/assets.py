@@ -1,7 +1,7 @@
 """Serves the browser's part: the module ``client.js`` with its parts, the web component, the service worker.
 
-Plain files of the package, as they are: there is no build step. A browser asks for each of them again, with its
-``ETag``, so that parts of two versions never meet in one page.
+Plain files of the package, without a build step. A browser revalidates each of them with its ``ETag``, so that parts of
+two versions never end up in one page.
 """
 
 from __future__ import annotations

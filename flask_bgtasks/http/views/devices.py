@@ -1,4 +1,4 @@
-"""The views of an owner's devices: where their notifications go. No answer holds an address."""
+"""The views of an owner's devices: where their notifications go. No answer contains an address."""
 
 from __future__ import annotations
 

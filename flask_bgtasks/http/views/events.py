@@ -176,7 +176,7 @@ def _told(state: AppState, has_arrived: Callable[[], bool]) -> Told | None:
         try:
             store.transition(request_id, MarkTold(seq))
         except BackgroundTasksError as error:  # then there is a push for what was seen
-            log.warning("that a client was told of task %s could not be stored: %s", request_id, error)
+            log.warning("cannot record that a client received the end of task %s: %s", request_id, error)
 
     return told
 

@@ -1,4 +1,4 @@
-"""The views of an owner's preferences: what they want to be told about, and when not."""
+"""The views of an owner's notification preferences."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Firebase Cloud Messaging: what is sent to a device, and the one door through which it goes."""
+"""Firebase Cloud Messaging: the messages to devices, and the client that sends them."""

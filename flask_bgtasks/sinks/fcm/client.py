@@ -82,7 +82,7 @@ class FcmClient:
             message = sdk_message(push)
             str(message)  # as the SDK will write it: only now it is checked
         except (TypeError, ValueError) as error:
-            raise Undeliverable(f"this is no message for FCM: {error}") from error
+            raise Undeliverable(f"this is not a message for FCM: {error}") from error
         app, whom = self._firebase(), masked_device(push.address)
         device = self._limited.begin(push.address.id, whom)
         try:
@@ -92,7 +92,7 @@ class FcmClient:
                 told = failure_of(error, push)
                 if isinstance(told, Overloaded) and self._is_of_one_device(error, push.address, told.after):
                     after = device.refused(pause_of(error))
-                    raise RetryLater(f"{whom} was sent too much ({told})", after=after) from error
+                    raise RetryLater(f"{whom} got too many messages ({told})", after=after) from error
                 raise told from error
             log.warning("FCM answered something unreadable to a message for %s: taken as sent", whom)
         except (KeyError, TypeError):  # the answer has no name of the message, or is no object

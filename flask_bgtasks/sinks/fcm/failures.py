@@ -46,12 +46,12 @@ def failure_of(error: Any, push: Push) -> BackgroundTasksError:
         if secret:
             text = text.replace(secret, masked(secret))
     if isinstance(error, messaging.UnregisteredError):
-        return DeviceGone(f"FCM does not know {whom} any more", device_id=address.id)
+        return DeviceGone(f"FCM no longer knows {whom}", device_id=address.id)
     if isinstance(error, messaging.SenderIdMismatchError):
         return DeviceGone(f"{whom} belongs to another Firebase project", device_id=address.id)
     if isinstance(error, exceptions.InvalidArgumentError):
         if NOT_A_TOKEN.search(text):
-            return DeviceGone(f"{whom} is no address of FCM", device_id=address.id)
+            return DeviceGone(f"{whom} is not an FCM address", device_id=address.id)
         return Undeliverable(f"FCM refuses the message for {whom}: {text}. Mend: the notify= option or the hook")
     if isinstance(error, messaging.ThirdPartyAuthError):
         return Undeliverable(f"FCM cannot reach {whom} ({text}). Mend: {TRUST}; then `flask bgtasks replay`")
@@ -63,8 +63,8 @@ def failure_of(error: Any, push: Push) -> BackgroundTasksError:
         log.error("FCM does not take our messages (%s). Mend: %s. Deliveries are kept", text, KEY)
         return RetryLater(f"FCM does not take our messages ({text}). Mend: {KEY}")
     if after is not None:
-        return Overloaded(f"FCM wants a pause: {text}", after=after)
-    return RetryLater(f"FCM is out of reach ({type(error).__name__}: {text})")
+        return Overloaded(f"FCM asks for a pause: {text}", after=after)
+    return RetryLater(f"FCM is unreachable ({type(error).__name__}: {text})")
 
 
 def was_sent(error: Any) -> bool:
@@ -101,7 +101,7 @@ def no_access_token(error: Exception) -> RetryLater:
     from google.auth.exceptions import TransportError
 
     if isinstance(error, TransportError) or getattr(error, "retryable", False):
-        return RetryLater(f"Google's token server is out of reach: {error}")
+        return RetryLater(f"Google's token server is unreachable: {error}")
     log.error("Google gives no token for FCM (%s). Mend: make a new key for the service account", error)
     return RetryLater(f"Google gives no token for FCM ({error}). Mend: make a new key for the service account")
 

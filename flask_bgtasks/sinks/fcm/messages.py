@@ -1,4 +1,4 @@
-"""What is sent to one device by FCM, as values, cut to what FCM takes. Pure; the SDK's own classes come later.
+"""FCM messages to single devices as values, truncated to FCM's limits. Pure; knows none of the SDK's classes.
 
 Limits and names: firebase.google.com/docs/reference/fcm/rest/v1/projects.messages, and "About FCM messages" there.
 """
@@ -129,7 +129,7 @@ def _named(data: Mapping[str, str]) -> dict[str, str]:
     named = {}
     for key, value in data.items():
         if key in RESERVED or key.startswith(RESERVED_PREFIXES):
-            log.warning("data %r of a notification is sent as %r: FCM keeps that name for itself", key, f"x_{key}")
+            log.warning("data %r of a notification is sent as %r: FCM reserves that name", key, f"x_{key}")
             key = f"x_{key}"
         named[_sound(key)] = _sound(value)
     return named

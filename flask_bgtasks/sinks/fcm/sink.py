@@ -1,7 +1,6 @@
 """Sends notifications by Firebase Cloud Messaging: to phones, and to browsers that use Firebase.
 
-One message for each device, each a delivery of its own. What is sent is made in :mod:`.messages`, how it is sent in
-:mod:`.client`.
+One message for each device, each with its own delivery. :mod:`.messages` builds them, :mod:`.client` sends them.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ class FcmSink:
     @hookimpl
     def bgtasks_deliver_message(self, message: Message) -> None:
         if message.notification is None:
-            raise Undeliverable("a message for FCM that tells nothing")
+            raise Undeliverable("a message for FCM without content")
         address = PushAddress(**message.payload["to"])
         told = message.payload
         push = of_notification(

@@ -8,15 +8,15 @@ from .part import StorePart
 
 
 class Apps(StorePart):
-    """The apps of the store, as one of them sees it."""
+    """The apps that share the store, as seen by one of them."""
 
     @abstractmethod
     def apps(self) -> dict[str, int]:
-        """The apps that keep their tasks here, each with its number of tasks; as far as this store can tell."""
+        """The apps that keep their tasks here, with their numbers of tasks, as far as this store can tell."""
 
     @abstractmethod
     def adopt(self, app_id: str) -> int:
-        """Give this app everything that belongs to another: for an app that got another id; return how many tasks.
+        """Take over everything of another app, for an app whose id has changed; return how many tasks.
 
-        What this app has already, a device or an average say, stays as it is.
+        What this app already has, such as a device or an average, stays unchanged.
         """

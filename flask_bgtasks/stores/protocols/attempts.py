@@ -25,19 +25,19 @@ class Attempts(Tasks):
         deliveries: NewDeliveries = (),
         most_running: Mapping[str, int] = {},
     ) -> Attempt:
-        """Take the right to run a task.
+        """Claim the right to run a task.
 
         :param request_id: the task, as ``submit`` returned it.
-        :param worker: the process that asks, as :func:`flask_bgtasks.runtime.processes.me` names it.
+        :param worker: the name of the calling process, from :func:`flask_bgtasks.runtime.processes.me`.
         :param lease: how long the claim holds without :meth:`renew`, at least one second.
-        :param most_running: how many tasks may run at once, by name; names that are missing have no limit.
+        :param most_running: how many tasks may run at once, by name; other names have no limit.
         :returns: the attempt, its number one higher than the last, with its input and checkpoints: either the claim is
-            stored and they are here, or nothing was changed. Its task is ``done`` where the claim found that the last
-            process died with it, and that it is not to be run again
+            stored and they are here, or nothing was changed. Its task is ``done`` if the claim found that the last
+            process died with it, and that it must not be run again
             (:class:`~flask_bgtasks.core.transitions.attempt.Claim`).
         :raises TaskNotFound: no such task.
-        :raises AlreadyClaimed: someone alive holds it; ``until`` says how long.
-        :raises AtCapacity: as many tasks of this name run as may.
+        :raises AlreadyClaimed: another process holds it; ``until`` says how long.
+        :raises AtCapacity: as many tasks of this name are running as allowed.
         :raises TaskFinished: it is in a terminal state.
         """
 
@@ -48,9 +48,9 @@ class Attempts(Tasks):
     def save_progress(
         self, request_id: str, *, attempt: int, progress: Progress | None, entries: Sequence[Entry] = ()
     ) -> Task:
-        """Store the newest progress, and the steps and output since the last time, in order, in one transaction.
+        """Store the newest progress, and the steps and output since the last call, in order, in one transaction.
 
-        Survives a killed process; a power cut may take the last few. :raises LeaseLost: the attempt is over.
+        Survives a killed process; a power cut may lose the last few. :raises LeaseLost: the attempt is over.
         """
         return self.transition(request_id, Report(attempt, tuple(entries), progress)).task
 
@@ -65,7 +65,7 @@ class Attempts(Tasks):
     ) -> Task:
         """Store a finished step's value, with the reports until then, in one transaction.
 
-        When it returns, the value survives a power cut. :raises LeaseLost: the attempt is over; nothing was stored.
+        Once it returns, the value survives a power cut. :raises LeaseLost: the attempt is over; nothing was stored.
         """
         return self.transition(request_id, Report(attempt, tuple(entries), progress, checkpoint)).task
 

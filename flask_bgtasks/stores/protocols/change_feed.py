@@ -1,4 +1,4 @@
-"""The part of the store protocol for readers that follow tasks: histories, versions, and what this process changed."""
+"""The part of the store protocol for readers that follow tasks: histories, versions, and change listeners."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class ChangeFeed(StorePart):
 
     @abstractmethod
     def events(self, request_id: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
-        """The history above ``after``, oldest first. The first may be above ``after + 1``: older rows are trimmed.
+        """The events numbered above ``after``, oldest first. Some may be missing at the start: old rows are trimmed.
 
         :raises TaskNotFound: no such task.
         """
 
     @abstractmethod
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
-        """The newest ``seq`` of each of these tasks, in one query; tasks that are gone are left out."""
+        """The newest ``seq`` of each of these tasks, in one query; missing tasks are left out."""
 
     @abstractmethod
     def change_token(self) -> Hashable | None:
-        """A value that differs when anything in the store may have changed since the last call.
+        """A value that changes whenever anything in the store may have changed.
 
-        Costs microseconds. None where the store has no such value, and a reader has to ask :meth:`versions`.
+        Costs microseconds. None if the store has no such value; readers then ask :meth:`versions`.
         """
 
     def on_commit(self, listener: CommitListener, *, first: bool = False) -> None:
-        """Have ``listener(task, events)`` called after every change that this process makes.
+        """Call ``listener(task, events)`` after every change that this process makes.
 
-        :param first: before the other listeners: for caches, which must know before a waiting reader is woken.
+        :param first: call it before the other listeners: for caches, which must know before waiting readers wake.
         """
         self._listeners.insert(0 if first else len(self._listeners), listener)
 

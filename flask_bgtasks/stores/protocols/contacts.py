@@ -1,6 +1,6 @@
-"""The part of the store protocol about users: their devices, and their preferences for notifications.
+"""The part of the store protocol about users: their devices, and their notification preferences.
 
-Stands apart from the tasks: nothing here is part of a task's transition.
+Independent of the tasks: nothing here is part of a task's transition.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ class Contacts(StorePart):
 
     @abstractmethod
     def save_device(self, device: Device, *, max_devices: int, replaces: str | None = None) -> Device:
-        """Register a device, or note that it was seen again; under its id, whoever owned it before.
+        """Register a device, or record that it was seen again, under its id, whoever owned it before.
 
-        Forgets other devices of the same :attr:`~flask_bgtasks.core.devices.Device.installation` that belong to the
+        Removes other devices of the same :attr:`~flask_bgtasks.core.devices.Device.installation` that belong to the
         owner or have the same :attr:`~flask_bgtasks.core.devices.Device.proof`, and the owner's devices beyond
         ``max_devices``, unseen for longest first (devices for one task do not count). A device for one task replaces
         the one of the same task, kind and ``details["device"]``: Live Activity tokens rotate.
 
-        :param replaces: the id of a device of the same owner to forget as well.
+        :param replaces: the id of a device of the same owner to remove as well.
         :returns: the device as it is stored: its ``created_at`` stays, its ``seen_at`` is now.
         """
 
     @abstractmethod
     def devices(self, *, owner: str | None = None, request_id: str | None = None) -> Sequence[Device]:
-        """An owner's devices, or the devices for one task, last seen first. Give exactly one of the two."""
+        """An owner's devices, or the devices for one task, most recently seen first. Give exactly one of the two."""
 
     @abstractmethod
     def find_device(self, device_id: str) -> Device | None:
-        """A device by its id, None if there is none."""
+        """A device by its id; None if there is none."""
 
     @abstractmethod
     def forget_device(self, device_id: str) -> bool:
-        """Forget a device; return whether it was there."""
+        """Remove a device; return whether it was there."""
 
     @abstractmethod
     def prune_devices(self, *, unseen_for: timedelta, limit: int = 100) -> int:
-        """Forget at most ``limit`` devices that were unseen for this long, of all apps; return how many."""
+        """Remove at most ``limit`` devices that were unseen for this long, of all apps; return how many."""
 
     # -- preferences ---------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def load_preferences(self, owner: str) -> Mapping[str, Any] | None:
-        """An owner's preferences as they were saved, None if there are none."""
+        """An owner's saved preferences; None if there are none."""
 
     @abstractmethod
     def save_preferences(self, owner: str, document: Mapping[str, Any]) -> None:

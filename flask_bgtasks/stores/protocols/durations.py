@@ -14,7 +14,7 @@ class StepDurations(StorePart):
 
     @abstractmethod
     def save_durations(self, name: str, seconds: Mapping[str, float]) -> None:
-        """Take the durations of a completed run's steps into the averages of that task name. Keys are step paths.
+        """Add the durations of a completed run's steps to the averages of that task name. Keys are step paths.
 
         Bounded by :data:`~flask_bgtasks.stores.averages.MAX_STEP_NAMES` and
         :data:`~flask_bgtasks.stores.averages.MAX_TASK_NAMES`; the steps and tasks with the fewest runs are forgotten
@@ -23,4 +23,4 @@ class StepDurations(StorePart):
 
     @abstractmethod
     def load_durations(self, name: str) -> dict[str, StepHistory]:
-        """The averages of earlier runs by step path, in the order in which the steps were first met."""
+        """The averages of earlier runs by step path, in the order in which the steps first occurred."""

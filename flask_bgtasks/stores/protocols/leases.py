@@ -1,4 +1,4 @@
-"""The part of the store protocol for processes that look for work: what may begin, who holds leases, whose have ended.
+"""The part of the store protocol for processes that look for work: runnable tasks, and the holders of leases.
 
 A lease on a task is taken by ``claim`` and prolonged by ``renew`` (see :mod:`.attempts`).
 """
@@ -26,14 +26,14 @@ class Leases(StorePart):
     ) -> list[Task]:
         """The tasks that may begin now, in the order in which they should.
 
-        First the tasks that have begun already (their lease ran out, was given back, or their pause is over), then the
-        tasks that wait, by their place in the queue.
+        First the tasks that have begun already (their lease expired or was given back, or their pause is over), then
+        waiting tasks, by their place in the queue.
 
         :param limit: the most tasks to return.
-        :param names: only tasks of these names, None for any. A tracked task whose lease ran out is returned for any
-            names: nobody can run it, but somebody has to end it.
+        :param names: only tasks of these names, None for any. A tracked task whose lease has expired is returned for
+            any names: no process can run it, but one has to end it.
         :param queues: only tasks of these queues, None for any.
-        :param most_running: how many tasks may run at once, by name; names that have reached their limit are left out.
+        :param most_running: how many tasks may run at once, by name; tasks of names at their limit are left out.
         """
 
     @abstractmethod

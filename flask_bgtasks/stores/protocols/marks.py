@@ -13,11 +13,11 @@ class Marks(StorePart):
 
     @abstractmethod
     def take_mark(self, key: str, span: timedelta) -> bool:
-        """Take a key for this long; False while somebody has it.
+        """Take a key for this long; False if it is already taken.
 
-        Processes agree by it on who does something, and how often it is done.
+        Processes use this to agree on who does something, and how often.
         """
 
     @abstractmethod
     def set_mark(self, key: str, span: timedelta) -> None:
-        """Take a key from now for this long, whoever has it; a span of 0 gives it back."""
+        """Take a key from now on for this long, even if it is already taken; a span of 0 releases it."""

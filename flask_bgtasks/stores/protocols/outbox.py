@@ -1,4 +1,4 @@
-"""The part of the store protocol about deliveries: recorded with changes, taken under a lease, settled."""
+"""The part of the store protocol about deliveries: recorded with changes, leased to workers, settled."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..types import Delivery, NewDelivery, Settlement
 from .part import StorePart
 
 MAX_LEASES_SEEN = 1000
-"""Leases on the deliveries of one sink that are looked at together. One process takes 128 at once."""
+"""How many leases on one sink's deliveries are read at once. One process takes 128 deliveries at once."""
 
 
 class Outbox(StorePart):
-    """The deliveries to sinks that are pending, and the dead letters."""
+    """The pending deliveries to sinks, and the dead letters."""
 
     @abstractmethod
     def add_delivery(self, delivery: NewDelivery, *, request_id: str | None = None) -> None:
@@ -22,12 +22,13 @@ class Outbox(StorePart):
 
     @abstractmethod
     def due_deliveries(self, sink: str, *, worker: str, lease: timedelta, limit: int = 100) -> list[Delivery]:
-        """Take the deliveries of this sink that are due: the oldest of each task and channel only, to keep their order.
+        """Take the due deliveries of this sink: only the oldest of each task and channel, to keep their order.
 
-        The returned deliveries are leased to this worker: nobody else gets them before they are settled, or the lease
-        is ended (:meth:`end_delivery_leases`, ``expire_leases``). The store ends no lease by itself: clocks differ.
+        The returned deliveries are leased to this worker: no other worker gets them before they are settled, or the
+        lease is ended (:meth:`end_delivery_leases`, ``expire_leases``). The store ends no lease by itself: clocks
+        differ.
 
-        :param lease: how long the worker means to hold them without :meth:`renew_deliveries`.
+        :param lease: how long the worker intends to hold them without :meth:`renew_deliveries`.
         """
 
     @abstractmethod
@@ -39,26 +40,26 @@ class Outbox(StorePart):
 
     @abstractmethod
     def delivery_leases(self, sink: str) -> dict[int, Hashable]:
-        """The leases on deliveries of this sink, by the delivery's id: each a value that changes when it is renewed.
+        """The leases on deliveries of this sink, by the delivery's id. Each value changes when the lease is renewed.
 
-        At most :data:`MAX_LEASES_SEEN`, those that were to end first.
+        At most :data:`MAX_LEASES_SEEN`: those that end first.
         """
 
     @abstractmethod
     def end_delivery_leases(self, sink: str, leases: Mapping[int, Hashable]) -> int:
-        """End these leases, as :meth:`delivery_leases` gave them, where they are unchanged; return how many were.
+        """End those of these leases from :meth:`delivery_leases` that are unchanged; return how many.
 
-        The holder has lost a lease that is ended: the outcome of its try does not count.
+        The holder then no longer has the lease, and the outcome of its try does not count.
         """
 
     @abstractmethod
     def settle_delivery(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Record the outcome of a try. Done deliveries are erased; dead ones are kept, to be seen and replayed.
+        """Record the outcome of a try. Done deliveries are erased; dead ones are kept for inspection and replay.
 
-        Recorded only for the holder of the lease, whatever the outcome: a worker that has lost the lease would take
-        the delivery from the one that tries it now.
+        Recorded only for the holder of the lease, whatever the outcome: otherwise a worker that has lost its lease
+        would take the delivery away from the worker that tries it now.
 
-        Deliveries that replace a done one are recorded with it, in one transaction.
+        Deliveries that replace a done one are recorded in the same transaction.
         """
 
     @abstractmethod
@@ -67,4 +68,4 @@ class Outbox(StorePart):
 
     @abstractmethod
     def replay_deliveries(self, ids: Collection[int]) -> int:
-        """Have dead letters delivered after all: due now, as if never tried; return how many there were."""
+        """Make dead letters pending again: due now, as if never tried; return how many there were."""

@@ -1,4 +1,4 @@
-"""What every part of the store protocol has: the app that it is opened for, and the store's time."""
+"""What all parts of the store protocol share: the app that the store is opened for, and its time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class StorePart(ABC):
     """A part of the protocol. Every method is atomic and may be called from any thread."""
 
     app_id: str = ""
-    """The app that the store is opened for. Whoever opens the store may leave this to the extension, which sets it
-    before the first call. Empty for a store that is used without an app."""
+    """The id of the app that the store is opened for. A plugin may leave it empty: the extension sets it before the
+    first call. Also empty for a store that is used without an app."""
 
     @abstractmethod
     def now(self) -> datetime:
-        """The store's time, by which leases and expiry are judged."""
+        """The store's time, which decides about leases and expiry."""

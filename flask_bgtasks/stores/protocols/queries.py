@@ -20,7 +20,7 @@ class Queries(StorePart):
     def count_failed(self, name: str, *, since: datetime) -> int:
         """How many tasks of this name failed at ``since`` or later, and have not been opened again.
 
-        A task whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`) is no failure.
+        A task whose view refused the request (:attr:`~flask_bgtasks.Task.rejected`) does not count.
         """
 
     @abstractmethod

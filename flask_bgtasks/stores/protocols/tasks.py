@@ -26,18 +26,18 @@ class Tasks(StorePart):
         limits: Limits | None = None,
         reserved: timedelta | None = None,
     ) -> Created:
-        """Store a new task, its first event and its deliveries. When it returns, the task survives a power cut.
+        """Store a new task, its first event and its deliveries. Once it returns, the task survives a power cut.
 
         :param task: in status ``started``, ``seq`` 0; the store sets its ``app``, ``created_at`` and ``updated_at``.
-        :param input: what to run it with, JSON. The value under :data:`~flask_bgtasks.stores.base.PRIVATE` is erased
-            when the task ends.
-        :param limits: refuse when as many tasks wait already; None for no limit.
+        :param input: its input, JSON. The value under :data:`~flask_bgtasks.stores.base.PRIVATE` is erased when
+            the task ends.
+        :param limits: refuse the task if this many are waiting already; None for no limit.
         :param reserved: keeps the task out of ``runnable`` for this long, for callers that run it themselves.
-        :returns: the stored task; or the one that has the same ``idempotency_scope`` and ``fingerprint`` already.
+        :returns: the stored task, or an existing one with the same ``idempotency_scope`` and ``fingerprint``.
         :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
-        :raises QueueFull: as many tasks wait as the limit allows.
+        :raises QueueFull: as many tasks are waiting as the limit allows.
         :raises OwnerQueueFull: the owner has as many tasks waiting as the limit allows.
-        :raises AnonymousQueueFull: as many tasks without an owner wait as their share allows.
+        :raises AnonymousQueueFull: as many tasks without an owner are waiting as their share allows.
         """
 
     @abstractmethod
@@ -55,32 +55,32 @@ class Tasks(StorePart):
     ) -> Transition:
         """Apply a change; store the task, its new events, its result and its deliveries in one transaction.
 
-        ``deliveries`` are recorded only when the change has an event for sinks (:attr:`Transition.sink_event`). When
+        ``deliveries`` are recorded only when the change has an event for sinks (:attr:`Transition.sink_event`). Once
         it returns, the change survives what its :attr:`Change.durability` says.
 
-        :param limits: for a task that is opened again: refuse when as many tasks wait already, as :meth:`create` does,
+        :param limits: for a task that is opened again: refuse it if too many tasks are waiting, as :meth:`create` does,
             and put it behind the waiting tasks of its owner (:func:`~flask_bgtasks.stores.base.in_turn`); None for no
             limit.
-        :raises LimitReached: as many tasks wait as a limit allows.
+        :raises LimitReached: as many tasks are waiting as a limit allows.
         :raises TaskNotFound: no such task.
-        :raises TransitionRefused: not in this state.
+        :raises TransitionRefused: the task's status does not allow the change.
         :raises LeaseLost: the attempt does not hold the task.
         """
 
     @abstractmethod
     def load_result(self, request_id: str) -> Result | None:
-        """The task's result, None while there is none. :raises TaskNotFound: no such task."""
+        """The task's result; None while there is none. :raises TaskNotFound: no such task."""
 
     @abstractmethod
     def delete(self, request_id: str, *, deliveries: Sequence[NewDelivery] = ()) -> None:
-        """Erase the task with its input, result, history and deliveries, and record these deliveries of the erasure.
+        """Erase the task with its input, result, history and deliveries, and record ``deliveries`` of the erasure.
 
         :raises TaskNotFound: no such task. :raises TransitionRefused: it is not in a terminal state.
         """
 
     @abstractmethod
     def purge(self, *, limit: int = 100) -> int:
-        """Erase at most ``limit`` tasks that expired as long ago as they were kept before; return how many.
+        """Erase at most ``limit`` tasks whose expiry is as long ago as they were kept before it; return how many.
 
-        Covers all apps: each task carries its own expiry, and the tasks of an app that is gone must be erased too.
+        Covers all apps: each task has its own expiry, and the tasks of a removed app must be erased too.
         """

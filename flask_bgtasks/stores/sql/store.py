@@ -1,7 +1,7 @@
 """The store on SQL: each operation of the protocol is one transaction of a few prepared statements.
 
-Reads a row, lets the model say what becomes of it, writes what differs. What databases do differently stands in
-``sqlite`` and ``postgresql``.
+Reads a row, lets the model decide the outcome of a change, and writes what differs. The differences between databases
+are in ``drivers/sqlite`` and ``drivers/postgresql``.
 """
 
 from __future__ import annotations

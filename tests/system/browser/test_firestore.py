@@ -1,4 +1,4 @@
-"""The backend is out of reach, and the mirror in Firestore tells how the task ended."""
+"""The backend is unreachable, and the mirror in Firestore tells how the task ended."""
 
 import contextlib
 

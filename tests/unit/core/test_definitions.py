@@ -27,7 +27,7 @@ def test_a_function_takes_no_option_of_views():
         ({"validate": "check"}, "cannot be called"),
         ({"notify": 7}, "a string, strings by language"),
         ({"steps": "Outline"}, "a list of names"),
-        ({"steps": [""]}, "is no step"),
+        ({"steps": [""]}, "is not a step"),
         ({"steps": [("Write", 0)]}, "a number above 0"),
         ({"steps": ["a", "b"], "total_steps": 3}, "drop total_steps"),
         ({"total_steps": 0}, "a whole number from 1"),

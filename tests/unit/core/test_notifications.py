@@ -269,13 +269,13 @@ def test_whatever_a_device_calls_its_language_it_is_told(lang):
         (Notification("a", body=None), "expected a string, strings by language, a Notification or a function"),
         (Notification("a", data=None), "expected a string, strings by language, a Notification or a function"),
         (Notification("a", link=7), "expected a string, strings by language, a Notification or a function"),
-        ("100 {", "is no format string"),
-        ({"failed": {"en": "ok", "de": "}"}}, "is no format string"),
+        ("100 {", "is not a format string"),
+        ({"failed": {"en": "ok", "de": "}"}}, "is not a format string"),
         ("{} pages", "a field without a name"),
         ("{0} pages", "a field without a name"),
-        (Notification("a", "{"), "is no format string"),
-        (Notification("a", link="app://{"), "is no format string"),
-        (Notification("a", link="app://{topic}"), "{topic} is no field of a link"),
+        (Notification("a", "{"), "is not a format string"),
+        (Notification("a", link="app://{"), "is not a format string"),
+        (Notification("a", link="app://{topic}"), "{topic} is not a field of a link"),
     ],
 )
 def test_a_wrong_option_is_refused_where_the_task_is_declared(wrong, says):
@@ -297,8 +297,8 @@ def test_an_async_function_is_refused_since_nobody_would_await_it():
 @pytest.mark.parametrize(
     ("link", "says"),
     [
-        ("https://example.com/{", "is no format string"),
-        ("https://example.com/{id}", "{id} is no field of a link; {request_id} and {name} are"),
+        ("https://example.com/{", "is not a format string"),
+        ("https://example.com/{id}", "{id} is not a field of a link; use {request_id} and {name}"),
         ("https://example.com/{}", "a field without a name"),
     ],
 )

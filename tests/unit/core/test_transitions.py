@@ -149,7 +149,7 @@ def test_a_retry_keeps_the_history_the_percentage_and_the_attempt():
 
 
 def test_what_ran_where_it_stood_cannot_be_retried():
-    with pytest.raises(TransitionRefused, match="cannot be run from here"):
+    with pytest.raises(TransitionRefused, match="cannot be run by the library"):
         CHANGES["reopen"].apply(task(BAD, kind=TaskKind.TRACKED), T0)
 
 

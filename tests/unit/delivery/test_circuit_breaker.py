@@ -1,4 +1,4 @@
-"""Whether a sink's service is out of reach, by how its deliveries go."""
+"""Whether a sink's service is unreachable, judged by its deliveries."""
 
 from flask_bgtasks import Backoff
 from flask_bgtasks.delivery import circuit_breaker as breaker_module

@@ -152,7 +152,7 @@ def test_a_lease_that_was_lost_is_said_once_and_not_renewed(store, clock, caplog
             keeper.renew()
 
     assert [record.message for record in caplog.records if "was lost" in record.message] == [
-        f"delivery {taken.id} to sink 'sink': its lease was lost while it was made"
+        f"delivery {taken.id} to sink 'sink': its lease was lost during the call"
     ]
     assert store.renew_deliveries([other], lease=LEASE)
     keeper.close()

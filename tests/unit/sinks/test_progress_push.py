@@ -46,10 +46,10 @@ def push(cooldown, store, device, outcome=None):
     ("outcome", "left"),
     [
         (None, 0),
-        (RetryLater("out of reach"), COOLDOWN_SECONDS),
+        (RetryLater("unreachable"), COOLDOWN_SECONDS),
         (Overloaded("a pause", after=1), COOLDOWN_SECONDS),
         (Overloaded("a long pause", after=600), 600),
-        (RetryLater("this device was sent too much", after=600), 0),
+        (RetryLater("this device got too many messages", after=600), 0),
         (Undeliverable("too large"), 0),
         (DeviceGone("unregistered", device_id="?"), 0),
     ],

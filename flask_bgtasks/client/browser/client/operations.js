@@ -36,7 +36,7 @@ export class Operations {
       await rows.put(record);
       return record;
     });
-    if (kept.body_hash !== record.body_hash) throw new Error(`submit: the key ${key} stands for another request; leave it out, or take a new one`);
+    if (kept.body_hash !== record.body_hash) throw new Error(`submit: the key ${key} was used for another request; leave it out, or use a new one`);
     navigator.storage?.persist?.().catch(() => {}); // asked once something is worth keeping; Chromium decides in silence
     const task = this.#handles.of(kept);
     this.#session.changed({ key });

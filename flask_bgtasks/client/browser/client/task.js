@@ -139,7 +139,7 @@ export class Task extends EventTarget {
     this.#changed(event);
   }
 
-  /** The history is out of reach, or has nothing of it: tell what a poll or the mirror said, as an event. */
+  /** The history is unreachable, or has nothing of it: tell what a poll or the mirror said, as an event. */
   #imagine({ status, seq, attempt, progress, error_message, via }) {
     if (TERMINAL.has(status)) {
       return this.#tell({ type: 'terminal', name: status, seq: Math.floor(seq ?? this.view.seq), attempt, via, data: { error_message } });

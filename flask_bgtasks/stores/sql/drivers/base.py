@@ -64,7 +64,7 @@ class Database(ABC):
     def now(self) -> datetime:
         """The database's time, without asking it where that can be avoided: reports of progress carry it.
 
-        :raises StoreUnavailable: it has to be asked for, and the database is out of reach.
+        :raises StoreUnavailable: it has to be asked for, and the database is unreachable.
         """
 
     @abstractmethod
@@ -72,13 +72,13 @@ class Database(ABC):
         """Run an operation in a transaction. It may be run again, so it must change nothing but the database.
 
         :param durable: whether its effects must survive a power cut when this returns; else a killed process.
-        :raises StoreUnavailable: locked, full, or out of reach; nothing was changed.
+        :raises StoreUnavailable: locked, full, or unreachable; nothing was changed.
         :raises OutcomeUnknown: it failed when the operation was done; it may have been made to last.
         """
 
     @abstractmethod
     def read(self, operation: Operation[T]) -> T:
-        """Run an operation that only reads. :raises StoreUnavailable: out of reach."""
+        """Run an operation that only reads. :raises StoreUnavailable: unreachable."""
 
     def check(self) -> None:  # noqa: B027 - PostgreSQL's own outages show in every read
         """Look whether it can be written too, as far as that costs next to nothing.

@@ -52,7 +52,7 @@ def _end(gen: Generator[Any, Any, Any]) -> None:
     """End an operation whose connection is lost or given up.
 
     Left to the garbage collector, a generator of psycopg's pipelines writes "Exception ignored in": its ``finally``
-    asks the server for what is still owed, which fails (`psycopg.Error`) or yields once more (`RuntimeError`).
+    asks the server for the remaining results, which fails (`psycopg.Error`) or yields once more (`RuntimeError`).
     """
     with suppress(psycopg.Error, RuntimeError):
         gen.close()

@@ -56,7 +56,7 @@ def test_a_text_is_cut_with_an_ellipsis():
     ("value", "text"),
     [
         (Lazy(), "Zeichnen"),
-        (Broken(), "<Broken: its text cannot be made>"),
+        (Broken(), "<Broken: its text is not available>"),
         (10**5000, None),
         (3.5, "3.5"),
         (ValueError("\ud83d"), "\ufffd"),

@@ -159,7 +159,7 @@ export class Outbox {
     const now = Date.now();
     const since = record.doubt?.since ?? now;
     if (now - since >= DOUBTED_FOR) return this.#reject(record, { ...problem, detail: `For ${DOUBTED_FOR / 3_600_000} hours: ${problem.detail}` });
-    console.warn(`bgtasks: ${record.method} ${record.url} is tried again. ${problem.detail}`);
+    console.warn(`bgtasks: ${record.method} ${record.url} is retried. ${problem.detail}`);
     const at = whenAgain(record, after, MAX_DOUBT);
     const stored = await this.#store.change(record.key, (known) => records.doubted(known, { ...problem, since }, at, now));
     if (stored) this.#told('postponed', stored);

@@ -126,7 +126,7 @@ export class Outcomes {
     }
   }
 
-  /** The view's own answer: parsed JSON, or a Blob. By the mirror where the backend is out of reach. */
+  /** The view's own answer: parsed JSON, or a Blob. By the mirror where the backend is unreachable. */
   async result(requestId) {
     try {
       const { status, headers, type, blob, crossOrigin } = await this.#http.whole(pathOf(requestId, 'result'), { stallAfter: this.#stall });

@@ -1,4 +1,4 @@
-// The one door through which news of tasks comes in, whatever brings it: stream, poll, push, mirror.
+// The single place where news of tasks comes in, from a stream, a poll, a push or the mirror.
 // It decides by the record, in one transaction, whether something is news; then all tabs hear of it.
 
 import { asRequestId, isRequestId } from '../ids.js';

@@ -81,7 +81,7 @@ class IndexedDBStore extends Store {
       } catch (error) {
         this.#opening = null;
         if (error.name === 'InvalidStateError' && tries < 3) continue; // it was closed meanwhile
-        console.warn(`bgtasks: this browser keeps nothing (${error.message}); tasks are known until the page is closed`);
+        console.warn(`bgtasks: this browser cannot store anything (${error.message}); tasks are known only until the page is closed`);
         this.#fallback = new MemoryStore(this.name);
         return this.#fallback.write(work);
       }

@@ -47,7 +47,7 @@ class RestReader {
     const marker = task.result_chunks;
     if (!marker) return task.result_encoding === 'json' ? JSON.parse(task.result_data) : task.result_data;
     const blob = new Blob(await this.#chunks(requestId), { type: marker.content_type ?? '' });
-    if (blob.size !== marker.bytes) throw new Error(`task ${requestId}: its chunks are not all there; read them again`);
+    if (blob.size !== marker.bytes) throw new Error(`task ${requestId}: its chunks are incomplete; read them again`);
     return /json/.test(blob.type) ? JSON.parse(await blob.text()) : blob;
   }
 

@@ -3,7 +3,7 @@
 import { listOf, pathOf } from '../ids.js';
 import { kind } from '../view.js';
 
-/** The events after this number, as many as the backend has; none where it is out of reach. */
+/** The events after this number, as many as the backend has; none where it is unreachable. */
 export async function history(http, requestId, after) {
   let page;
   try {

@@ -77,7 +77,7 @@ export class Stream {
       if (ended.size === tasks.length) return { over: true }; // as it should
     } catch (error) {
       end.why = silence.signal.aborted ? 'nothing came for too long' : 'the connection was lost';
-      if (!(error instanceof Unreachable) && !(error instanceof Refused) && !LOSSES.has(error.name)) console.error('bgtasks: a stream broke off', error);
+      if (!(error instanceof Unreachable) && !(error instanceof Refused) && !LOSSES.has(error.name)) console.error('bgtasks: a stream broke', error);
     } finally {
       clearTimeout(watchdog);
       this.#open = null;

@@ -90,7 +90,7 @@ export class Leader {
       else await hold();
     } catch (error) {
       if (error.name !== 'AbortError') {
-        console.error('bgtasks: following has stopped, and begins again', error);
+        console.error('bgtasks: following has failed, and starts again', error);
         await new Promise((resolve) => { setTimeout(resolve, AFTER_AN_ERROR); });
       }
     }
