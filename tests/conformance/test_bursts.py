@@ -7,7 +7,7 @@ import pytest
 
 from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.runners.threads import ThreadRunner
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 THREADS = 8
 

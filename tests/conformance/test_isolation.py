@@ -9,7 +9,7 @@ from flask_bgtasks.core.model import OnInterrupt, Status, Task, TaskKind
 from flask_bgtasks.runners import isolation
 from flask_bgtasks.runners.isolation import seconds_alone
 from flask_bgtasks.runners.threads import ThreadRunner
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 HELD = {"status": Status.PROCESSING, "worker": "w", "lease_until": T0, "attempt": 1}

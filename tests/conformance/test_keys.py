@@ -9,7 +9,7 @@ import pytest
 from flask_bgtasks import TaskNotFound
 from flask_bgtasks.core.transitions.outside import MarkSeen
 from flask_bgtasks.stores.types import TaskQuery
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
 
 ODD = [
     "",

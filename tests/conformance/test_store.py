@@ -23,7 +23,7 @@ from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Fail, Renew
 from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.stores.averages import average
 from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement, TaskQuery
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
 
 EVENT = NewDelivery("sink")
 

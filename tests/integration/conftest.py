@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery
-from tests.integration.sink_contexts import context_of
-from tests.waiting import until
+from tests.support.sinks.contexts import context_of
+from tests.support.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

@@ -23,7 +23,7 @@ from flask_bgtasks.sinks.fcm import client as client_module
 from tests.backends import free_port
 from tests.backends.fcm import DROP, Raw, error, over_quota
 from tests.backends.firebase import needs
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 firebase_admin = pytest.importorskip("firebase_admin")
 

@@ -12,7 +12,7 @@ from flask_bgtasks.delivery import dispatcher as delivery_module
 from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.sinks.memory import MemorySink
 from tests.integration.test_delivery import told
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, CancelRequested, MemoryError]
 

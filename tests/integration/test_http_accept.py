@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from flask_bgtasks.core.model import Status
-from tests.integration.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import PATIENCE, make, with_owners
 
 
 @pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])

@@ -10,7 +10,7 @@ from flask_bgtasks.core.model import Entry, EventType, Progress
 from flask_bgtasks.core.transitions.attempt import Claim, Report
 from flask_bgtasks.http.requests import json_body
 from flask_bgtasks.http.views import collection, events
-from tests.integration.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import PATIENCE, make, with_owners
 
 ANN = {"X-User": "ann"}
 

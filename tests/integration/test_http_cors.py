@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.http_app import PATIENCE, make
+from tests.support.http_app import PATIENCE, make
 
 ORIGIN = "https://app.example.com"
 

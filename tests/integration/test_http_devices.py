@@ -8,8 +8,8 @@ import pytest
 
 from flask_bgtasks import hookimpl
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
-from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_tasks import problem
+from tests.support.http_app import PATIENCE, make, with_owners
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 FID = "cRm6oYT9S0aFh2x1Q3_wZk"

@@ -7,9 +7,9 @@ import pytest
 
 from flask_bgtasks.core.devices import LIVE_ACTIVITY
 from flask_bgtasks.core.transitions.outside import RequestCancel
-from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_devices import FID, TOKEN
 from tests.integration.test_http_tasks import problem
+from tests.support.http_app import PATIENCE, make, with_owners
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from flask_bgtasks.core.preferences import Preferences
-from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_tasks import problem
-from tests.waiting import until
+from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.waiting import until
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 DEFAULTS = {"kinds": ["completed", "failed", "cancelled", "progress"], "quiet_hours": None, "muted": []}

@@ -14,8 +14,8 @@ from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.http.streaming import sse
 from flask_bgtasks.http.streaming.stream import Subscription, Teller
 from flask_bgtasks.runtime.connection import gone
-from tests.integration.http_app import PATIENCE, make, with_owners
-from tests.unit.sse_reader import read
+from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.sse_reader import read
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 

@@ -8,8 +8,8 @@ import pytest
 
 from flask_bgtasks import current_task, step
 from flask_bgtasks.http.streaming import sse
-from tests.integration.http_app import PATIENCE, make, with_owners
-from tests.unit.sse_reader import read
+from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.sse_reader import read
 
 
 @pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])

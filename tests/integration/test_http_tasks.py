@@ -11,7 +11,7 @@ import pytest
 from flask_bgtasks.core.model import Status
 from flask_bgtasks.http.problems import BASE, TYPES
 from flask_bgtasks.http.responses import representation
-from tests.integration.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import PATIENCE, make, with_owners
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 

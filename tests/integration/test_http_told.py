@@ -15,9 +15,9 @@ from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.pipeline.reporting import current_task
 from flask_bgtasks.runtime import connection
 from tests.backends import wsgi
-from tests.integration.http_app import PATIENCE, make
-from tests.unit.sse_reader import read
-from tests.waiting import until
+from tests.support.http_app import PATIENCE, make
+from tests.support.sse_reader import read
+from tests.support.waiting import until
 
 GRACE = timedelta(hours=1)
 

@@ -9,8 +9,8 @@ import pytest
 from flask_bgtasks import hookimpl
 from flask_bgtasks.delivery import device_registry
 from flask_bgtasks.errors import StoreUnavailable
-from tests.integration.http_app import PATIENCE, make, with_owners
 from tests.integration.test_http_devices import FID, TOKEN, register
+from tests.support.http_app import PATIENCE, make, with_owners
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 

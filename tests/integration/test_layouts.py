@@ -13,7 +13,7 @@ from flask_bgtasks.core.model import Task, TaskKind, TokenNote
 from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement, TaskQuery
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
 
 LEASE = timedelta(seconds=60)
 

@@ -17,7 +17,7 @@ from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity, progress_push
 from tests.backends.fcm import error
 from tests.backends.firebase import needs
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytest.importorskip("firebase_admin")
 

@@ -17,8 +17,8 @@ from flask_bgtasks.runtime import processes
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import Settlement, system_clock
-from tests.integration.sink_contexts import context_of
-from tests.waiting import PATIENCE, until
+from tests.support.sinks.contexts import context_of
+from tests.support.waiting import PATIENCE, until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)

@@ -33,8 +33,8 @@ from flask_bgtasks.delivery.notifier import NotifyPolicy
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.integration.sink_contexts import context_of
-from tests.waiting import until
+from tests.support.sinks.contexts import context_of
+from tests.support.waiting import until
 
 NIGHT = datetime(2026, 1, 1, 23, 30, tzinfo=timezone.utc)
 INSTALLATION = "cXyZ0123456789abcdefGH"

@@ -11,7 +11,7 @@ from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement
 from tests.integration.test_sqlite_store import new
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 psycopg = pytest.importorskip("psycopg")
 

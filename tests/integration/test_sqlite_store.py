@@ -21,9 +21,9 @@ from flask_bgtasks.stores.conversions import EPOCH, micros
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite
 from flask_bgtasks.stores.types import Limits, NewDelivery, TaskQuery
-from tests.stored_input import stored_input
+from tests.support.paths import ROOT
+from tests.support.stored_input import stored_input
 
-ROOT = Path(__file__).resolve().parents[2]
 LEASE = timedelta(seconds=60)
 
 

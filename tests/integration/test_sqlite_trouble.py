@@ -18,7 +18,7 @@ from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite, sqlite_file
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from flask_bgtasks import (
     current_task,
     step,
 )
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
 

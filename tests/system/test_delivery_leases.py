@@ -1,7 +1,6 @@
 """Deliveries of several processes: one hangs in a sink, one is stopped, one has another clock."""
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
@@ -14,9 +13,8 @@ import pytest
 from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery
-from tests import waiting
-from tests.system.gunicorn_server import ROOT
-from tests.waiting import PATIENCE
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -67,9 +65,6 @@ bgtasks.init_app(app, store=f"sqlite:///{folder}/tasks.sqlite3", runner="externa
 app.extensions["bgtasks"].deliveries.wake()
 sys.stdin.read()
 """
-
-
-until = functools.partial(waiting.until, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from flask_bgtasks.stores.sql.drivers import postgresql, psycopg_connection
 from tests.backends import free_port
 from tests.backends.network import Network
 from tests.backends.postgresql import Cluster
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

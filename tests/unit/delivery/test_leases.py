@@ -11,7 +11,7 @@ from flask_bgtasks.delivery import leases as delivery_leases
 from flask_bgtasks.delivery.leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement
-from tests.waiting import until
+from tests.support.waiting import until
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)

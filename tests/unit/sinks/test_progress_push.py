@@ -10,7 +10,7 @@ from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.errors import DeviceGone, Overloaded, RetryLater, Undeliverable
 from flask_bgtasks.sinks.progress_push import REST_SECONDS, PushCooldown, wants_progress
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.integration.sink_contexts import context_of
+from tests.support.sinks.contexts import context_of
 
 NIGHT = datetime(2026, 1, 1, 23, tzinfo=timezone.utc)
 

@@ -6,7 +6,7 @@ import pytest
 
 from flask_bgtasks.core.model import Event, EventType, Status, Task, TaskKind
 from flask_bgtasks.http.streaming.stream import Subscription, Teller, page
-from tests.unit.sse_reader import read
+from tests.support.sse_reader import read
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

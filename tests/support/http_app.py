@@ -16,8 +16,8 @@ from flask import Blueprint, Flask, Response, abort, jsonify, request
 from flask_bgtasks import BackgroundTasks, current_task, step
 from flask_bgtasks.app.state import AppState, state_of
 from flask_bgtasks.http.context import parts_of
-from tests.unit.sse_reader import read
-from tests.waiting import PATIENCE
+from tests.support.sse_reader import read
+from tests.support.waiting import PATIENCE
 
 
 @dataclass

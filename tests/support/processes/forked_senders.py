@@ -1,6 +1,7 @@
 """Forks a process for each line that it reads, which finishes a task and sends what is owed: to be killed at any time.
 
-``python -m tests.system.push_nursery FOLDER FCM_URL``. A child says which task it completed as soon as that is stored.
+``python -m tests.support.processes.forked_senders FOLDER FCM_URL``. A child says which task it completed as soon as
+that is stored.
 """
 
 import os
@@ -19,7 +20,7 @@ from flask_bgtasks.sinks.fcm import (
 
 
 def child(folder, url):
-    app = Flask("nursery", instance_path=folder)
+    app = Flask("senders", instance_path=folder)
     bgtasks = BackgroundTasks()
 
     @bgtasks.task(notify="Ready")

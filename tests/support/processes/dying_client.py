@@ -1,6 +1,7 @@
-"""A Python client as a process of its own, which dies where a test says: ``python -m tests.system.python_client …``.
+"""A Python client as a process of its own, which dies where a test says.
 
-It writes down each outcome that it is told, in a file that survives it.
+``python -m tests.support.processes.dying_client URL FOLDER DIE BODY``. It writes down each outcome that
+it is told, in a file that survives it.
 """
 
 import json
@@ -9,8 +10,8 @@ import signal
 import subprocess
 import sys
 
-from tests.system.gunicorn_server import ROOT
-from tests.waiting import PATIENCE
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 WHERE = ("before sending", "before the answer", "while following", "before telling", "before seen")
 
@@ -19,7 +20,7 @@ def start(folder, url, *, die=None, body=None):
     """Start a client that submits, if there is a body, and follows all that is pending; the process."""
     words = [url, str(folder), die or "", "" if body is None else json.dumps(body)]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.system.python_client", *words],
+        [sys.executable, "-m", "tests.support.processes.dying_client", *words],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,

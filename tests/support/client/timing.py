@@ -1,12 +1,9 @@
-"""For the client's tests: short waits, and waiting for what they lead to."""
+"""Short waits for the client's tests."""
 
-import functools
 from dataclasses import replace
 
 from flask_bgtasks import Backoff
 from flask_bgtasks.client import Timing
-from tests import waiting
-from tests.waiting import PATIENCE
 
 HASTE = replace(
     Timing(),
@@ -22,6 +19,3 @@ HASTE = replace(
     poll_timeout=5.0,
 )
 """The usual ladder, a fraction of its waits."""
-
-
-until = functools.partial(waiting.until, timeout=PATIENCE)

@@ -29,7 +29,8 @@ from sybil import Document, Example
 from sybil.evaluators.python import pad
 from sybil.parsers.myst import CodeBlockParser
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 SLEEP_AT_MOST = 0.1  # a sample that pretends to work for seconds is not waited for
 
 EXECUTED = {"python", "console", "javascript"}
@@ -142,7 +143,7 @@ class Page:
                 case word if word in NOT_STARTED or re.match(r"[A-Z_]+=", word):
                     continue
                 case word:
-                    raise AssertionError(f"{word!r} in a console block: samples.py does not know what to do with it")
+                    raise AssertionError(f"{word!r} in a console block: doc_samples.py does not know this command")
 
     def _start(self, words: list[str], expected: str, command: str) -> None:
         done = subprocess.run(
@@ -178,7 +179,7 @@ class Page:
                 case "-N" | "-s":
                     pass
                 case _ if word.startswith("-"):
-                    raise AssertionError(f"{command}: samples.py does not know curl {word}")
+                    raise AssertionError(f"{command}: doc_samples.py does not know curl {word}")
                 case _:
                     url = re.sub(r"^(http://)?(localhost|127\.0\.0\.1)(:\d+)?", "", word)
         url = url.replace("$ID", self.request_id)
