@@ -12,8 +12,9 @@ import pytest
 from itsdangerous import URLSafeTimedSerializer
 
 from flask_bgtasks.http.blueprint import METHODS
-from tests.support.abuse import ANN, FIELDS, UNKNOWN, Abuser, answered, make_abused, routes
+from tests.support.abuse import ANN, FIELDS, Abuser, answered, make_abused, routes
 from tests.support.http_app import PATIENCE
+from tests.support.http_calls import UNKNOWN
 from tests.support.paths import ROOT
 from tests.support.waiting import until
 

@@ -21,9 +21,9 @@ from werkzeug.wrappers import Request
 from flask_bgtasks.http import openapi
 from flask_bgtasks.http.problems import TYPES
 from tests.support.http_app import Studio, make, with_owners
+from tests.support.http_calls import UNKNOWN
 
 ANN = {"X-User": "ann"}
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
 MAX_ANSWER_BYTES = 2 * 2**20
 
 RAW = [

@@ -20,6 +20,12 @@ from tests.support.sse_reader import read
 from tests.support.waiting import PATIENCE
 
 
+def _open_gate() -> threading.Event:
+    gate = threading.Event()
+    gate.set()
+    return gate
+
+
 @dataclass
 class Studio:
     """The app, its extension, and the gates at which its views wait."""
@@ -43,6 +49,13 @@ class Studio:
     def open(self, gate: str) -> None:
         """Called by a test: let the views go on."""
         self.gates[gate].set()
+
+    def close(self) -> None:
+        """Let every view pass its gates, also those that none has reached yet, and close the app."""
+        self.gates.default_factory = _open_gate
+        for gate in list(self.gates.values()):
+            gate.set()
+        self.state.close(grace=PATIENCE)
 
     def submit(self, path: str = "/process", **kwargs: Any) -> str:
         """A request that is answered with 202; its id."""
@@ -101,12 +114,10 @@ def make(store: str, folder: Path, *, config: dict[str, Any] | None = None, **se
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Studio]:
-    """An app in memory; in the end everybody may pass its gates, and it is closed."""
+    """An app in memory; in the end it is closed."""
     made = make("memory://", folder)
     yield made
-    for gate in list(made.gates.values()):
-        gate.set()
-    made.app.extensions["bgtasks"].close(grace=10)
+    made.close()
 
 
 def with_owners(studio: Studio) -> Studio:

@@ -11,14 +11,7 @@ ORIGIN = "https://app.example.com"
 def studio(tmp_path):
     made = make("memory://", tmp_path, cors_origins=[ORIGIN, "https://other.example.com/"], max_queued=1, workers=1)
     yield made
-    for gate in list(made.reached):
-        made.open(gate)
-    made.state.close(grace=PATIENCE)
-
-
-@pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+    made.close()
 
 
 def preflight(client, path, method="GET", origin=ORIGIN):

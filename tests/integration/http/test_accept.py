@@ -10,18 +10,6 @@ from flask_bgtasks.core.model import Status
 from tests.support.http_app import PATIENCE, make, with_owners
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = make(request.param, tmp_path)
-    yield made
-    made.state.close(grace=PATIENCE)
-
-
-@pytest.fixture
-def client(studio):
-    return studio.app.test_client()
-
-
 def stored(studio, request_id):
     return studio.state.store.get(request_id)
 

@@ -15,23 +15,13 @@ from flask_bgtasks.http.streaming import sse
 from flask_bgtasks.http.streaming.stream import Subscription, Teller
 from flask_bgtasks.runtime.connection import gone
 from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.http_calls import UNKNOWN
 from tests.support.sse_reader import read
-
-UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = make(request.param, tmp_path, progress_interval=0.01)
-    yield made
-    for gate in list(made.reached):
-        made.open(gate)
-    made.state.close(grace=PATIENCE)
 
 
 @pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+def studio_settings():
+    return {"progress_interval": 0.01}
 
 
 def problem_type(answer):

@@ -8,27 +8,24 @@ import pytest
 
 from flask_bgtasks import hookimpl
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
-from tests.integration.test_http_tasks import problem
 from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.http_devices import FID, TOKEN, register
+from tests.support.problems import problem
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
-FID = "cRm6oYT9S0aFh2x1Q3_wZk"
-TOKEN = FID + ":APA91b" + "x" * 140
 KEYS = {"p256dh": "BNcRdreALRFXTkOOUHK1EtK2wtaz5Ry4YfYCA_0QTpQtUbVlUls0VJXg7A8u-Ts1XbjhazAkj7I99e8QcYP7DkM"}
 KEYS["auth"] = "tBHItJI5svbpez7KI4CCXg"  # both are the example's in RFC 8291, section 5
 SUBSCRIPTION = {"endpoint": "https://push.example.net/push/JzLQ3raZJfFBR0aqvOMsLrt54w4rJUsV", "keys": KEYS}
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = with_owners(make(request.param, tmp_path, max_devices_per_owner=3))
-    yield made
-    made.state.close(grace=PATIENCE)
+@pytest.fixture
+def studio_settings():
+    return {"max_devices_per_owner": 3}
 
 
 @pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+def studio(studio):
+    return with_owners(studio)
 
 
 @pytest.fixture(scope="module", params=["memory://", "sqlite:///tasks.sqlite3"])
@@ -37,10 +34,6 @@ def empty_studio(request, tmp_path_factory):
     made = with_owners(make(request.param, tmp_path_factory.mktemp("devices")))
     yield made
     made.state.close(grace=PATIENCE)
-
-
-def register(client, value=FID, kind="fid", headers=ANN, **fields):
-    return client.post("/tasks/devices", json={"kind": kind, "value": value, **fields}, headers=headers)
 
 
 def listed(client, headers=ANN):

@@ -9,8 +9,8 @@ import pytest
 from flask_bgtasks import hookimpl
 from flask_bgtasks.delivery import device_registry
 from flask_bgtasks.errors import StoreUnavailable
-from tests.integration.test_http_devices import FID, TOKEN, register
 from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.http_devices import FID, TOKEN, register
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 
@@ -35,29 +35,27 @@ class Expo:
         self.sent.set()
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = with_owners(make(request.param, tmp_path, sinks=[Expo()], max_devices_per_owner=3))
-
-    @made.app.post("/lesson")
-    @made.bgtasks.background(notify="Your lesson is ready")
-    def lesson():
-        return {}
-
-    @made.app.post("/slow-lesson")
-    @made.bgtasks.background(notify="Your lesson is ready")
-    def slow_lesson():
-        made.stop_at("lesson")
-        return {}
-
-    yield made
-    made.open("lesson")
-    made.state.close(grace=PATIENCE)
+@pytest.fixture
+def studio_settings():
+    return {"sinks": [Expo()], "max_devices_per_owner": 3}
 
 
 @pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+def studio(studio):
+    with_owners(studio)
+
+    @studio.app.post("/lesson")
+    @studio.bgtasks.background(notify="Your lesson is ready")
+    def lesson():
+        return {}
+
+    @studio.app.post("/slow-lesson")
+    @studio.bgtasks.background(notify="Your lesson is ready")
+    def slow_lesson():
+        studio.stop_at("lesson")
+        return {}
+
+    return studio
 
 
 @pytest.fixture

@@ -46,14 +46,7 @@ def prepared(store, folder, **settings):
 def studio(request, tmp_path):
     made = prepared(request.param, tmp_path, notify="unseen")
     yield made
-    made.open("gate")
-    made.open("story")
-    made.state.close(grace=PATIENCE)
-
-
-@pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+    made.close()
 
 
 @pytest.fixture

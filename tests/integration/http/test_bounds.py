@@ -10,21 +10,19 @@ from flask_bgtasks.core.model import Entry, EventType, Progress
 from flask_bgtasks.core.transitions.attempt import Claim, Report
 from flask_bgtasks.http.requests import json_body
 from flask_bgtasks.http.views import collection, events
-from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import with_owners
 
 ANN = {"X-User": "ann"}
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = with_owners(make(request.param, tmp_path, runner="external"))
-    yield made
-    made.state.close(grace=PATIENCE)
+@pytest.fixture
+def studio_settings():
+    return {"runner": "external"}
 
 
 @pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+def studio(studio):
+    return with_owners(studio)
 
 
 class Endless:

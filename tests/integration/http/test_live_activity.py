@@ -7,24 +7,21 @@ import pytest
 
 from flask_bgtasks.core.devices import LIVE_ACTIVITY
 from flask_bgtasks.core.transitions.outside import RequestCancel
-from tests.integration.test_http_devices import FID, TOKEN
-from tests.integration.test_http_tasks import problem
 from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.http_devices import FID, TOKEN
+from tests.support.problems import problem
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = with_owners(make(request.param, tmp_path, max_devices_per_owner=3))
-    yield made
-    made.open("gate")
-    made.state.close(grace=PATIENCE)
+@pytest.fixture
+def studio_settings():
+    return {"max_devices_per_owner": 3}
 
 
 @pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+def studio(studio):
+    return with_owners(studio)
 
 
 @pytest.fixture

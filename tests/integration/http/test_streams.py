@@ -12,13 +12,9 @@ from tests.support.http_app import PATIENCE, make, with_owners
 from tests.support.sse_reader import read
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = make(request.param, tmp_path, progress_interval=0.01)
-    yield made
-    for gate in list(made.reached):
-        made.open(gate)
-    made.state.close(grace=PATIENCE)
+@pytest.fixture
+def studio_settings():
+    return {"progress_interval": 0.01}
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from flask_bgtasks.core.preferences import Preferences
-from tests.integration.test_http_tasks import problem
-from tests.support.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import with_owners
+from tests.support.problems import problem
 from tests.support.waiting import until
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
@@ -14,30 +14,27 @@ DEFAULTS = {"kinds": ["completed", "failed", "cancelled", "progress"], "quiet_ho
 NIGHT = {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin", "then": "hold"}
 
 
-@pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])
-def studio(request, tmp_path):
-    made = with_owners(make(request.param, tmp_path, sinks=["memory"]))
-
-    @made.app.post("/lesson")
-    @made.bgtasks.background(notify="Your lesson is ready")
-    def lesson():
-        return {}
-
-    @made.app.post("/slow")
-    @made.bgtasks.background(notify="It took a while")
-    def slow():
-        made.stop_at("slow")
-        return {}
-
-    yield made
-    made.open("gate")
-    made.open("slow")
-    made.state.close(grace=PATIENCE)
+@pytest.fixture
+def studio_settings():
+    return {"sinks": ["memory"]}
 
 
 @pytest.fixture
-def client(studio):
-    return studio.app.test_client()
+def studio(studio):
+    with_owners(studio)
+
+    @studio.app.post("/lesson")
+    @studio.bgtasks.background(notify="Your lesson is ready")
+    def lesson():
+        return {}
+
+    @studio.app.post("/slow")
+    @studio.bgtasks.background(notify="It took a while")
+    def slow():
+        studio.stop_at("slow")
+        return {}
+
+    return studio
 
 
 def save(client, document, headers=ANN):
