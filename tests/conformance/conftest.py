@@ -1,15 +1,15 @@
 """Every implementation of the store protocol, behind one fixture."""
 
-import uuid
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Task, TaskKind
+from flask_bgtasks.core.model import Entry, EventType
 from flask_bgtasks.core.transitions.attempt import Claim
 from flask_bgtasks.stores.conversions import micros
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
+from tests.support.tasks import new_task
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 
@@ -41,17 +41,7 @@ class Bench:
         return Bench(self._open_other(app_id), self.clock, self._set_back, self._open_other)
 
     def new(self, **fields):
-        now = T0
-        values = {
-            "request_id": str(uuid.uuid4()),
-            "name": "process",
-            "kind": TaskKind.FUNCTION,
-            "created_at": now,
-            "updated_at": now,
-            "expires_after": timedelta(days=7),
-            **fields,
-        }
-        return Task(**values)
+        return new_task(at=T0, **{"expires_after": timedelta(days=7), **fields})
 
     def create(self, *, input=None, deliveries=(), limits=None, **fields):
         task = self.new(**fields)
@@ -64,6 +54,10 @@ class Bench:
     def running(self, **fields):
         task = self.create(**fields)
         return self.claim(task.request_id).task
+
+    def output(self, text):
+        """A piece of output, as an attempt reports it."""
+        return Entry(EventType.OUTPUT, self.store.now(), {"chunks": [text]})
 
     def expire_lease(self, request_id):
         """The worker's process died, and its lease ran out."""

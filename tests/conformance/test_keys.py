@@ -68,11 +68,6 @@ CURSORS = [
 ]
 
 
-@pytest.fixture
-def store(bench):
-    return bench.store
-
-
 def test_an_id_that_none_can_have_is_not_there(bench, store):
     for key in ODD:
         for ask in (

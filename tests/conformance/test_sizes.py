@@ -10,11 +10,6 @@ from tests.conformance.conftest import T0
 MIB = 2**20
 
 
-@pytest.fixture
-def store(bench):
-    return bench.store
-
-
 def output(*chunks, offset=0):
     return Entry(EventType.OUTPUT, T0, {"offset": offset, "chunks": list(chunks)})
 

@@ -13,7 +13,6 @@ from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
@@ -22,15 +21,9 @@ from flask_bgtasks.stores.types import NewDelivery
 from tests.support.sinks.contexts import context_of
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
 @pytest.fixture

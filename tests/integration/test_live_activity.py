@@ -6,13 +6,9 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
 from flask_bgtasks.core.model import Progress, Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
-from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import dispatcher as delivery_module
-from flask_bgtasks.delivery import sink_worker as lanes_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity, progress_push
 from tests.backends.fcm import error
@@ -60,10 +56,7 @@ class Lesson:
 
 
 @pytest.fixture
-def lesson(tmp_path, fcm, monkeypatch):
-    monkeypatch.setattr(delivery_module, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(lanes_module, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
+def lesson(tmp_path, fcm, impatient):
     made = Lesson(tmp_path, fcm)
     yield made
     made.state.close(grace=5)
