@@ -5,7 +5,7 @@ import pytest
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Progress, Result
 from flask_bgtasks.core.text.clean import MAX_TEXT
 from flask_bgtasks.core.transitions.attempt import Complete, Fail, Report
-from tests.conformance.conftest import T0
+from tests.support.tasks import T0
 
 MIB = 2**20
 

@@ -7,12 +7,13 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
-from flask_bgtasks.core.model import Progress, Task, TaskKind
+from flask_bgtasks.core.model import Progress
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity, progress_push
 from tests.backends.fcm import error
 from tests.backends.firebase import needs
+from tests.support.tasks import new_task
 from tests.support.waiting import until
 
 pytest.importorskip("firebase_admin")
@@ -32,9 +33,7 @@ class Lesson:
         self.state = self.app.extensions["bgtasks"]
         self.store = self.state.store
         self.percentage = 0.0
-        now = self.store.now()
-        task = Task(ID, "lesson", TaskKind.FUNCTION, now, now, timedelta(days=1), owner="anna")
-        self.store.create(task, input={})
+        self.store.create(new_task(ID, "lesson", at=self.store.now(), owner="anna"), input={})
         self.task = self.store.transition(ID, Claim("w", timedelta(hours=1))).task
         self.activity()
 

@@ -5,20 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery
 from tests.support.paths import ROOT
+from tests.support.tasks import new_task
 from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 EVENT = [NewDelivery("noted")]
 
 PROCESS = """
@@ -107,7 +105,7 @@ def store(tmp_path):
 
 def with_deliveries(store):
     """A task with two events to deliver; its id."""
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
+    task = new_task()
     store.create(task, input={}, deliveries=EVENT)
     store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=EVENT)
     return task.request_id
