@@ -24,7 +24,7 @@ QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soa
 # The lower bounds of the extra `firebase`, as pyproject.toml has them, and what is tested on them.
 OLDEST := .venvs/firebase-oldest
 OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
-OLDEST_TESTS := $(addprefix tests/integration/test_,firebase_versions.py firebase_auth.py fcm_sink.py live_activity.py) \
+OLDEST_TESTS := $(addprefix tests/integration/,test_firebase_versions.py test_firebase_auth.py fcm test_live_activity.py) \
 	tests/unit/sinks/fcm/test_messages.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -14,7 +14,7 @@ import threading
 import time
 
 from tests.backends.chromium import ARGUMENTS, Profile, as_root, program
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 
 class CDPError(Exception):

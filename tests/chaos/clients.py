@@ -12,7 +12,7 @@ import time
 
 import httpx
 
-from tests.unit.sse_reader import read
+from tests.support.sse_reader import read
 
 PATHS = {"/work": 54, "/plain": 8, "/narrow": 10, "/urgent": 8, "/modest": 14, "/odd": 6}
 TERMINAL = ("completed", "failed", "cancelled")

@@ -22,12 +22,13 @@ from pathlib import Path
 
 import httpx
 
+from tests.backends import free_port
 from tests.chaos.checker import check, digest
 from tests.chaos.clients import send, watch
 from tests.chaos.faults import KILLS, STOP_SECONDS, Faults
 from tests.chaos.journal import Journal
 from tests.chaos.stores import Postgresql, Sqlite
-from tests.system.gunicorn_server import ROOT, free_port
+from tests.support.paths import ROOT
 
 REMOVED_SECONDS = 15  # for the tasks that no process knows, once somebody cancelled them
 THREADS = 4  # of each process, for tasks

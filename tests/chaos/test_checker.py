@@ -15,7 +15,7 @@ from tests.chaos import remains
 from tests.chaos.checker import check
 from tests.chaos.clock import CLOCKS, write
 from tests.chaos.journal import Journal
-from tests.system.gunicorn_server import ROOT
+from tests.support.paths import ROOT
 from tests.system.test_deaths import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]

@@ -15,7 +15,7 @@ from tests.chaos.driver import Patience
 from tests.chaos.faults import STOP_SECONDS, Faults
 from tests.chaos.journal import Journal
 from tests.chaos.stores import Postgresql
-from tests.unit.sse_reader import Seen
+from tests.support.sse_reader import Seen
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from flask_bgtasks.core.text.clean import identity
 from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Fail, Retry
 from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.stores import averages
-from tests.conformance.conftest import T0
+from tests.support.tasks import T0
 
 HALF = "half \ud83d\x00"
 CLEAN = "half \ufffd\ufffd"

@@ -10,7 +10,7 @@ from flask_bgtasks.core.transitions.attempt import Complete, Fail
 from flask_bgtasks.core.transitions.outside import MarkSeen, RequestCancel
 from flask_bgtasks.errors import AtCapacity, OwnerQueueFull, QueueFull, TaskNotFound
 from flask_bgtasks.stores.types import Limits, NewDelivery, Settlement, TaskQuery
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
 
 LEASE = timedelta(seconds=60)
 MINUTE = timedelta(minutes=1)

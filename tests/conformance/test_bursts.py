@@ -1,21 +1,14 @@
 """A burst runs on as many threads as there are: N runs that wait for each other end only if they are side by side."""
 
 import threading
-from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.runners.threads import ThreadRunner
-from tests.waiting import PATIENCE
+from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE
 
 THREADS = 8
-
-
-def waiting(request_id, **fields):
-    """A task as the store gives it to a runner."""
-    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    return Task(request_id, "n", TaskKind.FUNCTION, at, at, timedelta(1), **fields)
 
 
 class SideBySide:
@@ -87,7 +80,7 @@ def test_what_is_picked_by_one_idle_thread_runs_on_as_many_as_there_are(make):
     runner.submit("first")
     idle(runner)
 
-    queue.extend(waiting(str(n)) for n in range(THREADS))
+    queue.extend(new_task(str(n)) for n in range(THREADS))
     runner.look()
 
     assert all_met(run, THREADS)
@@ -104,7 +97,7 @@ def test_pauses_that_end_at_once_are_followed_by_as_many_runs_as_there_are_threa
 
 
 def test_a_runner_that_has_no_thread_yet_looks_for_work(make):
-    run, queue = SideBySide(THREADS), [waiting(str(n)) for n in range(THREADS)]
+    run, queue = SideBySide(THREADS), [new_task(str(n)) for n in range(THREADS)]
 
     def pick(limit):
         found, queue[:] = queue[:limit], queue[limit:]

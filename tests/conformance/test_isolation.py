@@ -1,22 +1,21 @@
 """Tasks whose process died run alone for a while, so that another death proves which of them ends it."""
 
 import threading
-from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import OnInterrupt, Status, Task, TaskKind
+from flask_bgtasks.core.model import OnInterrupt, Status
 from flask_bgtasks.runners import isolation
 from flask_bgtasks.runners.isolation import seconds_alone
 from flask_bgtasks.runners.threads import ThreadRunner
-from tests.waiting import PATIENCE
+from tests.support.tasks import T0, new_task
+from tests.support.waiting import PATIENCE
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 HELD = {"status": Status.PROCESSING, "worker": "w", "lease_until": T0, "attempt": 1}
 
 
 def task(request_id, **fields):
-    return Task(request_id, "n", TaskKind.FUNCTION, T0, T0, timedelta(1), **fields)
+    return new_task(request_id, **fields)
 
 
 def suspect(request_id, suspicions=3):

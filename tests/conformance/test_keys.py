@@ -9,7 +9,7 @@ import pytest
 from flask_bgtasks import TaskNotFound
 from flask_bgtasks.core.transitions.outside import MarkSeen
 from flask_bgtasks.stores.types import TaskQuery
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
 
 ODD = [
     "",
@@ -66,11 +66,6 @@ CURSORS = [
     encoded("2026-01-01T00:00:00+00:00|a"),
     base64.urlsafe_b64encode(b"\xff\xfe").decode(),
 ]
-
-
-@pytest.fixture
-def store(bench):
-    return bench.store
 
 
 def test_an_id_that_none_can_have_is_not_there(bench, store):

@@ -7,7 +7,7 @@ import pytest
 from flask_bgtasks.core.model import OnInterrupt, Status, TaskKind
 from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Retry
 from flask_bgtasks.core.transitions.outside import Reopen, RequestCancel
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
 
 SECRET = "s3aled-t0ken"
 INPUT = {"method": "POST", "private": {"headers": SECRET, "identity": {"flask_login": "7"}}}

@@ -1,14 +1,13 @@
 """What every runner does, run over threads and inline."""
 
 import threading
-from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from flask_bgtasks import ShuttingDown, StoreUnavailable
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.runners.inline import InlineRunner
 from flask_bgtasks.runners.threads import ThreadRunner
+from tests.support.tasks import new_task
 
 
 class Ran:
@@ -26,12 +25,6 @@ class Ran:
     def wait_for(self, count, timeout=10):
         with self._told:
             assert self._told.wait_for(lambda: len(self.ids) >= count, timeout), self.ids
-
-
-def waiting(request_id, **fields):
-    """A task as the store gives it to a runner."""
-    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    return Task(request_id, "n", TaskKind.FUNCTION, at, at, timedelta(1), **fields)
 
 
 @pytest.fixture
@@ -138,7 +131,7 @@ def test_what_comes_while_all_threads_are_busy_is_picked_from_the_store_in_its_o
             queue.remove(request_id)
         ran(request_id)
 
-    runner = ThreadRunner(run, workers=1, fetch=lambda limit: [waiting(name) for name in queue[:limit]])
+    runner = ThreadRunner(run, workers=1, fetch=lambda limit: [new_task(name) for name in queue[:limit]])
     runner.submit("first")
     assert gate.entered.acquire(timeout=10)
     for name in ("low", "a", "b", "high"):
@@ -153,7 +146,7 @@ def test_what_comes_while_all_threads_are_busy_is_picked_from_the_store_in_its_o
 
 
 def test_a_store_that_is_out_of_reach_is_asked_again_when_there_is_reason_to(caplog):
-    answers = [StoreUnavailable("locked"), [waiting("a")]]
+    answers = [StoreUnavailable("locked"), [new_task("a")]]
     ran, asked = Ran(), threading.Semaphore(0)
 
     def pick(limit):

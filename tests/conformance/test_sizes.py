@@ -5,14 +5,9 @@ import pytest
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, Progress, Result
 from flask_bgtasks.core.text.clean import MAX_TEXT
 from flask_bgtasks.core.transitions.attempt import Complete, Fail, Report
-from tests.conformance.conftest import T0
+from tests.support.tasks import T0
 
 MIB = 2**20
-
-
-@pytest.fixture
-def store(bench):
-    return bench.store
 
 
 def output(*chunks, offset=0):

@@ -19,13 +19,14 @@ from hypothesis.stateful import (
 )
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
-from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, Task, TaskKind
+from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, TaskKind
 from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Renew, Report, Retry
 from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery
-from tests.conformance.conftest import T0, FakeClock, firestore_store
+from tests.support.stores import FakeClock, firestore_store
+from tests.support.tasks import new_task
 
 LEASE = 30
 MAX_ATTEMPTS = 2
@@ -96,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(target=ids, on_interrupt=st.sampled_from(OnInterrupt))
     def create(self, on_interrupt):
         policy = {"max_attempts": MAX_ATTEMPTS, "on_interrupt": on_interrupt}
-        task = Task(str(uuid.uuid4()), "n", TaskKind.VIEW, T0, T0, timedelta(days=1), **policy)
+        task = new_task(kind=TaskKind.VIEW, **policy)
         self.store.create(task, input={}, deliveries=[NewDelivery("sink")])
         self.oracles[task.request_id] = Oracle(on_interrupt)
         return task.request_id

@@ -3,8 +3,9 @@
 import pytest
 from flask import Flask
 
-from flask_bgtasks import BackgroundTasks
-from tests.waiting import PATIENCE
+from flask_bgtasks import BackgroundTasks, Backoff
+from flask_bgtasks.delivery import circuit_breaker, retry, sink_worker
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -37,6 +38,14 @@ def make_app(tmp_path, bg):
     for app in made:
         if "bgtasks" in app.extensions:
             app.extensions["bgtasks"].close(grace=10)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Deliveries that fail are retried at once, so that no test waits for them."""
+    monkeypatch.setattr(retry, "backoff", lambda tries: 0.0)
+    monkeypatch.setattr(sink_worker, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(circuit_breaker, "PAUSES", Backoff(0))
 
 
 @pytest.fixture

@@ -7,19 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from itsdangerous import URLSafeTimedSerializer
 
 from flask_bgtasks.http.blueprint import METHODS
-from tests.integration.abuse import ANN, FIELDS, UNKNOWN, Abuser, answered, make_abused, routes
-from tests.integration.http_app import PATIENCE
-from tests.waiting import until
+from tests.support.abuse import ANN, FIELDS, Abuser, answered, make_abused, routes
+from tests.support.http_app import PATIENCE
+from tests.support.http_calls import UNKNOWN
+from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 MAX_MEGABYTES = 150
 SECRET = "of Ann's alone"
 
@@ -205,7 +205,7 @@ def test_nothing_that_strangers_send_is_answered_with_500(studio):
 @pytest.mark.skipif(sys.platform == "win32", reason="has no module resource")
 @pytest.mark.timeout(600)
 def test_one_process_stays_small_through_all_of_it():
-    command = [sys.executable, "-m", "tests.integration.abuse", "memory://", "sqlite:///tasks.sqlite3"]
+    command = [sys.executable, "-m", "tests.support.abuse", "memory://", "sqlite:///tasks.sqlite3"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600, check=False)

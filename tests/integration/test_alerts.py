@@ -14,8 +14,8 @@ from flask_bgtasks.delivery import retry as delivery_retry
 from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.sinks import alerts as alerts_module
 from flask_bgtasks.stores.types import NewDelivery
-from tests.integration.sink_contexts import context_of
-from tests.waiting import PATIENCE
+from tests.support.sinks.contexts import context_of
+from tests.support.waiting import PATIENCE
 
 apprise = pytest.importorskip("apprise")
 

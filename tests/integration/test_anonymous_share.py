@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import PATIENCE, make, with_owners
 
 
 @pytest.fixture(params=["memory://", "sqlite:///tasks.sqlite3"])

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -14,9 +13,8 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
 from flask_bgtasks.cli.worker import _own_state
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.waiting import PATIENCE
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+from tests.support.waiting import PATIENCE
 
 APP = """
 import sys

@@ -23,7 +23,7 @@ from flask_bgtasks.errors import StoreUnavailable
 from flask_bgtasks.execution import flusher as flusher_module
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.stores.types import TaskQuery
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
 

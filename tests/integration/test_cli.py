@@ -1,7 +1,7 @@
 """flask bgtasks …"""
 
 from flask_bgtasks import step
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def test_tasks_are_listed_shown_and_counted_from_the_shell(make_app, bg):

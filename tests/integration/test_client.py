@@ -25,9 +25,9 @@ from flask_bgtasks.client import (
 from flask_bgtasks.client.pending import registry
 from tests.backends.network import Network
 from tests.backends.wsgi import served
-from tests.integration.client_server import HASTE, until
-from tests.integration.http_app import opened, with_owners
-from tests.waiting import PATIENCE
+from tests.support.client.timing import HASTE
+from tests.support.http_app import opened, with_owners
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from flask_bgtasks.client import clients
 from flask_bgtasks.client.cli import command
 from flask_bgtasks.client.cli.command import main
 from tests.backends.wsgi import served
-from tests.integration.client_server import until
-from tests.integration.http_app import opened
+from tests.support.http_app import opened
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 from flask_bgtasks import ConfigurationError
 from flask_bgtasks.client import BackgroundTaskCompletionService, Client
 from tests.backends.wsgi import served
-from tests.integration.client_server import HASTE, until
-from tests.integration.http_app import opened
+from tests.support.client.timing import HASTE
+from tests.support.http_app import opened
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from flask_bgtasks.sinks.firestore import FirestoreSink
 from flask_bgtasks.sinks.live_activity import LiveActivitySink
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.integration.sink_contexts import context_of
 from tests.integration.test_delivery import begin_one
 from tests.integration.test_hostile_code import ENDERS
-from tests.waiting import until
+from tests.support.sinks.contexts import context_of
+from tests.support.waiting import until
 
 
 class Closing(MemorySink):

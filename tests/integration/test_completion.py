@@ -11,7 +11,7 @@ from flask.views import MethodView
 from flask_bgtasks import BackgroundTasks, ConfigurationError, Status, TaskHandle, TaskOptions, step
 from flask_bgtasks.cli import worker as worker_module
 from flask_bgtasks.runtime.server import Server
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

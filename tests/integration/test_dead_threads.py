@@ -7,7 +7,7 @@ import pytest
 
 from flask_bgtasks import current_task, step
 from flask_bgtasks.runtime.background_thread import BackgroundThread
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def kill(thread):

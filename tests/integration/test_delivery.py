@@ -3,34 +3,26 @@
 import threading
 import time
 import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
-from flask_bgtasks.core.model import Progress, Result, Task, TaskKind
+from flask_bgtasks.core.model import Progress, Result, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import retry as delivery_retry
-from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery
-from tests.integration.sink_contexts import context_of
-from tests.waiting import until
+from tests.support.sinks.contexts import context_of
+from tests.support.tasks import T0, new_task
+from tests.support.waiting import until
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
+pytestmark = pytest.mark.usefixtures("impatient")
 
 
 @pytest.fixture
@@ -58,26 +50,19 @@ def make(store):
 
 
 def finish_one(store, deliveries, result=None):
-    request_id = str(uuid.uuid4())
-    task = Task(request_id, "process", TaskKind.VIEW, T0, T0, timedelta(days=1), user_token="device")
+    task = new_task(kind=TaskKind.VIEW, user_token="device")
     store.create(task, input={}, deliveries=deliveries.for_change)
-    store.transition(request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.for_change)
-    store.transition(
-        request_id,
-        Complete(1, result),
-        deliveries=deliveries.for_change,
-    )
+    store.transition(task.request_id, Claim("w", timedelta(seconds=60)), deliveries=deliveries.for_change)
+    store.transition(task.request_id, Complete(1, result), deliveries=deliveries.for_change)
     deliveries.wake()
-    return request_id
+    return task.request_id
 
 
 def begin_one(store, deliveries):
     """A task in its first attempt."""
-    request_id = str(uuid.uuid4())
-    store.create(
-        Task(request_id, "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}, deliveries=deliveries.for_change
-    )
-    return store.claim(request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.for_change).task
+    task = new_task(kind=TaskKind.VIEW)
+    store.create(task, input={}, deliveries=deliveries.for_change)
+    return store.claim(task.request_id, worker="w", lease=timedelta(seconds=60), deliveries=deliveries.for_change).task
 
 
 def told(sink, request_id):
@@ -287,7 +272,7 @@ def test_progress_that_was_not_told_before_the_end_is_dropped(store, make):
     sink = MemorySink()
     deliveries = make(sink)
     lane = deliveries._workers["memory"]
-    task = store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, timedelta(days=1)), input={}).task
+    task = store.create(new_task(kind=TaskKind.VIEW), input={}).task
     with lane._lock:
         lane._progress[task.request_id] = (task, Progress(T0, 1, 50.0))
     deliveries.drop_progress(task.request_id)
@@ -397,7 +382,7 @@ class Many:
 
 def accept_one(store, deliveries):
     request_id = str(uuid.uuid4())
-    task = Task(request_id, "process", TaskKind.VIEW, T0, T0, timedelta(days=1))
+    task = new_task(request_id, kind=TaskKind.VIEW)
     return store.create(task, input={}, deliveries=deliveries.for_change).task
 
 

@@ -14,7 +14,7 @@ from example_app.page import page_config
 from example_app.phone import Phone
 from example_app.pipeline import STEPS
 from flask_bgtasks import EventType, Notification, Status, TaskFailed
-from tests.waiting import until
+from tests.support.waiting import until
 
 TEXT = (
     "A candle is made of wax and of a wick. The flame melts the wax, and the wick draws the fluid up to the flame. "

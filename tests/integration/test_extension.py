@@ -8,7 +8,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, ConfigurationError, ShuttingDown, hookimpl
 from flask_bgtasks.runners.threads import ThreadRunner
 from flask_bgtasks.stores.types import Attempt
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def test_init_app_starts_no_thread_and_opens_no_file(tmp_path):

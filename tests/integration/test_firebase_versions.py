@@ -11,8 +11,7 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, ConfigurationError
 from flask_bgtasks.core.devices import FCM_TOKEN, FID, make_device
 from flask_bgtasks.firebase.features import CLOCK_SKEW, FIDS, LIVE_ACTIVITIES
-from tests.integration.client_server import until
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 firebase_admin = pytest.importorskip("firebase_admin")
 

@@ -9,8 +9,8 @@ from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.core.model import Checkpoint, Progress
 from flask_bgtasks.stores.firestore import apps as apps_module
 from flask_bgtasks.stores.types import NewDelivery, TaskQuery
-from tests.conformance.conftest import Bench, FakeClock, firestore_store
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
+from tests.support.stores import Bench, FakeClock, firestore_store
 
 LEASE = timedelta(seconds=60)
 

@@ -1,6 +1,5 @@
 """The Firestore mirror, on the official emulator: what stands in the documents, and when it is written."""
 
-import functools
 import itertools
 import json
 import threading
@@ -13,8 +12,7 @@ from flask_bgtasks import BackgroundTasks, ConfigurationError, current_task, ste
 from flask_bgtasks.firebase.firestore import documents
 from flask_bgtasks.sinks import firestore as sink_module
 from flask_bgtasks.sinks.firestore import Ramp
-from tests import waiting
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 firestore = pytest.importorskip("google.cloud.firestore")
 httpx = pytest.importorskip("httpx")
@@ -46,9 +44,6 @@ def make(firestore_project, tmp_path):
     yield build
     for app in made:
         app.extensions["bgtasks"].close(grace=PATIENCE)
-
-
-until = functools.partial(waiting.until, timeout=PATIENCE)
 
 
 def read(db, collection, request_id):

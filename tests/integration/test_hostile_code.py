@@ -6,23 +6,14 @@ import time
 
 import pytest
 
-from flask_bgtasks import Backoff, CancelRequested, current_task, hookimpl, signals, step
-from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import retry as delivery_retry
-from flask_bgtasks.delivery import sink_worker as worker_module
+from flask_bgtasks import CancelRequested, current_task, hookimpl, signals, step
 from flask_bgtasks.sinks.memory import MemorySink
 from tests.integration.test_delivery import told
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 ENDERS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, CancelRequested, MemoryError]
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    """Retries come at once, so that no test waits for them."""
-    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
 
 
 @pytest.fixture(params=ENDERS, ids=lambda error: error.__name__)

@@ -7,8 +7,8 @@ from flask import g, request
 
 from flask_bgtasks import TaskHandle
 from flask_bgtasks.auth import identities
-from tests.stored_input import stored_input
-from tests.waiting import PATIENCE
+from tests.support.stored_input import stored_input
+from tests.support.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
 

@@ -8,7 +8,7 @@ from flask import Flask, request, session
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskHandle, hookimpl
 from flask_bgtasks.auth.sealing import MAX_BYTES, Sealer
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 SECRET = "s3cret-t0ken"
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]

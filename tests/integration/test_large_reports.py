@@ -5,8 +5,8 @@ import time
 import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
-from tests.integration.http_app import PATIENCE, make
-from tests.waiting import until
+from tests.support.http_app import PATIENCE, make
+from tests.support.waiting import until
 
 MIB = 2**20
 

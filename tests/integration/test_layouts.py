@@ -2,18 +2,17 @@
 
 import contextlib
 import sqlite3
-import uuid
 from datetime import timedelta
 
 import pytest
 
 from flask_bgtasks import ConfigurationError, TaskNotFound
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
-from flask_bgtasks.core.model import Task, TaskKind, TokenNote
-from flask_bgtasks.stores.conversions import EPOCH
+from flask_bgtasks.core.model import TokenNote
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement, TaskQuery
-from tests.stored_input import stored_input
+from tests.support.stored_input import stored_input
+from tests.support.tasks import new_task
 
 LEASE = timedelta(seconds=60)
 
@@ -110,10 +109,6 @@ LAYOUT_2 = f"""{LAYOUT_3}
 """
 
 
-def new(**fields):
-    return Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
-
-
 class Base:
     """A database: opens stores on it, and executes scripts without them."""
 
@@ -162,7 +157,7 @@ def base(request, tmp_path):
 @pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4, LAYOUT_5, LAYOUT_6], ids="23456")
 def test_a_database_of_a_layout_before_is_brought_up_to_date(base, layout):
     store = base.open()
-    task = store.create(new(owner="ada"), input={"a": 1}, deliveries=[NewDelivery("phone")]).task
+    task = store.create(new_task(owner="ada"), input={"a": 1}, deliveries=[NewDelivery("phone")]).task
     store.close()
     base.downgrade(layout)
 
@@ -170,7 +165,7 @@ def test_a_database_of_a_layout_before_is_brought_up_to_date(base, layout):
 
     assert store.get(task.request_id) == task
     assert stored_input(store, task.request_id) == {"a": 1}
-    noted = store.create(new(token_note=TokenNote("expo", "de", True)), input={}).task
+    noted = store.create(new_task(token_note=TokenNote("expo", "de", True)), input={}).task
     assert store.get(noted.request_id) == noted
     (owed,) = store.due_deliveries("phone", worker="w", lease=LEASE)
     assert (owed.request_id, owed.channel) == (task.request_id, "")
@@ -197,7 +192,7 @@ def test_an_updated_database_has_the_indexes_of_a_new_one(base):
 @pytest.mark.parametrize("layout", [LAYOUT_4, LAYOUT_5], ids="45")
 def test_in_an_updated_database_the_id_of_a_delivery_is_not_used_again(base, layout):
     store = base.open()
-    store.create(new(), input={}, deliveries=[NewDelivery("phone"), NewDelivery("mail")])
+    store.create(new_task(), input={}, deliveries=[NewDelivery("phone"), NewDelivery("mail")])
     store.close()
     base.downgrade(layout)
     store = base.open()
@@ -206,7 +201,7 @@ def test_in_an_updated_database_the_id_of_a_delivery_is_not_used_again(base, lay
     store.close()
 
     store = base.open()
-    store.create(new(), input={}, deliveries=[NewDelivery("mail")])
+    store.create(new_task(), input={}, deliveries=[NewDelivery("mail")])
 
     [newer] = store.due_deliveries("mail", worker="w", lease=LEASE)
     assert newer.id > last.id
@@ -214,7 +209,7 @@ def test_in_an_updated_database_the_id_of_a_delivery_is_not_used_again(base, lay
 
 def test_what_a_process_of_the_layout_before_had_leased_is_delivered_when_it_is_gone(base):
     store = base.open()
-    store.create(new(), input={}, deliveries=[NewDelivery("phone")])
+    store.create(new_task(), input={}, deliveries=[NewDelivery("phone")])
     store.close()
     base.downgrade(LAYOUT_5)
     base.execute("UPDATE bgtasks_deliveries SET worker = 'old', leased_until = 1")
@@ -229,7 +224,7 @@ def test_what_a_process_of_the_layout_before_had_leased_is_delivered_when_it_is_
 def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(base):
     store = base.open("before")
     task = store.create(
-        new(owner="ada", idempotency_scope="k", fingerprint="f"), input={}, deliveries=[NewDelivery("phone")]
+        new_task(owner="ada", idempotency_scope="k", fingerprint="f"), input={}, deliveries=[NewDelivery("phone")]
     )
     phone = store.save_device(make_device(FCM_TOKEN, "token", owner="ada", app="studio"), max_devices=5)
     store.save_preferences("ada", {"kinds": ["push"]})
@@ -241,7 +236,7 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(bas
     shop, blog = base.open("shop"), base.open("blog")
 
     assert shop.get(task.task.request_id).app == "shop"
-    assert shop.create(new(idempotency_scope="k", fingerprint="f"), input={}).replayed
+    assert shop.create(new_task(idempotency_scope="k", fingerprint="f"), input={}).replayed
     assert shop.devices(owner="ada") == [phone]
     assert shop.load_preferences("ada") == {"kinds": ["push"]}
     assert shop.load_durations("t")["Write"].seconds == 2.0
@@ -258,7 +253,7 @@ def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(bas
 
 def test_what_a_process_of_an_older_version_still_writes_is_adopted_while_others_run(base):
     store = base.open()
-    task = store.create(new(), input={}, deliveries=[NewDelivery("phone")]).task
+    task = store.create(new_task(), input={}, deliveries=[NewDelivery("phone")]).task
     base.execute("UPDATE bgtasks_tasks SET app = ''; UPDATE bgtasks_deliveries SET app = '';")
     assert store.runnable(limit=5) == []
 

@@ -6,18 +6,15 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.core.backoff import Backoff
 from flask_bgtasks.core.devices import LIVE_ACTIVITY, make_device
-from flask_bgtasks.core.model import Progress, Task, TaskKind
+from flask_bgtasks.core.model import Progress
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail, Release
-from flask_bgtasks.delivery import circuit_breaker as breaker_module
-from flask_bgtasks.delivery import retry as delivery_retry
-from flask_bgtasks.delivery import sink_worker as worker_module
 from flask_bgtasks.firebase.features import FIDS, LIVE_ACTIVITIES
 from flask_bgtasks.sinks import live_activity, progress_push
 from tests.backends.fcm import error
 from tests.backends.firebase import needs
-from tests.waiting import until
+from tests.support.tasks import new_task
+from tests.support.waiting import until
 
 pytest.importorskip("firebase_admin")
 
@@ -36,9 +33,7 @@ class Lesson:
         self.state = self.app.extensions["bgtasks"]
         self.store = self.state.store
         self.percentage = 0.0
-        now = self.store.now()
-        task = Task(ID, "lesson", TaskKind.FUNCTION, now, now, timedelta(days=1), owner="anna")
-        self.store.create(task, input={})
+        self.store.create(new_task(ID, "lesson", at=self.store.now(), owner="anna"), input={})
         self.task = self.store.transition(ID, Claim("w", timedelta(hours=1))).task
         self.activity()
 
@@ -60,10 +55,7 @@ class Lesson:
 
 
 @pytest.fixture
-def lesson(tmp_path, fcm, monkeypatch):
-    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 0.0)
-    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(0))
+def lesson(tmp_path, fcm, impatient):
     made = Lesson(tmp_path, fcm)
     yield made
     made.state.close(grace=5)

@@ -2,14 +2,13 @@
 
 import threading
 import time
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, hookimpl
-from flask_bgtasks.core.model import Progress, Task, TaskKind
+from flask_bgtasks.core.model import Progress
 from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.delivery.dispatcher import Dispatcher
 from flask_bgtasks.plugins import Plugins
@@ -17,10 +16,10 @@ from flask_bgtasks.runtime import processes
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import Settlement, system_clock
-from tests.integration.sink_contexts import context_of
-from tests.waiting import PATIENCE, until
+from tests.support.sinks.contexts import context_of
+from tests.support.tasks import T0, new_task
+from tests.support.waiting import PATIENCE, until
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)
 
 
@@ -79,7 +78,7 @@ def process(tmp_path):
 
 def with_deliveries(process):
     """A task with two events to deliver."""
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
+    task = new_task()
     process.store.create(task, input={}, deliveries=process.for_change)
     process.store.claim(task.request_id, worker="w", lease=LEASE, deliveries=process.for_change)
 
@@ -215,7 +214,7 @@ def alone(process, sink):
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "goes on"])
 def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
     store = alone.store
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
+    task = new_task()
     store.create(task, input={})
     store.claim(task.request_id, worker="slept", lease=LEASE)
     reported = store.save_progress(task.request_id, attempt=1, progress=Progress(T0, 1, 30.0))
@@ -235,7 +234,7 @@ def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
 def test_progress_that_a_thread_stored_before_another_and_offers_after_it_is_not_told(alone, sink):
     store, lane = alone.store, alone._workers["memory"]
     lane.wake = lambda: None  # it takes both at once
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
+    task = new_task()
     store.create(task, input={})
     store.claim(task.request_id, worker="w", lease=LEASE)
     older, newer = (

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 
 from flask_bgtasks.http.blueprint import FILES
-from tests.integration.http_app import PATIENCE, make
+from tests.support.http_app import PATIENCE, make
 
 schemathesis = pytest.importorskip("schemathesis")  # not installed for the quick run on the other Pythons
 GenerationMode = pytest.importorskip("schemathesis.generation").GenerationMode

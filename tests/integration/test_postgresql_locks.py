@@ -2,7 +2,6 @@
 
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement
-from tests.integration.test_sqlite_store import new
-from tests.waiting import PATIENCE, until
+from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE, until
 
 psycopg = pytest.importorskip("psycopg")
 
@@ -109,7 +108,7 @@ def test_deliveries_are_locked_in_the_order_of_their_ids(store, connect, taken, 
 
 
 def test_tasks_of_a_dead_process_are_locked_in_the_order_of_their_numbers(store, connect, held_back):
-    ids = [store.create(new(), input={}).task.request_id for _ in range(3)]
+    ids = [store.create(new_task(), input={}).task.request_id for _ in range(3)]
     for request_id in reversed(ids):
         store.claim(request_id, worker="worker", lease=LEASE)
 
@@ -118,7 +117,7 @@ def test_tasks_of_a_dead_process_are_locked_in_the_order_of_their_numbers(store,
 
 
 def test_a_task_that_is_being_changed_is_purged_later(store, connect):
-    tasks = [store.create(replace(new(), expires_after=timedelta(0)), input={}).task for _ in range(2)]
+    tasks = [store.create(new_task(expires_after=timedelta(0)), input={}).task for _ in range(2)]
     for task in tasks:
         store.claim(task.request_id, worker="worker", lease=LEASE)
         store.transition(task.request_id, Complete(1))

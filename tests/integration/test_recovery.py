@@ -13,7 +13,7 @@ from flask_bgtasks.core.model import EventType
 from flask_bgtasks.execution import recovery as recovery_module
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.stores.types import Settlement
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture

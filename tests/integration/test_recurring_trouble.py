@@ -9,7 +9,7 @@ import pytest
 from flask_bgtasks import current_task, step
 from flask_bgtasks.runtime import log_lines
 from flask_bgtasks.runtime.log_lines import Recurring
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -11,7 +11,7 @@ from flask_bgtasks import TaskFailed, TaskHandle, signals
 from flask_bgtasks.core.model import Status
 from flask_bgtasks.core.transitions.outside import Reopen
 from flask_bgtasks.errors import LoginLost
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 REFUSING = [400, 402, 404, 405, 406, 409, 410, 411, 412, 413, 415, 422, 423, 428, 451]
 FAILING = [408, 425, 429, 500, 501, 503]

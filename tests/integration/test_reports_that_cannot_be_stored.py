@@ -9,7 +9,7 @@ import pytest
 from flask_bgtasks import NotSerializable, checkpoint, current_task, step, track
 from flask_bgtasks.core.model import EventType
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 numpy = pytest.importorskip("numpy")
 

@@ -25,7 +25,7 @@ from flask_bgtasks.core.model import Result
 from flask_bgtasks.execution import flusher as flusher_module
 from flask_bgtasks.execution import retry
 from flask_bgtasks.execution.invocation import CallResult
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 NOW = Backoff(0)
 

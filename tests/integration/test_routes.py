@@ -4,7 +4,7 @@ import pytest
 from flask import Blueprint, Flask, g
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, Status, TaskHandle
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def view(**kwargs):

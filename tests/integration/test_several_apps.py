@@ -8,7 +8,7 @@ from flask import Blueprint, Flask
 from flask.views import MethodView
 
 from flask_bgtasks import BackgroundTasks, ConfigurationError, TaskFailed, TaskHandle
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 shared = BackgroundTasks()
 

@@ -7,7 +7,7 @@ from werkzeug.exceptions import UnprocessableEntity
 from flask_bgtasks import RetryLater
 from flask_bgtasks.errors import ConfigurationError
 from flask_bgtasks.settings import Settings
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 LEAK = "cannot connect to db-7.internal as app:hunter2, SELECT secret FROM users"
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from flask_bgtasks import TaskCancelled, TaskFailed, current_task, signals, step
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

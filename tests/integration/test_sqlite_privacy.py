@@ -3,17 +3,17 @@
 import os
 import sqlite3
 import stat
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks
-from flask_bgtasks.core.model import Task, TaskKind
+from flask_bgtasks.core.model import TaskKind
 from flask_bgtasks.core.transitions.outside import RequestCancel
 from flask_bgtasks.stores.base import PRIVATE
 from flask_bgtasks.stores.sql import SqlStore
+from tests.support.tasks import new_task
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX")
 
@@ -110,9 +110,8 @@ def test_what_is_erased_is_overwritten_in_the_file(tmp_path, opened, monkeypatch
     store = opened(path)
     secret = "hunter2-" * 2000  # longer than a page
     kept = {"path": "/", PRIVATE: {"identity": {"flask_jwt_extended": {"claim": secret}}}}
-    now = datetime.now(timezone.utc)
     for _ in range(3):
-        task = Task(str(uuid.uuid4()), "process", TaskKind.VIEW, now, now, timedelta(days=7))
+        task = new_task(kind=TaskKind.VIEW, expires_after=timedelta(days=7))
         store.create(task, input=kept)
         store.transition(task.request_id, RequestCancel())
 

@@ -8,27 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from flask_bgtasks import ConfigurationError, LeaseLost, Status, StoreUnavailable
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Report
 from flask_bgtasks.stores.conversions import EPOCH, micros
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite
 from flask_bgtasks.stores.types import Limits, NewDelivery, TaskQuery
-from tests.stored_input import stored_input
+from tests.support.paths import ROOT
+from tests.support.stored_input import stored_input
+from tests.support.tasks import new_task
 
-ROOT = Path(__file__).resolve().parents[2]
 LEASE = timedelta(seconds=60)
-
-
-def new(**fields):
-    return Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1), **fields)
 
 
 @pytest.fixture
@@ -54,7 +49,7 @@ def make(path):
 def traced(make):
     """A store whose writer's statements are recorded."""
     store, statements = make(), []
-    store.create(new(), input={})
+    store.create(new_task(), input={})
     store._database._commits.writer.raw.set_trace_callback(statements.append)
     return store, statements
 
@@ -107,7 +102,7 @@ def start(call):
 def test_operations_that_come_together_share_one_transaction(traced):
     store, statements = traced
     with Held(store) as held:
-        threads = [start(lambda: store.create(new(), input={})) for _ in range(10)]
+        threads = [start(lambda: store.create(new_task(), input={})) for _ in range(10)]
         queued(store, 10)
         statements.clear()
         held.go.set()
@@ -120,12 +115,12 @@ def test_operations_that_come_together_share_one_transaction(traced):
 
 def test_a_refused_operation_does_not_disturb_those_beside_it(traced):
     store, _ = traced
-    running = store.create(new(), input={}).task.request_id
+    running = store.create(new_task(), input={}).task.request_id
     store.claim(running, worker="w", lease=LEASE)
     with Held(store) as held:
-        good = [start(lambda: store.create(new(), input={})) for _ in range(3)]
+        good = [start(lambda: store.create(new_task(), input={})) for _ in range(3)]
         thread, refused = start(lambda: store.transition(running, Complete(7)))
-        good += [start(lambda: store.create(new(), input={})) for _ in range(3)]
+        good += [start(lambda: store.create(new_task(), input={})) for _ in range(3)]
         queued(store, 7)
         held.go.set()
         for one, _ in [*good, (thread, None)]:
@@ -144,11 +139,11 @@ def test_an_operation_that_fails_half_way_is_undone_and_the_others_are_kept(trac
         raise ValueError("half-way")
 
     with Held(store) as held:
-        before = start(lambda: store.create(new(), input={}))
+        before = start(lambda: store.create(new_task(), input={}))
         queued(store, 1)
         thread, failed = start(lambda: store._database.write(half_way, durable=True))
         queued(store, 2)
-        after = start(lambda: store.create(new(), input={}))
+        after = start(lambda: store.create(new_task(), input={}))
         queued(store, 3)
         held.go.set()
         for one, _ in (before, (thread, None), after):
@@ -169,14 +164,14 @@ def test_an_operation_that_fails_half_way_alone_is_undone_too(traced):
 
     with pytest.raises(ValueError, match="half-way"):
         store._database.write(half_way, durable=True)
-    store.create(new(), input={})
+    store.create(new_task(), input={})
     left = store._database.read(lambda c: c.execute("SELECT * FROM bgtasks_meta WHERE key = 'half'").fetchall())
     assert left == []
 
 
 def test_readers_do_not_wait_for_a_long_transaction(traced):
     store, _ = traced
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     with Held(store):
         assert store.get(task.request_id) == task
 
@@ -199,7 +194,7 @@ def syncs(monkeypatch):
 
 def test_what_is_promised_is_on_disk_when_the_call_returns(make, syncs):
     store = make()
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     assert syncs == ["tasks.sqlite3-wal"]
     store.claim(task.request_id, worker="w", lease=LEASE)
     store.save_progress(task.request_id, attempt=1, progress=None)
@@ -211,14 +206,14 @@ def test_what_is_promised_is_on_disk_when_the_call_returns(make, syncs):
 
 
 def test_normal_waits_for_no_disk(make, syncs):
-    make(synchronous="NORMAL").create(new(), input={})
+    make(synchronous="NORMAL").create(new_task(), input={})
 
     assert syncs == []
 
 
 def test_a_refused_operation_waits_for_no_disk(make, syncs):
     store = make()
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     with pytest.raises(LeaseLost):
         store.transition(task.request_id, Complete(1))
 
@@ -227,7 +222,7 @@ def test_a_refused_operation_waits_for_no_disk(make, syncs):
 
 def test_one_sync_serves_all_who_committed_before_it_began(make, monkeypatch):
     store = make()
-    store.create(new(), input={})
+    store.create(new_task(), input={})
     real, entered, go, calls = os.fsync, threading.Event(), threading.Event(), []
 
     def slow(fd):
@@ -237,9 +232,9 @@ def test_one_sync_serves_all_who_committed_before_it_began(make, monkeypatch):
         real(fd)
 
     monkeypatch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", slow)
-    first = start(lambda: store.create(new(), input={}))
+    first = start(lambda: store.create(new_task(), input={}))
     assert entered.wait(10)
-    others = [start(lambda: store.create(new(), input={})) for _ in range(9)]
+    others = [start(lambda: store.create(new_task(), input={})) for _ in range(9)]
     waiting = threading.Event()
     while len(store._database._sync._turn._waiters) < 9:
         waiting.wait(0.001)
@@ -260,37 +255,37 @@ def test_a_disk_that_fails_is_said_and_the_next_write_tries_again(make, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", broken)
         with pytest.raises(StoreUnavailable, match="cannot be brought to disk"):
-            store.create(new(), input={})
+            store.create(new_task(), input={})
 
-    store.create(new(), input={})
+    store.create(new_task(), input={})
 
 
 def test_a_full_disk_refuses_and_leaves_nothing_half_done(make):
     store = make()
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     raw = store._database._commits.writer.raw
     raw.execute(f"PRAGMA max_page_count={raw.execute('PRAGMA page_count').fetchone()[0] + 2}")
     with pytest.raises(StoreUnavailable, match="full"):
-        store.create(new(), input={"text": "x" * 100_000})
+        store.create(new_task(), input={"text": "x" * 100_000})
 
     assert store.stats().by_status == {"started": 1}
     raw.execute("PRAGMA max_page_count=1000000")
-    store.create(new(), input={"text": "x" * 100_000})
+    store.create(new_task(), input={"text": "x" * 100_000})
     assert store.get(task.request_id) == task
 
 
 def test_a_database_that_another_process_holds_is_unavailable_not_broken(make, path, monkeypatch):
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     store = make()
-    store.create(new(), input={})
+    store.create(new_task(), input={})
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="locked"):
-        store.create(new(), input={})
+        store.create(new_task(), input={})
     other.execute("ROLLBACK")
     other.close()
 
-    store.create(new(), input={})
+    store.create(new_task(), input={})
 
 
 # -- opening
@@ -328,15 +323,12 @@ def test_a_missing_folder_is_named(tmp_path):
 # -- other processes
 
 CHILD = """
-import sys, uuid
-from datetime import timedelta
-from flask_bgtasks.core.model import TaskKind, Task
+import sys
 from flask_bgtasks.stores.sql import SqlStore
-from flask_bgtasks.stores.conversions import EPOCH, micros
+from tests.support.tasks import new_task
 store = SqlStore("sqlite:///" + sys.argv[1])
 for n in range(int(sys.argv[2])):
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
-    print(store.create(task, input={"n": n}).task.request_id, flush=True)
+    print(store.create(new_task(), input={"n": n}).task.request_id, flush=True)
 """
 
 
@@ -369,7 +361,7 @@ def test_what_was_acknowledged_survives_kill_9(make, path):
 
 def test_a_child_of_fork_opens_its_own_connections(make):
     store = make()
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     token = store.change_token()
     pid = os.fork()
     if pid == 0:  # pragma: no cover - the child
@@ -391,7 +383,7 @@ def test_a_change_elsewhere_changes_the_token(make, path):
     here.check()
     before = here.change_token()
     assert here.change_token() == before
-    there.create(new(), input={})
+    there.create(new_task(), input={})
 
     assert here.change_token() != before
 
@@ -402,7 +394,7 @@ def test_a_change_elsewhere_changes_the_token(make, path):
 @pytest.fixture
 def plan(make):
     store = make()
-    store.create(new(owner="ada"), input={})
+    store.create(new_task(owner="ada"), input={})
 
     def plan(sql, parameters):
         rows = store._database.read(lambda c: c.execute("EXPLAIN QUERY PLAN " + sql, parameters).fetchall())
@@ -491,7 +483,7 @@ def test_the_scans_use_their_indexes(plan, ask, indexes, monkeypatch):
 
 def test_what_is_held_costs_a_look_nothing(make):
     store = make()
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     for n in range(2000):
         store.add_delivery(NewDelivery("phone", channel=str(n), delay=timedelta(hours=8)), request_id=task.request_id)
     store.add_delivery(NewDelivery("phone", channel="due"), request_id=task.request_id)
@@ -514,14 +506,14 @@ def test_a_thousand_waiting_tasks_are_not_counted_for_each_new_one(traced):
     store, statements = traced
     limits = Limits(max_queued=10_000)
     for _ in range(200):
-        store.create(new(), input={}, limits=limits)
+        store.create(new_task(), input={}, limits=limits)
 
     assert sum("count(*)" in s for s in statements) < 10
 
 
 def test_a_report_of_nothing_still_checks_the_holder(make):
     store = make()
-    task = store.create(new(), input={}).task
+    task = store.create(new_task(), input={}).task
     store.transition(task.request_id, Claim("w", LEASE))
 
     with pytest.raises(LeaseLost):

@@ -7,18 +7,15 @@ import shutil
 import sqlite3
 import threading
 import time
-import uuid
 from contextlib import contextmanager
-from datetime import timedelta
 
 import pytest
 
 from flask_bgtasks import StoreUnavailable, current_task, step
-from flask_bgtasks.core.model import Task, TaskKind
-from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import sqlite, sqlite_file
-from tests.waiting import PATIENCE
+from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -295,7 +292,7 @@ def test_what_is_refused_for_want_of_descriptors_is_not_stored(path, count):
     store = SqlStore(f"sqlite:///{path}")
     store.check()
     store.close()
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, EPOCH, EPOCH, timedelta(days=1))
+    task = new_task()
 
     with descriptors(count):
         try:

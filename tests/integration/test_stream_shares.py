@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from tests.integration.http_app import PATIENCE, make, with_owners
+from tests.support.http_app import PATIENCE, make, with_owners
 
 ANN, BOB = {"X-User": "ann"}, {"X-User": "bob"}
 FAR, FARTHER = "8.8.8.8", "2a00:1450::1"

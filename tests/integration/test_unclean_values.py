@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 from flask_bgtasks import checkpoint, current_task, hookimpl, signals, step
 from flask_bgtasks.core.model import Entry, EventType
 from flask_bgtasks.pipeline import reporting
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 HALF = "half \ud83d\x00"
 CLEAN = "half \ufffd\ufffd"

@@ -7,7 +7,7 @@ import pytest
 from flask_bgtasks import OutcomeUnknown, Status, StoreUnavailable, checkpoint, current_task
 from flask_bgtasks.core.model import EventType
 from flask_bgtasks.execution import flusher as flusher_module
-from tests.integration.http_app import PATIENCE, make
+from tests.support.http_app import PATIENCE, make
 
 UNKNOWN = "/problems/#outcome-unknown"
 

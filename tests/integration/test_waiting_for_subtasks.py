@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from flask_bgtasks import CancelRequested, WaitTimeout
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def submit(app, function, *args):

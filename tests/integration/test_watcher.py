@@ -1,18 +1,17 @@
 """One watcher for everyone who follows a task in this process."""
 
 import threading
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
 from flask_bgtasks import TaskNotFound
 from flask_bgtasks.app.watcher import Watcher
-from flask_bgtasks.core.model import Entry, EventType, Task, TaskKind
+from flask_bgtasks.core.model import Entry, EventType
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Report
 from flask_bgtasks.stores.memory.store import MemoryStore
+from tests.support.tasks import T0, new_task
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)
 
 
@@ -48,9 +47,8 @@ class TokenlessStore(ForeignStore):
         return None
 
 
-def new_task(store):
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
-    return store.create(task, input={}).task.request_id
+def created(store):
+    return store.create(new_task(), input={}).task.request_id
 
 
 def emit(store, request_id, text):
@@ -65,7 +63,7 @@ def until(following, condition, timeout=10):
 @pytest.mark.parametrize("store_class", [CountingStore, ForeignStore, TokenlessStore])
 def test_a_follower_sees_every_event_once_and_in_order(store_class):
     store = store_class()
-    request_id = new_task(store)
+    request_id = created(store)
     seen = []
     with Watcher(store).follow([request_id]) as following:
         store.transition(request_id, Claim("w", LEASE))
@@ -85,7 +83,7 @@ def test_a_follower_sees_every_event_once_and_in_order(store_class):
 
 def test_many_followers_cost_no_query_each_for_what_happens_here():
     store = CountingStore()
-    request_id = new_task(store)
+    request_id = created(store)
     watcher = Watcher(store)
     followers = [watcher.follow([request_id]) for _ in range(50)]
     store.transition(request_id, Claim("w", LEASE))
@@ -104,7 +102,7 @@ def test_many_followers_cost_no_query_each_for_what_happens_here():
 
 def test_a_wait_without_a_change_times_out():
     store = CountingStore()
-    with Watcher(store).follow([new_task(store)]) as following:
+    with Watcher(store).follow([created(store)]) as following:
         following.wait(0.01)  # what joining may have woken
 
         assert following.wait(0.01) is False
@@ -112,7 +110,7 @@ def test_a_wait_without_a_change_times_out():
 
 def test_following_what_is_not_there_is_refused_and_leaves_nothing_behind():
     store = CountingStore()
-    watcher, known = Watcher(store), new_task(store)
+    watcher, known = Watcher(store), created(store)
 
     with pytest.raises(TaskNotFound):
         watcher.follow([known, "missing"])
@@ -121,7 +119,7 @@ def test_following_what_is_not_there_is_refused_and_leaves_nothing_behind():
 
 def test_a_deleted_task_wakes_its_followers():
     store = ForeignStore()
-    request_id = new_task(store)
+    request_id = created(store)
     store.transition(request_id, Claim("w", LEASE))
     store.transition(request_id, Complete(1))
     with Watcher(store).follow([request_id]) as following:
@@ -134,7 +132,7 @@ def test_a_deleted_task_wakes_its_followers():
 def test_what_happens_while_someone_joins_is_not_missed():
     for _ in range(50):
         store = CountingStore()
-        request_id = new_task(store)
+        request_id = created(store)
         thread = threading.Thread(target=store.transition, args=(request_id, Claim("w", LEASE)))
         thread.start()
         with Watcher(store).follow([request_id]) as following:
@@ -144,7 +142,7 @@ def test_what_happens_while_someone_joins_is_not_missed():
 
 def test_older_events_than_memory_holds_come_from_the_store():
     store = CountingStore()
-    request_id = new_task(store)
+    request_id = created(store)
     store.transition(request_id, Claim("w", LEASE))
     with Watcher(store).follow([request_id]) as following:
         for n in range(600):

@@ -19,8 +19,8 @@ from flask_bgtasks.sinks import cooldown as resting_module
 from flask_bgtasks.sinks import safe_http as outbound_module
 from flask_bgtasks.sinks import webhook as webhook_module
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.integration.sink_contexts import context_of
-from tests.waiting import PATIENCE, until
+from tests.support.sinks.contexts import context_of
+from tests.support.waiting import PATIENCE, until
 
 standardwebhooks = pytest.importorskip("standardwebhooks")
 

@@ -20,7 +20,7 @@ import http_ece
 from cryptography.hazmat.primitives.asymmetric import ec
 from py_vapid import Vapid02
 
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 PRIVATE, PUBLIC = webpush_module.make_keys()
 

@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from flask_bgtasks import BackgroundTasks, TaskHandle
 from flask_bgtasks.stores.types import TaskQuery
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def needs(package: str) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.system.looking import a_browser
+from tests.support.page_checks import a_browser
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, current_task, step
 from tests.backends.wsgi import served
-from tests.system.looking import complaints_of, look_at, total_shift
+from tests.support.page_checks import complaints_of, look_at, total_shift
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

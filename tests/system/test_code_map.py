@@ -3,11 +3,11 @@
 import ast
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 PACKAGE = ROOT / "flask_bgtasks"
 CODE_MAP = ROOT / "docs" / "explanation" / "code-map.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"

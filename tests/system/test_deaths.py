@@ -11,10 +11,12 @@ import time
 import httpx
 import pytest
 
-from tests import waiting
-from tests.system.gunicorn_server import ROOT, free_port, gunicorn
-from tests.unit.sse_reader import read
-from tests.waiting import PATIENCE
+from tests.backends import free_port
+from tests.support import waiting
+from tests.support.paths import ROOT
+from tests.support.processes.gunicorn_server import gunicorn
+from tests.support.sse_reader import read
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -92,7 +94,7 @@ def app_code(folder, **settings):
 
 
 def until(look, timeout=PATIENCE):
-    """As :func:`tests.waiting.until`; a file or a server that is not there yet is no answer."""
+    """As :func:`tests.support.waiting.until`; a file or a server that is not there yet is no answer."""
 
     def tried():
         with contextlib.suppress(FileNotFoundError, httpx.TransportError):

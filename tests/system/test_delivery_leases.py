@@ -1,26 +1,22 @@
 """Deliveries of several processes: one hangs in a sink, one is stopped, one has another clock."""
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
 import sys
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import NewDelivery
-from tests import waiting
-from tests.system.gunicorn_server import ROOT
-from tests.waiting import PATIENCE
+from tests.support.paths import ROOT
+from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 EVENT = [NewDelivery("noted")]
 
 PROCESS = """
@@ -69,9 +65,6 @@ sys.stdin.read()
 """
 
 
-until = functools.partial(waiting.until, timeout=PATIENCE)
-
-
 @pytest.fixture
 def notes(tmp_path):
     """What the processes noted: who, and what."""
@@ -112,7 +105,7 @@ def store(tmp_path):
 
 def with_deliveries(store):
     """A task with two events to deliver; its id."""
-    task = Task(str(uuid.uuid4()), "t", TaskKind.FUNCTION, T0, T0, timedelta(days=1))
+    task = new_task()
     store.create(task, input={}, deliveries=EVENT)
     store.claim(task.request_id, worker="w", lease=timedelta(hours=1), deliveries=EVENT)
     return task.request_id

@@ -10,7 +10,7 @@ from example_app.app import SAMPLE
 from example_app.pipeline import STEPS
 from example_app.writers import OfflineWriter
 from tests.backends.wsgi import served
-from tests.system.looking import look_at, total_shift
+from tests.support.page_checks import look_at, total_shift
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -7,7 +7,7 @@ import sys
 import httpx
 import pytest
 
-from tests.system.gunicorn_server import gunicorn
+from tests.support.processes.gunicorn_server import gunicorn
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -11,8 +11,8 @@ import time
 import httpx
 import pytest
 
-from tests.system.gunicorn_server import gunicorn
-from tests.unit.sse_reader import read
+from tests.support.processes.gunicorn_server import gunicorn
+from tests.support.sse_reader import read
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

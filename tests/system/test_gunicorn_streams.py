@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.system.gunicorn_server import gunicorn
-from tests.unit.sse_reader import read
-from tests.waiting import PATIENCE, until
+from tests.support.processes.gunicorn_server import gunicorn
+from tests.support.sse_reader import read
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

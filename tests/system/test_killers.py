@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status
-from tests.system.gunicorn_server import ROOT
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -8,8 +8,9 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, TaskHandle
-from tests.system.gunicorn_server import ROOT, gunicorn
-from tests.waiting import PATIENCE
+from tests.support.paths import ROOT
+from tests.support.processes.gunicorn_server import gunicorn
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.system.samples import ROOT
+from tests.support.paths import ROOT
 
 
 def lint_imports(folder):

@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
+
 pytestmark = pytest.mark.system
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 
 APP = """
 from flask import Flask

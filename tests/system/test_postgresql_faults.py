@@ -6,7 +6,6 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,13 +13,14 @@ import pytest
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task, step
-from flask_bgtasks.core.model import Entry, EventType, Progress, Task, TaskKind
+from flask_bgtasks.core.model import Entry, EventType, Progress
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.sql.drivers import postgresql, psycopg_connection
 from tests.backends import free_port
 from tests.backends.network import Network
 from tests.backends.postgresql import Cluster
-from tests.waiting import PATIENCE
+from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -97,15 +97,7 @@ def _url(port):
 
 
 def _running(store):
-    now = store.now()
-    task = Task(
-        request_id=str(uuid.uuid4()),
-        name="process",
-        kind=TaskKind.FUNCTION,
-        created_at=now,
-        updated_at=now,
-        expires_after=timedelta(days=1),
-    )
+    task = new_task(at=store.now())
     store.create(task, input={})
     return store.claim(task.request_id, worker="worker", lease=LEASE)
 
@@ -237,7 +229,7 @@ def test_an_operation_that_is_given_up_leaves_nothing_to_the_garbage_collector(c
         try:
             yield Wait.R
         finally:
-            yield Wait.R  # as the end of a pipeline does, to fetch what is still owed to it
+            yield Wait.R  # as the end of a pipeline does, to fetch what it still expects
 
     ignored = []
     monkeypatch.setattr(sys, "unraisablehook", lambda found: ignored.append(found.exc_value))

@@ -10,7 +10,8 @@ import threading
 
 import pytest
 
-from tests.system.gunicorn_server import ROOT, gunicorn
+from tests.support.paths import ROOT
+from tests.support.processes.gunicorn_server import gunicorn
 
 pytest.importorskip("firebase_admin")
 
@@ -21,11 +22,11 @@ ANSWER_SECONDS = 0.03  # that the stand-in takes
 LATEST_SECONDS = 0.3  # after the completion, or after the push has arrived, that the kill comes
 
 
-class Nursery:
+class ForkedSenders:
     def __init__(self, folder, url):
-        command = [sys.executable, "-m", "tests.system.push_nursery", str(folder), url]
+        command = [sys.executable, "-m", "tests.support.processes.forked_senders", str(folder), url]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        with (folder / "nursery.log").open("w") as log:
+        with (folder / "senders.log").open("w") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, **pipes)
 
     def child(self):
@@ -44,24 +45,24 @@ class Nursery:
 def test_whoever_is_killed_between_the_end_and_the_push_the_push_is_sent(tmp_path, fcm):
     luck, pause = random.Random(5), threading.Event()
     fcm.before = lambda message: pause.wait(ANSWER_SECONDS)
-    nursery = Nursery(tmp_path, fcm.url)
+    senders = ForkedSenders(tmp_path, fcm.url)
     completed, before, pid = [], 0, None
     try:
         for number in range(KILLS):
-            pid, request_id = nursery.child()
+            pid, request_id = senders.child()
             completed.append(request_id)
             if number % 2:
                 fcm.wait_for(lambda fcm, id=request_id: pushes(fcm, id), timeout=60)
             pause.wait(luck.uniform(0, LATEST_SECONDS))  # the instant of the kill: no condition, that is the point
             os.kill(pid, signal.SIGKILL)
             before += not pushes(fcm, request_id)
-        pid, request_id = nursery.child()
+        pid, request_id = senders.child()
         completed.append(request_id)
         fcm.wait_for(lambda fcm: all(pushes(fcm, one) for one in completed), timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError, TypeError):
             os.kill(pid, signal.SIGKILL)
-        nursery.close()
+        senders.close()
 
     assert len(set(completed)) == KILLS + 1
     assert 0 < before <= KILLS / 2, "no kill came between the end and the push"

@@ -18,9 +18,11 @@ from flask_bgtasks.client import BackgroundTaskCompletionService, Client, Firest
 from flask_bgtasks.client.pending.records import State
 from flask_bgtasks.client.pending.registry import PendingRegistry
 from tests.backends.network import Chaos, Network
-from tests.integration.client_server import HASTE, until
-from tests.system import python_client
-from tests.system.gunicorn_server import ROOT, gunicorn
+from tests.support.client.timing import HASTE
+from tests.support.paths import ROOT
+from tests.support.processes import dying_client
+from tests.support.processes.gunicorn_server import gunicorn
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
@@ -79,16 +81,16 @@ def kill_all(server):
     server.process.wait(10)
 
 
-@pytest.mark.parametrize("where", python_client.WHERE)
+@pytest.mark.parametrize("where", dying_client.WHERE)
 def test_a_client_that_is_killed_is_carried_on_by_the_next_process(serve, tmp_path, where):
     with serve() as server:
-        first = python_client.start(tmp_path, server.url, die=where, body={"n": 1})
-        assert python_client.finish(first) == -signal.SIGKILL
+        first = dying_client.start(tmp_path, server.url, die=where, body={"n": 1})
+        assert dying_client.finish(first) == -signal.SIGKILL
 
-        second = python_client.start(tmp_path, server.url)
-        assert python_client.finish(second) == 0
+        second = dying_client.start(tmp_path, server.url)
+        assert dying_client.finish(second) == 0
 
-        assert [(status, result) for _, status, result in python_client.told(tmp_path)] == [("completed", {"n": 1})]
+        assert [(status, result) for _, status, result in dying_client.told(tmp_path)] == [("completed", {"n": 1})]
         until(lambda: figures(server)["tasks"]["completed"] == 1)  # they may be a second old
         assert figures(server)["seen"] == 1
         assert states(tmp_path, server.url) == [State.ACKED]
@@ -96,17 +98,17 @@ def test_a_client_that_is_killed_is_carried_on_by_the_next_process(serve, tmp_pa
 
 def test_a_client_and_its_server_are_both_killed_and_the_work_is_told_once(serve, tmp_path):
     with serve() as server, Network(server.port) as network:
-        client = python_client.start(tmp_path, network.url, die="while following", body={"n": 2, "hold": True})
-        assert python_client.finish(client) == -signal.SIGKILL
+        client = dying_client.start(tmp_path, network.url, die="while following", body={"n": 2, "hold": True})
+        assert dying_client.finish(client) == -signal.SIGKILL
         kill_all(server)
-        client = python_client.start(tmp_path, network.url)  # finds nobody
+        client = dying_client.start(tmp_path, network.url)  # finds nobody
         (tmp_path / "go").touch()
         with serve() as again:
             network.retarget(again.port)
 
-            assert python_client.finish(client) == 0
+            assert dying_client.finish(client) == 0
 
-            assert [result for _, _, result in python_client.told(tmp_path)] == [{"n": 2}]
+            assert [result for _, _, result in dying_client.told(tmp_path)] == [{"n": 2}]
             assert sum(figures(again)["tasks"].values()) == 1
 
 

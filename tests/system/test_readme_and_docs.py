@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flask_bgtasks import TaskOptions
-from tests.system.samples import EXECUTED, ROOT, SHOWN, Page, fences
+from tests.support.doc_samples import EXECUTED, SHOWN, Page, fences
+from tests.support.paths import ROOT
 
 PAGES = [
     ROOT / "README.md",

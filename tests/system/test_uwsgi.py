@@ -1,7 +1,6 @@
 """Under uWSGI: its stop gives back what runs; what a busy worker could not give back goes on with the next start."""
 
 import contextlib
-import functools
 import json
 import os
 import shutil
@@ -15,12 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import waiting
 from tests.backends import free_port
+from tests.support.paths import ROOT
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-ROOT = Path(__file__).resolve().parents[2]
 
 APP = """
 import threading
@@ -75,9 +74,6 @@ def serve(command, tmp_path):
     for process in begun:
         process.kill()
         process.wait(10)
-
-
-until = functools.partial(waiting.until, timeout=60)
 
 
 def answers(url):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.backends import missing
+from tests.support.paths import ROOT
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 MARK = "# error"
 
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from flask_bgtasks import errors
-from tests.unit.error_examples import error_classes, example
+from tests.support.error_examples import error_classes, example
 
 CLASSES = error_classes()
 WAYS = {

@@ -1,20 +1,19 @@
 """What a sink may use of its app."""
 
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from flask_bgtasks import Message, SinkContext, WebhookTarget
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
-from flask_bgtasks.core.model import Result, Task, TaskKind
+from flask_bgtasks.core.model import Result, TaskKind
 from flask_bgtasks.core.preferences import Preferences
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Fail
 from flask_bgtasks.settings import Settings
 from flask_bgtasks.stores.memory.store import MemoryStore
+from tests.support.tasks import new_task
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SINKS = Path(__file__).parents[2] / "flask_bgtasks" / "sinks"
 
 
@@ -41,7 +40,7 @@ def context(store, enqueued):
 
 
 def ended(store, change):
-    task = Task(str(uuid.uuid4()), "lesson", TaskKind.VIEW, T0, T0, timedelta(days=1), owner="anna")
+    task = new_task(name="lesson", kind=TaskKind.VIEW, owner="anna")
     store.create(task, input={})
     store.transition(task.request_id, Claim("w", timedelta(seconds=60)))
     return store.transition(task.request_id, change).task

@@ -15,8 +15,8 @@ import pytest
 from tests.backends.cdp import Browser
 from tests.backends.chromium import PersistentBrowser, faultless, launch_options
 from tests.backends.network import Network
-from tests.system.gunicorn_server import gunicorn
-from tests.waiting import PATIENCE, until
+from tests.support.processes.gunicorn_server import gunicorn
+from tests.support.waiting import PATIENCE, until
 
 THREADS = 24  # half of them for streams
 APP = "from tests.system.browser.served import make_app\napp = make_app({folder!r}, **{settings!r})\n"

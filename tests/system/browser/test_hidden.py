@@ -3,8 +3,8 @@
 import pytest
 
 from tests.backends.network import Network
+from tests.support.waiting import until
 from tests.system.browser.conftest import Site, visit
-from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

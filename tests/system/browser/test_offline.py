@@ -6,8 +6,8 @@ The task ends meanwhile. Its outcome is shown when everything is back: with no a
 import pytest
 
 from tests.backends.network import Network
+from tests.support.waiting import until
 from tests.system.browser.conftest import User, visit
-from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -4,9 +4,9 @@ import contextlib
 
 import pytest
 
+from tests.support.waiting import until
 from tests.system.browser.conftest import Site, visit
 from tests.system.browser.test_push import REGISTER, registered
-from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

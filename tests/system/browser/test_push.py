@@ -4,8 +4,8 @@ import pytest
 
 from flask_bgtasks import Notification
 from flask_bgtasks.sinks.webpush import content
+from tests.support.waiting import until
 from tests.system.browser.conftest import visit
-from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.backends.network import Chaos, Network
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.backends.chromium import faultless
 from tests.backends.network import Chaos, Network
+from tests.support.waiting import until
 from tests.system.browser.conftest import Site, User
-from tests.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.backends.network import Chaos, Network
-from tests.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until
 
 QUICKLY = 0.2  # silence that is long enough to be meant
 

@@ -1,23 +1,24 @@
 """What a notification says: made from notify= and the result, by status, in the device's language."""
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bgtasks import ConfigurationError, Notification, TaskOptions
-from flask_bgtasks.core.model import Status, Task, TaskKind
+from flask_bgtasks.core.model import Status, TaskKind
 from flask_bgtasks.core.notifications import as_document, asked_for, checked, for_task, of_document
 from flask_bgtasks.settings import Settings
+from tests.support.tasks import new_task
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 REQUEST_ID = "6f1f3f5c-9a57-4a6c-8d3e-0e6c4f8f2b11"
 
 
 def ended(status=Status.COMPLETED, **fields):
-    task = Task(REQUEST_ID, "lesson", TaskKind.VIEW, NOW, NOW, timedelta(days=7))
+    task = new_task(REQUEST_ID, "lesson", TaskKind.VIEW)
     return task.evolve(status=status, seq=5, attempt=2, owner="anna", user_token="token-1", **fields)
 
 

@@ -1,6 +1,6 @@
 """The state machine: every change in every state, allowed or refused."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
@@ -9,8 +9,8 @@ from flask_bgtasks.core.model import Checkpoint, Event, EventType, Progress, Res
 from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Expire, Fail, Release, Renew, Report, Retry
 from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.core.transitions.transition import Durability, accepted
+from tests.support.tasks import T0
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
 
 

@@ -1,19 +1,17 @@
 """Leases on deliveries: who renews them, and when one is believed to be over."""
 
 import threading
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.delivery import leases as delivery_leases
 from flask_bgtasks.delivery.leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement
-from tests.waiting import until
+from tests.support.tasks import T0, new_task
+from tests.support.waiting import until
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LEASE = timedelta(seconds=60)
 
 
@@ -42,7 +40,7 @@ def wall():
 @pytest.fixture
 def store(wall):
     store = MemoryStore(clock=lambda: wall[0])
-    store.create(Task(str(uuid.uuid4()), "t", TaskKind.VIEW, T0, T0, LEASE), input={}, deliveries=[NewDelivery("sink")])
+    store.create(new_task(), input={}, deliveries=[NewDelivery("sink")])
     return store
 
 

@@ -1,14 +1,13 @@
 """Which tasks may begin here: what the store says, and what only this process knows."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks.core.model import Status, Task, TaskKind
+from flask_bgtasks.core.model import Status
 from flask_bgtasks.execution import fetcher
 from flask_bgtasks.runtime import processes
-
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+from tests.support.tasks import T0, new_task
 
 
 class Asked:
@@ -24,18 +23,7 @@ class Asked:
 
 
 def lost(worker, until=T0):
-    return Task(
-        "id",
-        "n",
-        TaskKind.VIEW,
-        T0,
-        T0,
-        timedelta(1),
-        status=Status.PROCESSING,
-        worker=worker,
-        lease_until=until,
-        attempt=1,
-    )
+    return new_task("id", status=Status.PROCESSING, worker=worker, lease_until=until, attempt=1)
 
 
 @pytest.fixture
@@ -59,7 +47,7 @@ def test_the_store_is_asked_for_what_this_process_can_run():
 
 
 def test_what_waits_is_given_as_it_comes():
-    waiting = Task("id", "n", TaskKind.VIEW, T0, T0, timedelta(1))
+    waiting = new_task("id")
 
     assert picker(Asked(waiting))(1) == [waiting]
 
@@ -87,7 +75,7 @@ def test_a_living_process_has_time_to_renew_what_a_clock_took_from_it(clock):
 
 
 def test_what_waits_is_given_though_what_is_not_believed_to_be_lost_stands_before_it(clock):
-    waiting = Task("other", "n", TaskKind.VIEW, T0, T0, timedelta(1))
+    waiting = new_task("other")
     pick = picker(Asked(lost(processes.me()), waiting))
 
     assert pick(1) == []

@@ -6,7 +6,7 @@ import pytest
 
 from flask_bgtasks.errors import BackgroundTasksError
 from flask_bgtasks.http import problems
-from tests.unit.error_examples import error_classes, example, is_ours
+from tests.support.error_examples import error_classes, example, is_ours
 
 
 def told(kind):

@@ -7,7 +7,7 @@ import itertools
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
@@ -22,8 +22,7 @@ from flask_bgtasks import (
 )
 from flask_bgtasks.core.steps import Expected, StepNode, StepTree
 from flask_bgtasks.pipeline import reporting
-
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+from tests.support.tasks import T0
 
 
 @pytest.fixture

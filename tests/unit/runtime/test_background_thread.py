@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from flask_bgtasks.runtime.background_thread import BackgroundThread
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from flask_bgtasks.runtime import connection
 from flask_bgtasks.runtime.connection import arrives, takes
-from tests.waiting import PATIENCE
+from tests.support.waiting import PATIENCE
 
 MUCH = b"x" * 200_000  # more than a small receive buffer takes, less than the send buffer of a loopback connection
 

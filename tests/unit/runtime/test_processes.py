@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_bgtasks.runtime import processes
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 

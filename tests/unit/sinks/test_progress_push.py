@@ -1,16 +1,16 @@
 """Pushes of progress: who wants them, and what becomes of those that fail."""
 
-import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import pytest
 
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
-from flask_bgtasks.core.model import Task, TaskKind
+from flask_bgtasks.core.model import TaskKind
 from flask_bgtasks.errors import DeviceGone, Overloaded, RetryLater, Undeliverable
 from flask_bgtasks.sinks.progress_push import COOLDOWN_SECONDS, PushCooldown, wants_progress
 from flask_bgtasks.stores.memory.store import MemoryStore
-from tests.integration.sink_contexts import context_of
+from tests.support.sinks.contexts import context_of
+from tests.support.tasks import new_task
 
 NIGHT = datetime(2026, 1, 1, 23, tzinfo=timezone.utc)
 
@@ -26,7 +26,7 @@ def device(store):
 
 
 def task(owner="anna"):
-    return Task(str(uuid.uuid4()), "lesson", TaskKind.VIEW, NIGHT, NIGHT, timedelta(days=1), owner=owner)
+    return new_task(name="lesson", kind=TaskKind.VIEW, at=NIGHT, owner=owner)
 
 
 def push(cooldown, store, device, outcome=None):

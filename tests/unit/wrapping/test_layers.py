@@ -12,7 +12,7 @@ from flask.views import MethodView, View
 from flask_bgtasks.wrapping.decorated import find_class_view, new_instance
 from flask_bgtasks.wrapping.layers import Chain
 from flask_bgtasks.wrapping.passage import Passage, Run
-from tests.unit.wrapping.decorators import traced, unnamed, view
+from tests.support.decorators import traced, unnamed, view
 
 
 def named_only(f):  # nor *args, **kwargs

@@ -8,7 +8,7 @@ from flask import Flask, Response
 from flask_bgtasks.wrapping.argument_changes import difference
 from flask_bgtasks.wrapping.layers import Chain
 from flask_bgtasks.wrapping.passage import Arrived, Rehearsal, Run
-from tests.unit.wrapping.decorators import traced, unnamed, view
+from tests.support.decorators import traced, unnamed, view
 
 
 def refusing(f):

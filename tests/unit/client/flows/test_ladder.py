@@ -11,7 +11,7 @@ from flask_bgtasks.client.flows import operations
 from flask_bgtasks.client.flows.ladder import Channel, Rung, Timing
 from flask_bgtasks.client.io.effects import Answer
 from flask_bgtasks.client.pending.records import State
-from tests.unit.client.world import World
+from tests.support.client.world import World
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from flask_bgtasks.client.flows import operations, provenance
 from flask_bgtasks.client.io.effects import Answer
 from flask_bgtasks.client.pending.records import State
 from flask_bgtasks.http import problems
-from tests.unit.client.world import World
+from tests.support.client.world import World
 
 ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"
 TABLE = json.loads((Path(__file__).parents[3] / "data/answers.json").read_text("utf-8").replace("ID", ID))

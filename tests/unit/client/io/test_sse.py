@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flask_bgtasks.client.io import sse as eventstream
 from flask_bgtasks.client.io.sse import EventStreamParser, NotAnEventStream
 from flask_bgtasks.http.streaming import sse
-from tests.unit.sse_reader import read
+from tests.support.sse_reader import read
 
 
 def parsed(*chunks):

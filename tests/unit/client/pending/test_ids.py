@@ -15,7 +15,7 @@ from flask_bgtasks.client.flows import operations
 from flask_bgtasks.client.io.effects import Answer
 from flask_bgtasks.client.pending.ids import as_request_id, is_request_id
 from flask_bgtasks.client.pending.records import Record, State
-from tests.unit.client.world import World
+from tests.support.client.world import World
 
 ID = "0c9b4f0e-6a52-4d0e-9f0a-2f6c1f9f4b7d"
 NONE = [

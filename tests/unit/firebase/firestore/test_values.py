@@ -1,13 +1,13 @@
 """What Firestore takes as it is, and how its bytes are counted."""
 
 import json
-from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Result, Status, Task, TaskKind
+from flask_bgtasks.core.model import Result, Status
 from flask_bgtasks.firebase.firestore import documents, values
 from flask_bgtasks.firebase.firestore.client import told
+from tests.support.tasks import new_task
 
 
 def nested(depth):
@@ -89,8 +89,7 @@ def test_errors_are_told_apart_by_whether_a_later_try_can_help(name, kind):
     [("application/jsonl", b"1\n"), ("application/jsonl", b"1\n2\n"), ("application/json", b"not JSON")],
 )
 def test_a_result_that_is_not_json_comes_back_as_its_bytes(content_type, body):
-    now = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    task = Task("t", "n", TaskKind.VIEW, now, now, timedelta(days=1), status=Status.COMPLETED)
+    task = new_task(status=Status.COMPLETED)
 
     stored = documents.task_document(task, Result(body, content_type=content_type))
 

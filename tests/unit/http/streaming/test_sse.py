@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_bgtasks.http.streaming import sse
-from tests.unit.sse_reader import read
+from tests.support.sse_reader import read
 
 
 def test_an_event_has_id_type_and_data():

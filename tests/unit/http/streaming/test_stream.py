@@ -1,27 +1,19 @@
 """What a stream tells when the watcher knows less than the store, or has a hole in what it kept."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 import pytest
 
-from flask_bgtasks.core.model import Event, EventType, Status, Task, TaskKind
+from flask_bgtasks.core.model import Event, EventType, Status
 from flask_bgtasks.http.streaming.stream import Subscription, Teller, page
-from tests.unit.sse_reader import read
+from tests.support.sse_reader import read
+from tests.support.tasks import new_task
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def task(seq, *, done=False, request_id="t"):
-    return Task(
-        request_id=request_id,
-        name="story",
-        kind=TaskKind.VIEW,
-        created_at=NOW,
-        updated_at=NOW,
-        expires_after=timedelta(days=1),
-        status=Status.COMPLETED if done else Status.PROCESSING,
-        seq=seq,
-    )
+    return new_task(request_id, "story", status=Status.COMPLETED if done else Status.PROCESSING, seq=seq)
 
 
 def event(seq, type=EventType.OUTPUT):
