@@ -209,11 +209,11 @@ class Run:
         patience = Patience(self.settle)
 
         def settled(besides=frozenset()):
-            with contextlib.suppress(Exception):  # the store has just been started
-                left = self.store.unsettled()
-                patience.see(len(left.unfinished) + left.pending)
-                return not left.pending and left.unfinished <= besides
-            return False
+            left = self._unsettled()
+            if left is None:
+                return False
+            patience.see(len(left.unfinished) + left.pending)
+            return not left.pending and left.unfinished <= besides
 
         removed = self._removed()
         self.until(lambda: settled(removed) or patience.over, math.inf, None)
@@ -242,19 +242,23 @@ class Run:
         self.until(self._censused, 5, None)
         self.until(self._all_is_told, self.settle, None)
 
+    def _unsettled(self):
+        """What is not done yet; None if the store cannot say: it may have been started a moment ago."""
+        with contextlib.suppress(*self.store.outages):
+            return self.store.unsettled()
+        return None
+
     def _all_is_told(self):
-        with contextlib.suppress(Exception):
-            return not self.store.unsettled().pending
-        return False
+        left = self._unsettled()
+        return left is not None and not left.pending
 
     def _burst(self, count, wanted, hold):
         asked = {"count": count, "wanted": wanted, "hold": hold}
         ids = httpx.post(f"{self.url}/burst", json=asked, timeout=20).raise_for_status().json()
 
         def ended():
-            with contextlib.suppress(Exception):
-                return not self.store.unsettled().unfinished & set(ids)
-            return False
+            left = self._unsettled()
+            return left is not None and not left.unfinished & set(ids)
 
         self.until(ended, min(40, self.settle), None)
 

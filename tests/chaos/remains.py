@@ -90,7 +90,9 @@ def of_sql(db):
 
 def unsettled_of_firestore(client):
     """What is not done yet in the Firestore store."""
-    tasks = client.collection("bgtasks_tasks").where("status", "in", UNFINISHED).select([]).stream()
+    from google.cloud.firestore import FieldFilter
+
+    tasks = client.collection("bgtasks_tasks").where(filter=FieldFilter("status", "in", UNFINISHED)).select([]).stream()
     pending = client.collection("bgtasks_deliveries").select([]).stream()
     return Unsettled({task.id for task in tasks}, sum(1 for _ in pending))
 

@@ -40,6 +40,7 @@ class Sqlite(Sql):
     """A file, on a small disk of its own where this may mount one (Linux, as root); a clock that can be moved."""
 
     name = "sqlite"
+    outages = (sqlite3.OperationalError,)  # of reading what is left
     pauses = (0.3, 1.5)  # seconds between two faults
 
     def __init__(self, folder):
@@ -133,6 +134,12 @@ class Postgresql(Sql):
 
     name = "postgresql"
     pauses = (1.0, 4.0)  # it is away for seconds each time: something has to be done between
+
+    @property
+    def outages(self):
+        import psycopg
+
+        return (psycopg.OperationalError,)
 
     def __init__(self, folder):
         self._folder = folder
@@ -236,6 +243,12 @@ class Firestore:
 
     name = "firestore"
     pauses = (0.5, 2.0)
+
+    @property
+    def outages(self):
+        from google.api_core.exceptions import ServerError
+
+        return (ServerError,)
 
     def __init__(self, folder, client):
         self._folder, self._client = folder, client

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sqlite3
 import subprocess
 import time
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import pytest
 
 from tests.chaos.checker import digest
 from tests.chaos.clients import Client, _look
-from tests.chaos.driver import Patience
+from tests.chaos.driver import Patience, Run
 from tests.chaos.faults import STOP_SECONDS, Faults
 from tests.chaos.journal import Journal
+from tests.chaos.remains import unsettled_of_firestore
 from tests.chaos.stores import Postgresql
 from tests.support.sse_reader import Seen
 
@@ -44,6 +46,34 @@ def test_patience_lasts_while_things_get_fewer():
     patience.see(2)
 
     assert patience.over
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("locked"), TypeError("a fault of the driver's own")])
+def test_only_an_outage_is_taken_for_nothing_known_yet(tmp_path, error, monkeypatch):
+    run = Run(tmp_path)
+
+    def unsettled():
+        raise error
+
+    monkeypatch.setattr(run.store, "unsettled", unsettled)
+    if isinstance(error, TypeError):
+        with pytest.raises(TypeError):
+            run._unsettled()
+    else:
+        assert run._unsettled() is None
+
+
+def test_what_is_left_in_firestore_can_be_read(firestore_project):
+    from google.cloud import firestore
+
+    client = firestore.Client(project=firestore_project)
+    client.collection("bgtasks_tasks").document("a").set({"status": "processing"})
+    client.collection("bgtasks_tasks").document("b").set({"status": "completed"})
+
+    left = unsettled_of_firestore(client)
+    client.close()
+
+    assert (left.unfinished, left.pending) == ({"a"}, 0)
 
 
 def test_an_event_that_a_stream_left_out_is_noticed():
