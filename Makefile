@@ -21,6 +21,9 @@ BIN := $(VENV)/bin
 # the tests' own tools.
 QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soak' \
 	-k 'not postgresql and not firestore and not (integration and sqlite) and not growth and not browser_files and not example and not planted and not network'
+# What the extras' stores and sinks do on every other Python, with real servers.
+EXTRAS := tests/integration/test_firestore_sink.py $(addprefix tests/conformance/test_,claims.py creating.py outbox.py) \
+	-k 'postgresql or firestore'
 # The lower bounds of the extra `firebase`, as pyproject.toml has them, and what is tested on them.
 OLDEST := .venvs/firebase-oldest
 OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
@@ -64,11 +67,13 @@ quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Pyth
 			echo "== setting up $$venv ($$python)"; \
 			[ -x $$venv/bin/python ] || $(MAKE) PYTHON=$$python $$venv/bin/python </dev/null; \
 			$$venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
-			$$venv/bin/python -m pip install --quiet --editable '.[demo]' --group test-core; \
+			$$venv/bin/python -m pip install --quiet --editable '.[demo]' --group test-core --group test-extras; \
 			touch $$venv/.test; \
 		fi; \
 		echo "== the quick part, Python $$version"; \
 		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(QUICK) </dev/null; \
+		echo "== the extras, Python $$version"; \
+		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(EXTRAS) </dev/null; \
 	done
 
 oldest: $(OLDEST)/.test ## what needs firebase-admin, on the oldest version that is supported
