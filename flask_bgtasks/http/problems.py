@@ -7,6 +7,7 @@ than its reader may know: no traceback, no token, nothing about another owner.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -34,6 +35,9 @@ from ..errors import (
     TaskNotFound,
     TransitionRefused,
 )
+from ..runtime.log_lines import Recurring
+
+_outages = Recurring(logging.getLogger("flask_bgtasks"))
 
 BASE = "https://flask-bgtasks.readthedocs.io/problems/#"
 CONTENT_TYPE = "application/problem+json"  # RFC 9457, section 3
@@ -275,12 +279,19 @@ def of_error(error: BackgroundTasksError) -> Problem:
     if isinstance(error, LimitReached):
         return Problem(_limit_name(error), detail, headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, OutcomeUnknown):
+        log_outage(error)
         return outcome_unknown(error.request_id)
     if isinstance(error, StoreUnavailable):  # its message may name a host or a file: that is the log's
+        log_outage(error)
         meaning = TYPES["store-unavailable"].meaning
         detail = meaning if error.brief is None else f"The task store is unavailable: {error.brief}. {meaning}"
         return Problem("store-unavailable", detail, headers={"Retry-After": "1" if error.brief is None else "30"})
     raise error
+
+
+def log_outage(error: StoreUnavailable) -> None:
+    """Log why requests are answered with 503, once a minute: the answer does not say it."""
+    _outages.note("a request was answered with 503: %s", error)
 
 
 def outcome_unknown(request_id: str | None) -> Problem:

@@ -116,6 +116,7 @@ class _Visit:
     def _problem(self, error: BackgroundTasksError) -> Problem:
         """What an error is to the client: once the task is stored, not that nothing was changed."""
         if isinstance(error, StoreUnavailable) and self._task is not None:
+            problems.log_outage(error)
             return problems.outcome_unknown(self._task.request_id)
         return problems.of_error(error)
 

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from flask_bgtasks.errors import BackgroundTasksError
+from flask_bgtasks.errors import BackgroundTasksError, OutcomeUnknown, StoreUnavailable
 from flask_bgtasks.http import problems
+from flask_bgtasks.runtime.log_lines import Recurring
 from tests.support.error_examples import error_classes, example, is_ours
 
 
@@ -22,6 +23,16 @@ def kebab(kind):
 
 
 TOLD = [kind for kind in error_classes() if issubclass(kind, BackgroundTasksError) and told(kind) is not None]
+
+
+@pytest.mark.parametrize("kind", [StoreUnavailable, OutcomeUnknown])
+def test_why_the_store_is_unavailable_is_said_in_the_log_and_not_in_the_answer(kind, caplog, monkeypatch):
+    monkeypatch.setattr(problems, "_outages", Recurring(problems._outages._logger))
+
+    made = [problems.of_error(kind("postgresql at 10.0.0.7 is locked")) for _ in range(3)]
+
+    assert "10.0.0.7" not in made[0].response().get_data(as_text=True)
+    assert caplog.messages == ["a request was answered with 503: postgresql at 10.0.0.7 is locked"]
 
 
 @pytest.mark.parametrize("kind", TOLD, ids=lambda kind: kind.__name__)
