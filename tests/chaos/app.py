@@ -6,6 +6,7 @@ that a checker can compare what was done with what was stored. Imported by gunic
 
 import contextlib
 import decimal
+import errno
 import os
 import signal
 import time
@@ -155,15 +156,26 @@ def meet(burst, wanted, hold=0.0):
     That they do is what free threads are for; that it keeps its lease is what the flusher is for.
     """
     folder = FOLDER / f"burst-{burst}"
-    (folder / current_task.request_id).touch()
+    patiently((folder / current_task.request_id).touch)
     give_up = time.monotonic() + MEET_SECONDS
-    while len(os.listdir(folder)) < wanted:
+    while (here := len(patiently(os.listdir, folder))) < wanted:
         if time.monotonic() > give_up:
-            note("bursts.log", burst, wanted, len(os.listdir(folder)))
+            note("bursts.log", burst, wanted, here)
             break
         time.sleep(0.02)
     hold_on(hold)
     return wanted
+
+
+def patiently(act, *arguments):
+    """Do what takes a descriptor, of which the driver starves processes: what the app's own code lacks is no news."""
+    while True:
+        try:
+            return act(*arguments)
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            time.sleep(0.05)
 
 
 def hold_on(seconds):
