@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from tests.support.paths import ROOT
+
+PACKAGE = ROOT / "flask_bgtasks"
 
 
 def lint_imports(folder):
@@ -58,3 +61,12 @@ def test_a_planted_fault_is_found(copy, module, line, contract):
 
     assert code != 0
     assert contract in output
+
+
+def test_a_folder_below_the_packages_own_has_at_most_a_dozen_entries():
+    entries = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    entries |= {folder for path in entries for folder in path.parents if PACKAGE in folder.parents}
+    sizes = Counter(path.parent.relative_to(PACKAGE) for path in entries if path.parent != PACKAGE)
+
+    assert len(sizes) > 30
+    assert {str(folder): size for folder, size in sizes.items() if size > 12} == {}
