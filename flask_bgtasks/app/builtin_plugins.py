@@ -20,6 +20,11 @@ from ..settings import DEFAULT_STORE, Settings
 from ..stores.base import Store
 from .app_ids import warn_of_others
 
+STORES = ("memory", "sqlite", "postgresql", "firestore")
+"""The schemes of the stores, for messages."""
+
+RUNNERS = ("threads", "inline", "external")
+
 SERVING_CONNECTIONS = 28
 """To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
 operation holds one for milliseconds, so that many more threads find one; it is our share of the server's hundred."""

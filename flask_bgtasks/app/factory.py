@@ -38,9 +38,6 @@ from .registry.declarations import Declarations
 from .state import AppState, View, Wrap, chain_of, state_of
 from .watcher import Watcher
 
-STORES = ("memory", "sqlite", "postgresql", "firestore")
-RUNNERS = ("threads", "inline", "external")
-
 
 def build(
     app: Flask,
@@ -193,7 +190,7 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
         scheme = settings.store.partition(":")[0]
         raise ConfigurationError(
             f"BGTASKS_STORE={_without_password(settings.store)!r}: unknown scheme {scheme!r}. "
-            f"{unknown_name(scheme, STORES)} A plugin may add more."
+            f"{unknown_name(scheme, builtin_plugins.STORES)} A plugin may add more."
         )
     app_ids.warn_of_twin(app, settings)
     return app_ids.of_app(cast(Store, store), settings)
@@ -206,7 +203,7 @@ def _make_runner(app: Flask, plugins: Plugins, engine: Engine, fetcher: Fetcher,
     if runner is None:
         raise ConfigurationError(
             f"BGTASKS_RUNNER={settings.runner!r}: there is no such runner. "
-            f"{unknown_name(settings.runner, RUNNERS)} A plugin may add more."
+            f"{unknown_name(settings.runner, builtin_plugins.RUNNERS)} A plugin may add more."
         )
     return cast(Runner, runner)
 

@@ -89,10 +89,9 @@ class Preferences:
         """
         if not isinstance(document, Mapping):
             raise ValueError("expected an object")
-        unknown = set(document) - set(FIELDS)
-        if unknown:
-            name = min(unknown, key=str)
-            raise ValueError(f"{name!r}: no such preference. {unknown_name(str(name), FIELDS)}")
+        unknown = min(set(document) - set(FIELDS), default=None)
+        if unknown is not None:
+            raise ValueError(f"{unknown!r}: no such preference. {unknown_name(unknown, FIELDS)}")
         kinds = _texts(document, "kinds", default=KINDS)
         for kind in kinds:
             if kind not in KINDS:
@@ -137,10 +136,9 @@ def _quiet_hours(found: Any) -> QuietHours | None:
         raise ValueError(
             'quiet_hours: expected {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"}, or null'
         )
-    unknown = set(found) - set(QUIET_FIELDS)
-    if unknown:
-        name = min(unknown, key=str)
-        raise ValueError(f"quiet_hours.{name}: no such field. {unknown_name(str(name), QUIET_FIELDS)}")
+    unknown = min(set(found) - set(QUIET_FIELDS), default=None)
+    if unknown is not None:
+        raise ValueError(f"quiet_hours.{unknown}: no such field. {unknown_name(unknown, QUIET_FIELDS)}")
     begin, end = _wall_time(found, "from"), _wall_time(found, "to")
     if begin == end:
         raise ValueError("quiet_hours: from and to are the same; to be notified of nothing at all, leave kinds empty")

@@ -14,7 +14,7 @@ from flask import Flask
 from ..core import notifications
 from ..core.model import Event, Task
 from ..core.notifications import Message
-from ..errors import TaskNotFound, Undeliverable
+from ..errors import Undeliverable
 from ..plugins import Plugins
 from ..sink_context import SinkContext
 from ..stores.base import Store
@@ -143,15 +143,10 @@ class DeliveryHandler:
         return Settlement()
 
     def _task_and_event(self, delivery: Delivery) -> tuple[Task, Event]:
-        if delivery.request_id is None:
-            raise Undeliverable("the delivery names no task")
-        try:
-            task = self._store.get(delivery.request_id)
-        except TaskNotFound:
-            raise Undeliverable(f"task {delivery.request_id} is gone") from None
-        events = self._store.events(delivery.request_id, after=delivery.seq - 1, limit=1)
+        task = self._notifier.task(delivery)
+        events = self._store.events(task.request_id, after=delivery.seq - 1, limit=1)
         if not events or events[0].seq != delivery.seq:
-            raise Undeliverable(f"event {delivery.seq} of task {delivery.request_id} is no longer kept")
+            raise Undeliverable(f"event {delivery.seq} of task {task.request_id} is no longer kept")
         return task, events[0]
 
 

@@ -83,7 +83,7 @@ class Notifier:
         """
         if delivery.payload is not None:
             return notifications.of_document(delivery.payload, delivery.request_id)
-        task = self._task(delivery)
+        task = self.task(delivery)
         held = self.gate(delivery, task)
         if held is not True:
             return held or None
@@ -96,7 +96,7 @@ class Notifier:
         """Whether what is told about a task may still be told, and now."""
         if delivery.request_id is None:
             return True
-        task = task or self._task(delivery)
+        task = task or self.task(delivery)
         if not self._goes_to_its_owner(delivery, task):
             return False
         if task.seq != delivery.seq or task.seen_at is not None or task.muted_at is not None:
@@ -148,8 +148,10 @@ class Notifier:
             return None if note.registered else given
         return given if known.owner == task.owner else None
 
-    def _task(self, delivery: Delivery) -> Task:
-        assert delivery.request_id is not None
+    def task(self, delivery: Delivery) -> Task:
+        """The task that a delivery is about. :raises Undeliverable: it is gone, or the delivery names none."""
+        if delivery.request_id is None:
+            raise Undeliverable("the delivery names no task")
         try:
             return self._store.get(delivery.request_id)
         except TaskNotFound:

@@ -36,8 +36,7 @@ def settlement_of(store: Store, delivery: Delivery, error: BaseException, *, max
 
     :param max_wait: seconds after which it is tried again at the latest, while the sink is unreachable.
     """
-    # An answer of somebody else's server: PostgreSQL, say, stores no NUL, and then it would never be settled.
-    what = one_line(f"{type(error).__name__}: {text_of(error)}")
+    what = _one_line(error)
     if isinstance(error, Undeliverable):
         log.warning("delivery %s to sink %r can never succeed: %s", delivery.id, delivery.sink, what)
         return Settlement(dead=True, error=what)
@@ -63,7 +62,12 @@ def reply_of(error: BaseException) -> Reply:
     """What an error says about the sink."""
     pause = max(MIN_PAUSE_SECONDS, retry_after_seconds(error.after) or 0.0) if isinstance(error, Overloaded) else 0.0
     answered = isinstance(error, Undeliverable) or getattr(error, "after", None) is not None
-    return Reply(answered, pause, one_line(f"{type(error).__name__}: {text_of(error)}"), tried=was_tried(error))
+    return Reply(answered, pause, _one_line(error), tried=was_tried(error))
+
+
+def _one_line(error: BaseException) -> str:
+    """An error as it is stored: it may quote somebody else's server, and PostgreSQL, say, stores no NUL."""
+    return one_line(f"{type(error).__name__}: {text_of(error)}")
 
 
 def _give_up_at(store: Store, delivery: Delivery) -> datetime:

@@ -259,8 +259,11 @@ class Problem(Exception):
         return _response(document, self.type.status, self.headers)
 
 
-def of_error(error: BackgroundTasksError) -> Problem:
-    """The problem document of an error of the library. Any other error is raised again."""
+def of_error(error: BackgroundTasksError, *, stored: str | None = None) -> Problem:
+    """The problem document of an error of the library. Any other error is raised again.
+
+    :param stored: the id of the task that the request has stored already: then it is not true that nothing was changed.
+    """
     detail = str(error)
     if isinstance(error, TaskExpired):
         return Problem("task-expired", detail, request_id=error.request_id)
@@ -278,23 +281,19 @@ def of_error(error: BackgroundTasksError) -> Problem:
         return Problem("access-denied", detail, headers={"WWW-Authenticate": REFUSED_CHALLENGE})
     if isinstance(error, LimitReached):
         return Problem(_limit_name(error), detail, headers={"Retry-After": str(error.retry_after)})
-    if isinstance(error, OutcomeUnknown):
-        log_outage(error)
-        return outcome_unknown(error.request_id)
     if isinstance(error, StoreUnavailable):  # its message may name a host or a file: that is the log's
-        log_outage(error)
+        _outages.note("a request was answered with 503: %s", error)
+        if isinstance(error, OutcomeUnknown):
+            return _outcome_unknown(stored or error.request_id)
+        if stored is not None:
+            return _outcome_unknown(stored)
         meaning = TYPES["store-unavailable"].meaning
         detail = meaning if error.brief is None else f"The task store is unavailable: {error.brief}. {meaning}"
         return Problem("store-unavailable", detail, headers={"Retry-After": "1" if error.brief is None else "30"})
     raise error
 
 
-def log_outage(error: StoreUnavailable) -> None:
-    """Log why requests are answered with 503, once a minute: the answer does not say it."""
-    _outages.note("a request was answered with 503: %s", error)
-
-
-def outcome_unknown(request_id: str | None) -> Problem:
+def _outcome_unknown(request_id: str | None) -> Problem:
     """The store failed during a change, which may or may not have been made.
 
     :param request_id: the task to ask for, if there is one.

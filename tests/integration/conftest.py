@@ -5,6 +5,9 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Backoff
 from flask_bgtasks.delivery import circuit_breaker, retry, sink_worker
+from flask_bgtasks.delivery.dispatcher import DEFAULT_RULES, Dispatcher
+from flask_bgtasks.plugins import Plugins
+from tests.support.sinks.contexts import context_of
 from tests.support.waiting import PATIENCE
 
 
@@ -46,6 +49,27 @@ def impatient(monkeypatch):
     monkeypatch.setattr(retry, "backoff", lambda tries: 0.0)
     monkeypatch.setattr(sink_worker, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(circuit_breaker, "PAUSES", Backoff(0))
+
+
+@pytest.fixture
+def make_dispatcher(store):
+    """Makes dispatchers over a module's own `store`, each with these sinks; stops what it made."""
+    made = []
+
+    def make(*sinks, notify=None, rules=DEFAULT_RULES):
+        plugins = Plugins()
+        for sink in sinks:
+            plugins.register(sink)
+        app = Flask("app_with_sinks")
+        context = context_of(store)
+        deliveries = Dispatcher(app, store, plugins, context=context, notify_of=lambda name: notify, rules=rules)
+        deliveries.app = app  # kept alive for the test
+        made.append(deliveries)
+        return deliveries
+
+    yield make
+    for deliveries in made:
+        deliveries.stop(5)
 
 
 @pytest.fixture

@@ -335,9 +335,9 @@ def test_an_alert_whose_sender_died_is_sent_by_the_next(make, pager):
 
 def test_a_failure_that_the_sink_is_told_of_late_is_told_as_of_then(make, pager):
     studio = make(alert_failures=2, alert_window=60)
-    lane = studio.state.deliveries._workers["alerts"]
-    lane.stop()
-    lane.join(PATIENCE)
+    worker = studio.state.deliveries._workers["alerts"]
+    worker.stop()
+    worker.join(PATIENCE)
     studio.fail()
     studio.fail()
     studio.advance(7200)

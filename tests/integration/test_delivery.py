@@ -6,19 +6,15 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from flask import Flask
 
 from flask_bgtasks import Backoff, Notification, RetryLater, Undeliverable, hookimpl, signals
 from flask_bgtasks.core.model import Progress, Result, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.delivery import circuit_breaker as breaker_module
 from flask_bgtasks.delivery import retry as delivery_retry
-from flask_bgtasks.delivery.dispatcher import Dispatcher
-from flask_bgtasks.plugins import Plugins
 from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery
-from tests.support.sinks.contexts import context_of
 from tests.support.tasks import T0, new_task
 from tests.support.waiting import until
 
@@ -31,22 +27,8 @@ def store():
 
 
 @pytest.fixture
-def make(store):
-    made = []
-
-    def build(*sinks, notify=None):
-        plugins = Plugins()
-        for sink in sinks:
-            plugins.register(sink)
-        app = Flask("delivery")
-        deliveries = Dispatcher(app, store, plugins, context=context_of(store), notify_of=lambda name: notify)
-        deliveries.app = app  # kept alive for the test
-        made.append(deliveries)
-        return deliveries
-
-    yield build
-    for deliveries in made:
-        deliveries.stop(5)
+def make(make_dispatcher):
+    return make_dispatcher
 
 
 def finish_one(store, deliveries, result=None):
@@ -271,10 +253,10 @@ def test_progress_is_latest_wins_for_a_slow_sink(store, make):
 def test_progress_that_was_not_told_before_the_end_is_dropped(store, make):
     sink = MemorySink()
     deliveries = make(sink)
-    lane = deliveries._workers["memory"]
+    worker = deliveries._workers["memory"]
     task = store.create(new_task(kind=TaskKind.VIEW), input={}).task
-    with lane._lock:
-        lane._progress[task.request_id] = (task, Progress(T0, 1, 50.0))
+    with worker._lock:
+        worker._progress[task.request_id] = (task, Progress(T0, 1, 50.0))
     deliveries.drop_progress(task.request_id)
     finish_one(store, deliveries)
     sink.wait_for(lambda s: len(s.events) == 3)

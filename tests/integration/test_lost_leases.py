@@ -232,8 +232,8 @@ def test_an_attempt_that_lost_its_task_tells_no_progress(alone, sink, ended):
 
 
 def test_progress_that_a_thread_stored_before_another_and_offers_after_it_is_not_told(alone, sink):
-    store, lane = alone.store, alone._workers["memory"]
-    lane.wake = lambda: None  # it takes both at once
+    store, worker = alone.store, alone._workers["memory"]
+    worker.wake = lambda: None  # it takes both at once
     task = new_task()
     store.create(task, input={})
     store.claim(task.request_id, worker="w", lease=LEASE)
@@ -243,7 +243,7 @@ def test_progress_that_a_thread_stored_before_another_and_offers_after_it_is_not
 
     for one in (newer, older):
         alone.offer_progress(one, one.progress)
-    lane._tell_progress()
+    worker._tell_progress()
 
     assert [told.percentage for _, told in sink.progress] == [60.0]
 

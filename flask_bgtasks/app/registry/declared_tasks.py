@@ -52,7 +52,7 @@ class DeclaredTasks:
         """Counts changes."""
         self._shared: dict[str, TaskDefinition] = {}
         self._loose: dict[str, dict[str, _Loose]] = {}
-        self._apps: list[weakref.ref[Flask]] = []
+        self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -63,7 +63,7 @@ class DeclaredTasks:
     @property
     def stamp(self) -> tuple[int, int]:
         """Differs when something has changed: apps that are gone count too."""
-        return self.version, len(self.apps())
+        return self.version, len(self._apps)
 
     def changed(self) -> None:
         """Note that something has changed, so that registries know when what they have put together is old."""
@@ -71,11 +71,11 @@ class DeclaredTasks:
 
     def apps(self) -> list[Flask]:
         """The apps of the extension object that are still there."""
-        return [app for reference in self._apps if (app := reference()) is not None]
+        return list(self._apps)
 
     def add_app(self, app: Flask) -> None:
         """Note that an app has the extension object."""
-        self._apps = [weakref.ref(one) for one in self.apps() if one is not app] + [weakref.ref(app)]
+        self._apps.add(app)
         self.changed()
 
     # -- what every app has ------------------------------------------------------------------------------------------

@@ -115,10 +115,7 @@ class _Visit:
 
     def _problem(self, error: BackgroundTasksError) -> Problem:
         """What an error is to the client: once the task is stored, not that nothing was changed."""
-        if isinstance(error, StoreUnavailable) and self._task is not None:
-            problems.log_outage(error)
-            return problems.outcome_unknown(self._task.request_id)
-        return problems.of_error(error)
+        return problems.of_error(error, stored=None if self._task is None else self._task.request_id)
 
     def _leave(self) -> None:
         """The view has ended: what becomes of it, Flask decides; what it came to is stored when it has."""

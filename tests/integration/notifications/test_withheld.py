@@ -18,6 +18,17 @@ from tests.support.waiting import until
 QUIET = {"from": "22:00", "to": "07:00", "time_zone": "Europe/Berlin"}
 
 
+def held_at_night(store, make):
+    """A phone, and a dispatcher that works by hand, with a notification that comes due in quiet hours."""
+    phone = Phone()
+    deliveries = make(phone)
+    deliveries.stop(0)
+    register(store, "one")
+    store.save_preferences("anna", {"quiet_hours": QUIET})
+    finish_one(store, deliveries)
+    return phone, deliveries
+
+
 @pytest.mark.parametrize(
     "preferences",
     [{"kinds": ["failed"]}, {"muted": ["process"]}, {"quiet_hours": {**QUIET, "then": "drop"}}],
@@ -62,12 +73,7 @@ def test_preferences_that_cannot_be_read_here_lose_no_notification(store, make):
 
 
 def test_in_quiet_hours_it_is_held_until_they_end(store, make, clock):
-    phone = Phone()
-    deliveries = make(phone)
-    deliveries.stop(0)
-    register(store, "one")
-    store.save_preferences("anna", {"quiet_hours": QUIET})
-    finish_one(store, deliveries)
+    phone, deliveries = held_at_night(store, make)
 
     assert deliver_due(deliveries) == 1
     clock.now = datetime(2026, 1, 2, 5, 59, 59, tzinfo=timezone.utc)
@@ -149,12 +155,7 @@ def test_a_task_that_was_opened_again_tells_its_new_end_only(store, make):
 
 
 def test_who_takes_the_quiet_hours_back_is_told_within_minutes(store, make, clock):
-    phone = Phone()
-    deliveries = make(phone)
-    deliveries.stop(0)
-    register(store, "one")
-    store.save_preferences("anna", {"quiet_hours": QUIET})
-    finish_one(store, deliveries)
+    phone, deliveries = held_at_night(store, make)
     assert deliver_due(deliveries) == 1
 
     store.save_preferences("anna", {})

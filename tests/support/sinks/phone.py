@@ -1,4 +1,4 @@
-"""A sink with an address book, the devices in it, and its lane by hand."""
+"""A sink with an address book, the devices in it, and its worker by hand."""
 
 import threading
 
@@ -59,7 +59,7 @@ def register(store, value, *, owner="anna", kind=FCM_TOKEN, lang=None):
 
 
 def deliver_due(deliveries):
-    """What a lane does in one go, by hand; how many there were."""
+    """What a worker does in one go, by hand; how many there were."""
     due = deliveries.due("phone", 100)
     for delivery in due:
         deliveries.deliver(delivery)
