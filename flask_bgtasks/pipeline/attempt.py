@@ -75,6 +75,7 @@ class RunningAttempt:
         self.deadline: float | None = None  # by time.monotonic; the flusher stops it then
         self.overdue: Callable[[], None] | None = None  # ends it where it does not stop after its deadline
         self.releasable = False  # whether another process can go on with it
+        self.promised = True  # whether somebody was told that the task will finish
         self.checkpoints: CheckpointLog | None = None  # where it can have any
         self.behind: tuple[float, str] | None = None  # what an earlier attempt had reached, and what to say until then
         self._clock = clock

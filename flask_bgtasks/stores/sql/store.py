@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,8 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
-from ...core.transitions.attempt import Claim
-from ...core.transitions.transition import Change, Transition, accepted
+from ...core.transitions.attempt import Claim, Complete, Fail
+from ...core.transitions.transition import Change, Durability, Transition, accepted
 from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
 from .. import conversions
 from ..averages import average, superfluous_names, superfluous_steps
@@ -94,31 +94,39 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         input: Mapping[str, Any],
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
-        reserved: timedelta | None = None,
+        claim: Claim | None = None,
+        most_running: Mapping[str, int] = {},
+        durability: Durability = Durability.DISK,
     ) -> Created:
         public, private = parted(input)
         body = dumps(public).encode("ascii")
+        most = most_running.get(task.name)
 
-        def operation(connection: Connection) -> Transition | Task:
+        def operation(connection: Connection) -> list[Transition] | Task:
             now = connection.now()
             found = self._by_scope(connection, task, now)
             if found is not None:
                 return found
             turn = 0 if limits is None else self._check_limits(connection, task.owner, limits)
-            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
-            number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
+            outcomes = [accepted(task, now, app=self.app_id, turn=turn)]
+            if claim is not None and (most is None or self._running(connection, task.name, now) < most):
+                outcomes.append(claim.apply(outcomes[0].task, now))
+            number = connection.write_one(self._sql.insert_task, rows.task_values(outcomes[-1].task))
             connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
             if private is not None:
                 connection.write(self._sql.insert_payload, _private_part(number, private))
-            self._insert_history(connection, number, outcome, deliveries, now)
-            return outcome
+            self._insert_history(connection, number, outcomes, deliveries, now)
+            return outcomes
 
-        done = self._write(operation, task.request_id, durable=True)
+        done = self._write(operation, task.request_id, durable=durability in self._database.durable, soon=True)
         if isinstance(done, Task):
             return Created(done, replayed=True)
-        self._gauge.created()
-        self._committed(done)
-        return Created(done.task)
+        begun = done[-1].task if len(done) > 1 else None
+        if begun is None:
+            self._gauge.created()
+        for outcome in done:
+            self._committed(outcome)
+        return Created(done[0].task, attempt=None if begun is None else Attempt(begun, input, {}))
 
     def _by_scope(self, connection: Connection, task: Task, now: datetime) -> Task | None:
         if task.idempotency_scope is None:
@@ -172,7 +180,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
                 wanted = in_turn(change, before, connection.now(), count)
             return self._change(connection, number, before, wanted, deliveries)
 
-        outcome = self._write(operation, request_id, durable=change.durability in self._database.durable)
+        durable, ends = change.durability in self._database.durable, isinstance(change, (Complete, Fail))
+        outcome = self._write(operation, request_id, durable=durable, soon=ends)
         if limits is not None:
             self._gauge.created()
         self._committed(outcome)
@@ -239,7 +248,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
             connection.write(self._sql.delete_payload, {"number": number, "kind": PRIVATE})
             connection.write(self._sql.insert_payload, _private_part(number, outcome.private))
         if outcome.events:
-            self._insert_history(connection, number, outcome, deliveries, now)
+            self._insert_history(connection, number, [outcome], deliveries, now)
             over = task.seq - self._max_events
             if over > 0 and over // TRIM_EVERY != (before.seq - self._max_events) // TRIM_EVERY:
                 connection.write(self._sql.trim_events, {"number": number, "until": over})
@@ -249,15 +258,17 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         self,
         connection: Connection,
         number: int,
-        outcome: Transition,
+        outcomes: Sequence[Transition],
         deliveries: NewDeliveries,
         now: datetime,
     ) -> None:
-        connection.write_many(self._sql.insert_event, [rows.event_values(number, event) for event in outcome.events])
-        new = deliveries_of(outcome, deliveries)
-        if new and outcome.sink_event is not None:
-            request_id, seq = outcome.task.request_id, outcome.sink_event.seq
-            self._insert_deliveries(connection, new, request_id=request_id, seq=seq, now=now)
+        events = [rows.event_values(number, event) for outcome in outcomes for event in outcome.events]
+        connection.write_many(self._sql.insert_event, events)
+        for outcome in outcomes:
+            new = deliveries_of(outcome, deliveries)
+            if new and outcome.sink_event is not None:
+                request_id, seq = outcome.task.request_id, outcome.sink_event.seq
+                self._insert_deliveries(connection, new, request_id=request_id, seq=seq, now=now)
 
     def _insert_checkpoint(self, connection: Connection, number: int, checkpoint: Checkpoint) -> None:
         part, head = CHECKPOINT + checkpoint.key, dumps(checkpoint.head)
@@ -343,6 +354,9 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         return self._database.read(operation)
 
     # -- life --------------------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        self._database.sync()
 
     def check(self) -> None:
         self._database.read(check_version)

@@ -153,7 +153,7 @@ class PostgresDatabase(Database):
     def now(self) -> datetime:
         return self._clock.now() or self.read(lambda connection: connection.now())
 
-    def write(self, operation: Operation[T], *, durable: bool) -> T:
+    def write(self, operation: Operation[T], *, durable: bool, soon: bool = False) -> T:
         for tries in range(1, TRIES + 1):
             try:
                 return self._transaction(operation, durable=durable)
