@@ -168,7 +168,7 @@ class Claims:
             max_output_bytes=self._settings.max_result_bytes,
             on_step=self._on_step,
         )
-        running.seq = task.seq
+        running.seq, running.task = task.seq, task
         running.leased_at = asked
         if task.kind is not TaskKind.TRACKED:
             running.checkpoints = CheckpointLog(

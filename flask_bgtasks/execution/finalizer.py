@@ -183,7 +183,9 @@ class Finalizer:
 
     def _store_end(self, running: RunningAttempt, made: Change, patience: float) -> Transition:
         return self._patiently(
-            lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.for_change),
+            lambda: self._store.transition(
+                running.request_id, made, deliveries=self._deliveries.for_change, known=running.task
+            ),
             running.request_id,
             patience,
         )

@@ -222,9 +222,11 @@ class Flusher:
         return True
 
     def _save(self, running: RunningAttempt, entries: Sequence[Entry], progress: Progress | None = None) -> Task:
-        return self._store.save_progress(
-            running.request_id, attempt=running.attempt, progress=progress, entries=entries
+        task = self._store.save_progress(
+            running.request_id, attempt=running.attempt, progress=progress, entries=entries, known=running.task
         )
+        running.task = task
+        return task
 
     def _save_apart(
         self, running: RunningAttempt, entries: Sequence[Entry], progress: Progress | None, before: int
@@ -306,7 +308,9 @@ class Flusher:
                         checkpoint=checkpoint,
                         progress=progress,
                         entries=entries,
+                        known=running.task,
                     )
+                    running.task = task
                     break
                 except (LeaseLost, TaskNotFound):
                     self.lose(running)

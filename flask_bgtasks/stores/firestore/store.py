@@ -145,6 +145,7 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         if limits is None:
             return self._changed(request_id, change, deliveries)

@@ -175,6 +175,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         with self._lock:
             before = self.get(request_id)

@@ -60,6 +60,7 @@ class Tasks(StorePart):
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         """Apply a change; store the task, its new events, its result and its deliveries in one transaction.
 
@@ -69,6 +70,8 @@ class Tasks(StorePart):
         :param limits: for a task that is opened again: refuse it if too many tasks are waiting, as :meth:`create` does,
             and put it behind the waiting tasks of its owner (:func:`~flask_bgtasks.stores.base.in_turn`); None for no
             limit.
+        :param known: the task as it was last stored, as far as the caller knows: where it is still so, a store need not
+            read it. What is decided is the same.
         :raises LimitReached: as many tasks are waiting as a limit allows.
         :raises TaskNotFound: no such task.
         :raises TransitionRefused: the task's status does not allow the change.

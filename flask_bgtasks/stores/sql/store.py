@@ -7,8 +7,6 @@ are in ``drivers/sqlite`` and ``drivers/postgresql``.
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,7 +18,14 @@ import sqlalchemy as sa
 from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
 from ...core.transitions.attempt import Claim, Complete, Fail
 from ...core.transitions.transition import Change, Durability, Transition, accepted
-from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
+from ...errors import (
+    AtCapacity,
+    ConfigurationError,
+    IdempotencyConflict,
+    LeaseLost,
+    QueueFull,
+    TransitionRefused,
+)
 from .. import conversions
 from ..averages import average, superfluous_names, superfluous_steps
 from ..base import PRIVATE, in_turn, joined, parted
@@ -34,6 +39,7 @@ from .drivers.sqlite import SqliteDatabase
 from .leases import SqlLeases
 from .outbox import SqlOutbox
 from .queries import SqlQueries
+from .queue_gauge import QueueGauge
 from .schema import check_version
 from .statements import Statements
 
@@ -80,7 +86,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         self._database.on_open = self._move_in
         self._sql = Statements(self._database.dialect)
         self._max_events = max_events
-        self._gauge = _QueueGauge()
+        self._gauge = QueueGauge()
 
     def now(self) -> datetime:
         return self._database.now()
@@ -171,8 +177,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         def operation(connection: Connection) -> Transition:
+            changed = None if known is None else self._change_known(connection, known, change, deliveries)
+            if changed is not None:
+                return changed
             number, before = self._select_to_change(connection, request_id)
             wanted = change
             if limits is not None:
@@ -232,6 +242,43 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
             sql = self._sql.update_task(tuple(values))
             values["task"] = number
             connection.write(sql, values)
+        self._insert_outcome(connection, number, before, outcome, deliveries, now)
+        return outcome
+
+    def _change_known(
+        self, connection: Connection, known: Task, change: Change, deliveries: NewDeliveries
+    ) -> Transition | None:
+        """Change a task without reading it, if it is as the caller knows it; None if it may not be.
+
+        All that a change looks at comes with an event, but for the lease, whose end alone takes nothing from its
+        holder. So the task is as it is known if its attempt runs, and its last event is the same.
+        """
+        now = connection.now()
+        try:
+            outcome = change.apply(known, now)
+        except (TransitionRefused, LeaseLost):  # what it is now decides
+            return None
+        values = rows.task_values(outcome.task, known)
+        if not values:
+            return None
+        sql = self._sql.update_known_task(tuple(values))
+        where = {"id": known.request_id, "app": self.app_id, "last_seq": known.seq, "running": known.attempt}
+        number = connection.write_if(sql, {**values, **where})
+        if number is None:
+            return None
+        self._insert_outcome(connection, number, known, outcome, deliveries, now)
+        return outcome
+
+    def _insert_outcome(
+        self,
+        connection: Connection,
+        number: int,
+        before: Task,
+        outcome: Transition,
+        deliveries: NewDeliveries,
+        now: datetime,
+    ) -> None:
+        """Store what a change brings beside the task itself."""
         if outcome.drop_result:
             connection.write(self._sql.delete_payload, {"number": number, "kind": "result"})
         if outcome.result is not None:
@@ -249,10 +296,9 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
             connection.write(self._sql.insert_payload, _private_part(number, outcome.private))
         if outcome.events:
             self._insert_history(connection, number, [outcome], deliveries, now)
-            over = task.seq - self._max_events
+            over = outcome.task.seq - self._max_events
             if over > 0 and over // TRIM_EVERY != (before.seq - self._max_events) // TRIM_EVERY:
                 connection.write(self._sql.trim_events, {"number": number, "until": over})
-        return outcome
 
     def _insert_history(
         self,
@@ -368,41 +414,3 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
 
 def _private_part(number: int, private: Any) -> dict[str, Any]:
     return {"task": number, "part": PRIVATE, "head": None, "body": dumps(private).encode("ascii")}
-
-
-class _QueueGauge:
-    """Knows about how many tasks wait, so that not every create counts them.
-
-    A count is trusted for a second or 256 creates of this process, and only while those could not reach the limit. So
-    one process never exceeds it; several can, by what the others create within that second.
-    """
-
-    EXACT_UP_TO = 1000  # smaller limits are counted at each create: so few rows cost little
-    TRUSTED_SECONDS = 1.0
-    TRUSTED_CREATES = 256
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects the three below, which are one fact
-        self._waiting = 0
-        self._since = 0
-        self._until = 0.0
-
-    def needs_count(self, limit: int) -> bool:
-        """Whether the waiting tasks must be counted before another one is created."""
-        with self._lock:
-            return (
-                limit <= self.EXACT_UP_TO
-                or self._since >= self.TRUSTED_CREATES
-                or time.monotonic() >= self._until
-                or self._waiting + self._since + 1 >= limit
-            )
-
-    def counted(self, waiting: int) -> None:
-        """So many wait now."""
-        with self._lock:
-            self._waiting, self._since, self._until = waiting, 0, time.monotonic() + self.TRUSTED_SECONDS
-
-    def created(self) -> None:
-        """One more was created here."""
-        with self._lock:
-            self._since += 1

@@ -34,6 +34,10 @@ class Connection(ABC):
         """Execute a statement that changes one row and returns one number of it."""
 
     @abstractmethod
+    def write_if(self, sql: str, parameters: Parameters) -> int | None:
+        """Execute a statement that changes one row and returns one number of it, or finds none; None then."""
+
+    @abstractmethod
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         """Execute a statement for each set of parameters."""
 

@@ -91,6 +91,14 @@ class PostgresConnection(Connection):
         number: int = self.execute(sql, parameters).fetchone()[0]
         return number
 
+    def write_if(self, sql: str, parameters: Parameters) -> int | None:
+        found = self.execute(sql, parameters).fetchone()
+        if found is None:
+            return None
+        self.writes += 1
+        number: int = found[0]
+        return number
+
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         self.writes += 1
         self.raw.cursor().executemany(sql, parameters)
