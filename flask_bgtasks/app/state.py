@@ -17,7 +17,7 @@ from ..auth.credentials import Credentials
 from ..auth.owners import Access, Owners
 from ..capture import arguments
 from ..core.definitions import TaskDefinition
-from ..core.model import OnInterrupt, Task
+from ..core.model import OnInterrupt, Task, TaskKind
 from ..core.text.clean import clean, identity, text_of
 from ..core.transitions.outside import Reopen
 from ..core.transitions.transition import Transition
@@ -118,12 +118,14 @@ class AppState:
         idempotency_scope: str | None = None,
         fingerprint: str | None = None,
         run: bool = True,
+        promised: bool = True,
         request_id: str | None = None,
     ) -> Created:
         """Store a task and hand it to the runner. When it returns, the task is committed.
 
         :param user_token: where its notification goes; registered for the owner. :param hints: what is known of it.
         :param run: False where the caller runs it where it stands.
+        :param promised: whether somebody is told that it will finish before it has.
         :raises LimitReached: the queue is full, or this process is stopping; the task was not stored.
         :raises IdempotencyConflict: the key was used for another request.
         """
@@ -150,14 +152,37 @@ class AppState:
         note = self.device_registry.note(task, hints)
         if note is not None:
             task = task.evolve(token_note=note)
-        limits = self._limits() if run else None
-        reserved = None if run else self.settings.lease  # until then nobody else takes it for one that waits
-        created = self.store.create(
-            task, input=input, deliveries=self.deliveries.for_change, limits=limits, reserved=reserved
-        )
-        if run and not created.replayed:
+        if not run:
+            created = self.engine.create(task, input, at_once=True, promised=promised)
+            if created.attempt is None and not created.replayed and definition.kind is not TaskKind.TRACKED:
+                self.hand_over(created.task)  # as many of its name run as may
+            return created
+        at_once = not self._left_to_others and self.runner.reserve()
+        try:
+            created = self.engine.create(task, input, limits=self._limits(), at_once=at_once)
+        except BaseException:
+            if at_once:
+                self.runner.give_back()
+            raise
+        if created.attempt is not None:
+            self._begin(created.task.request_id)
+            return created
+        if at_once:
+            self.runner.give_back()
+        if not created.replayed:
             self.hand_over(created.task)
         return created
+
+    def _begin(self, request_id: str) -> None:
+        try:
+            self.runner.begin(request_id)
+        except ShuttingDown:  # since the place was reserved: the task is stored, and another process runs it
+            self.engine.give_back(request_id)
+
+    @property
+    def _left_to_others(self) -> bool:
+        """Whether this is a shell's command, beside the processes that serve."""
+        return self.runner.fetches and server.in_command()
 
     def _limits(self) -> Limits:
         """What may wait. Code that serves no request, a nightly job say, is not held to the share of nobody."""
@@ -168,7 +193,7 @@ class AppState:
 
     def hand_over(self, task: Task) -> None:
         """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""
-        if self.runner.fetches and server.in_command():
+        if self._left_to_others:
             return
         self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 

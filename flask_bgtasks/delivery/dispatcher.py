@@ -93,6 +93,11 @@ class Dispatcher:
                 self._workers[name] = SinkWorker(self, name, concurrency=concurrency)
         self._for_event = tuple(NewDelivery(name, EVENT) for name in self._events_to)
 
+    @property
+    def tells_of_ends(self) -> bool:
+        """Whether there is a sink that is told how tasks end, or may have to notify of it."""
+        return bool(self._events_to or self._notify_by)
+
     def for_change(self, outcome: Transition) -> Sequence[NewDelivery]:
         """The deliveries of a change of a task: the event to every sink with a hook for it, and the notification."""
         task, event = outcome.task, outcome.sink_event

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
@@ -17,26 +16,24 @@ from flask import Flask
 
 from ..auth.credentials import Credentials
 from ..core.definitions import TaskDefinition, TaskRegistry
-from ..core.model import LOGIN_LOST, Event, OnInterrupt, Task, TaskKind
-from ..core.steps import StepTree
+from ..core.model import LOGIN_LOST, Event, Task, TaskKind
 from ..core.transitions.outside import RequestCancel
 from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
 from ..errors import AlreadyClaimed, AtCapacity, CancelRequested, ShuttingDown, TaskFinished, TaskNotFound, TaskTimeout
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
-from ..pipeline.checkpoint_log import CheckpointLog
 from ..runners.base import Runner
-from ..runtime import processes
 from ..runtime.background_thread import BackgroundThread
 from ..settings import Settings
 from ..stores.base import Store
-from ..stores.types import Attempt, Limits
+from ..stores.types import Attempt, Created, Limits
 from . import invocation
 from .announcer import Announcer
+from .claims import Claims
 from .durations import Durations
 from .finalizer import Finalizer
-from .flusher import CANCELLED, OVER, TIMED_OUT, Flusher
+from .flusher import OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
 from .invocation import CallResult
 from .retry import wait_before_retry
@@ -84,6 +81,17 @@ class Engine:
             flushed=self._announcer.progress_stored,
         )
         self._finalizer = Finalizer(store, self._flusher, deliveries)
+        self._claims = Claims(
+            store,
+            settings,
+            registry,
+            deliveries=deliveries,
+            durations=self._durations,
+            flusher=self._flusher,
+            on_step=self._announcer.step_changed,
+            overdue=self._overdue,
+            release=self._finalizer.give_back,
+        )
         self._raised: dict[str, BaseException] = {}
         store.on_commit(self._announcer.committed)
         store.on_commit(self._heed_cancellation)
@@ -98,22 +106,35 @@ class Engine:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
+    def create(
+        self,
+        task: Task,
+        input: Mapping[str, Any],
+        *,
+        limits: Limits | None = None,
+        at_once: bool = False,
+        promised: bool = True,
+    ) -> Created:
+        """Store a task, to be begun here right after or to wait. See :meth:`~.claims.Claims.create`."""
+        return self._claims.create(task, input, limits=limits, at_once=at_once, promised=promised)
+
+    def give_back(self, request_id: str) -> None:
+        """What was to be begun here at once is not."""
+        self._claims.give_back(request_id)
+
     def run(self, request_id: str) -> None:
         """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads."""
         try:
-            attempt, asked = self._claim(request_id)
+            attempt, definition, running = self._claims.begin(request_id)
         except (AlreadyClaimed, AtCapacity, TaskFinished, TaskNotFound) as refused:
             log.debug("not run here: %s", refused)
             return
-        definition: TaskDefinition | None = None
         try:
-            definition = self._registry[attempt.task.name]
+            definition = definition or self._registry[attempt.task.name]
         except LookupError as unknown:
-            running = self._running(attempt, None, asked)
             self._flusher.add(running)
             self._finish(attempt.task, running, CallResult(None, str(unknown), type(unknown).__name__, unknown))
             return
-        running = self._running(attempt, definition, asked)
         try:
             self._conclude(attempt.task, running, functools.partial(self._call, attempt, definition))
         except BaseException as error:  # SystemExit and its like end this thread, but not without a word
@@ -126,10 +147,8 @@ class Engine:
 
         :raises TransitionRefused: someone else runs it already, or has to.
         """
-        attempt, asked = self._claim(request_id)
+        attempt, definition, running = self._claims.begin(request_id)
         task = attempt.task
-        definition = self._registry.find(task.name)
-        running = self._running(attempt, definition, asked)
         self._flusher.add(running)
         return Foreground(
             running,
@@ -144,8 +163,7 @@ class Engine:
     @contextmanager
     def tracked(self, request_id: str) -> Iterator[RunningAttempt]:
         """Run the block as the task's attempt. The task ends with it, unless ``update_status`` ended it before."""
-        attempt, asked = self._claim(request_id)
-        running = self._running(attempt, self._registry.find(attempt.task.name), asked)
+        attempt, _, running = self._claims.begin(request_id)
         self._flusher.add(running)
         before = reporting.enter(running)
         try:
@@ -162,63 +180,6 @@ class Engine:
         finally:
             self._flusher.remove(running)
             reporting.leave(before)
-
-    def _claim(self, request_id: str) -> tuple[Attempt, float]:
-        """An attempt, and when it was asked for, by ``time.monotonic``: from then on its lease holds at least.
-
-        :raises TransitionRefused: it is not to be run now.
-        """
-        asked = time.monotonic()
-        attempt = self._store.claim(
-            request_id,
-            worker=processes.me(),
-            lease=self._settings.lease,
-            deliveries=self._deliveries.for_change,
-            most_running=self._registry.most_running,
-        )
-        if attempt.task.done:
-            log.error("task %s is not run again: %s", request_id, attempt.task.error_message)
-            raise TaskFinished(request_id, status=attempt.task.status.value, change="claim")
-        return attempt, asked
-
-    def _running(self, attempt: Attempt, definition: TaskDefinition | None, asked: float) -> RunningAttempt:
-        task = attempt.task
-        options = definition.options if definition else None
-        started = time.monotonic()
-        plan = StepTree(
-            started=started,
-            expected=definition.expected if definition else (),
-            total_steps=options.total_steps if options else None,
-            durations=self._durations.of(task.name),
-        )
-        running = RunningAttempt(
-            request_id=task.request_id,
-            attempt=task.attempt,
-            plan=plan,
-            owner=task.owner,
-            clock=self._store.now,
-            max_output_bytes=self._settings.max_result_bytes,
-            on_step=self._announcer.step_changed,
-        )
-        running.seq = task.seq
-        running.leased_at = asked
-        if options is not None and options.timeout is not None:
-            running.deadline = started + options.timeout
-            running.overdue = functools.partial(self._overdue, task, running, options.timeout)
-        if task.kind is not TaskKind.TRACKED:
-            running.releasable = task.on_interrupt is not OnInterrupt.FAIL
-            running.checkpoints = CheckpointLog(
-                attempt.checkpoints,
-                save=functools.partial(self._flusher.save_checkpoint, running),
-                confirm=functools.partial(self._flusher.confirm, running),
-                max_bytes=self._settings.max_result_bytes,
-                whose=f"task {task.request_id}, attempt {task.attempt}",
-            )
-        if task.attempt > 1 and task.progress is not None:
-            running.behind = (task.progress.percentage, f"resumed, attempt {task.attempt}")
-        if task.cancel_requested_at is not None:
-            running.stop(CANCELLED)
-        return running
 
     def _call(self, attempt: Attempt, definition: TaskDefinition) -> CallResult:
         limit = self._settings.max_result_bytes
@@ -322,8 +283,9 @@ class Engine:
         error = TaskTimeout(task.request_id, timeout)
         return CallResult(None, str(error), type(error).__name__, error)
 
-    def _overdue(self, task: Task, running: RunningAttempt, timeout: float) -> None:
+    def _overdue(self, task: Task, running: RunningAttempt) -> None:
         """It was told to stop and does not: it is ended without its doing, and its place given to another."""
+        timeout = self._registry[task.name].options.timeout
         log.error("task %s does not stop after its timeout of %g s; its thread is lost", task.request_id, timeout)
         self._finish(task, running, self._timed_out(task))
         self._runner.give_up(task.request_id)

@@ -18,7 +18,7 @@ from ..core.model import Entry, Progress, Task
 from ..core.text.clean import text_of
 from ..core.text.redaction import redact
 from ..core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Retry
-from ..core.transitions.transition import Change, Transition
+from ..core.transitions.transition import Change, Durability, Transition
 from ..delivery.dispatcher import Dispatcher
 from ..errors import BackgroundTasksError, LeaseLost, StoreUnavailable, TaskNotFound
 from ..pipeline.attempt import RunningAttempt
@@ -67,7 +67,15 @@ class Finalizer:
         if options is None or wait is None:
             self._end(
                 running,
-                lambda taken: Fail(running.attempt, error, kind, result=result, entries=taken[0], progress=taken[1]),
+                lambda taken: Fail(
+                    running.attempt,
+                    error,
+                    kind,
+                    result=result,
+                    entries=taken[0],
+                    progress=taken[1],
+                    durability=self._of_end(running),
+                ),
             )
             return None
         wait, retries = wait if can_wait else 0.0, options.retries
@@ -94,8 +102,13 @@ class Finalizer:
                 progress=taken[1],
                 drop_checkpoints=drop,
                 data=data,
+                durability=self._of_end(running),
             ),
         )
+
+    def _of_end(self, running: RunningAttempt) -> Durability:
+        """What its end has to survive: a power cut, if anybody was promised that it comes, or is told that it has."""
+        return Durability.DISK if running.promised or self._deliveries.tells_of_ends else Durability.SERVER
 
     def cancel(self, running: RunningAttempt) -> None:
         """It noticed that it was cancelled, and stopped."""
@@ -112,11 +125,12 @@ class Finalizer:
         """
         released = 0
         for running in self._flusher.all():
-            if running.releasable and self._release(running):
+            if running.releasable and self.give_back(running):
                 released += 1
         return released
 
-    def _release(self, running: RunningAttempt) -> bool:
+    def give_back(self, running: RunningAttempt) -> bool:
+        """Give back one lease; whether that is stored, and was to be done at all."""
         with running.flush_lock:
             if self._flusher.get(running.request_id) is not running or running.stopped in OVER:
                 return False
@@ -169,7 +183,9 @@ class Finalizer:
 
     def _store_end(self, running: RunningAttempt, made: Change, patience: float) -> Transition:
         return self._patiently(
-            lambda: self._store.transition(running.request_id, made, deliveries=self._deliveries.for_change),
+            lambda: self._store.transition(
+                running.request_id, made, deliveries=self._deliveries.for_change, known=running.task
+            ),
             running.request_id,
             patience,
         )

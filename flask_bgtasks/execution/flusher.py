@@ -134,11 +134,19 @@ class Flusher:
         self._thread.close(wake=self._awake.set, timeout=CLOSE_SECONDS)
 
     def _serve(self, closed: threading.Event) -> None:
-        for attempts in ticks(closed, self._awake, self._interval, self.all):
+        for attempts in ticks(closed, self._awake, self._interval, self._look):
             for running in attempts:
                 if running.stopped not in OVER:
                     self._serve_one(running)
             self._look_for_cancellations()
+
+    def _look(self) -> list[RunningAttempt]:
+        """What runs here. Whatever was stored since the last look, also of what has ended, is on disk after this."""
+        try:
+            self._store.sync()
+        except BackgroundTasksError as error:
+            self._outage.note("what was stored cannot be brought to disk yet: %s", error)
+        return self.all()
 
     def _serve_one(self, running: RunningAttempt) -> None:
         try:
@@ -214,9 +222,11 @@ class Flusher:
         return True
 
     def _save(self, running: RunningAttempt, entries: Sequence[Entry], progress: Progress | None = None) -> Task:
-        return self._store.save_progress(
-            running.request_id, attempt=running.attempt, progress=progress, entries=entries
+        task = self._store.save_progress(
+            running.request_id, attempt=running.attempt, progress=progress, entries=entries, known=running.task
         )
+        running.task = task
+        return task
 
     def _save_apart(
         self, running: RunningAttempt, entries: Sequence[Entry], progress: Progress | None, before: int
@@ -298,7 +308,9 @@ class Flusher:
                         checkpoint=checkpoint,
                         progress=progress,
                         entries=entries,
+                        known=running.task,
                     )
+                    running.task = task
                     break
                 except (LeaseLost, TaskNotFound):
                     self.lose(running)

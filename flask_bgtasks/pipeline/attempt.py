@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..core.model import Entry, Event, EventType, Progress, Result
+from ..core.model import Entry, Event, EventType, Progress, Result, Task
 from ..core.steps import KEY_SEPARATOR, MAX_PATH, StepNode, StepTree
 from ..core.text import json_values
 from ..core.text.clean import MAX_TEXT, clean, optional_text, text_of
@@ -70,11 +70,13 @@ class RunningAttempt:
         self.leased_at = monotonic()  # before the lease was asked for last; it holds from then on at least
         self.renew_at = 0.0  # when the lease is due to be renewed, by time.monotonic
         self.seq = 0  # the newest event that the flusher knows of
+        self.task: Task | None = None  # as it was stored last, as far as is known here
         self.unsure_since: int | None = None  # the newest event before a write of which it is not known if it was made
         self.gave_up = False  # whether a checkpoint could not be stored, as long as that was tried
         self.deadline: float | None = None  # by time.monotonic; the flusher stops it then
         self.overdue: Callable[[], None] | None = None  # ends it where it does not stop after its deadline
         self.releasable = False  # whether another process can go on with it
+        self.promised = True  # whether somebody was told that the task will finish
         self.checkpoints: CheckpointLog | None = None  # where it can have any
         self.behind: tuple[float, str] | None = None  # what an earlier attempt had reached, and what to say until then
         self._clock = clock

@@ -41,6 +41,24 @@ class Runner(ABC):
         """
         self.submit(request_id, priority=priority, queue=queue)
 
+    def reserve(self) -> bool:
+        """Keep a free place for a task that is being stored; whether there is one.
+
+        Such a task is claimed when it is stored, and no other process can begin it: it must begin here at once. Who
+        reserved a place calls :meth:`begin` or :meth:`give_back`. A runner without places of its own has none to keep.
+        """
+        return False
+
+    def begin(self, request_id: str) -> None:
+        """Run a task in the place that was reserved for it.
+
+        :raises ShuttingDown: this process has stopped meanwhile. The place is free again.
+        """
+        self.submit(request_id)
+
+    def give_back(self) -> None:  # noqa: B027 - there is none to give back where none is reserved
+        """A reserved place is not used."""
+
     @abstractmethod
     def cancel(self, request_id: str) -> bool:
         """Forget a task that has not begun; return whether it was here. A running task is left alone."""

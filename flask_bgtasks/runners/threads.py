@@ -60,6 +60,7 @@ class ThreadRunner(Runner):
         self._given_up: set[threading.Thread] = set()  # those whose task was ended, and that did not notice
         self._idle_threads = 0
         self._busy = 0
+        self._reserved = 0  # places for tasks that are being stored
         self._isolation = Isolation()
         self._stopped = False
         self._outage = Recurring(log)
@@ -79,6 +80,28 @@ class ThreadRunner(Runner):
                 self._wake()
             else:
                 self._more = True
+
+    def reserve(self) -> bool:
+        with self._lock:
+            if self._stopped or self._free() <= 0:
+                return False
+            self._reserved += 1
+            return True
+
+    def begin(self, request_id: str) -> None:
+        with self._lock:
+            self._reserved -= 1
+            if self._stopped:
+                raise ShuttingDown()
+            self._mine.add(request_id)
+            self._ready.append(request_id)
+            self._wake()
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._reserved -= 1
+            if self._more:  # who came meanwhile found no place
+                self._wake(1)
 
     def isolate(self, request_id: str, *, seconds: float, priority: int = 0, queue: str = "default") -> None:
         if self._fetch is None:
@@ -162,7 +185,7 @@ class ThreadRunner(Runner):
     def _free(self) -> int:
         if self._isolation.wanted or self._left_to_wait(time.monotonic()) > 0:
             return 0
-        return self._workers - self._busy - len(self._ready) - len(self._fetched)
+        return self._workers - self._busy - self._reserved - len(self._ready) - len(self._fetched)
 
     def _wake(self, looking: int = 0) -> None:
         """See that a thread comes for each task that is here, as far as there are threads.

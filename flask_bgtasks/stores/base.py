@@ -52,6 +52,12 @@ class Store(Attempts, Leases, Queries, ChangeFeed, Outbox, Contacts, Marks, Step
         """A store of a single app has nothing to adopt."""
         return 0
 
+    def sync(self) -> None:
+        """Bring to disk what was stored without waiting for it. Costs next to nothing where there is nothing.
+
+        :raises StoreUnavailable: it cannot be brought there.
+        """
+
     @abstractmethod
     def check(self) -> None:
         """Open the store and read from it. :raises ConfigurationError: says what is wrong and how to fix it."""

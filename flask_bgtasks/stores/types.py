@@ -47,10 +47,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The task that ``create`` stored or, by its idempotency key, found (``replayed``)."""
+    """The task that ``create`` stored or, by its idempotency key, found (``replayed``).
+
+    :param task: as it was accepted, or as it was found.
+    :param attempt: its first attempt, where it was claimed with its creation.
+    """
 
     task: Task
     replayed: bool = False
+    attempt: Attempt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from flask_bgtasks import (
 from flask_bgtasks.core.model import Status, TokenNote
 from flask_bgtasks.core.transitions.attempt import Complete
 from flask_bgtasks.core.transitions.outside import RequestCancel
-from flask_bgtasks.stores.types import NewDelivery
+from flask_bgtasks.stores.types import NewDelivery, Settlement
 from tests.support.stored_input import stored_input
 from tests.support.threads import together
 
@@ -110,3 +110,89 @@ def test_of_many_that_race_with_one_key_one_task_is_made(bench, store):
     assert len({created.task.request_id for created in results}) == 1
     assert [created.replayed for created in results].count(False) == 1
     assert store.stats().by_status == {"started": 1}
+
+
+# -- begun with its creation
+
+
+@pytest.fixture
+def create_and_claim(bench, claim_change):
+    def create(*, input=None, most_running=None, deliveries=(), **fields):
+        task = bench.new(**fields)
+        return bench.store.create(
+            task, input=input or {}, claim=claim_change, most_running=most_running or {}, deliveries=deliveries
+        )
+
+    return create
+
+
+def test_a_task_can_be_created_and_begun_as_one(bench, store, create_and_claim):
+    created = create_and_claim(input={"n": 1, "private": {"login": "ada"}}, owner="ada")
+    task, attempt = created.task, created.attempt
+
+    assert (task.status, task.seq, task.attempt) == (Status.STARTED, 1, 0)  # as it was accepted
+    assert (attempt.task.attempt, attempt.input) == (1, {"n": 1, "private": {"login": "ada"}})
+    assert attempt.checkpoints == {}
+    assert store.get(task.request_id) == attempt.task
+    assert attempt.task.lease_until - attempt.task.started_at == timedelta(seconds=60)
+    assert attempt.task.worker == "worker"
+    assert bench.history(task.request_id) == [(1, "accepted"), (2, "started")]
+    assert stored_input(store, task.request_id) == {"n": 1, "private": {"login": "ada"}}
+    assert store.runnable(limit=10) == []
+    store.transition(task.request_id, Complete(1))
+
+
+def test_sinks_are_told_of_both_events_of_a_task_that_was_begun_with_its_creation(bench, store, create_and_claim):
+    create_and_claim(deliveries=[NewDelivery("sink")])
+    told = []
+    while due := store.due_deliveries("sink", worker="w", lease=timedelta(seconds=60), limit=9):
+        for delivery in due:
+            told.append(delivery.seq)
+            store.settle_delivery(delivery, Settlement())
+
+    assert told == [1, 2]
+
+
+def test_this_process_hears_of_both_events_of_a_task_that_was_begun_with_its_creation(store, create_and_claim):
+    heard = []
+    store.on_commit(lambda task, events: heard.extend((task.status, event.seq) for event in events))
+    create_and_claim()
+
+    assert heard == [(Status.STARTED, 1), (Status.PROCESSING, 2)]
+
+
+def test_a_task_that_its_key_finds_is_not_begun(bench, store, create_and_claim):
+    first = bench.create(idempotency_scope="k", fingerprint="f")
+    again = create_and_claim(idempotency_scope="k", fingerprint="f")
+
+    assert (again.replayed, again.attempt, again.task.request_id) == (True, None, first.request_id)
+    assert store.get(first.request_id).status is Status.STARTED
+
+
+def test_a_task_waits_where_as_many_of_its_name_run_as_may(bench, store, create_and_claim):
+    first = create_and_claim(name="lesson", most_running={"lesson": 1})
+    second = create_and_claim(name="lesson", most_running={"lesson": 1})
+    other = create_and_claim(name="other", most_running={"lesson": 1})
+
+    assert (second.attempt, second.replayed) == (None, False)
+    assert first.attempt is not None
+    assert other.attempt is not None
+    assert [task.request_id for task in store.runnable(limit=9)] == [second.task.request_id]
+    store.transition(first.task.request_id, Complete(1))
+    assert bench.claim(second.task.request_id).task.attempt == 1
+
+
+def test_of_many_that_are_begun_at_once_no_more_run_than_may(bench, store, create_and_claim):
+    made = together(8, lambda _: create_and_claim(name="lesson", most_running={"lesson": 3}))
+
+    assert sum(one.attempt is not None for one in made) == 3
+    assert store.stats().by_status == {"processing": 3, "started": 5}
+
+
+def test_what_was_begun_with_its_creation_is_found_when_its_process_has_died(bench, store, create_and_claim):
+    created = create_and_claim(input={"n": 1})
+    bench.expire_lease(created.task.request_id)
+
+    assert [task.request_id for task in store.runnable(limit=9)] == [created.task.request_id]
+    again = bench.claim(created.task.request_id)
+    assert (again.task.attempt, again.task.crashes, again.input) == (2, 1, {"n": 1})

@@ -39,16 +39,6 @@ def test_what_waits_comes_in_order_of_arrival_and_no_more_than_was_asked_for(ben
     assert runnable(limit=2) == waiting[:2]
 
 
-def test_a_task_that_its_creator_runs_is_given_to_nobody_until_that_was_too_long_ago(bench, store, runnable):
-    task = store.create(bench.new(), input={}, reserved=timedelta(seconds=30)).task
-
-    assert runnable() == []
-    assert bench.claim(task.request_id).task.attempt == 1  # the creator itself
-    lost = store.create(bench.new(), input={}, reserved=timedelta(seconds=30)).task.request_id
-    bench.expire_lease(lost)
-    assert lost in runnable()
-
-
 def test_what_has_begun_comes_before_what_has_not(bench, store, runnable):
     waiting = bench.create().request_id
     lost, released, again = (bench.running().request_id for _ in range(3))

@@ -8,6 +8,7 @@ from flask_bgtasks import ShuttingDown, StoreUnavailable
 from flask_bgtasks.runners.inline import InlineRunner
 from flask_bgtasks.runners.threads import ThreadRunner
 from tests.support.tasks import new_task
+from tests.support.waiting import until
 
 
 class Ran:
@@ -40,6 +41,19 @@ def make_runner(request):
         runner = ThreadRunner(run, workers=2) if request.param == "threads" else InlineRunner(run)
         made.append(runner)
         return runner
+
+    yield make
+    for runner in made:
+        runner.stop(5)
+
+
+@pytest.fixture
+def make_threads():
+    made = []
+
+    def make(run, *, fetch=None):
+        made.append(ThreadRunner(run, workers=2, fetch=fetch))
+        return made[-1]
 
     yield make
     for runner in made:
@@ -240,3 +254,68 @@ def test_threads_are_made_on_first_need_and_not_more_than_the_workers():
     assert len(set(threading.enumerate()) - before) == 3
     gate.open.set()
     runner.stop(10)
+
+
+# -- reserved places
+
+
+@pytest.fixture
+def gate():
+    """Holds runs until it is opened."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_no_more_places_are_reserved_than_are_free(make_threads, gate):
+    runner = make_threads(lambda request_id: gate.wait(10))
+    assert [runner.reserve() for _ in range(3)] == [True, True, False]
+    assert runner.free == 0
+    runner.give_back()
+
+    assert runner.reserve() is True
+
+
+def test_what_a_place_was_reserved_for_runs_there_once(make_threads, ran):
+    runner = make_threads(ran)
+    for n in range(20):
+        until(runner.reserve)
+        runner.begin(str(n))
+    ran.wait_for(20)
+
+    assert sorted(ran.ids, key=int) == [str(n) for n in range(20)]
+
+
+def test_a_reserved_place_is_given_to_nobody_else(make_threads, ran):
+    found = []
+    runner = make_threads(ran, fetch=lambda limit: found)
+    assert runner.reserve()
+    assert runner.reserve()
+    runner.submit("waits")  # it is in the store, and fetched when there is a place
+
+    assert runner.waiting == 0
+    found.append(new_task(request_id="waits"))
+    runner.give_back()
+    runner.begin("mine")
+    ran.wait_for(2)
+    assert sorted(ran.ids) == ["mine", "waits"]
+
+
+def test_a_runner_that_was_stopped_meanwhile_refuses_what_has_a_place(make_threads, ran):
+    runner = make_threads(ran)
+    assert runner.reserve()
+    runner.stop(1)
+
+    with pytest.raises(ShuttingDown):
+        runner.begin("late")
+    assert runner.reserve() is False
+    assert ran.ids == []
+
+
+def test_a_runner_without_places_keeps_none(ran):
+    runner = InlineRunner(ran)
+
+    assert runner.reserve() is False
+    runner.give_back()
+    runner.begin("1")
+    assert ran.ids == ["1"]

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from flask_bgtasks import AlreadyClaimed, LeaseLost, TaskFinished, TaskNotFound, TransitionRefused
 from flask_bgtasks.core.model import Checkpoint, Entry, EventType, OnInterrupt, Progress, Result, TaskKind
-from flask_bgtasks.core.transitions.attempt import Cancel, Complete, Expire, Fail, Release, Renew, Report, Retry
+from flask_bgtasks.core.transitions.attempt import Cancel, Claim, Complete, Expire, Fail, Release, Renew, Report, Retry
 from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen, RequestCancel
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
@@ -56,6 +56,11 @@ class Oracle:
         if owed:
             self.owed.append(type)
 
+    def begin(self, now):
+        self.status, self.attempt, self.held = "processing", self.attempt + 1, True
+        self.lease_until = now + timedelta(seconds=LEASE)
+        self.tell("started")
+
     def holds(self, attempt):
         return self.status == "processing" and self.held and self.attempt == attempt
 
@@ -88,19 +93,29 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = type(self).make_store(self.clock)
         self.oracles = {}
         self.workers = itertools.count()  # each task runs in a process of its own
+        self.seen = {}  # the tasks as they were after each change, by id: what a caller may know of them
+        self.old = 0
 
     ids = Bundle("ids")
 
     def teardown(self):
         self.store.close()
 
-    @rule(target=ids, on_interrupt=st.sampled_from(OnInterrupt))
-    def create(self, on_interrupt):
+    @rule(target=ids, on_interrupt=st.sampled_from(OnInterrupt), at_once=st.booleans())
+    def create(self, on_interrupt, at_once):
         policy = {"max_attempts": MAX_ATTEMPTS, "on_interrupt": on_interrupt}
         task = new_task(kind=TaskKind.VIEW, **policy)
-        self.store.create(task, input={}, deliveries=[NewDelivery("sink")])
+        claim = Claim(f"w{next(self.workers)}", timedelta(seconds=LEASE)) if at_once else None
+        self.store.create(task, input={}, deliveries=[NewDelivery("sink")], claim=claim)
         self.oracles[task.request_id] = Oracle(on_interrupt)
+        if at_once:
+            self.oracles[task.request_id].begin(self.clock.now)
         return task.request_id
+
+    @rule(old=st.integers(0, 4))
+    def callers_know(self, old):
+        """From now on they know the task as it is (1), as it was some changes ago, or nothing of it (0)."""
+        self.old = old
 
     @rule(seconds=st.integers(-20, 60))
     def time_passes_or_jumps_back(self, seconds):
@@ -116,9 +131,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             expected = None
             if not oracle.held or oracle.crash():
-                oracle.status, oracle.attempt, oracle.held = "processing", oracle.attempt + 1, True
-                oracle.lease_until = self.clock.now + timedelta(seconds=LEASE)
-                oracle.tell("started")
+                oracle.begin(self.clock.now)
         self.expect(
             expected,
             lambda: self.store.claim(
@@ -154,7 +167,9 @@ class StoreMachine(RuleBasedStateMachine):
             oracle.crashes = 0
         self.expect(
             None if holds else LeaseLost,
-            lambda: self.store.save_checkpoint(id, attempt=attempt, checkpoint=made, progress=None),
+            lambda: self.store.save_checkpoint(
+                id, attempt=attempt, checkpoint=made, progress=None, known=self.known(id)
+            ),
         )
 
     @rule(id=ids, attempt=st.integers(0, 3), seconds=st.integers(0, 60))
@@ -241,7 +256,11 @@ class StoreMachine(RuleBasedStateMachine):
         return multiple()
 
     def change(self, id, change, expected):
-        self.expect(expected, lambda: self.store.transition(id, change, deliveries=[NewDelivery("sink")]))
+        told = {"deliveries": [NewDelivery("sink")], "known": self.known(id)}
+        self.expect(expected, lambda: self.store.transition(id, change, **told))
+
+    def known(self, id):
+        return self.seen[id][-self.old :][0] if self.old else None
 
     def expect(self, expected, call):
         if expected is None:
@@ -255,6 +274,8 @@ class StoreMachine(RuleBasedStateMachine):
     def the_store_says_what_the_oracle_says(self):
         for id, oracle in self.oracles.items():
             task, events = self.store.get(id), self.store.events(id)
+            if self.seen.setdefault(id, [])[-1:] != [task]:
+                self.seen[id].append(task)
             assert task.status.value == oracle.status
             assert task.attempt == oracle.attempt
             assert [e.type.value for e in events] == oracle.history

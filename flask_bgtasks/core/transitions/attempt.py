@@ -145,14 +145,13 @@ class Complete:
     ``drop_checkpoints``: there are some, and nobody will want them any more. ``data`` goes into the event.
     """
 
-    durability: ClassVar[Durability] = Durability.DISK
-
     attempt: int
     result: Result | None = None
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
     drop_checkpoints: bool = False
     data: Mapping[str, Any] | None = None
+    durability: Durability = Durability.DISK
 
     def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)
@@ -166,14 +165,13 @@ class Complete:
 class Fail:
     """The attempt failed and is not tried again. ``result`` is what the view answered, where it did."""
 
-    durability: ClassVar[Durability] = Durability.DISK
-
     attempt: int
     message: str
     error_type: str | None = None
     result: Result | None = None
     entries: tuple[Entry, ...] = ()
     progress: Progress | None = None
+    durability: Durability = Durability.DISK
 
     def apply(self, task: Task, now: datetime) -> Transition:
         _check_holder(task, self.attempt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol
 
@@ -60,19 +60,15 @@ class Change(Protocol):
         """
 
 
-def accepted(
-    task: Task, now: datetime, *, app: str = "", turn: int = 0, reserved: timedelta | None = None
-) -> Transition:
+def accepted(task: Task, now: datetime, *, app: str = "", turn: int = 0) -> Transition:
     """A new task as it is stored, with its first event.
 
     :param app: the app that the task belongs to.
     :param turn: how many tasks of its owner wait already.
-    :param reserved: how long the task is kept from workers that look for work; None for not at all.
     """
     event = Event(1, EventType.ACCEPTED, now, 0, {"name": task.name})
     place = place_in_queue(now, priority=task.priority, turn=turn)
-    until = None if reserved is None else now + reserved
-    stored = task.evolve(app=app, seq=1, created_at=now, updated_at=now, place=place, lease_until=until)
+    stored = task.evolve(app=app, seq=1, created_at=now, updated_at=now, place=place)
     return Transition(stored, (event,), event)
 
 

@@ -205,6 +205,7 @@ class _Visit:
                 idempotency_scope=scope,
                 fingerprint=fingerprint,
                 run=not here,
+                promised=not here,
             )
         self._task = task = created.task
         self._replayed = created.replayed

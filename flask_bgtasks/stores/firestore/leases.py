@@ -43,8 +43,6 @@ class FirestoreLeases(FirestoreOutbox):
                         return found
                     task = rows.task(snapshot.to_dict())
                     tracked = task.kind is TaskKind.TRACKED
-                    if task.lease_until is not None and task.lease_until > now:
-                        continue  # reserved by who has created it
                     named = names is None or task.name in names or (tracked and has_begun)
                     if named and (has_begun or not tracked) and (queues is None or task.queue in queues):
                         found += [task] if task.name not in full else []

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.model import Checkpoint, Event, Result, Status, Task
 from ...core.transitions.attempt import Claim
-from ...core.transitions.transition import Change, Transition, accepted
+from ...core.transitions.transition import Change, Durability, Transition, accepted
 from ...errors import (
     AtCapacity,
     ConfigurationError,
@@ -65,34 +65,41 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
         input: Mapping[str, Any],
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
-        reserved: timedelta | None = None,
+        claim: Claim | None = None,
+        most_running: Mapping[str, int] = {},
+        durability: Durability = Durability.DISK,
     ) -> Created:
         public, private = parted(input)
         body = json.dumps(public).encode("ascii")
         reference = self._reference(task.request_id)
+        most = most_running.get(task.name)
 
-        def attempt() -> Transition | Task:
+        def attempt() -> list[Transition] | Task:
             batch = self._firestore.client.batch()
             now = self.now()
             found = self._take_scope(batch, task, now)
             if found is not None:
                 return found
             turn = 0 if limits is None else self._check_limits(task.owner, limits)
-            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
+            outcomes = [accepted(task, now, app=self.app_id, turn=turn)]
+            if claim is not None and (most is None or self._has_room(batch, task, most)):
+                outcomes.append(claim.apply(outcomes[0].task, now))
             ours = {"order": self._next_id(), PRIVATE: private is not None}
-            batch.create(reference, {**rows.task_values(outcome.task), **ours})
+            batch.create(reference, {**rows.task_values(outcomes[-1].task), **ours})
             if private is not None:
                 self._add_private(batch, reference, private)
             self._add_part(batch, reference, "input", None if private is None else PRIVATE, body)
-            self._add_history(batch, outcome, deliveries_of(outcome, deliveries))
+            for outcome in outcomes:
+                self._add_history(batch, outcome, deliveries_of(outcome, deliveries))
             batch.commit(**ONCE)
-            return outcome
+            return outcomes
 
         done = self._attempted(attempt)
         if isinstance(done, Task):
             return Created(done, replayed=True)
-        self._committed(done)
-        return Created(done.task)
+        for outcome in done:
+            self._committed(outcome)
+        return Created(done[0].task, attempt=Attempt(done[1].task, input, {}) if len(done) > 1 else None)
 
     def _take_scope(self, batch: Any, task: Task, now: datetime) -> Task | None:
         """The task that has this task's idempotency scope; where none has it, the batch takes it."""
@@ -138,6 +145,7 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         if limits is None:
             return self._changed(request_id, change, deliveries)
@@ -166,20 +174,26 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
             limit = most_running.get(before.name)
             if limit is None or before.done:
                 return change
-            turn = self._keyed(NAMES, before.name)
-            snapshot = turn.get(**ONCE)  # before the count: of two that count at once, one is refused its commit
-            running = [one for one in self._running(before.name) if one.request_id != request_id]
-            if len(running) >= limit:
+            if not self._has_room(batch, before, limit):
                 raise AtCapacity(request_id, status=before.status.value, name=before.name, limit=limit)
-            if snapshot.exists:
-                option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
-                batch.update(turn, {"turn": (snapshot.to_dict() or {}).get("turn", 0) + 1}, option=option)
-            else:
-                batch.create(turn, {"turn": 1})
             return change
 
         outcome = self._changed(request_id, Claim(worker, lease), deliveries, check)
         return Attempt(outcome.task, *read[0])
+
+    def _has_room(self, batch: Any, task: Task, limit: int) -> bool:
+        """Whether fewer tasks of its name run than may. Of two that count at once, one is refused its commit."""
+        turn = self._keyed(NAMES, task.name)
+        snapshot = turn.get(**ONCE)  # before the count
+        running = [one for one in self._running(task.name) if one.request_id != task.request_id]
+        if len(running) >= limit:
+            return False
+        if snapshot.exists:
+            option = self._firestore.client.write_option(last_update_time=snapshot.update_time)
+            batch.update(turn, {"turn": (snapshot.to_dict() or {}).get("turn", 0) + 1}, option=option)
+        else:
+            batch.create(turn, {"turn": 1})
+        return True
 
     def _load_input(self, request_id: str) -> Mapping[str, Any]:
         with self._calls():

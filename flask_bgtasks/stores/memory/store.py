@@ -14,7 +14,7 @@ from typing import Any
 
 from ...core.model import Checkpoint, Event, Result, Status, StepHistory, Task, TaskKind
 from ...core.transitions.attempt import Claim
-from ...core.transitions.transition import Change, Transition, accepted
+from ...core.transitions.transition import Change, Durability, Transition, accepted
 from ...errors import AtCapacity, IdempotencyConflict, QueueFull, TaskNotFound, TransitionRefused
 from ..averages import average, superfluous_names, superfluous_steps
 from ..base import DEATH_KEPT, Store, death_of, in_turn, joined, lost_holder, parted
@@ -73,25 +73,33 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         input: Mapping[str, Any],
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
-        reserved: timedelta | None = None,
+        claim: Claim | None = None,
+        most_running: Mapping[str, int] = {},
+        durability: Durability = Durability.DISK,
     ) -> Created:
         public, private = parted(input)
         text = json.dumps(public)
+        most, begun = most_running.get(task.name), None
         with self._lock:
             now = self.now()
             found = self._by_scope(task, now)
             if found is not None:
                 return Created(found, replayed=True)
             turn = self._check_limits(task.owner, limits)
-            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
+            outcome = accepted(task, now, app=self.app_id, turn=turn)
             self._inputs[task.request_id] = text
             if private is not None:
                 self._private[task.request_id] = json.dumps(private)
             if task.idempotency_scope is not None:
                 self._scopes[task.idempotency_scope] = task.request_id
             self._write(outcome, deliveries)
+            if claim is not None and (most is None or self._running(task.name) < most):
+                begun = self._apply(outcome.task, claim, deliveries)
         self._committed(outcome)
-        return Created(outcome.task)
+        if begun is None:
+            return Created(outcome.task)
+        self._committed(begun)
+        return Created(outcome.task, attempt=Attempt(begun.task, input, {}))
 
     def _by_scope(self, task: Task, now: datetime) -> Task | None:
         if task.idempotency_scope is None:
@@ -167,6 +175,7 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         with self._lock:
             before = self.get(request_id)

@@ -46,13 +46,19 @@ class Attempts(Tasks):
         return self.transition(request_id, Renew(attempt, lease)).task
 
     def save_progress(
-        self, request_id: str, *, attempt: int, progress: Progress | None, entries: Sequence[Entry] = ()
+        self,
+        request_id: str,
+        *,
+        attempt: int,
+        progress: Progress | None,
+        entries: Sequence[Entry] = (),
+        known: Task | None = None,
     ) -> Task:
         """Store the newest progress, and the steps and output since the last call, in order, in one transaction.
 
         Survives a killed process; a power cut may lose the last few. :raises LeaseLost: the attempt is over.
         """
-        return self.transition(request_id, Report(attempt, tuple(entries), progress)).task
+        return self.transition(request_id, Report(attempt, tuple(entries), progress), known=known).task
 
     def save_checkpoint(
         self,
@@ -62,12 +68,13 @@ class Attempts(Tasks):
         checkpoint: Checkpoint,
         progress: Progress | None,
         entries: Sequence[Entry] = (),
+        known: Task | None = None,
     ) -> Task:
         """Store a finished step's value, with the reports until then, in one transaction.
 
         Once it returns, the value survives a power cut. :raises LeaseLost: the attempt is over; nothing was stored.
         """
-        return self.transition(request_id, Report(attempt, tuple(entries), progress, checkpoint)).task
+        return self.transition(request_id, Report(attempt, tuple(entries), progress, checkpoint), known=known).task
 
     @abstractmethod
     def load_checkpoints(self, request_id: str) -> dict[str, Checkpoint]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from ...core.model import Result, Task
-from ...core.transitions.transition import Change, Transition
+from ...core.transitions.attempt import Claim
+from ...core.transitions.transition import Change, Durability, Transition
 from ..types import Created, Limits, NewDeliveries, NewDelivery
 from .part import StorePart
 
@@ -24,16 +24,24 @@ class Tasks(StorePart):
         input: Mapping[str, Any],
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
-        reserved: timedelta | None = None,
+        claim: Claim | None = None,
+        most_running: Mapping[str, int] = {},
+        durability: Durability = Durability.DISK,
     ) -> Created:
-        """Store a new task, its first event and its deliveries. Once it returns, the task survives a power cut.
+        """Store a new task, its first event and its deliveries; with ``claim``, begin its first attempt as well.
+
+        Both are one transaction: nobody finds the task waiting that its creator is about to run.
 
         :param task: in status ``started``, ``seq`` 0; the store sets its ``app``, ``created_at`` and ``updated_at``.
         :param input: its input, JSON. The value under :data:`~flask_bgtasks.stores.base.PRIVATE` is erased when
             the task ends.
         :param limits: refuse the task if this many are waiting already; None for no limit.
-        :param reserved: keeps the task out of ``runnable`` for this long, for callers that run it themselves.
-        :returns: the stored task, or an existing one with the same ``idempotency_scope`` and ``fingerprint``.
+        :param claim: by whom the task is begun at once; None where it waits for somebody.
+        :param most_running: as in :meth:`~flask_bgtasks.stores.protocols.attempts.Attempts.claim`: where as many run
+            already, the task is stored and waits.
+        :param durability: what the task survives once this returns: by default a power cut.
+        :returns: the stored task, or an existing one with the same ``idempotency_scope`` and ``fingerprint``, which is
+            not claimed. The input of the attempt is ``input`` itself.
         :raises IdempotencyConflict: the scope is taken by a task with another fingerprint.
         :raises QueueFull: as many tasks are waiting as the limit allows.
         :raises OwnerQueueFull: the owner has as many tasks waiting as the limit allows.
@@ -52,6 +60,7 @@ class Tasks(StorePart):
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         """Apply a change; store the task, its new events, its result and its deliveries in one transaction.
 
@@ -61,6 +70,8 @@ class Tasks(StorePart):
         :param limits: for a task that is opened again: refuse it if too many tasks are waiting, as :meth:`create` does,
             and put it behind the waiting tasks of its owner (:func:`~flask_bgtasks.stores.base.in_turn`); None for no
             limit.
+        :param known: the task as it was last stored, as far as the caller knows: where it is still so, a store need not
+            read it. What is decided is the same.
         :raises LimitReached: as many tasks are waiting as a limit allows.
         :raises TaskNotFound: no such task.
         :raises TransitionRefused: the task's status does not allow the change.

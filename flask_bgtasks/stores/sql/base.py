@@ -25,10 +25,10 @@ class SqlPart(Store):
     _database: Database
     _sql: Statements
 
-    def _write(self, operation: Operation[T], request_id: str, *, durable: bool) -> T:
+    def _write(self, operation: Operation[T], request_id: str, *, durable: bool, soon: bool = False) -> T:
         """Run an operation on a task. :raises OutcomeUnknown: with its id, by which it can be asked for."""
         try:
-            return self._database.write(operation, durable=durable)
+            return self._database.write(operation, durable=durable, soon=soon)
         except OutcomeUnknown as error:
             raise OutcomeUnknown(str(error), request_id) from error
 

@@ -57,7 +57,7 @@ class SqlLeases(SqlContacts):
         running = connection.execute(sql, {**values, "now": now, "app": self.app_id}).fetchall()
         return {name for name, count in running if count >= most_running[name]}
 
-    def _running(self, connection: Connection, name: str, now: datetime, *, besides: str) -> int:
+    def _running(self, connection: Connection, name: str, now: datetime, *, besides: str = "") -> int:
         """How many tasks of a name run. No two processes count at once."""
         connection.lock(f"bgtasks:{self.app_id}:{name}")
         values = {"app": self.app_id, "name": name, "now": micros(now), "besides": besides}
@@ -123,8 +123,7 @@ def _begun(names: Names | None, queues: Names | None, full: Names) -> sa.Select[
 
 
 def _waiting(names: Names | None, queues: Names | None, full: Names) -> sa.Select[tuple[object]]:
-    free = sa.or_(tasks.c.lease_until.is_(None), tasks.c.lease_until <= _given("now"))
-    statement = sa.select(tasks).where(tasks.c.status == STARTED, _OWN, tasks.c.kind != TRACKED, free)
+    statement = sa.select(tasks).where(tasks.c.status == STARTED, _OWN, tasks.c.kind != TRACKED)
     if names is not None:
         statement = statement.where(tasks.c.name.in_(names))
     return _limited(statement, queues, full).order_by(tasks.c.place)

@@ -118,6 +118,23 @@ class Statements:
             self.updates[columns] = text
         return text
 
+    def update_known_task(self, columns: tuple[str, ...]) -> str:
+        """Set these columns if an attempt runs and nothing has happened since; gives the task's number back."""
+        key = (*columns, "known")
+        text = self.updates.get(key)
+        if text is None:
+            same = (
+                tasks.c.request_id == parameter("id"),
+                OWN,
+                tasks.c.seq == parameter("last_seq"),
+                tasks.c.attempt == parameter("running"),
+                tasks.c.status == PROCESSING,
+                tasks.c.worker.is_not(None),
+            )
+            changed = tasks.update().where(*same).values({name: parameter(name) for name in columns})
+            text = self.updates[key] = self.text(changed.returning(tasks.c.number))
+        return text
+
     @functools.cached_property
     def count_waiting(self) -> str:
         """How many wait, counted no further than ``limit``."""

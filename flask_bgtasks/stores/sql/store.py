@@ -7,9 +7,7 @@ are in ``drivers/sqlite`` and ``drivers/postgresql``.
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,9 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
-from ...core.transitions.attempt import Claim
-from ...core.transitions.transition import Change, Transition, accepted
-from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, QueueFull
+from ...core.transitions.attempt import Claim, Complete, Fail
+from ...core.transitions.transition import Change, Durability, Transition, accepted
+from ...errors import (
+    AtCapacity,
+    ConfigurationError,
+    IdempotencyConflict,
+    LeaseLost,
+    QueueFull,
+    TransitionRefused,
+)
 from .. import conversions
 from ..averages import average, superfluous_names, superfluous_steps
 from ..base import PRIVATE, in_turn, joined, parted
@@ -34,6 +39,7 @@ from .drivers.sqlite import SqliteDatabase
 from .leases import SqlLeases
 from .outbox import SqlOutbox
 from .queries import SqlQueries
+from .queue_gauge import QueueGauge
 from .schema import check_version
 from .statements import Statements
 
@@ -80,7 +86,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         self._database.on_open = self._move_in
         self._sql = Statements(self._database.dialect)
         self._max_events = max_events
-        self._gauge = _QueueGauge()
+        self._gauge = QueueGauge()
 
     def now(self) -> datetime:
         return self._database.now()
@@ -94,31 +100,39 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         input: Mapping[str, Any],
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
-        reserved: timedelta | None = None,
+        claim: Claim | None = None,
+        most_running: Mapping[str, int] = {},
+        durability: Durability = Durability.DISK,
     ) -> Created:
         public, private = parted(input)
         body = dumps(public).encode("ascii")
+        most = most_running.get(task.name)
 
-        def operation(connection: Connection) -> Transition | Task:
+        def operation(connection: Connection) -> list[Transition] | Task:
             now = connection.now()
             found = self._by_scope(connection, task, now)
             if found is not None:
                 return found
             turn = 0 if limits is None else self._check_limits(connection, task.owner, limits)
-            outcome = accepted(task, now, app=self.app_id, turn=turn, reserved=reserved)
-            number = connection.write_one(self._sql.insert_task, rows.task_values(outcome.task))
+            outcomes = [accepted(task, now, app=self.app_id, turn=turn)]
+            if claim is not None and (most is None or self._running(connection, task.name, now) < most):
+                outcomes.append(claim.apply(outcomes[0].task, now))
+            number = connection.write_one(self._sql.insert_task, rows.task_values(outcomes[-1].task))
             connection.write(self._sql.insert_payload, {"task": number, "part": "input", "head": None, "body": body})
             if private is not None:
                 connection.write(self._sql.insert_payload, _private_part(number, private))
-            self._insert_history(connection, number, outcome, deliveries, now)
-            return outcome
+            self._insert_history(connection, number, outcomes, deliveries, now)
+            return outcomes
 
-        done = self._write(operation, task.request_id, durable=True)
+        done = self._write(operation, task.request_id, durable=durability in self._database.durable, soon=True)
         if isinstance(done, Task):
             return Created(done, replayed=True)
-        self._gauge.created()
-        self._committed(done)
-        return Created(done.task)
+        begun = done[-1].task if len(done) > 1 else None
+        if begun is None:
+            self._gauge.created()
+        for outcome in done:
+            self._committed(outcome)
+        return Created(done[0].task, attempt=None if begun is None else Attempt(begun, input, {}))
 
     def _by_scope(self, connection: Connection, task: Task, now: datetime) -> Task | None:
         if task.idempotency_scope is None:
@@ -163,8 +177,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         *,
         deliveries: NewDeliveries = (),
         limits: Limits | None = None,
+        known: Task | None = None,
     ) -> Transition:
         def operation(connection: Connection) -> Transition:
+            changed = None if known is None else self._change_known(connection, known, change, deliveries)
+            if changed is not None:
+                return changed
             number, before = self._select_to_change(connection, request_id)
             wanted = change
             if limits is not None:
@@ -172,7 +190,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
                 wanted = in_turn(change, before, connection.now(), count)
             return self._change(connection, number, before, wanted, deliveries)
 
-        outcome = self._write(operation, request_id, durable=change.durability in self._database.durable)
+        durable, ends = change.durability in self._database.durable, isinstance(change, (Complete, Fail))
+        outcome = self._write(operation, request_id, durable=durable, soon=ends)
         if limits is not None:
             self._gauge.created()
         self._committed(outcome)
@@ -223,6 +242,43 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
             sql = self._sql.update_task(tuple(values))
             values["task"] = number
             connection.write(sql, values)
+        self._insert_outcome(connection, number, before, outcome, deliveries, now)
+        return outcome
+
+    def _change_known(
+        self, connection: Connection, known: Task, change: Change, deliveries: NewDeliveries
+    ) -> Transition | None:
+        """Change a task without reading it, if it is as the caller knows it; None if it may not be.
+
+        All that a change looks at comes with an event, but for the lease, whose end alone takes nothing from its
+        holder. So the task is as it is known if its attempt runs, and its last event is the same.
+        """
+        now = connection.now()
+        try:
+            outcome = change.apply(known, now)
+        except (TransitionRefused, LeaseLost):  # what it is now decides
+            return None
+        values = rows.task_values(outcome.task, known)
+        if not values:
+            return None
+        sql = self._sql.update_known_task(tuple(values))
+        where = {"id": known.request_id, "app": self.app_id, "last_seq": known.seq, "running": known.attempt}
+        number = connection.write_if(sql, {**values, **where})
+        if number is None:
+            return None
+        self._insert_outcome(connection, number, known, outcome, deliveries, now)
+        return outcome
+
+    def _insert_outcome(
+        self,
+        connection: Connection,
+        number: int,
+        before: Task,
+        outcome: Transition,
+        deliveries: NewDeliveries,
+        now: datetime,
+    ) -> None:
+        """Store what a change brings beside the task itself."""
         if outcome.drop_result:
             connection.write(self._sql.delete_payload, {"number": number, "kind": "result"})
         if outcome.result is not None:
@@ -239,25 +295,26 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
             connection.write(self._sql.delete_payload, {"number": number, "kind": PRIVATE})
             connection.write(self._sql.insert_payload, _private_part(number, outcome.private))
         if outcome.events:
-            self._insert_history(connection, number, outcome, deliveries, now)
-            over = task.seq - self._max_events
+            self._insert_history(connection, number, [outcome], deliveries, now)
+            over = outcome.task.seq - self._max_events
             if over > 0 and over // TRIM_EVERY != (before.seq - self._max_events) // TRIM_EVERY:
                 connection.write(self._sql.trim_events, {"number": number, "until": over})
-        return outcome
 
     def _insert_history(
         self,
         connection: Connection,
         number: int,
-        outcome: Transition,
+        outcomes: Sequence[Transition],
         deliveries: NewDeliveries,
         now: datetime,
     ) -> None:
-        connection.write_many(self._sql.insert_event, [rows.event_values(number, event) for event in outcome.events])
-        new = deliveries_of(outcome, deliveries)
-        if new and outcome.sink_event is not None:
-            request_id, seq = outcome.task.request_id, outcome.sink_event.seq
-            self._insert_deliveries(connection, new, request_id=request_id, seq=seq, now=now)
+        events = [rows.event_values(number, event) for outcome in outcomes for event in outcome.events]
+        connection.write_many(self._sql.insert_event, events)
+        for outcome in outcomes:
+            new = deliveries_of(outcome, deliveries)
+            if new and outcome.sink_event is not None:
+                request_id, seq = outcome.task.request_id, outcome.sink_event.seq
+                self._insert_deliveries(connection, new, request_id=request_id, seq=seq, now=now)
 
     def _insert_checkpoint(self, connection: Connection, number: int, checkpoint: Checkpoint) -> None:
         part, head = CHECKPOINT + checkpoint.key, dumps(checkpoint.head)
@@ -344,6 +401,9 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
 
     # -- life --------------------------------------------------------------------------------------------------------
 
+    def sync(self) -> None:
+        self._database.sync()
+
     def check(self) -> None:
         self._database.read(check_version)
         self._database.check()
@@ -354,41 +414,3 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
 
 def _private_part(number: int, private: Any) -> dict[str, Any]:
     return {"task": number, "part": PRIVATE, "head": None, "body": dumps(private).encode("ascii")}
-
-
-class _QueueGauge:
-    """Knows about how many tasks wait, so that not every create counts them.
-
-    A count is trusted for a second or 256 creates of this process, and only while those could not reach the limit. So
-    one process never exceeds it; several can, by what the others create within that second.
-    """
-
-    EXACT_UP_TO = 1000  # smaller limits are counted at each create: so few rows cost little
-    TRUSTED_SECONDS = 1.0
-    TRUSTED_CREATES = 256
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects the three below, which are one fact
-        self._waiting = 0
-        self._since = 0
-        self._until = 0.0
-
-    def needs_count(self, limit: int) -> bool:
-        """Whether the waiting tasks must be counted before another one is created."""
-        with self._lock:
-            return (
-                limit <= self.EXACT_UP_TO
-                or self._since >= self.TRUSTED_CREATES
-                or time.monotonic() >= self._until
-                or self._waiting + self._since + 1 >= limit
-            )
-
-    def counted(self, waiting: int) -> None:
-        """So many wait now."""
-        with self._lock:
-            self._waiting, self._since, self._until = waiting, 0, time.monotonic() + self.TRUSTED_SECONDS
-
-    def created(self) -> None:
-        """One more was created here."""
-        with self._lock:
-            self._since += 1

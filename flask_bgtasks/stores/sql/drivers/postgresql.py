@@ -91,6 +91,14 @@ class PostgresConnection(Connection):
         number: int = self.execute(sql, parameters).fetchone()[0]
         return number
 
+    def write_if(self, sql: str, parameters: Parameters) -> int | None:
+        found = self.execute(sql, parameters).fetchone()
+        if found is None:
+            return None
+        self.writes += 1
+        number: int = found[0]
+        return number
+
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         self.writes += 1
         self.raw.cursor().executemany(sql, parameters)
@@ -153,7 +161,7 @@ class PostgresDatabase(Database):
     def now(self) -> datetime:
         return self._clock.now() or self.read(lambda connection: connection.now())
 
-    def write(self, operation: Operation[T], *, durable: bool) -> T:
+    def write(self, operation: Operation[T], *, durable: bool, soon: bool = False) -> T:
         for tries in range(1, TRIES + 1):
             try:
                 return self._transaction(operation, durable=durable)

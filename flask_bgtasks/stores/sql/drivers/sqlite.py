@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
@@ -73,6 +74,7 @@ class SqliteDatabase(Database):
         self._watch_lock = threading.Lock()  # protects _watch
         self._watch: sqlite3.Connection | None = None
         self._ready = False
+        self._waits_for_disk = False  # whether something was committed that `sync` is to bring there
         self._file = DatabaseFile(self._path)
         self._probed_at = float("-inf")  # when a write went well that was made to see whether it does
 
@@ -84,19 +86,33 @@ class SqliteDatabase(Database):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def write(self, operation: Operation[T], *, durable: bool) -> T:
+    def write(self, operation: Operation[T], *, durable: bool, soon: bool = False) -> T:
         self._file.check()
         result, wrote = self._commits.run(operation)
         if durable and self._strict and wrote:
-            try:
-                self._sync.wait()
-            except FileNotFoundError:
-                raise gone(self._path + "-wal") from None
-            except OSError as error:
-                raise OutcomeUnknown(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
+            self._bring_to_disk()
+        elif soon and self._strict and wrote:
+            self._waits_for_disk = True
         if wrote:  # the file may have gone meanwhile, and what was written with it
             self._file.check()
         return result
+
+    def sync(self) -> None:
+        if self._waits_for_disk:
+            self._waits_for_disk = False
+            try:
+                self._bring_to_disk()
+            except BaseException:
+                self._waits_for_disk = True
+                raise
+
+    def _bring_to_disk(self) -> None:
+        try:
+            self._sync.wait()
+        except FileNotFoundError:
+            raise gone(self._path + "-wal") from None
+        except OSError as error:
+            raise OutcomeUnknown(f"the task store {self._path!r} cannot be brought to disk: {error}") from error
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -201,6 +217,8 @@ class SqliteDatabase(Database):
             raise
 
     def close(self) -> None:
+        with suppress(StoreUnavailable):  # it goes on its way without us
+            self.sync()
         with self._commits.closed(), self._watch_lock:
             readers, self._readers = self._readers, deque()
             _close_all(readers)

@@ -38,6 +38,14 @@ class SqliteConnection(Connection):
         number: int = self.raw.execute(sql, parameters).fetchall()[0][0]  # to the end: the statement is done
         return number
 
+    def write_if(self, sql: str, parameters: Parameters) -> int | None:
+        found = self.raw.execute(sql, parameters).fetchall()
+        if not found:
+            return None
+        self.writes += 1
+        number: int = found[0][0]
+        return number
+
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         self.writes += 1
         if len(parameters) == 1:
