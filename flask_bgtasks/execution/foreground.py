@@ -126,8 +126,10 @@ class Foreground:
         """The request was answered; whether another attempt follows. A stream ends its attempt itself."""
         if self._streams:
             return False
-        missing = invocation.failed_answer(self._error or RuntimeError("the request ended without an answer"))
-        return self._end(self._answer or missing)
+        if self._answer is None:
+            missing = self._error or RuntimeError("the request ended without an answer")
+            self._answer = invocation.failed_answer(missing)
+        return self._end(self._answer)
 
     def broke(self, error: BaseException) -> None:
         """The request ended with an exception: of the view, or of a teardown function that could not commit."""

@@ -250,7 +250,9 @@ def head_of(response: Response, body: bytes) -> Result:
     ``Cache-Control`` where it says ``no-store`` or ``private``. What a view lets everybody cache is read by its owner
     only, once it is stored: there it is private, whatever the view said.
     """
-    kept = [(name, _header(value)) for name in headers.RESPONSE for value in response.headers.getlist(name)]
+    given = {name.lower() for name in response.headers.keys()}  # noqa: SIM118 - pairs
+    names = (name for name in headers.RESPONSE if name.lower() in given)
+    kept = [(name, _header(value)) for name in names for value in response.headers.getlist(name)]
     if response.cache_control.no_store or response.cache_control.private is not None:
         kept += [("Cache-Control", _header(value)) for value in response.headers.getlist("Cache-Control")]
     return Result(body, response.status_code, _header(response.headers.get("Content-Type", "")), tuple(kept))

@@ -1,8 +1,9 @@
 """`make bench`: the library beside its peers, in one run on one machine, as a table with the aims.
 
-python -m tests.benchmarks [--only update,submit,throughput,latency,polls,stored,survival,mirror,push] \
-    [--peers celery,…|none] \
+python -m tests.benchmarks [--only update,submit,throughput,…] [--peers celery,…|none] [--against REV] \
     [--rounds N] [--json FILE]
+
+`--against REV` measures the library of another commit in turn with this one, where a section has its own process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import aims, harness, load, mirrored, polls, pushed, servers, stored, survival
+from . import aims, harness, idle, load, mirrored, polls, pushed, servers, stored, survival, wrapped
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 
@@ -75,6 +76,10 @@ def _many(count: int) -> dict[str, Any]:
     return {"count": count, "seconds": 2.5}
 
 
+def _sixteen(count: int) -> dict[str, Any]:
+    return {"threads": 16, **_many(count)}
+
+
 ALONE = {"count": 40, "seconds": 1.5}  # with a pause of 20 ms before each
 
 SECTIONS = (
@@ -119,6 +124,16 @@ SECTIONS = (
         ),
     ),
     Section(
+        "submitters", "3b no-op tasks of 16 threads that submit at once", "submitters", "tasks/s", 5, 60,
+        (
+            Row("ours", "ours", _sixteen(2000), "SQLite (FULL), 4 threads of the submitting process"),
+            Row("Dramatiq", "dramatiq", _sixteen(1000), "as above"),
+            Row("Huey", "huey", _sixteen(400), "as above"),
+            Row("Celery", "celery", _sixteen(400), "as above"),
+            Row("ours, NORMAL", "ours-normal", _sixteen(2000), "synchronous=NORMAL"),
+        ),
+    ),
+    Section(
         "latency", "4  one task on an idle process, from submit to visible result (p50)", "latency", "ms", 5, 75,
         (
             Row("ours", "ours", ALONE, "SQLite (FULL)"),
@@ -131,28 +146,43 @@ SECTIONS = (
             Row("ours, no pause", "ours", {**ALONE, "pause": 0.0}, "as the first row, one task right after the other"),
         ),
     ),
+    Section(
+        "wrapped", "4b a request that its view answers: the processor time that wrapping adds", "added", "µs", 7, 40,
+        tuple(Row(name, "wrapped", {"path": path, "seconds": 1.0}, wrapped.NOTES[name])
+              for name, path in wrapped.VIEWS.items()),
+    ),
 )  # fmt: skip
 
 STORED_ROUNDS = 9
+SERVED_ROUNDS = 6
 POLL_ROUNDS = 8
 POLL_SECONDS = 125.0
 
 SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("ours", {"synchronous": "FULL"}),
     "ours-normal": ("ours", {"synchronous": "NORMAL"}),
+    "wrapped": ("wrapped", {}),
     "bare": ("bare", {"synchronous": "FULL"}),
     "bare-normal": ("bare", {"synchronous": "NORMAL"}),
     **{peer: (f"peers.{peer}_peer", {}) for peer in PEERS},
 }
 
-ONLY = ("update", "submit", "throughput", "latency", "polls", "stored", "survival", "mirror", "push")
+ONLY = (
+    "update", "submit", "throughput", "submitters", "latency", "wrapped", "idle", "polls", "stored", "survival",
+    "mirror", "push",
+)  # fmt: skip
+
+OURS = ("ours", "ours-normal", "wrapped")
+"""The subjects that can be measured at two commits."""
 
 
 # -- measuring -------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _subjects(names: Sequence[str], folder: Path, redis: str | None) -> Iterator[dict[str, Driver | str]]:
+def _subjects(
+    names: Sequence[str], folder: Path, redis: str | None, before: harness.Revision | None
+) -> Iterator[dict[str, Driver | str]]:
     """The started subjects; of one that does not start the reason."""
     found: dict[str, Driver | str] = {}
     with contextlib.ExitStack() as stack:
@@ -160,8 +190,10 @@ def _subjects(names: Sequence[str], folder: Path, redis: str | None) -> Iterator
             if name in NEED_REDIS and redis is None:
                 found[name] = "no Redis"
                 continue
-            module, options = SUBJECTS[name]
-            driver = Driver(f"{__package__}.{module}", folder / name, environ={"BENCH_REDIS": redis or ""}, **options)
+            module, options = SUBJECTS[name.partition("@")[0]]
+            root = before.root if before is not None and "@" in name else None
+            environ = {"BENCH_REDIS": redis or ""}
+            driver = Driver(f"{__package__}.{module}", folder / name, environ=environ, root=root, **options)
             stack.callback(driver.close)
             found[name] = driver
         for name, driver in found.items():
@@ -193,6 +225,30 @@ def _measure(section: Section, subjects: dict[str, Driver | str], rounds: int | 
     )
     notes = {name: row.note for name, row in rows.items()}
     return Measured(section.key, section.title, section.unit, notes, series)
+
+
+def _with(section: Section, before: harness.Revision) -> Section:
+    """The section, and after each row of ours the same of another commit."""
+    rows: list[Row] = []
+    for row in section.rows:
+        rows.append(row)
+        if row.subject in OURS:
+            rows.append(dataclasses.replace(row, name=f"{row.name} @", subject=f"{row.subject}@", note=before.text))
+    return dataclasses.replace(section, rows=tuple(rows))
+
+
+def _measure_served(folder: Path, rounds: int | None) -> Measured:
+    with wrapped.served(folder) as (rows, rates):
+        series = harness.in_turn(rows, rounds=rounds or SERVED_ROUNDS, seconds=POLL_SECONDS)
+    title = f"4c the same under gunicorn (1 × 8 threads, {wrapped.CONNECTIONS} connections; {load.tool()})"
+    beside = {"requests per second": rates}
+    return Measured("served", title, "% of the plain view's rate", wrapped.NOTES, series, beside)
+
+
+def _measure_idle(folder: Path) -> Measured:
+    shares, writes = idle.measure(folder)
+    title = f"4d a process with nothing to do, for {idle.SECONDS:g} s"
+    return Measured("idle", title, "% of a core", idle.NOTES, shares, {"calls that write, per second": writes})
 
 
 def _measure_polls(folder: Path, redis: str | None, peers: Sequence[str], rounds: int | None) -> Measured:
@@ -394,6 +450,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="The library beside its peers.")
     parser.add_argument("--only", type=_names(ONLY), default=list(ONLY), help=f"of {','.join(ONLY)}")
     parser.add_argument("--peers", type=_names(list(PEERS)), default=list(PEERS), help=f"of {','.join(PEERS)}, or none")
+    parser.add_argument("--against", metavar="REV", help="a commit whose library is measured beside this one")
     parser.add_argument("--rounds", type=int, help="of each section, instead of its own number")
     parser.add_argument("--json", type=Path, help="a file for every figure")
     return parser.parse_args()
@@ -416,13 +473,27 @@ def main() -> None:
                 redis = stack.enter_context(servers.redis(folder / "redis"))
             except servers.ServerFailed as failure:
                 _say(f"  {failure}")
-        sections = [s for s in SECTIONS if s.command in asked.only]
+        sections = [s for s in SECTIONS if s.command in asked.only or s.key in asked.only]
+        before = harness.revision(asked.against, folder / "before") if asked.against else None
+        if before is not None:
+            sections = [_with(section, before) for section in sections]
         wanted = {row.subject for s in sections for row in s.rows}
         names = [name for name in SUBJECTS if name in wanted and (name not in PEERS or name in asked.peers)]
-        with _subjects(names, folder, redis) as subjects:
+        names += sorted(name for name in wanted if "@" in name)
+        with _subjects(names, folder, redis, before) as subjects:
             for section in sections:
                 done.append(_measure(section, subjects, asked.rounds))
                 _show(done[-1])
+        if "wrapped" in asked.only:
+            try:
+                done.append(_measure_served(folder / "served", asked.rounds))
+            except (servers.ServerFailed, load.LoadFailed, RowFailed, OSError) as failure:
+                _say(f"\n4c requests under gunicorn: not measured: {failure}")
+            else:
+                _show(done[-1])
+        if "idle" in asked.only:
+            done.append(_measure_idle(folder / "idle"))
+            _show(done[-1])
         if "polls" in asked.only:
             try:
                 done.append(_measure_polls(folder / "polls", redis, asked.peers, asked.rounds))

@@ -57,6 +57,12 @@ AIMS = (
         "polls", "ours, 200", 85, "% of the constant", "higher", {"plain read": 79, "Huey": 78, "RQ": 60, "Celery": 47}
     ),
     Aim("polls", "ours, 304", 95, "% of the constant", "higher"),
+    Aim("wrapped", "wrapped by name", 450, "µs", "lower"),
+    Aim("wrapped", "@background", 450, "µs", "lower"),
+    Aim("served", "wrapped by name", 45, "% of the plain view", "higher"),
+    Aim("served", "@background", 45, "% of the plain view", "higher"),
+    Aim("submitters", "ours", 2500, "tasks/s", "higher"),
+    Aim("idle", "ours", 0.2, "% of a core", "lower"),
     Aim("stored", "full / empty", 1.2, "×", "lower"),
     Aim("survival", "ours", 1.0, "s", "lower"),
     Aim("mirror", "with / without", 1.02, "×", "lower"),

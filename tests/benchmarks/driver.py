@@ -25,7 +25,10 @@ class DriverFailed(Exception):
 class Driver:
     """One subject's process, with whatever workers it has, as one process group."""
 
-    def __init__(self, module: str, folder: Path, *, environ: Mapping[str, str], **options: Any) -> None:
+    def __init__(
+        self, module: str, folder: Path, *, environ: Mapping[str, str], root: Path | None = None, **options: Any
+    ) -> None:
+        """:param root: the source tree whose library is measured; None for this one."""
         folder.mkdir(parents=True)
         self._log = folder / "log"
         with self._log.open("wb") as log:
@@ -35,6 +38,7 @@ class Driver:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, **environ, "BENCH_FOLDER": str(folder)},
+                cwd=root,
                 start_new_session=True,  # Ctrl-C is ours; and the group can be ended as one
                 text=True,
             )

@@ -84,6 +84,27 @@ def file_system(path: Path) -> str:
     return next((kinds[str(p)] for p in (resolved, *resolved.parents) if str(p) in kinds), "?")
 
 
+@dataclass(frozen=True)
+class Revision:
+    """Another commit's source tree, with the benchmarks of this one."""
+
+    root: Path
+    text: str
+
+
+def revision(name: str, folder: Path) -> Revision:
+    """Unpack a commit. :raises subprocess.CalledProcessError: git knows none of that name."""
+    folder.mkdir(parents=True)
+    described = subprocess.run(
+        ["git", "log", "-1", "--format=%h %s", name, "--"], check=True, capture_output=True, text=True
+    )
+    archive = subprocess.run(["git", "archive", name], check=True, capture_output=True)
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    shutil.rmtree(folder / "tests", ignore_errors=True)
+    shutil.copytree("tests", folder / "tests")
+    return Revision(folder, f"at {described.stdout.strip()[:70]}")
+
+
 def machine(folder: Path) -> str:
     """One line about where this was measured."""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

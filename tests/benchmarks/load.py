@@ -1,6 +1,6 @@
 """Bursts of polls from a process of their own: by ``wrk`` where it is installed, else by threads and raw sockets here.
 
-`python -m tests.benchmarks.load HOST PORT PATH SECONDS [HEADER]` is the second way's process.
+`python -m tests.benchmarks.load HOST PORT PATH SECONDS CONNECTIONS METHOD [HEADER]` is the second way's process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from urllib.parse import urlsplit
@@ -28,22 +29,41 @@ def tool() -> str:
     return "wrk" if shutil.which("wrk") else "threads and raw sockets (wrk is not installed)"
 
 
-def burst(url: str, header: str | None = None) -> float:
+def burst(url: str, header: str | None = None, *, connections: int = CONNECTIONS, method: str = "GET") -> float:
     """Ask for this address as fast as it is answered; answers per second.
+
+    :param method: ``POST`` has no body.
 
     :raises LoadFailed: there were errors.
     """
     if shutil.which("wrk"):
-        return _wrk(url, header)
+        return _wrk(url, header, connections, method)
     parts = urlsplit(url)
     command = [sys.executable, "-m", "tests.benchmarks.load", str(parts.hostname), str(parts.port), parts.path]
-    done = _run([*command, str(SECONDS), *([header] if header else [])])
+    done = _run([*command, str(SECONDS), str(connections), method, *([header] if header else [])])
     return float(done)
 
 
-def _wrk(url: str, header: str | None) -> float:
+def _wrk(url: str, header: str | None, connections: int, method: str) -> float:
     asked = ["--header", header] if header else []
-    out = _run(["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{SECONDS}s", *asked, url])
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(f'wrk.method = "{method}"\n')
+        script.flush()
+        out = _run(
+            [
+                "wrk",
+                "--script",
+                script.name,
+                "--threads",
+                "1",
+                "--connections",
+                str(connections),
+                "--duration",
+                f"{SECONDS}s",
+                *asked,
+                url,
+            ]
+        )
     wrong = re.search(r"(Non-2xx or 3xx responses.*|Socket errors.*)", out)
     found = re.search(r"Requests/sec:\s*([\d.]+)", out)
     if wrong or not found:
@@ -84,20 +104,22 @@ def _received(connection: socket.socket) -> bytes:
     return data
 
 
-def main(host: str, port: str, path: str, seconds: str, header: str = "X-Nothing: 0") -> None:
+def main(
+    host: str, port: str, path: str, seconds: str, connections: str, method: str, header: str = "X-Nothing: 0"
+) -> None:
     """Print the answers per second of one burst."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{header}\r\n\r\n".encode()
+    request = f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 0\r\n{header}\r\n\r\n".encode()
     counts: list[int] = []
     begun = time.perf_counter()
     threads = [
         threading.Thread(target=_ask, args=(host, int(port), request, begun + float(seconds), counts), daemon=True)
-        for _ in range(CONNECTIONS)
+        for _ in range(int(connections))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if len(counts) < CONNECTIONS:
+    if len(counts) < int(connections):
         raise SystemExit("a connection failed")
     print(sum(counts) / (time.perf_counter() - begun))
 

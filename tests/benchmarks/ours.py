@@ -68,6 +68,11 @@ class Measured(Subject):
     def submit_one(self) -> Any:
         return noop.submit()
 
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[None]:
+        with self.app.app_context():
+            yield
+
     def wait_for(self, handle: Any) -> None:
         handle.wait(timeout=MAX_WAIT_SECONDS)
 

@@ -78,11 +78,18 @@ class Gunicorn:
     def cpu_seconds(self) -> float | None:
         """Processor time that its worker has used, all threads; None where the system does not tell."""
         try:
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            fields = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split() for child in children]
+            fields = [Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split() for child in self._children()]
         except OSError:
             return None
         return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+    def writes(self) -> int:
+        """Calls with which its worker has written to anything, sockets and pipes too (proc(5), "syscw")."""
+        lines = [line for child in self._children() for line in Path(f"/proc/{child}/io").read_text().splitlines()]
+        return sum(int(line.partition(": ")[2]) for line in lines if line.startswith("syscw"))
+
+    def _children(self) -> list[str]:
+        return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
 
 
 @contextlib.contextmanager

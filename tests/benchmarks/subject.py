@@ -14,6 +14,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,6 +51,11 @@ class Subject:
     def wait_for(self, handle: Any) -> None:
         """Return when the result can be seen here."""
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def in_thread(self) -> Iterator[None]:
+        """Around what another thread submits."""
+        yield
 
     def submit_idle(self) -> Any:
         """Submit a task that nobody takes while the submitting is measured."""
@@ -90,6 +96,32 @@ class Subject:
         for handle in handles:
             self.wait_for(handle)
         return len(handles) / (time.perf_counter() - begun)
+
+    def submitters(self, *, threads: int, count: int, seconds: float) -> float:
+        """Tasks per second from the first submit to the last result, by threads that submit at once as web servers do.
+
+        :param count: of all of them together.
+        """
+        handles: list[list[Any]] = [[] for _ in range(threads)]
+        together = threading.Barrier(threads + 1)
+
+        def submit(mine: list[Any]) -> None:
+            with self.in_thread():
+                together.wait()
+                stop = time.perf_counter() + seconds
+                while len(mine) < count // threads and time.perf_counter() < stop:
+                    mine.append(self.submit_one())
+                for handle in mine:
+                    self.wait_for(handle)
+
+        running = [threading.Thread(target=submit, args=(mine,)) for mine in handles]
+        for thread in running:
+            thread.start()
+        together.wait()
+        begun = time.perf_counter()
+        for thread in running:
+            thread.join()
+        return sum(map(len, handles)) / (time.perf_counter() - begun)
 
     def latency(self, *, count: int, seconds: float, pause: float = PAUSE_SECONDS) -> float:
         """Milliseconds from a submit to its visible result while nothing else runs, the median."""
