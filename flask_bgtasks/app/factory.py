@@ -20,8 +20,8 @@ from ..delivery.dispatcher import Dispatcher
 from ..delivery.notifier import NotifyPolicy
 from ..errors import ConfigurationError, unknown_name
 from ..execution.engine import Engine
-from ..execution.fetcher import Fetcher
-from ..execution.recovery import LOOK_SECONDS
+from ..execution.finding.fetcher import Fetcher
+from ..execution.finding.recovery import LOOK_SECONDS
 from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import log_lines

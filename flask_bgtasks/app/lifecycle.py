@@ -15,8 +15,8 @@ from collections.abc import Callable
 from ..delivery.dispatcher import Dispatcher
 from ..errors import counted
 from ..execution.engine import Engine
-from ..execution.fetcher import Fetcher
-from ..execution.recovery import LOOK_SECONDS, Recovery
+from ..execution.finding.fetcher import Fetcher
+from ..execution.finding.recovery import LOOK_SECONDS, Recovery
 from ..runners.base import Runner
 from ..runtime import server
 from ..runtime.background_thread import BackgroundThread, ended_within

@@ -32,6 +32,11 @@ from .flusher import CANCELLED, Flusher
 
 log = logging.getLogger("flask_bgtasks")
 
+HELD_SECONDS = 5.0
+"""How long an attempt waits for its run, which is under way already. Then whoever was to run it was ended: it is given
+back, so that a process that lives on does not keep a task that nobody runs. If its run comes after all it claims the
+task like any other."""
+
 
 class Claims:
     """The attempts that one process has claimed.
@@ -101,6 +106,8 @@ class Claims:
             running = self._running(created.attempt, self._registry.find(task.name), asked)
             running.promised = promised
             running.releasable = task.kind is not TaskKind.TRACKED  # nothing of it has been done
+            running.begin_by = asked + HELD_SECONDS
+            running.late = functools.partial(self.give_back, task.request_id)
             self._held[task.request_id] = created.attempt, running
             self._flusher.add(running)
         return created
@@ -121,7 +128,7 @@ class Claims:
             attempt, running = held
             definition = self._registry.find(attempt.task.name)
         task, now = attempt.task, time.monotonic()
-        running.plan.root.started = now
+        running.begin_by, running.plan.root.started = None, now
         if definition is not None and definition.options.timeout is not None:
             running.deadline = now + definition.options.timeout
             running.overdue = functools.partial(self._overdue, task, running)

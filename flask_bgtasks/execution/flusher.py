@@ -150,6 +150,9 @@ class Flusher:
 
     def _serve_one(self, running: RunningAttempt) -> None:
         try:
+            if running.begin_by is not None and time.monotonic() >= running.begin_by and running.late is not None:
+                running.late()
+                return
             if running.deadline is not None and time.monotonic() >= running.deadline:
                 running.stop(TIMED_OUT)
                 late = time.monotonic() >= running.deadline + OVERDUE_SECONDS

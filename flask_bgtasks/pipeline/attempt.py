@@ -75,6 +75,8 @@ class RunningAttempt:
         self.gave_up = False  # whether a checkpoint could not be stored, as long as that was tried
         self.deadline: float | None = None  # by time.monotonic; the flusher stops it then
         self.overdue: Callable[[], None] | None = None  # ends it where it does not stop after its deadline
+        self.begin_by: float | None = None  # by time.monotonic, while it is held for a run that has not begun
+        self.late: Callable[[], object] | None = None  # gives it back where none begins until then
         self.releasable = False  # whether another process can go on with it
         self.promised = True  # whether somebody was told that the task will finish
         self.checkpoints: CheckpointLog | None = None  # where it can have any

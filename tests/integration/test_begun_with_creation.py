@@ -7,6 +7,7 @@ import pytest
 
 from flask_bgtasks import ShuttingDown, Status, current_task
 from flask_bgtasks.core.transitions.outside import RequestCancel
+from flask_bgtasks.execution import claims
 from tests.support.waiting import PATIENCE, until
 
 
@@ -63,13 +64,12 @@ def history(parts, request_id):
 
 
 def test_where_a_thread_is_free_a_task_is_begun_when_it_is_stored(app, parts, monkeypatch):
-    claims = []
-    claim = parts.store.claim
-    monkeypatch.setattr(parts.store, "claim", lambda *args, **kwargs: claims.append(args) or claim(*args, **kwargs))
+    asked, claim = [], parts.store.claim
+    monkeypatch.setattr(parts.store, "claim", lambda *args, **kwargs: asked.append(args) or claim(*args, **kwargs))
     handle = app.tasks["quick"].submit(1)
 
     assert handle.wait(timeout=PATIENCE) == 1
-    assert claims == []
+    assert asked == []
     assert history(parts, handle.request_id) == ["accepted", "started", "completed"]
 
 
@@ -109,6 +109,17 @@ def test_its_time_runs_from_when_it_begins(app, parts, held_back):
     assert handle.wait(timeout=PATIENCE) == "done"
 
 
+def test_what_nobody_begins_is_given_back_by_a_process_that_lives_on(app, parts, held_back, monkeypatch):
+    monkeypatch.setattr(claims, "HELD_SECONDS", 0.05)
+    handle = app.tasks["quick"].submit(1)
+    until(lambda: not parts.store.get(handle.request_id).held)
+
+    assert [one.request_id for one in parts.store.runnable(limit=9)] == [handle.request_id]
+    parts.engine.run(*held_back)  # it comes after all
+    assert app.runs == [(1, 2)]
+    assert handle.task.status is Status.COMPLETED
+
+
 @pytest.mark.parametrize("name", ["once", "quick"])
 def test_a_process_that_stops_gives_back_what_has_not_begun_even_if_it_must_not_run_twice(app, parts, held_back, name):
     arguments = (1,) if name == "quick" else ()
@@ -135,6 +146,7 @@ def test_a_runner_that_stops_while_it_is_stored_leaves_it_to_others(app, parts, 
 
 def test_what_may_have_been_stored_is_not_held_by_a_process_that_does_not_run_it(app, parts, monkeypatch):
     app.tasks["quick"].submit(0).wait(timeout=PATIENCE)
+    until(lambda: parts.runner.free == 1)
 
     def broken(descriptor):
         raise OSError(5, "Input/output error")

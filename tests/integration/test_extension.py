@@ -212,7 +212,7 @@ def test_steps_are_learnt_over_runs_and_give_a_remaining_time(make_app, bg):
 
     assert first.progress.total_steps is None
     assert list(learnt) == ["Read", "Write"]
-    plan = app.extensions["bgtasks"].engine._running(Attempt(first, {}, {}), bg.registry["generate"], 0.0).plan
+    plan = app.extensions["bgtasks"].engine._claims._running(Attempt(first, {}, {}), bg.registry["generate"], 0.0).plan
     assert plan.total_steps == 2
 
 

@@ -10,7 +10,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, Status, StoreUnavailable, checkpoint, current_task
 from flask_bgtasks.core.model import EventType
-from flask_bgtasks.execution import recovery as recovery_module
+from flask_bgtasks.execution.finding import recovery as recovery_module
 from flask_bgtasks.runtime import processes
 from flask_bgtasks.stores.types import Settlement
 from tests.support.waiting import PATIENCE, until

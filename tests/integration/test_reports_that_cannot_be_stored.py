@@ -119,10 +119,10 @@ def test_a_step_that_is_nested_too_deep_to_be_shown_whole_is_said_once_at_the_st
 class Choosy(MemoryStore):
     """Stores no report that says "poison", and says so in a way that nobody has foreseen."""
 
-    def save_progress(self, request_id, *, attempt, progress=None, entries=()):
+    def save_progress(self, request_id, *, entries=(), **report):
         if any("poison" in str(entry.data) for entry in entries):
             raise ValueError("no poison")
-        return super().save_progress(request_id, attempt=attempt, progress=progress, entries=entries)
+        return super().save_progress(request_id, entries=entries, **report)
 
 
 def test_a_report_that_the_store_refuses_takes_none_with_it_that_waits_beside_it(make_app, bg, caplog, monkeypatch):

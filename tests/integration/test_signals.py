@@ -137,8 +137,9 @@ def test_take_over_from_a_dead_process_is_told(heard, bg):
     state = app.extensions["bgtasks"]
     with app.app_context():
         task = state.submit(generate.definition, {"args": [], "kwargs": {}}, run=False).task
+        state.engine.give_back(task.request_id)
         state.store.claim(task.request_id, worker="dead", lease=timedelta(seconds=-1))
         state.engine.run(task.request_id)
 
-        assert bg.get(task.request_id).wait(timeout=PATIENCE) == 2
+        assert bg.get(task.request_id).wait(timeout=PATIENCE) == 3
     assert names(rows).count("task_recovered") == 1

@@ -43,10 +43,14 @@ def test_a_stored_task_that_cannot_be_begun_is_not_called_refused(studio, monkey
     def away(*_, **__):
         raise StoreUnavailable("cannot connect to db.internal:5432")
 
-    monkeypatch.setattr(studio.state.store, "claim", away)
-
-    answer = studio.app.test_client().post("/legacy/dict", json={"input_text": "x"})
-    monkeypatch.undo()
+    asked = {"json": {"input_text": "x"}, "headers": {"Idempotency-Key": "0123456789abcdef"}}
+    with monkeypatch.context() as busy:  # nobody begins with it
+        busy.setattr(studio.state.runner, "reserve", lambda: False)
+        busy.setattr(studio.state.runner, "submit", lambda *_, **__: None)
+        headers = {**asked["headers"], "Prefer": "respond-async"}
+        assert studio.app.test_client().post("/legacy/dict", json=asked["json"], headers=headers).status_code == 202
+        busy.setattr(studio.state.store, "claim", away)
+        answer = studio.app.test_client().post("/legacy/dict", **asked)
 
     assert answer.json["type"].endswith(UNKNOWN)
     assert studio.state.store.get(answer.json["request_id"]).status is Status.STARTED

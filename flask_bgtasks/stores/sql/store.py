@@ -30,6 +30,7 @@ from .. import conversions
 from ..averages import average, superfluous_names, superfluous_steps
 from ..base import PRIVATE, in_turn, joined, parted
 from ..conversions import CHECKPOINT, dumps
+from ..queue_gauge import QueueGauge
 from ..types import Attempt, Clock, Created, Limits, NewDeliveries, deliveries_of, system_clock
 from . import rows
 from .base import known_form
@@ -39,7 +40,6 @@ from .drivers.sqlite import SqliteDatabase
 from .leases import SqlLeases
 from .outbox import SqlOutbox
 from .queries import SqlQueries
-from .queue_gauge import QueueGauge
 from .schema import check_version
 from .statements import Statements
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from flask_bgtasks.core.model import Status
-from flask_bgtasks.execution import fetcher
+from flask_bgtasks.execution.finding import fetcher
 from flask_bgtasks.runtime import processes
 from tests.support.tasks import T0, new_task
 

@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from ..core.backoff import rng
-from ..core.devices import UNSEEN_DAYS
-from ..errors import BackgroundTasksError, ShuttingDown, counted
-from ..runners.base import Runner
-from ..runners.isolation import seconds_alone
-from ..runtime import processes
-from ..runtime.background_thread import BackgroundThread
-from ..runtime.fork import after_fork_in_child
-from ..runtime.log_lines import Recurring
-from ..runtime.server import Server
-from ..stores.base import Store
+from ...core.backoff import rng
+from ...core.devices import UNSEEN_DAYS
+from ...errors import BackgroundTasksError, ShuttingDown, counted
+from ...runners.base import Runner
+from ...runners.isolation import seconds_alone
+from ...runtime import processes
+from ...runtime.background_thread import BackgroundThread
+from ...runtime.fork import after_fork_in_child
+from ...runtime.log_lines import Recurring
+from ...runtime.server import Server
+from ...stores.base import Store
 from .fetcher import Fetcher
 
 log = logging.getLogger("flask_bgtasks")

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
-from ..core.model import Task
-from ..runtime import processes
-from ..stores.protocols.leases import Leases
+from ...core.model import Task
+from ...runtime import processes
+from ...stores.protocols.leases import Leases
 
 
 class Fetcher:
