@@ -152,24 +152,17 @@ class AppState:
         note = self.device_registry.note(task, hints)
         if note is not None:
             task = task.evolve(token_note=note)
-        if not run:
-            created = self.engine.create(task, input, at_once=True, promised=promised)
-            if created.attempt is None and not created.replayed and definition.kind is not TaskKind.TRACKED:
-                self.hand_over(created.task)  # as many of its name run as may
-            return created
-        at_once = not self._left_to_others and self.runner.reserve()
+        limits = self._limits() if run else None
+        reserved = run and not self._left_to_others and self.runner.reserve()
+        created: Created | None = None
         try:
-            created = self.engine.create(task, input, limits=self._limits(), at_once=at_once)
-        except BaseException:
-            if at_once:
+            created = self.engine.create(task, input, limits=limits, at_once=reserved or not run, promised=promised)
+        finally:
+            if reserved and (created is None or created.attempt is None):
                 self.runner.give_back()
-            raise
-        if created.attempt is not None:
+        if reserved and created.attempt is not None:
             self._begin(created.task.request_id)
-            return created
-        if at_once:
-            self.runner.give_back()
-        if not created.replayed:
+        elif created.attempt is None and not created.replayed and task.kind is not TaskKind.TRACKED:
             self.hand_over(created.task)
         return created
 

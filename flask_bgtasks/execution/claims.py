@@ -118,15 +118,10 @@ class Claims:
         :returns: with the task's definition, None where this process has none.
         :raises TransitionRefused: it is not to be run now.
         """
-        held = self._held.pop(request_id, None)
-        if held is None:
-            asked = time.monotonic()
-            attempt = self._claim(request_id)
-            definition = self._registry.find(attempt.task.name)
-            running = self._running(attempt, definition, asked)
-        else:
-            attempt, running = held
-            definition = self._registry.find(attempt.task.name)
+        asked, held = time.monotonic(), self._held.pop(request_id, None)
+        attempt = self._claim(request_id) if held is None else held[0]
+        definition = self._registry.find(attempt.task.name)
+        running = self._running(attempt, definition, asked) if held is None else held[1]
         task, now = attempt.task, time.monotonic()
         running.begin_by, running.plan.root.started = None, now
         if definition is not None and definition.options.timeout is not None:
@@ -175,7 +170,7 @@ class Claims:
             max_output_bytes=self._settings.max_result_bytes,
             on_step=self._on_step,
         )
-        running.seq, running.task = task.seq, task
+        running.task = task
         running.leased_at = asked
         if task.kind is not TaskKind.TRACKED:
             running.checkpoints = CheckpointLog(

@@ -313,7 +313,6 @@ class Flusher:
                         entries=entries,
                         known=running.task,
                     )
-                    running.task = task
                     break
                 except (LeaseLost, TaskNotFound):
                     self.lose(running)
@@ -336,7 +335,7 @@ class Flusher:
         self._heed(running, task)
 
     def _heed(self, running: RunningAttempt, task: Task) -> None:
-        running.seq = task.seq
+        running.task = task
         if task.attempt > running.attempt:
             self.lose(running)
         if task.cancel_requested_at is not None:

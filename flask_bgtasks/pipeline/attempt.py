@@ -69,7 +69,6 @@ class RunningAttempt:
         self.result: Result | None = None  # of a tracked attempt, where it gives one
         self.leased_at = monotonic()  # before the lease was asked for last; it holds from then on at least
         self.renew_at = 0.0  # when the lease is due to be renewed, by time.monotonic
-        self.seq = 0  # the newest event that the flusher knows of
         self.task: Task | None = None  # as it was stored last, as far as is known here
         self.unsure_since: int | None = None  # the newest event before a write of which it is not known if it was made
         self.gave_up = False  # whether a checkpoint could not be stored, as long as that was tried
@@ -93,6 +92,11 @@ class RunningAttempt:
         self._too_deep_said = False
         self._shown = -1.0  # the percentage that was taken last
         self._node: StepNode = plan.root  # the step that was opened last and is open still
+
+    @property
+    def seq(self) -> int:
+        """The newest event that is known here."""
+        return 0 if self.task is None else self.task.seq
 
     # -- reports, called by the pipeline -----------------------------------------------------------------------------
 

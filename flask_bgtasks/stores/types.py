@@ -57,6 +57,12 @@ class Created:
     replayed: bool = False
     attempt: Attempt | None = None
 
+    @classmethod
+    def of(cls, outcomes: Sequence[Transition], input: Mapping[str, Any]) -> Created:
+        """What was stored: a new task as it was accepted and, where that is the second outcome, its claim."""
+        attempts = [Attempt(begun.task, input, {}) for begun in outcomes[1:]]
+        return cls(outcomes[0].task, attempt=attempts[0] if attempts else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

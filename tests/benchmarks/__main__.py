@@ -238,11 +238,10 @@ def _with(section: Section, before: harness.Revision) -> Section:
 
 
 def _measure_served(folder: Path, rounds: int | None) -> Measured:
-    with wrapped.served(folder) as (rows, rates):
-        series = harness.in_turn(rows, rounds=rounds or SERVED_ROUNDS, seconds=POLL_SECONDS)
+    with wrapped.served(folder) as polled:
+        series = harness.in_turn(polled.rows(), rounds=rounds or SERVED_ROUNDS, seconds=POLL_SECONDS)
     title = f"4c the same under gunicorn (1 × 8 threads, {wrapped.CONNECTIONS} connections; {load.tool()})"
-    beside = {"requests per second": rates}
-    return Measured("served", title, "% of the plain view's rate", wrapped.NOTES, series, beside)
+    return Measured("served", title, "% of the plain view's rate", wrapped.NOTES, series, _beside(polled, "request"))
 
 
 def _measure_idle(folder: Path) -> Measured:
@@ -255,12 +254,15 @@ def _measure_polls(folder: Path, redis: str | None, peers: Sequence[str], rounds
     with polls.running(folder, redis=redis, peers=peers) as polled:
         series = harness.in_turn(polled.rows(), rounds=rounds or POLL_ROUNDS, seconds=POLL_SECONDS)
     title = f"5  status polls, as a share of a constant from the same app (gunicorn, 1 × 8 threads; {load.tool()})"
-    beside = {
-        "polls per second": polled.rates,
-        "the worker's CPU per poll, µs": polled.cpu,
+    return Measured("polls", title, "%", polls.NOTES, series, _beside(polled, "poll"))
+
+
+def _beside(polled: polls.Polls, what: str) -> dict[str, dict[str, Series]]:
+    return {
+        f"{what}s per second": polled.rates,
+        f"the worker's CPU per {what}, µs": polled.cpu,
         "share of the constant by that CPU, %": polled.cpu_share,
     }
-    return Measured("polls", title, "%", polls.NOTES, series, beside)
 
 
 def _show_stored(folder: Path, rounds: int | None) -> Measured:

@@ -24,7 +24,7 @@ NOTES = {
 def create_app() -> Flask:
     """An app without the library."""
     app = Flask("idle")
-    app.add_url_rule("/", "nothing", lambda: "nothing")
+    app.add_url_rule("/", "nothing", lambda: "nothing", methods=["POST"])
     return app
 
 
@@ -42,7 +42,7 @@ def measure(folder: Path) -> tuple[dict[str, Series], dict[str, Series]]:
 
 def _watch(app: str, path: str, folder: Path) -> tuple[float, float]:
     with servers.gunicorn(f"{__package__}.{app}", folder, environ={}) as server:
-        with urllib.request.urlopen(server.url + path, timeout=10) as answer:
+        with urllib.request.urlopen(server.url + path, data=b"", timeout=10) as answer:  # a POST: it makes a task
             answer.read()
         time.sleep(SETTLED_SECONDS)
         before, written, begun = server.cpu_seconds(), server.writes(), time.monotonic()

@@ -32,9 +32,7 @@ def tool() -> str:
 def burst(url: str, header: str | None = None, *, connections: int = CONNECTIONS, method: str = "GET") -> float:
     """Ask for this address as fast as it is answered; answers per second.
 
-    :param method: ``POST`` has no body.
-
-    :raises LoadFailed: there were errors.
+    :param method: ``POST`` has no body. :raises LoadFailed: there were errors.
     """
     if shutil.which("wrk"):
         return _wrk(url, header, connections, method)
@@ -49,21 +47,8 @@ def _wrk(url: str, header: str | None, connections: int, method: str) -> float:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f'wrk.method = "{method}"\n')
         script.flush()
-        out = _run(
-            [
-                "wrk",
-                "--script",
-                script.name,
-                "--threads",
-                "1",
-                "--connections",
-                str(connections),
-                "--duration",
-                f"{SECONDS}s",
-                *asked,
-                url,
-            ]
-        )
+        options = ["--threads", "1", "--connections", str(connections), "--duration", f"{SECONDS}s", *asked]
+        out = _run(["wrk", "--script", script.name, *options, url])
     wrong = re.search(r"(Non-2xx or 3xx responses.*|Socket errors.*)", out)
     found = re.search(r"Requests/sec:\s*([\d.]+)", out)
     if wrong or not found:

@@ -48,7 +48,10 @@ class Polls:
     cpu_share: dict[str, Series] = field(default_factory=dict)
     """The constant's processor time per poll as a percentage of the row's, paired as the rates are."""
 
-    _constant: float = 0.0
+    constant: str = "/constant"
+    connections: int = load.CONNECTIONS
+    method: str = "GET"
+    _rate: float = 0.0  # of the constant, in the burst before
 
     def rows(self) -> dict[str, Callable[[], float]]:
         """What to call for one round of each row: the percentage of the constant."""
@@ -58,28 +61,28 @@ class Polls:
         self._burst("a constant")
         self.rates.clear()
         self.cpu.clear()
-        self._constant = self._burst("a constant")
+        self._rate = self._burst("a constant")
         return {name: self._paired(name) for name in self.asked}
 
     def _paired(self, name: str) -> Callable[[], float]:
         def share() -> float:
-            before = self._constant
+            before = self._rate
             try:
                 rate = self._burst(name)
-                self._constant = self._burst("a constant")
+                self._rate = self._burst("a constant")
             except load.LoadFailed as failure:
                 raise RowFailed(str(failure)) from None
             if self.cpu:
                 around = list(self.cpu["a constant"].values.values())[-2:]
                 _note(self.cpu_share, name, 50 * sum(around) / _newest(self.cpu[name]))
-            return 200 * rate / (before + self._constant)
+            return 200 * rate / (before + self._rate)
 
         return share
 
     def _burst(self, name: str) -> float:
-        address, header = self.asked.get(name, (self.server.url + "/constant", None))
+        address, header = self.asked.get(name, (self.server.url + self.constant, None))
         begun = self.server.cpu_seconds()
-        rate = load.burst(address, header)
+        rate = load.burst(address, header, connections=self.connections, method=self.method)
         ended = self.server.cpu_seconds()
         _note(self.rates, name, rate)
         if begun is not None and ended is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from werkzeug.test import EnvironBuilder, run_wsgi_app
 
 from flask_bgtasks import BackgroundTasks
 
-from . import load, servers
-from .harness import RowFailed, Series
+from . import servers
+from .polls import Polls
 from .subject import Subject
 
 CONNECTIONS = 4
@@ -89,32 +89,8 @@ class Measured(Subject):
 
 
 @contextlib.contextmanager
-def served(folder: Path) -> Iterator[tuple[dict[str, Callable[[], float]], dict[str, Series]]]:
-    """The app under gunicorn: by row what to call for one round, and the requests a second.
-
-    A round is the percentage of the plain view's rate, measured before and after.
-    """
+def served(folder: Path) -> Iterator[Polls]:
+    """The app under gunicorn, its wrapped views asked in bursts as polls are, beside the plain view."""
     with servers.gunicorn(f"{__package__}.wrapped:create_app()", folder, environ={}) as server:
-        rates: dict[str, Series] = {}
-
-        def burst(name: str, path: str) -> float:
-            try:
-                rate = load.burst(server.url + path, connections=CONNECTIONS, method="POST")
-            except load.LoadFailed as failure:
-                raise RowFailed(str(failure)) from None
-            values = rates.setdefault(name, Series()).values
-            values[len(values)] = rate
-            return rate
-
-        def share(name: str, path: str) -> Callable[[], float]:
-            def one() -> float:
-                before = burst("plain view", "/plain")
-                rate = burst(name, path)
-                return 200 * rate / (before + burst("plain view", "/plain"))
-
-            return one
-
-        for name, path in VIEWS.items():  # warm
-            burst(name, path)
-        rates.clear()
-        yield {name: share(name, path) for name, path in VIEWS.items()}, rates
+        asked = {name: (server.url + path, None) for name, path in VIEWS.items()}
+        yield Polls(server, asked, constant="/plain", connections=CONNECTIONS, method="POST")

@@ -99,7 +99,7 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
             return Created(done, replayed=True)
         for outcome in done:
             self._committed(outcome)
-        return Created(done[0].task, attempt=Attempt(done[1].task, input, {}) if len(done) > 1 else None)
+        return Created.of(done, input)
 
     def _take_scope(self, batch: Any, task: Task, now: datetime) -> Task | None:
         """The task that has this task's idempotency scope; where none has it, the batch takes it."""

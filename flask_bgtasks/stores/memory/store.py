@@ -79,27 +79,25 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
     ) -> Created:
         public, private = parted(input)
         text = json.dumps(public)
-        most, begun = most_running.get(task.name), None
+        most = most_running.get(task.name)
         with self._lock:
             now = self.now()
             found = self._by_scope(task, now)
             if found is not None:
                 return Created(found, replayed=True)
             turn = self._check_limits(task.owner, limits)
-            outcome = accepted(task, now, app=self.app_id, turn=turn)
+            outcomes = [accepted(task, now, app=self.app_id, turn=turn)]
             self._inputs[task.request_id] = text
             if private is not None:
                 self._private[task.request_id] = json.dumps(private)
             if task.idempotency_scope is not None:
                 self._scopes[task.idempotency_scope] = task.request_id
-            self._write(outcome, deliveries)
+            self._write(outcomes[0], deliveries)
             if claim is not None and (most is None or self._running(task.name) < most):
-                begun = self._apply(outcome.task, claim, deliveries)
-        self._committed(outcome)
-        if begun is None:
-            return Created(outcome.task)
-        self._committed(begun)
-        return Created(outcome.task, attempt=Attempt(begun.task, input, {}))
+                outcomes.append(self._apply(outcomes[0].task, claim, deliveries))
+        for outcome in outcomes:
+            self._committed(outcome)
+        return Created.of(outcomes, input)
 
     def _by_scope(self, task: Task, now: datetime) -> Task | None:
         if task.idempotency_scope is None:

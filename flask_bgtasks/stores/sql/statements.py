@@ -66,12 +66,31 @@ def _checkpoint_parts() -> tuple[sa.ColumnElement[bool], ...]:
     return payloads.c.part >= sa.literal_column(f"'{CHECKPOINT}'"), payloads.c.part < sa.literal_column(f"'{after}'")
 
 
+BuildUpdate = Callable[[dict[str, sa.BindParameter[Any]]], sa.Executable]
+
+
+def _by_number(values: dict[str, sa.BindParameter[Any]]) -> sa.Executable:
+    return tasks.update().where(tasks.c.number == parameter("task")).values(values)
+
+
+def _if_known(values: dict[str, sa.BindParameter[Any]]) -> sa.Executable:
+    same = (
+        tasks.c.request_id == parameter("id"),
+        OWN,
+        tasks.c.seq == parameter("last_seq"),
+        tasks.c.attempt == parameter("running"),
+        tasks.c.status == PROCESSING,
+        tasks.c.worker.is_not(None),
+    )
+    return tasks.update().where(*same).values(values).returning(tasks.c.number)
+
+
 class Statements:
     """The compiled statements of one dialect, each a text. What finds rows takes the app as the parameter ``app``."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self.updates: dict[tuple[str, ...], str] = {}
+        self._updates: dict[tuple[BuildUpdate, tuple[str, ...]], str] = {}
 
     def text(self, statement: sa.Executable) -> str:
         """A statement as the driver takes it."""
@@ -110,29 +129,18 @@ class Statements:
         return self.text(sa.select(tasks).where(tasks.c.idempotency_scope == parameter("scope"), OWN))
 
     def update_task(self, columns: tuple[str, ...]) -> str:
-        """Set these columns; compiled once for each set that occurs."""
-        text = self.updates.get(columns)
-        if text is None:
-            values = {name: parameter(name) for name in columns}
-            text = self.text(tasks.update().where(tasks.c.number == parameter("task")).values(values))
-            self.updates[columns] = text
-        return text
+        """Set these columns."""
+        return self._update(_by_number, columns)
 
     def update_known_task(self, columns: tuple[str, ...]) -> str:
         """Set these columns if an attempt runs and nothing has happened since; gives the task's number back."""
-        key = (*columns, "known")
-        text = self.updates.get(key)
+        return self._update(_if_known, columns)
+
+    def _update(self, build: BuildUpdate, columns: tuple[str, ...]) -> str:
+        """Compiled once for each set of columns that occurs."""
+        text = self._updates.get((build, columns))
         if text is None:
-            same = (
-                tasks.c.request_id == parameter("id"),
-                OWN,
-                tasks.c.seq == parameter("last_seq"),
-                tasks.c.attempt == parameter("running"),
-                tasks.c.status == PROCESSING,
-                tasks.c.worker.is_not(None),
-            )
-            changed = tasks.update().where(*same).values({name: parameter(name) for name in columns})
-            text = self.updates[key] = self.text(changed.returning(tasks.c.number))
+            text = self._updates[build, columns] = self.text(build({name: parameter(name) for name in columns}))
         return text
 
     @functools.cached_property

@@ -127,12 +127,12 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         done = self._write(operation, task.request_id, durable=durability in self._database.durable, soon=True)
         if isinstance(done, Task):
             return Created(done, replayed=True)
-        begun = done[-1].task if len(done) > 1 else None
-        if begun is None:
+        created = Created.of(done, input)
+        if created.attempt is None:
             self._gauge.created()
         for outcome in done:
             self._committed(outcome)
-        return Created(done[0].task, attempt=None if begun is None else Attempt(begun, input, {}))
+        return created
 
     def _by_scope(self, connection: Connection, task: Task, now: datetime) -> Task | None:
         if task.idempotency_scope is None:
