@@ -114,13 +114,13 @@ def test_a_plugin_that_breaks_is_a_finding_without_its_credentials(examine):
 
 def test_a_plugin_that_hangs_is_a_finding_and_not_the_end(examine, monkeypatch):
     let_go = threading.Event()
-    monkeypatch.setattr(doctor_module, "DEADLINE_SECONDS", 0.2)
+    monkeypatch.setattr(doctor_module, "DEADLINE_SECONDS", 2.0)  # enough for the others on a busy machine
 
     code, levels = examine(plugin=Service(lambda: let_go.wait(30) and []))
     let_go.set()
 
     assert code == 1
-    assert levels["FAIL"] == [("service", "no answer within 0.2 s")]
+    assert levels["FAIL"] == [("service", "no answer within 2 s")]
 
 
 def test_an_address_that_nobody_tries_is_a_warning(examine):

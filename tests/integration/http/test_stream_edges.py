@@ -17,6 +17,7 @@ from flask_bgtasks.runtime.connection import gone
 from tests.support.http_app import PATIENCE, make, with_owners
 from tests.support.http_calls import UNKNOWN
 from tests.support.sse_reader import read
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -147,6 +148,7 @@ def test_a_store_that_fails_ends_the_stream_and_the_client_comes_back(studio, mo
         raise StoreUnavailable("the disk is gone")
 
     request_id = studio.done()
+    until(lambda: not studio.state.watcher._topics)  # whoever waited for its end has gone: the store is asked
     answer = studio.app.test_client().get(f"/tasks/{request_id}/events", buffered=False)
     monkeypatch.setattr(studio.state.store, "get", fail)
 
