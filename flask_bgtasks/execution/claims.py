@@ -130,6 +130,11 @@ class Claims:
         running.releasable = task.kind is not TaskKind.TRACKED and task.on_interrupt is not OnInterrupt.FAIL
         return attempt, definition, running
 
+    @property
+    def held(self) -> list[str]:
+        """The ids of what was claimed with its creation and has not begun."""
+        return list(self._held)
+
     def give_back(self, request_id: str) -> None:
         """An attempt that is held is not begun here after all: whoever looks for work may have its task."""
         held = self._held.pop(request_id, None)

@@ -122,6 +122,12 @@ class Engine:
         """What was to be begun here at once is not."""
         self._claims.give_back(request_id)
 
+    def give_back_waiting(self) -> None:
+        """What waits for a runner that was stopped is not begun here: nobody waits for it to end."""
+        for request_id in self._claims.held:
+            if self._runner.cancel(request_id):  # not what a thread has taken already, and is about to begin
+                self._claims.give_back(request_id)
+
     def run(self, request_id: str) -> None:
         """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads."""
         try:

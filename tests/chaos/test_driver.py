@@ -18,6 +18,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.remains import unsettled_of_firestore
 from tests.chaos.stores import Postgresql
 from tests.support.sse_reader import Seen
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_process_that_does_not_stop_is_noticed_and_ended():
     faults._asked[deaf.pid] = ("a worker", time.monotonic() - STOP_SECONDS - 1)
 
     assert list(faults.overdue()) == [f"a worker did not stop within {STOP_SECONDS} s of SIGTERM"]
-    assert deaf.wait(10) == -9
+    assert deaf.wait(PATIENCE) == -9
 
 
 def test_deadlocks_are_noticed(tmp_path):

@@ -8,7 +8,7 @@ from flask_bgtasks import ShuttingDown, StoreUnavailable
 from flask_bgtasks.runners.inline import InlineRunner
 from flask_bgtasks.runners.threads import ThreadRunner
 from tests.support.tasks import new_task
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 class Ran:
@@ -23,7 +23,7 @@ class Ran:
             self.ids.append(request_id)
             self._told.notify_all()
 
-    def wait_for(self, count, timeout=10):
+    def wait_for(self, count, timeout=PATIENCE):
         with self._told:
             assert self._told.wait_for(lambda: len(self.ids) >= count, timeout), self.ids
 
@@ -132,7 +132,7 @@ class Gate:
 
     def __call__(self, request_id):
         self.entered.release()
-        assert self.open.wait(10)
+        assert self.open.wait(PATIENCE)
 
 
 def test_what_comes_while_all_threads_are_busy_is_picked_from_the_store_in_its_order():
@@ -147,7 +147,7 @@ def test_what_comes_while_all_threads_are_busy_is_picked_from_the_store_in_its_o
 
     runner = ThreadRunner(run, workers=1, fetch=lambda limit: [new_task(name) for name in queue[:limit]])
     runner.submit("first")
-    assert gate.entered.acquire(timeout=10)
+    assert gate.entered.acquire(timeout=PATIENCE)
     for name in ("low", "a", "b", "high"):
         runner.submit(name)
     assert runner.waiting == 0  # the store has them
@@ -173,7 +173,7 @@ def test_a_store_that_is_out_of_reach_is_asked_again_when_there_is_reason_to(cap
     runner = ThreadRunner(ran, workers=1, fetch=pick)
     runner.start()
     runner.look()
-    assert asked.acquire(timeout=10)
+    assert asked.acquire(timeout=PATIENCE)
     assert ran.ids == []
     runner.look()
     ran.wait_for(1)
@@ -208,7 +208,7 @@ def test_a_waiting_task_can_be_forgotten_and_a_running_one_not():
 
     runner = ThreadRunner(run, workers=1)
     runner.submit("runs")
-    assert gate.entered.acquire(timeout=10)
+    assert gate.entered.acquire(timeout=PATIENCE)
     runner.submit("waits")
 
     assert runner.waiting == 1
@@ -224,7 +224,7 @@ def test_stop_waits_for_what_runs_no_longer_than_the_grace():
     gate = Gate()
     runner = ThreadRunner(gate, workers=1)
     runner.submit("long")
-    assert gate.entered.acquire(timeout=10)
+    assert gate.entered.acquire(timeout=PATIENCE)
 
     assert runner.stop(0.05) is False
     gate.open.set()
@@ -249,7 +249,7 @@ def test_threads_are_made_on_first_need_and_not_more_than_the_workers():
     for n in range(10):
         runner.submit(str(n))
     for _ in range(3):
-        assert gate.entered.acquire(timeout=10)
+        assert gate.entered.acquire(timeout=PATIENCE)
 
     assert len(set(threading.enumerate()) - before) == 3
     gate.open.set()

@@ -417,7 +417,7 @@ def test_an_attempt_that_catches_up_says_which_it_is(make_app, bg):
             if current_task.attempt == 1:
                 current_task.update(fraction=0.5)
                 raise Broken("no")
-            assert gate.wait(10)
+            assert gate.wait(PATIENCE)
 
     with app.app_context():
         handle = pipeline.submit()
@@ -476,7 +476,7 @@ def test_an_attempt_whose_lease_was_lost_goes_on_elsewhere_and_its_own_end_count
         calls.append((name, current_task.attempt))
         if name == "two" and current_task.attempt == 1:
             entered.set()
-            assert gate.wait(10)
+            assert gate.wait(PATIENCE)
         return name
 
     @bg.task
@@ -487,7 +487,7 @@ def test_an_attempt_whose_lease_was_lost_goes_on_elsewhere_and_its_own_end_count
     with app.app_context():
         zombie = threading.Thread(target=_in(app, pipeline))
         zombie.start()
-        assert entered.wait(10)
+        assert entered.wait(PATIENCE)
         [task] = state.store.find(TaskQuery()).tasks
         assert state.store.expire_leases(processes.me()) == 1
         state.engine.run(task.request_id)

@@ -7,7 +7,7 @@ import pytest
 
 from flask_bgtasks import current_task, step
 from flask_bgtasks.runtime.background_thread import BackgroundThread
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 def kill(thread):
@@ -102,7 +102,7 @@ def test_a_thread_that_breaks_again_and_again_is_said_once_and_goes_on(caplog):
 
     thread = BackgroundThread("bgtasks-test", serve)
     thread.start()
-    assert done.wait(10)
+    assert done.wait(PATIENCE)
     thread.close(wake=lambda: None, timeout=10)
 
     assert caplog.text.count("thread bgtasks-test failed") == 1
@@ -122,4 +122,4 @@ def test_a_thread_that_cannot_be_started_is_missing_and_tried_again(monkeypatch,
         assert "cannot be started" in caplog.text
 
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)

@@ -16,7 +16,7 @@ from flask_bgtasks.sinks.memory import MemorySink
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery
 from tests.support.tasks import T0, new_task
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -97,7 +97,7 @@ def test_a_sink_that_hangs_delays_only_its_own_deliveries(store, make):
     good = MemorySink()
     deliveries = make(Hanging(), good)
     finish_one(store, deliveries)
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     good.wait_for(lambda s: len(s.events) == 3)
 
     let_go.set()
@@ -234,7 +234,7 @@ def test_progress_is_latest_wins_for_a_slow_sink(store, make):
         @hookimpl
         def bgtasks_task_progress(self, task, progress):
             entered.set()
-            assert let_go.wait(10)
+            assert let_go.wait(PATIENCE)
             self._record(self.progress, progress)
 
     sink = Slow()
@@ -243,7 +243,7 @@ def test_progress_is_latest_wins_for_a_slow_sink(store, make):
     for percentage in range(100):
         deliveries.offer_progress(task, Progress(T0, 1, float(percentage)))
         if percentage == 0:
-            assert entered.wait(10)
+            assert entered.wait(PATIENCE)
     let_go.set()
     sink.wait_for(lambda s: len(s.progress) == 2)
 
@@ -373,7 +373,7 @@ def test_one_delivery_that_hangs_holds_up_no_other_of_its_sink(store, make):
     deliveries = make(sink)
     sink.hangs = accept_one(store, deliveries).request_id
     deliveries.wake()
-    assert sink.entered.wait(10)
+    assert sink.entered.wait(PATIENCE)
 
     ids = [finish_one(store, deliveries) for _ in range(30)]
     until(lambda: len(sink.told) == 90)
@@ -391,7 +391,7 @@ def test_progress_is_told_beside_no_delivery(store, make):
     task = store.claim(accepted.request_id, worker="w", lease=timedelta(seconds=60)).task
     sink.hangs = task.request_id
     deliveries.wake()
-    assert sink.entered.wait(10)
+    assert sink.entered.wait(PATIENCE)
 
     deliveries.offer_progress(task, Progress(T0, 1, 50.0))
     sink.let_go.set()
@@ -404,7 +404,7 @@ def test_what_is_under_way_when_the_process_stops_is_finished_and_what_comes_aft
     sink = Many()
     deliveries = make(sink)
     sink.hangs = finish_one(store, deliveries)
-    assert sink.entered.wait(10)
+    assert sink.entered.wait(PATIENCE)
 
     stopping = threading.Thread(target=deliveries.stop, args=(10,))
     stopping.start()

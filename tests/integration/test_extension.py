@@ -136,7 +136,7 @@ def test_a_plugin_registered_later_is_told_of_what_comes(make_app, bg):
         bg.register(Sink())
         generate.submit().wait(timeout=PATIENCE)
 
-    assert told.wait(10)
+    assert told.wait(PATIENCE)
 
 
 def test_owner_loader_wins_and_is_asked_in_the_request(make_app, bg):

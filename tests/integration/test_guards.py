@@ -12,6 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from flask_bgtasks import NotSerializable, Status
 from flask_bgtasks.stores.types import TaskQuery
+from tests.support.waiting import PATIENCE
 
 ASYNC = {"Prefer": "respond-async"}
 LOGIN = {"Authorization": "Bearer ada"}
@@ -604,7 +605,7 @@ def test_a_functions_teardown_gets_what_it_raised(make_app, bg):
 
     with app.app_context():
         generate.submit()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE)
     assert seen == ["the pen broke"]
 
 

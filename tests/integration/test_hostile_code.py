@@ -205,7 +205,7 @@ def test_a_receiver_that_hangs_lets_no_lease_run_out(make_app, bg):
     def work():
         with step("Draw"):
             current_task.update(details="…")
-            assert entered.wait(10)
+            assert entered.wait(PATIENCE)
             before = app.extensions["bgtasks"].store.get(current_task.request_id).lease_until
             until(lambda: app.extensions["bgtasks"].store.get(current_task.request_id).lease_until > before)
 

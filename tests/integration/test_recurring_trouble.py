@@ -74,7 +74,7 @@ def test_a_store_that_is_away_is_said_once_by_each_who_meets_it(make_app, bg, tm
     with app.app_context(), pytest.MonkeyPatch.context() as patched:
         patched.setattr(log_lines.Recurring, "note", counted)
         handle = work.submit()
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         path.rename(tmp_path / "away")
         deadline = time.monotonic() + 20
         while sum(message.startswith("progress of task") for message in met) < 10:

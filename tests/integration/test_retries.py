@@ -415,7 +415,7 @@ def test_an_attempt_that_reports_nothing_is_ended_without_its_doing(make_app, bg
         done = handle.wait_until_done(timeout=PATIENCE)
         assert other.submit().wait(timeout=PATIENCE) == "ran"  # on the one thread that there is: another one by now
         gate.set()
-        assert left.wait(10)
+        assert left.wait(PATIENCE)
         app.extensions["bgtasks"].lifecycle.drain(10)
 
     assert (done.status, done.error_type) == (Status.FAILED, "TaskTimeout")

@@ -57,7 +57,7 @@ def test_failure_cancellation_and_retry_are_told(heard, bg):
     @bg.task
     def wait():
         entered.release()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         current_task.update(details="…")
 
     with app.app_context():
@@ -68,7 +68,7 @@ def test_failure_cancellation_and_retry_are_told(heard, bg):
         with pytest.raises(TaskFailed):
             failed.wait(timeout=PATIENCE)
         waiting = wait.submit()
-        assert entered.acquire(timeout=10)
+        assert entered.acquire(timeout=PATIENCE)
         waiting.cancel()
         go_on.set()
         with pytest.raises(TaskCancelled):
@@ -93,7 +93,7 @@ def test_progress_is_told_when_it_is_stored(heard, bg):
     @bg.task
     def generate():
         current_task.update(details="half", fraction=0.5)
-        assert told.wait(10)
+        assert told.wait(PATIENCE)
 
     with app.app_context():
         generate.submit().wait(timeout=PATIENCE)

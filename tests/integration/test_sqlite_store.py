@@ -22,6 +22,7 @@ from flask_bgtasks.stores.types import Limits, NewDelivery, TaskQuery
 from tests.support.paths import ROOT
 from tests.support.stored_input import stored_input
 from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE
 
 LEASE = timedelta(seconds=60)
 
@@ -63,11 +64,11 @@ class Held:
 
     def _wait(self, connection):
         self.entered.set()
-        assert self.go.wait(10)
+        assert self.go.wait(PATIENCE)
 
     def __enter__(self):
         self.thread.start()
-        assert self.entered.wait(10)
+        assert self.entered.wait(PATIENCE)
         return self
 
     def __exit__(self, *_):
@@ -228,12 +229,12 @@ def test_one_sync_serves_all_who_committed_before_it_began(make, monkeypatch):
     def slow(fd):
         calls.append(1)
         entered.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         real(fd)
 
     monkeypatch.setattr("flask_bgtasks.stores.sql.drivers.wal_sync.os.fsync", slow)
     first = start(lambda: store.create(new_task(), input={}))
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     others = [start(lambda: store.create(new_task(), input={})) for _ in range(9)]
     waiting = threading.Event()
     while len(store._database._sync._turn._waiters) < 9:
@@ -526,7 +527,7 @@ def test_a_leader_that_is_ended_takes_none_of_those_with_it_who_share_its_transa
 
     def blocker(connection):
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
 
     def ended(connection):
         connection.write("INSERT INTO bgtasks_meta (key, value) VALUES ('ended', '1')", {})
@@ -547,7 +548,7 @@ def test_a_leader_that_is_ended_takes_none_of_those_with_it_who_share_its_transa
 
     threads = [threading.Thread(target=write, args=(blocker,))]
     threads[0].start()
-    assert entered.wait(10)
+    assert entered.wait(PATIENCE)
     for operation in (ended, number(1), number(2)):  # they queue in this order, and the first of them leads
         threads.append(threading.Thread(target=write, args=(operation,)))
         waiting = len(database._commits._queue)

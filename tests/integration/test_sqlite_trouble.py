@@ -249,7 +249,7 @@ def test_without_descriptors_a_task_waits_and_goes_on_when_there_are_some(make_a
     state.lifecycle.start()
     with app.app_context():
         handle = work.submit()
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         with no_descriptors():
             state.store.close()  # so that all of it has to be opened again
             deadline = time.monotonic() + 10

@@ -106,13 +106,13 @@ def test_a_running_task_is_cancelled_at_its_next_report_and_can_be_retried(make_
     def generate():
         with step("Long"):
             entered.release()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE)
             current_task.update(details="…")
             return current_task.attempt
 
     with app.app_context():
         handle = generate.submit()
-        assert entered.acquire(timeout=10)
+        assert entered.acquire(timeout=PATIENCE)
         with pytest.raises(WaitTimeout):
             handle.wait(timeout=0.01)
         assert handle.cancel().cancel_requested_at is not None
@@ -132,7 +132,7 @@ def test_a_task_that_waits_is_cancelled_at_once_and_never_runs(make_app, bg):
     @bg.task
     def block():
         entered.release()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
 
     @bg.task
     def other():
@@ -140,7 +140,7 @@ def test_a_task_that_waits_is_cancelled_at_once_and_never_runs(make_app, bg):
 
     with app.app_context():
         blocker = block.submit()
-        assert entered.acquire(timeout=10)
+        assert entered.acquire(timeout=PATIENCE)
         waiting = other.submit()
         assert bg.cancel(waiting.request_id).status is Status.CANCELLED
         go_on.set()

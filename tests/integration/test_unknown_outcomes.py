@@ -137,12 +137,12 @@ def test_progress_that_cannot_be_put_together_takes_no_output_with_it(make_app, 
     @bg.task
     def generate():
         begun.set()
-        assert go.wait(10)
+        assert go.wait(PATIENCE)
         current_task.emit("kept")
 
     with app.app_context():
         handle = generate.submit()
-    assert begun.wait(10)
+    assert begun.wait(PATIENCE)
     running = app.extensions["bgtasks"].engine._flusher.get(handle.request_id)
     progress, failures = running._progress, [RuntimeError("no time"), RuntimeError("no time")]
 

@@ -11,6 +11,7 @@ from flask_bgtasks.core.model import Entry, EventType
 from flask_bgtasks.core.transitions.attempt import Claim, Complete, Report
 from flask_bgtasks.stores.memory.store import MemoryStore
 from tests.support.tasks import T0, new_task
+from tests.support.waiting import PATIENCE
 
 LEASE = timedelta(seconds=60)
 
@@ -55,7 +56,7 @@ def emit(store, request_id, text):
     store.transition(request_id, Report(1, (Entry(EventType.OUTPUT, T0, {"chunks": [text]}),)))
 
 
-def until(following, condition, timeout=10):
+def until(following, condition, timeout=PATIENCE):
     while not condition():
         assert following.wait(timeout), "no change in time"
 

@@ -74,7 +74,7 @@ class PushService:
 
     def wait_for(self, found):
         with self.told:
-            assert self.told.wait_for(found, 10), self.posted
+            assert self.told.wait_for(found, PATIENCE), self.posted
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import threading
 
 from flask_bgtasks import Message, hookimpl
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
+from tests.support.waiting import PATIENCE
 
 
 class Phone:
@@ -50,7 +51,7 @@ class Phone:
 
     def wait_for(self, found):
         with self.told:
-            assert self.told.wait_for(found, 10), (self.sent, self.tried)
+            assert self.told.wait_for(found, PATIENCE), (self.sent, self.tried)
 
 
 def register(store, value, *, owner="anna", kind=FCM_TOKEN, lang=None):

@@ -10,7 +10,7 @@ from flask_bgtasks.delivery.leases import LeaseKeeper, LeaseWatch
 from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.types import NewDelivery, Settlement
 from tests.support.tasks import T0, new_task
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 LEASE = timedelta(seconds=60)
 
@@ -178,7 +178,7 @@ def test_a_delivery_is_settled_after_the_renewal_that_is_under_way(store, clock)
 
     def slow(deliveries, *, lease):
         renewing.set()
-        assert go_on.wait(10)
+        assert go_on.wait(PATIENCE)
         return renew(deliveries, lease=lease)
 
     store.renew_deliveries = slow
@@ -186,7 +186,7 @@ def test_a_delivery_is_settled_after_the_renewal_that_is_under_way(store, clock)
 
     def deliver():
         with keeper.kept(taken):
-            assert returns.wait(10)
+            assert returns.wait(PATIENCE)
         settled.append(go_on.is_set())
 
     delivering = threading.Thread(target=deliver)
@@ -195,7 +195,7 @@ def test_a_delivery_is_settled_after_the_renewal_that_is_under_way(store, clock)
     clock.now += 20
     renewer = threading.Thread(target=keeper.renew)
     renewer.start()
-    assert renewing.wait(10)
+    assert renewing.wait(PATIENCE)
     returns.set()
     until(lambda: not keeper._calls)
     go_on.set()
