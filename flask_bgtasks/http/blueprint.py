@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -68,10 +69,10 @@ def make(url_prefix: str, domains: Sequence[Mapping[str, str]] = ({},)) -> Bluep
             for domain in domains:
                 options = {key: _apart(value, path) for key, value in domain.items()}
                 blueprint.add_url_rule(
-                    path, endpoint, view, methods=answered, provide_automatic_options=False, **options
+                    path, endpoint, _bounded(view), methods=answered, provide_automatic_options=False, **options
                 )
-    blueprint.url_value_preprocessor(_forget_domain)
-    blueprint.before_request(_bound_body)
+    if any(_variables(value) for domain in domains for value in domain.values()):
+        blueprint.url_value_preprocessor(_forget_domain)
     blueprint.enable_openapi = False  # type: ignore[attr-defined]  # APIFlask asks it of every blueprint that has a hook
     blueprint.register_error_handler(Problem, lambda problem: problem.response())
     blueprint.register_error_handler(BackgroundTasksError, _library_error)
@@ -136,8 +137,18 @@ def _forget_domain(endpoint: str | None, values: dict[str, Any] | None) -> None:
             del values[name]
 
 
-def _bound_body() -> None:
-    json_body.bound(request)
+def _bounded(view: View) -> View:
+    """A view whose request's body is bounded before it begins.
+
+    Not by the blueprint's ``before_request``: a blueprint with hooks of its own cost each poll 7 µs of some 80.
+    """
+
+    @functools.wraps(view)
+    def bounded(**values: Any) -> Response:
+        json_body.bound(request)
+        return view(**values)
+
+    return bounded
 
 
 def _library_error(error: BackgroundTasksError) -> Response:

@@ -29,12 +29,13 @@ def bound(request: Request) -> None:
 
     :raises Problem: it says that it is too large.
     """
-    length = request.content_length
+    environ = request.environ
+    length = request.content_length if environ.get("CONTENT_LENGTH") else None  # every poll comes here
     if length is not None:
         if length > MAX_BYTES:
             raise _too_large()
-    elif "wsgi.input_terminated" in request.environ and "stream" not in request.__dict__:
-        request.environ["wsgi.input"] = _Bounded(request.environ["wsgi.input"], MAX_BYTES + 1, is_max=True)
+    elif "wsgi.input_terminated" in environ and "stream" not in request.__dict__:
+        environ["wsgi.input"] = _Bounded(environ["wsgi.input"], MAX_BYTES + 1, is_max=True)
 
 
 class _Bounded(LimitedStream):
