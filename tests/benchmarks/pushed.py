@@ -44,7 +44,7 @@ def ours(folder: str, url: str) -> dict[str, Any]:
     bgtasks.task(name="work", notify="Your lesson is ready")(dict)
     for owner in range(OWNERS):
         for device in range(DEVICES):
-            store.save_device(make_device(FCM_TOKEN, token(owner, device), owner=str(owner)), most=20)
+            store.save_device(make_device(FCM_TOKEN, token(owner, device), owner=str(owner)), max_devices=20)
     now, begun = store.now(), time.monotonic()
     for number in range(TASKS):
         task = Task(
