@@ -291,7 +291,7 @@ class Settings:
         20, _number(1), "Devices kept for one owner; beyond that, the one unseen for longest is removed."
     )
     push_concurrency: int = _setting(
-        8, _number(1), "Notifications that one process sends at the same time, for each sink that sends them."
+        16, _number(1), "Notifications that one process sends at the same time, for each sink that sends them."
     )
     progress_push_seconds: float | None = _setting(
         None,

@@ -79,7 +79,7 @@ class LiveActivitySink:
 
     name = "live_activity"
 
-    def __init__(self, client: FcmClient, *, dry_run: bool = False, concurrency: int = 8) -> None:
+    def __init__(self, client: FcmClient, *, dry_run: bool = False, concurrency: int = 16) -> None:
         self._client = client
         self._dry_run = dry_run
         self.concurrency = concurrency

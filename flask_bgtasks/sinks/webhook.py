@@ -51,7 +51,7 @@ class WebhookSink:
 
     name = "webhook"
 
-    def __init__(self, targets: Iterable[WebhookTarget], door: GuardedClient, *, concurrency: int = 8) -> None:
+    def __init__(self, targets: Iterable[WebhookTarget], door: GuardedClient, *, concurrency: int = 16) -> None:
         self._targets = {target.id: target for target in targets}
         self._door = door
         self._rests = Cooldowns(PAUSES)

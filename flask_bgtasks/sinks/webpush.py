@@ -61,7 +61,7 @@ class WebPushSink:
     name = "webpush"
     device_kinds = (WEBPUSH,)
 
-    def __init__(self, vapid: Any, subject: str, door: GuardedClient, *, ttl: int, concurrency: int = 8) -> None:
+    def __init__(self, vapid: Any, subject: str, door: GuardedClient, *, ttl: int, concurrency: int = 16) -> None:
         self._vapid = vapid
         self._subject = subject
         self._door = door

@@ -49,7 +49,7 @@ class FcmClient:
     """
 
     def __init__(
-        self, *, project: str, credentials: Any, source: str, endpoint: str | None = None, connections: int = 8
+        self, *, project: str, credentials: Any, source: str, endpoint: str | None = None, connections: int = 16
     ) -> None:
         self.project = project
         self.source = source

@@ -58,7 +58,7 @@ class FcmSink:
         *,
         ttl: timedelta = timedelta(seconds=MAX_TTL_SECONDS),
         dry_run: bool = False,
-        concurrency: int = 8,
+        concurrency: int = 16,
         android_channel: str | None = None,
     ) -> None:
         self._client = client
