@@ -31,9 +31,6 @@ log = logging.getLogger("flask_bgtasks")
 LOOK_SECONDS = 0.6
 """Mean time between two looks: another process's task goes on within a second. A worker process looks more often."""
 
-TICK_SECONDS = 0.2
-"""How often the server is asked whether it stops."""
-
 READY_SECONDS = 0.02
 """How often it is asked whether the app is complete."""
 
@@ -141,7 +138,7 @@ class Recovery:
                 self._guarded(self._abandon)
                 erased = self._guarded(self._purge)
                 next_purge = now + (PURGE_PAUSE_SECONDS if erased else PURGE_SECONDS * rng.uniform(0.5, 1.5))
-            if closed.wait(max(0.001, min(TICK_SECONDS, next_look - time.monotonic()))):
+            if closed.wait(max(0.001, min(next_look, next_purge) - time.monotonic())):
                 return
 
     def _purge(self) -> int:
