@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import aims, harness, idle, load, mirrored, polls, pushed, servers, stored, survival, wrapped
+from . import aims, harness, idle, load, mirrored, polls, pushed, servers, stored, streams, survival, wrapped
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 
@@ -91,6 +91,10 @@ SECTIONS = (
             Row("Celery", "celery", {"calls": 200}, "self.update_state(state=…, meta=…)"),
             Row("DBOS", "dbos", {"calls": 40}, "DBOS.set_event(…)"),
         ),
+    ),
+    Section(
+        "steps", "1b a task of 20,000 steps: the last thousand as a multiple of the first", "steps", "×", 5, 60,
+        (Row("ours", "ours", {"steps": 20_000}, "with step(…), each with a name of its own; processor time"),),
     ),
     Section(
         "submit-full", "2a one submit that survives a power cut", "submit", "µs", 11, 40,
@@ -168,8 +172,8 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 ONLY = (
-    "update", "submit", "throughput", "submitters", "latency", "wrapped", "idle", "polls", "stored", "survival",
-    "mirror", "push",
+    "update", "steps", "submit", "throughput", "submitters", "latency", "wrapped", "idle", "polls", "streams", "stored",
+    "survival", "mirror", "push",
 )  # fmt: skip
 
 OURS = ("ours", "ours-normal", "wrapped")
@@ -263,6 +267,25 @@ def _beside(polled: polls.Polls, what: str) -> dict[str, dict[str, Series]]:
         f"the worker's CPU per {what}, µs": polled.cpu,
         "share of the constant by that CPU, %": polled.cpu_share,
     }
+
+
+def _show_streams(folder: Path) -> dict[str, Any]:
+    """Open many streams on one process, and print what they cost."""
+    title = f"5b {streams.STREAMS:,} event streams of one task (gunicorn, 1 process, a thread for each)"
+    _say(f"\n{title}")
+    rows: dict[str, Any] = {}
+    try:
+        found = streams.measure(folder)
+    except (servers.ServerFailed, RowFailed, OSError) as failure:
+        _say(f"   not measured: {failure}")
+    else:
+        half, most = found.quantile(0.5), found.quantile(0.99)
+        _say(f"   {found.kib:.0f} KiB of memory for each; {found.cpu:.0f} % of a core for {found.events:,} events "
+             f"in {streams.SECONDS:g} s")  # fmt: skip
+        _say(f"   an event arrives {half:.0f} ms after it happened (p50), {most:.0f} ms (p99); reports are stored, "
+             "and told, every 250 ms")  # fmt: skip
+        rows["ours"] = {"kib": found.kib, "cpu": found.cpu, "events": found.events, "p50": half, "p99": most}
+    return {"key": "streams", "title": title, "unit": "", "rows": rows}
 
 
 def _show_stored(folder: Path, rounds: int | None) -> Measured:
@@ -504,6 +527,8 @@ def main() -> None:
             else:
                 _show(done[-1])
         more: list[dict[str, Any]] = []
+        if "streams" in asked.only:
+            more.append(_show_streams(folder / "streams"))
         if "stored" in asked.only:
             done.append(_show_stored(folder / "stored", asked.rounds))
         if "survival" in asked.only:

@@ -46,6 +46,18 @@ def report(calls: int) -> float:
         return time.perf_counter() - begun
 
 
+@bgtasks.task
+def many_steps(steps: int) -> list[float]:
+    """Begin and end so many steps; the seconds of this thread's processor time that each took."""
+    times = []
+    for number in range(steps):
+        begun = time.thread_time()
+        with step(f"Step {number}"):
+            pass
+        times.append(time.thread_time() - begun)
+    return times
+
+
 class Measured(Subject):
     """:param synchronous: ``BGTASKS_SQLITE_SYNCHRONOUS``."""
 
@@ -91,6 +103,10 @@ class Measured(Subject):
         finally:
             gate.set()
             self._last.wait(timeout=MAX_WAIT_SECONDS)
+
+    def step(self, steps: int) -> list[float]:
+        times: list[float] = many_steps.submit(steps).wait(timeout=MAX_WAIT_SECONDS)
+        return times
 
     def report(self, calls: int) -> float:
         handle = report.submit(calls)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,17 +88,25 @@ class Gunicorn:
         lines = [line for child in self._children() for line in Path(f"/proc/{child}/io").read_text().splitlines()]
         return sum(int(line.partition(": ")[2]) for line in lines if line.startswith("syscw"))
 
+    def resident_bytes(self) -> int:
+        """Memory that its worker has in use (proc(5), "VmRSS")."""
+        lines = [line for child in self._children() for line in Path(f"/proc/{child}/status").read_text().splitlines()]
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
     def _children(self) -> list[str]:
         return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
 
 
 @contextlib.contextmanager
-def gunicorn(app: str, folder: Path, *, environ: Mapping[str, str]) -> Iterator[Gunicorn]:
-    """One worker process with eight threads, as the aim says."""
+def gunicorn(app: str, folder: Path, *, environ: Mapping[str, str], options: Sequence[str] = ()) -> Iterator[Gunicorn]:
+    """One worker process with eight threads, as the aim says.
+
+    :param options: more of the command line; what is there already is replaced.
+    """
     folder.mkdir(parents=True)
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "8"]
-    command += ["--bind", f"{HOST}:{port}", "--keep-alive", "30", app]
+    command += ["--bind", f"{HOST}:{port}", "--keep-alive", "30", *options, app]
     with _running(
         command, folder / "gunicorn.log", port=port, environ={**environ, "BENCH_FOLDER": str(folder)}
     ) as process:

@@ -26,6 +26,8 @@ PAUSE_SECONDS = 0.02
 MAX_WAIT_SECONDS = 30.0
 """For one result; what takes longer is broken."""
 
+STEPS_COMPARED = 1_000
+
 REPORTS = [(f"section {i} of 100", i / 100) for i in range(100)]
 """A pipeline's reports, made beforehand: only the reporting is measured."""
 
@@ -70,11 +72,20 @@ class Subject:
         """Report progress that often from a running task; the seconds that all of it took, measured in the task."""
         raise NotImplementedError
 
+    def step(self, steps: int) -> Sequence[float]:
+        """Begin and end so many steps in a running task; the seconds of processor time that each took."""
+        raise NotImplementedError
+
     # -- the commands, each one round -----------------------------------------------------------------------------
 
     def update(self, *, calls: int) -> float:
         """Microseconds for one report."""
         return self.report(calls) / calls * 1e6
+
+    def steps(self, *, steps: int) -> float:
+        """What the last thousand steps took, as a multiple of what the first did."""
+        times = self.step(steps)
+        return sum(times[-STEPS_COMPARED:]) / sum(times[:STEPS_COMPARED])
 
     def submit(self, *, count: int, seconds: float) -> float:
         """Microseconds for one submit, the median."""
