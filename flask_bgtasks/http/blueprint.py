@@ -66,10 +66,11 @@ def make(url_prefix: str, domains: Sequence[Mapping[str, str]] = ({},)) -> Bluep
         others, view_of_others = _other_methods(methods)
         answers = [(_name(view), view, [method]) for method, view in methods.items()]
         for endpoint, view, answered in (*answers, (_name_of_others(path), view_of_others, others)):
+            view = _bounded(view)  # once: an endpoint has one view on all domains
             for domain in domains:
                 options = {key: _apart(value, path) for key, value in domain.items()}
                 blueprint.add_url_rule(
-                    path, endpoint, _bounded(view), methods=answered, provide_automatic_options=False, **options
+                    path, endpoint, view, methods=answered, provide_automatic_options=False, **options
                 )
     if any(_variables(value) for domain in domains for value in domain.values()):
         blueprint.url_value_preprocessor(_forget_domain)
