@@ -17,7 +17,7 @@ Fetch = Callable[[int], Sequence[Task]]
 class Runner(ABC):
     """Makes ``run(request_id)`` happen somewhere, at least once. Called from any thread.
 
-    A submitted task is in the store already. A runner that has no place for it may forget it: it is picked from the
+    A submitted task is in the store already. A runner that has no place for it may forget it: it is fetched from the
     store later.
     """
 
@@ -62,10 +62,6 @@ class Runner(ABC):
     @abstractmethod
     def cancel(self, request_id: str) -> bool:
         """Forget a task that has not begun; return whether it was here. A running task is left alone."""
-
-    @abstractmethod
-    def start(self) -> None:
-        """Start what runs tasks here, if it is not running. Called on first need, in the process that needs it."""
 
     @abstractmethod
     def stop(self, grace: float) -> bool:

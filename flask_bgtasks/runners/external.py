@@ -19,9 +19,6 @@ class ExternalRunner(Runner):
     def cancel(self, request_id: str) -> bool:
         return False
 
-    def start(self) -> None:
-        self._stopped = False
-
     def stop(self, grace: float) -> bool:
         self._stopped = True
         return True

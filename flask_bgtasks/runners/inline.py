@@ -27,9 +27,6 @@ class InlineRunner(Runner):
     def cancel(self, request_id: str) -> bool:
         return False
 
-    def start(self) -> None:
-        self._stopped = False
-
     def stop(self, grace: float) -> bool:
         self._stopped = True
         return True

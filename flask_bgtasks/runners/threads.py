@@ -126,12 +126,6 @@ class ThreadRunner(Runner):
             heapq.heapify(kept)
             return found
 
-    def start(self) -> None:
-        with self._lock:
-            self._stopped = False
-            while len(self._threads) < self._workers:
-                self._start_one()
-
     def stop(self, grace: float) -> bool:
         deadline = time.monotonic() + grace
         with self._lock:

@@ -36,8 +36,8 @@ def all_met(run, count):
 def make():
     made = []
 
-    def make(run, pick=None):
-        runner = ThreadRunner(run, workers=THREADS, fetch=pick)
+    def make(run, fetch=None):
+        runner = ThreadRunner(run, workers=THREADS, fetch=fetch)
         made.append(runner)
         return runner
 
@@ -72,11 +72,11 @@ def test_a_burst_that_meets_one_idle_thread_runs_on_as_many_as_there_are(make):
 def test_what_is_picked_by_one_idle_thread_runs_on_as_many_as_there_are(make):
     run, queue = SideBySide(THREADS), []
 
-    def pick(limit):
+    def fetch(limit):
         found, queue[:] = queue[:limit], queue[limit:]
         return found
 
-    runner = make(run, pick)
+    runner = make(run, fetch)
     runner.submit("first")
     idle(runner)
 
@@ -99,10 +99,10 @@ def test_pauses_that_end_at_once_are_followed_by_as_many_runs_as_there_are_threa
 def test_a_runner_that_has_no_thread_yet_looks_for_work(make):
     run, queue = SideBySide(THREADS), [new_task(str(n)) for n in range(THREADS)]
 
-    def pick(limit):
+    def fetch(limit):
         found, queue[:] = queue[:limit], queue[limit:]
         return found
 
-    make(run, pick).look()
+    make(run, fetch).look()
 
     assert all_met(run, THREADS)

@@ -33,7 +33,7 @@ class Queue:
         self._let_go = set()
         self._told = threading.Condition()
 
-    def pick(self, limit):
+    def fetch(self, limit):
         with self._told:
             return self.tasks[:limit]
 
@@ -66,7 +66,7 @@ def make():
     made = []
 
     def make(queue, workers=4):
-        runner = ThreadRunner(queue.run, workers=workers, fetch=queue.pick)
+        runner = ThreadRunner(queue.run, workers=workers, fetch=queue.fetch)
         made.append((runner, queue))
         return runner
 

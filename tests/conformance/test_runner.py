@@ -95,12 +95,14 @@ def test_a_stopped_runner_refuses_work(make_runner, ran):
     assert ran.ids == []
 
 
-def test_a_stopped_runner_can_be_started_again(make_runner, ran):
+def test_a_runner_can_be_told_to_stop_again(make_runner, ran):
     runner = make_runner(ran)
-    runner.stop(1)
-    runner.start()
-    runner.submit("again")
+    runner.submit("only")
     ran.wait_for(1)
+    runner.stop(0)
+
+    assert runner.stop(PATIENCE) is True
+    assert runner.draining
 
 
 def test_nothing_leaks_from_one_run_into_the_next(make_runner, ran):
@@ -163,15 +165,14 @@ def test_a_store_that_is_out_of_reach_is_asked_again_when_there_is_reason_to(cap
     answers = [StoreUnavailable("locked"), [new_task("a")]]
     ran, asked = Ran(), threading.Semaphore(0)
 
-    def pick(limit):
+    def fetch(limit):
         asked.release()
         answer = answers.pop(0) if answers else []
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    runner = ThreadRunner(ran, workers=1, fetch=pick)
-    runner.start()
+    runner = ThreadRunner(ran, workers=1, fetch=fetch)
     runner.look()
     assert asked.acquire(timeout=PATIENCE)
     assert ran.ids == []

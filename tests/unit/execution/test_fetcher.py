@@ -33,7 +33,7 @@ def clock(monkeypatch):
     return now
 
 
-def picker(store, **options):
+def make_fetcher(store, **options):
     settings = {"names": lambda: {"n"}, "most_running": lambda: {"n": 2}, "lease": 30.0}
     return fetcher.Fetcher(store, **{**settings, **options})
 
@@ -41,7 +41,7 @@ def picker(store, **options):
 def test_the_store_is_asked_for_what_this_process_can_run():
     store = Asked()
 
-    picker(store, queues=["images"])(7)
+    make_fetcher(store, queues=["images"])(7)
 
     assert store.asked == {"limit": 7, "names": {"n"}, "queues": ["images"], "most_running": {"n": 2}}
 
@@ -49,7 +49,7 @@ def test_the_store_is_asked_for_what_this_process_can_run():
 def test_what_waits_is_given_as_it_comes():
     waiting = new_task("id")
 
-    assert picker(Asked(waiting))(1) == [waiting]
+    assert make_fetcher(Asked(waiting))(1) == [waiting]
 
 
 @pytest.mark.parametrize("alive", [False, None])
@@ -57,26 +57,26 @@ def test_a_task_whose_process_is_dead_or_unknown_is_given_at_once(monkeypatch, a
     monkeypatch.setattr(processes, "alive", lambda worker: alive)
     task = lost("w")
 
-    assert picker(Asked(task))(1) == [task]
+    assert make_fetcher(Asked(task))(1) == [task]
 
 
 def test_a_living_process_has_time_to_renew_what_a_clock_took_from_it(clock):
     store = Asked(lost(processes.me()))
-    pick = picker(store, lease=30.0)
+    fetch = make_fetcher(store, lease=30.0)
 
-    assert pick(1) == []
+    assert fetch(1) == []
     clock[0] += 10.9  # a third of the lease, and a second, are not over
-    assert pick(1) == []
+    assert fetch(1) == []
     store.tasks = [lost(processes.me(), T0 + timedelta(seconds=1))]  # it was renewed, and the clock jumped again
     clock[0] += 1
-    assert pick(1) == []
+    assert fetch(1) == []
     clock[0] += 11
-    assert pick(1) == store.tasks
+    assert fetch(1) == store.tasks
 
 
 def test_what_waits_is_given_though_what_is_not_believed_to_be_lost_stands_before_it(clock):
     waiting = new_task("other")
-    pick = picker(Asked(lost(processes.me()), waiting))
+    fetch = make_fetcher(Asked(lost(processes.me()), waiting))
 
-    assert pick(1) == []
-    assert pick(1) == [waiting]
+    assert fetch(1) == []
+    assert fetch(1) == [waiting]
