@@ -22,7 +22,14 @@ from .app.registry.declarations import Declarations
 from .app.state import KEY, AppState, current_state, state_of
 from .app.tracking import TrackedTask
 from .auth.owners import OwnerLoader
-from .core.definitions import FunctionOptions, TaskDefinition, TaskOptions, TrackedOptions, ViewOptions
+from .core.definitions import (
+    FunctionOptions,
+    TaskDefinition,
+    TaskOptions,
+    TrackedOptions,
+    ViewOptions,
+    require_known,
+)
 from .core.model import Status, Task, TaskKind
 from .core.notifications import Notification
 from .core.text.clean import identity
@@ -184,12 +191,12 @@ class BackgroundTasks:
     def task(self, function: Callable[..., Any] | None = None, **options: Unpack[FunctionOptions]) -> Any:
         """Make a function that can be submitted as a task. Calling it still just calls it.
 
-        :param options: see :class:`~flask_bgtasks.TaskOptions`; ``respond`` and ``validate`` are for views only.
+        :param options: see :class:`~flask_bgtasks.TaskOptions`; ``respond``, ``validate`` and ``guards`` are for views
+            only.
         :raises TypeError: an option that does not exist.
         """
-        for option in ("respond", "validate"):
-            if option in options:
-                raise TypeError(f"@task takes no {option}=: a function answers no request; use @background on a view")
+        why = "a function answers no request; use @background on a view"
+        require_known(options, FunctionOptions, who="@task", why=why)
         made = TaskOptions(**options)
 
         def decorate(called: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
@@ -336,6 +343,7 @@ class BackgroundTasks:
             return TaskDefinition(
                 name=name, kind=TaskKind.TRACKED, function=None, options=known.options, expected=known.expected
             )
+        require_known(options, TrackedOptions, who="track_request", why="its block runs once, where it stands")
         made = TaskOptions(name=name, **options)
         definition = TaskDefinition(
             name=name, kind=TaskKind.TRACKED, function=None, options=made, expected=made.expected_steps()

@@ -56,6 +56,16 @@ class ViewOptions(FunctionOptions, total=False):
     guards: Sequence[Callable[..., Any]]
 
 
+def require_known(options: Mapping[str, Any], known: type[TrackedOptions], *, who: str, why: str) -> None:
+    """Refuse options that are there, but for something else. What there is not at all :class:`TaskOptions` refuses.
+
+    :param known: those of ``who``. :param why: it takes no others, for the error. :raises TypeError: one is given.
+    """
+    for option in options:
+        if option not in known.__annotations__ and option in ViewOptions.__annotations__:
+            raise TypeError(f"{who} takes no {option}=: {why}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
     """The options of a task. They are checked where they are declared: a wrong one fails at import.

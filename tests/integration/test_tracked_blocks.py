@@ -12,6 +12,7 @@ from flask_bgtasks import (
     current_task,
     step,
 )
+from flask_bgtasks.core.definitions import TrackedOptions, ViewOptions
 from tests.support.waiting import PATIENCE
 
 STORES = ["memory://", "sqlite:///tasks.sqlite3"]
@@ -136,3 +137,13 @@ def test_a_tracked_block_inside_a_task_leaves_the_task_as_it_was(make_app, bg):
 
     with app.app_context():
         assert outer.submit().wait(timeout=PATIENCE) is True
+
+
+NOT_OF_BLOCKS = sorted(ViewOptions.__annotations__.keys() - {"name", *TrackedOptions.__annotations__})
+
+
+@pytest.mark.parametrize("option", NOT_OF_BLOCKS)
+def test_an_option_that_is_for_functions_or_views_is_refused(make_app, bg, option):
+    refused = pytest.raises(TypeError, match=f"track_request takes no {option}=")
+    with make_app().app_context(), refused, bg.track_request("process", **{option: None}):
+        pytest.fail("it runs")

@@ -15,9 +15,10 @@ def test_an_option_that_does_not_exist_is_a_type_error_at_import():
         bgtasks.background(retires=3)
 
 
-def test_a_function_takes_no_option_of_views():
-    with pytest.raises(TypeError, match="use @background on a view"):
-        BackgroundTasks().task(respond="async")
+@pytest.mark.parametrize("option", sorted(ViewOptions.__annotations__.keys() - FunctionOptions.__annotations__.keys()))
+def test_a_function_takes_no_option_of_views(option):
+    with pytest.raises(TypeError, match=f"@task takes no {option}=.*use @background on a view"):
+        BackgroundTasks().task(**{option: None})
 
 
 @pytest.mark.parametrize(
