@@ -92,6 +92,7 @@ class Flusher:
         self._thread = BackgroundThread("bgtasks-flusher", self._serve)
         self._awake = threading.Event()
         self._outage = Recurring(log)
+        self._sync_outage = Recurring(log)
         self._running: dict[str, RunningAttempt] = {}  # by id; each step on it is one, so it needs no lock
         self._token: Hashable | None = None
         self._looked = 0.0
@@ -144,8 +145,9 @@ class Flusher:
         """What runs here. Whatever was stored since the last look, also of what has ended, is on disk after this."""
         try:
             self._store.sync()
+            self._sync_outage.over("what was stored is on disk")
         except BackgroundTasksError as error:
-            self._outage.note("what was stored cannot be brought to disk yet: %s", error)
+            self._sync_outage.note("what was stored cannot be brought to disk yet: %s", error)
         return self.all()
 
     def _serve_one(self, running: RunningAttempt) -> None:

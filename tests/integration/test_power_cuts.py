@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_bgtasks import Result, Status, TaskNotFound, current_task
+from flask_bgtasks import Result, Status, StoreUnavailable, TaskNotFound, current_task
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.core.transitions.transition import Durability
 from flask_bgtasks.stores.sql import SqlStore
@@ -242,3 +242,26 @@ def test_the_next_look_at_what_runs_brings_to_disk_what_waited_for_none(make_app
     request.join()
 
     until(lambda: disk.status(answered[0]) is Status.COMPLETED)
+
+
+def test_a_disk_that_fails_for_a_while_is_in_the_log_and_that_it_is_over(make_app, bg, disk, caplog, monkeypatch):
+    caplog.set_level("INFO", "flask_bgtasks")
+    app, go = make_app(store=f"sqlite:///{disk.path}", runner="threads", sinks=[], progress_interval=0.01), []
+
+    @bg.task
+    def work():
+        until(lambda: go)
+
+    def broken():
+        raise StoreUnavailable("Input/output error")
+
+    with app.app_context():
+        handle = work.submit()
+        with monkeypatch.context() as patch:
+            patch.setattr(app.extensions["bgtasks"].store, "sync", broken)
+            until(lambda: "cannot be brought to disk yet: Input/output error" in caplog.text)
+        until(lambda: "what was stored is on disk" in caplog.text)
+        go.append(True)
+        handle.wait(timeout=PATIENCE)
+
+    assert caplog.text.count("cannot be brought to disk yet") == 1
