@@ -4,6 +4,7 @@ import contextlib
 import gc
 import itertools
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -144,13 +145,18 @@ def test_a_process_that_stops_ends_its_streams(studio):
 def test_a_store_that_fails_ends_the_stream_and_the_client_comes_back(studio, monkeypatch, caplog):
     from flask_bgtasks.errors import StoreUnavailable
 
-    def fail(*_, **__):
-        raise StoreUnavailable("the disk is gone")
-
     request_id = studio.done()
     until(lambda: not studio.state.watcher._topics)  # whoever waited for its end has gone: the store is asked
+    get, view, opened = studio.state.store.get, threading.current_thread(), []
+
+    def get_for_the_view_alone(*args):  # not for the watcher, which would have what the stream is to ask for
+        if opened or threading.current_thread() is not view:
+            raise StoreUnavailable("the disk is gone")
+        return get(*args)
+
+    monkeypatch.setattr(studio.state.store, "get", get_for_the_view_alone)
     answer = studio.app.test_client().get(f"/tasks/{request_id}/events", buffered=False)
-    monkeypatch.setattr(studio.state.store, "get", fail)
+    opened.append(answer)
 
     assert read(b"".join(answer.response)) == []
     answer.close()
