@@ -177,10 +177,9 @@ class Lifecycle:
         if self._engine.running:
             running = counted(self._engine.running, "task")
             log.info("stopping: %s running, %.0f s left to finish", running, deadline - time.monotonic())
-        self._runner.stop(0.0)  # from now on it begins nothing
+        self._runner.stop(max(0.0, deadline - time.monotonic()))  # from now on it begins nothing
         left = max(0.0, deadline - time.monotonic())
         ended_within(left, self._engine.give_back_waiting, name="bgtasks-release")
-        self._runner.stop(max(0.0, deadline - time.monotonic()))
         while self._engine.running and time.monotonic() < deadline:  # in requests' own threads
             time.sleep(IDLE_LOOK_SECONDS)
 

@@ -65,10 +65,7 @@ class Runner(ABC):
 
     @abstractmethod
     def stop(self, grace: float) -> bool:
-        """Accept no more work, and give running tasks ``grace`` seconds to finish; return whether all of them did.
-
-        Called more than once as a process ends, the first time with 0.
-        """
+        """Accept no more work, and give running tasks ``grace`` seconds to finish; return whether all of them did."""
 
     @property
     @abstractmethod

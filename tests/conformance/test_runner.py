@@ -95,16 +95,6 @@ def test_a_stopped_runner_refuses_work(make_runner, ran):
     assert ran.ids == []
 
 
-def test_a_runner_can_be_told_to_stop_again(make_runner, ran):
-    runner = make_runner(ran)
-    runner.submit("only")
-    ran.wait_for(1)
-    runner.stop(0)
-
-    assert runner.stop(PATIENCE) is True
-    assert runner.draining
-
-
 def test_nothing_leaks_from_one_run_into_the_next(make_runner, ran):
     import contextvars
 
