@@ -201,9 +201,10 @@ class Dispatcher:
             except BaseException as error:  # SystemExit too: a sink that raises it has failed, like any other
                 reply = reply_of(error)
                 settlement = settlement_of(self._store, delivery, error, max_wait=max_wait)
-                if settlement.dead:
-                    self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
         self._store.settle_delivery(call.delivery, settlement)
+        if settlement.dead:  # it is among those that are kept by now: whoever is told counts them
+            with app_context(app):
+                self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
         if settlement.replaced_by and delivery.sink in self._workers:
             self._workers[delivery.sink].wake()
         return reply

@@ -179,6 +179,8 @@ class Finalizer:
                 log.warning("the end of an attempt is ignored: %s", lost)
             except Exception:
                 log.exception("the end of task %s is lost; its lease will expire", running.request_id)
+            finally:
+                self._flusher.look_again()  # it may have looked between the removal and the end
         return None
 
     def _store_end(self, running: RunningAttempt, made: Change, patience: float) -> Transition:

@@ -110,6 +110,11 @@ class Flusher:
         if self._running.get(running.request_id) is running:
             self._running.pop(running.request_id, None)
 
+    def look_again(self) -> None:
+        """Something was stored of an attempt that is no longer here: the next look brings it to disk."""
+        if not self._awake.is_set():
+            self._awake.set()
+
     def get(self, request_id: str) -> RunningAttempt | None:
         """The attempt of this task that runs here, if one does."""
         return self._running.get(request_id)

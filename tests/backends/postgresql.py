@@ -59,7 +59,7 @@ def postgresql_folder() -> Iterator[Path]:
             cluster.stop()
     finally:
         # By a process of its own: the files of some hundred databases take a busy machine minutes.
-        subprocess.Popen(["rm", "-rf", folder], start_new_session=True)
+        subprocess.run(["sh", "-c", 'rm -rf "$0" &', folder], check=True)
 
 
 class Cluster:

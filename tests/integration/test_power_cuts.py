@@ -244,6 +244,26 @@ def test_the_next_look_at_what_runs_brings_to_disk_what_waited_for_none(make_app
     until(lambda: disk.status(answered[0]) is Status.COMPLETED)
 
 
+def test_an_end_that_is_stored_after_the_last_look_is_brought_to_disk_too(make_app, bg, disk, monkeypatch):
+    app = make_app(store=f"sqlite:///{disk.path}", runner="threads", sinks=[], progress_interval=0.01)
+    state = app.extensions["bgtasks"]
+    disk.app_id, transition, awake = state.store.app_id, state.store.transition, state.engine._flusher._awake
+
+    @app.get("/report")
+    @bg.background(respond="prefer")
+    def report():
+        return "done"
+
+    def late(*args, **kwargs):
+        until(lambda: not awake.is_set())  # the attempt is no longer among those that are looked at
+        return transition(*args, **kwargs)
+
+    monkeypatch.setattr(state.store, "transition", late)
+    answer = app.test_client().get("/report")
+
+    until(lambda: disk.status(answer.headers["Task-Id"]) is Status.COMPLETED)
+
+
 def test_a_disk_that_fails_for_a_while_is_in_the_log_and_that_it_is_over(make_app, bg, disk, caplog, monkeypatch):
     caplog.set_level("INFO", "flask_bgtasks")
     app, go = make_app(store=f"sqlite:///{disk.path}", runner="threads", sinks=[], progress_interval=0.01), []
