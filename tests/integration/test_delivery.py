@@ -403,7 +403,10 @@ def test_progress_is_told_beside_no_delivery(store, make):
 def test_what_is_under_way_when_the_process_stops_is_finished_and_what_comes_after_it_too(store, make):
     sink = Many()
     deliveries = make(sink)
-    sink.hangs = finish_one(store, deliveries)
+    sink.hangs = accept_one(store, deliveries).request_id
+    for change in (Claim("w", timedelta(seconds=60)), Complete(1)):
+        store.transition(sink.hangs, change, deliveries=deliveries.for_change)
+    deliveries.wake()
     assert sink.entered.wait(PATIENCE)
 
     stopping = threading.Thread(target=deliveries.stop, args=(10,))
