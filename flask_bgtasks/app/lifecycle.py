@@ -178,8 +178,9 @@ class Lifecycle:
             running = counted(self._engine.running, "task")
             log.info("stopping: %s running, %.0f s left to finish", running, deadline - time.monotonic())
         self._runner.stop(max(0.0, deadline - time.monotonic()))  # from now on it begins nothing
-        left = max(0.0, deadline - time.monotonic())
-        ended_within(left, self._engine.give_back_waiting, name="bgtasks-release")
+        left = deadline - time.monotonic()
+        if left > 0:  # else it is given back with what runs: not beside that, by a thread that nobody waits for
+            ended_within(left, self._engine.give_back_waiting, name="bgtasks-release")
         while self._engine.running and time.monotonic() < deadline:  # in requests' own threads
             time.sleep(IDLE_LOOK_SECONDS)
 

@@ -203,8 +203,7 @@ class Dispatcher:
                 settlement = settlement_of(self._store, delivery, error, max_wait=max_wait)
         self._store.settle_delivery(call.delivery, settlement)
         if settlement.dead:  # it is among those that are kept by now: whoever is told counts them
-            with app_context(app):
-                self._trouble(f"dead letters of sink {delivery.sink!r}", str(settlement.error))
+            self._trouble(app, f"dead letters of sink {delivery.sink!r}", str(settlement.error))
         if settlement.replaced_by and delivery.sink in self._workers:
             self._workers[delivery.sink].wake()
         return reply
@@ -219,8 +218,7 @@ class Dispatcher:
         """Tell whoever watches over the app."""
         app = self._app()
         if app is not None:
-            with app_context(app):
-                self._trouble(f"sink {sink!r} is unreachable", error or "it does not answer")
+            self._trouble(app, f"sink {sink!r} is unreachable", error or "it does not answer")
 
     def tell_progress(self, sink: str, task: Task, progress: Progress) -> None:
         """Hand a sink the newest progress; what it raises is logged, the next value follows.
@@ -256,8 +254,9 @@ class Dispatcher:
         owners = () if task.owner is None else self._store.devices(owner=task.owner)
         return [*self._store.devices(request_id=task.request_id), *owners]
 
-    def _trouble(self, subject: str, text: str) -> None:
-        try:
-            self._plugins.hook.bgtasks_trouble(subject=subject, text=text, context=self._context)
-        except BaseException:
-            log.exception("a plugin failed in bgtasks_trouble: %s", subject)
+    def _trouble(self, app: Flask, subject: str, text: str) -> None:
+        with app_context(app):
+            try:
+                self._plugins.hook.bgtasks_trouble(subject=subject, text=text, context=self._context)
+            except BaseException:
+                log.exception("a plugin failed in bgtasks_trouble: %s", subject)

@@ -101,8 +101,7 @@ class Flusher:
         """An attempt begins here."""
         self._running[running.request_id] = running
         self._heartbeat.add(running)
-        if not self._awake.is_set():
-            self._awake.set()
+        self.look_again()
         self._thread.start()
 
     def remove(self, running: RunningAttempt) -> None:
@@ -111,7 +110,7 @@ class Flusher:
             self._running.pop(running.request_id, None)
 
     def look_again(self) -> None:
-        """Something was stored of an attempt that is no longer here: the next look brings it to disk."""
+        """There is something to look for: an attempt, or what was stored last of one, which is to be on disk."""
         if not self._awake.is_set():
             self._awake.set()
 

@@ -85,13 +85,15 @@ class Gunicorn:
 
     def writes(self) -> int:
         """Calls with which its worker has written to anything, sockets and pipes too (proc(5), "syscw")."""
-        lines = [line for child in self._children() for line in Path(f"/proc/{child}/io").read_text().splitlines()]
-        return sum(int(line.partition(": ")[2]) for line in lines if line.startswith("syscw"))
+        return self._sum("io", "syscw")
 
     def resident_bytes(self) -> int:
         """Memory that its worker has in use (proc(5), "VmRSS")."""
-        lines = [line for child in self._children() for line in Path(f"/proc/{child}/status").read_text().splitlines()]
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+        return 1024 * self._sum("status", "VmRSS")
+
+    def _sum(self, file: str, name: str) -> int:
+        lines = [line for child in self._children() for line in Path(f"/proc/{child}/{file}").read_text().splitlines()]
+        return sum(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
     def _children(self) -> list[str]:
         return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()

@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -60,16 +60,14 @@ def create_app() -> Flask:
 class Figures:
     """What the streams cost."""
 
-    streams: int
     kib: float
     """Resident memory of the server for each stream."""
 
     cpu: float
     """Percent of a core that the server used while they were read."""
 
-    events: int
-    late: list[float] = field(default_factory=list)
-    """Milliseconds from an event's time to its arrival."""
+    late: list[float]
+    """Milliseconds from an event's time to its arrival, of each."""
 
     def quantile(self, share: float) -> float:
         """Of the lateness."""
@@ -90,10 +88,9 @@ def measure(folder: Path, *, streams: int = STREAMS) -> Figures:
         before = server.resident_bytes()
         readers = selectors.DefaultSelector()
         stack.callback(readers.close)
+        path = f"/tasks/{request_id}/events"
         for _ in range(streams):
-            readers.register(
-                stack.enter_context(_opened(server.url, f"/tasks/{request_id}/events")), selectors.EVENT_READ
-            )
+            readers.register(stack.enter_context(_opened(server.url, path)), selectors.EVENT_READ)
         _read(readers, streams, seconds=PATIENCE_SECONDS, told_all=True)
         used, begun = server.cpu_seconds(), time.monotonic()
         late = _read(readers, streams, seconds=SECONDS)
@@ -102,7 +99,7 @@ def measure(folder: Path, *, streams: int = STREAMS) -> Figures:
         memory = server.resident_bytes() - before
     if not late:
         raise RowFailed("nothing was told")
-    return Figures(streams, memory / streams / 1024, 100 * spent / passed, len(late), late)
+    return Figures(memory / streams / 1024, 100 * spent / passed, late)
 
 
 @contextmanager

@@ -134,12 +134,13 @@ def test_a_process_that_stops_gives_back_what_has_not_begun_even_if_it_must_not_
     assert app.runs == []
 
 
-def test_a_process_that_stops_does_not_wait_for_what_its_runner_no_longer_begins(app, parts, monkeypatch):
+@pytest.mark.parametrize("grace", [0, 2 * PATIENCE])
+def test_a_process_that_stops_does_not_wait_for_what_its_runner_no_longer_begins(app, parts, monkeypatch, grace):
     monkeypatch.setattr(claims, "HELD_SECONDS", 3600)
     monkeypatch.setattr(parts.runner, "_wake", lambda looking=0: None)  # no thread has come for it yet
     handle = app.tasks["quick"].submit(1)
     assert parts.store.get(handle.request_id).held
-    draining = threading.Thread(target=parts.lifecycle.drain, args=[2 * PATIENCE], daemon=True)
+    draining = threading.Thread(target=parts.lifecycle.drain, args=[grace], daemon=True)
     draining.start()
     draining.join(PATIENCE)
 
