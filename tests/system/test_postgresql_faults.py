@@ -109,10 +109,12 @@ def _until(reached):
         wait.wait(0.01)
 
 
-def _hangs(name):
-    """Whether a thread waits for the server: for an answer, or for a connection of its own."""
-    ids = [thread.ident for thread in threading.enumerate() if thread.name == name]
-    frame = sys._current_frames().get(ids[0]) if ids else None
+def _hangs(thread):
+    """Whether a background thread waits for the server: for an answer, or for a connection of its own.
+
+    Asked of that very thread: others of its name may be left of other apps.
+    """
+    frame = sys._current_frames().get(thread._thread.ident)
     while frame is not None and not _waits(Path(frame.f_code.co_filename)):
         frame = frame.f_back
     return frame is not None
@@ -293,7 +295,7 @@ def test_a_process_is_drained_though_the_server_says_nothing(network, make_app, 
     monkeypatch.setattr(psycopg_connection.LimitedConnection, "silence", 2 * PATIENCE)
     lifecycle.start()
     network.stall()
-    _until(lambda: _hangs("bgtasks-recovery"))
+    _until(lambda: _hangs(lifecycle.recovery.thread))
 
     lifecycle.stop()  # as SIGTERM does
 
