@@ -118,6 +118,8 @@ def _readable(parts: HttpContext, ids: list[str]) -> dict[str, Task]:
 def _page(parts: HttpContext, task: Task, after: int) -> Response:
     limit = query.whole("limit", request.args.get("limit"), default=PAGE_EVENTS, maximum=PAGE_EVENTS)
     events, documents = _fitting(parts, task.request_id, after, limit)
+    if events and events[-1].seq > task.seq:  # it went on meanwhile: an end in this page is to be one of its task too
+        task = parts.state.store.get(task.request_id)
     document = dumps(page(task.request_id, events, after=after, task=task))
     body = b"".join((document[:-1], b',"events":[', b",".join(documents), b"]}"))
     return Response(body, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -333,6 +333,22 @@ def test_pages_of_events_follow_one_another(client, studio):
     assert problem_type(client.get(f"{path}?limit=0", headers=accept)) == "invalid-parameter"
 
 
+def test_a_page_with_the_end_says_that_the_task_is_done(client, studio, monkeypatch):
+    request_id, store = studio.running(), studio.state.store
+    events_of = store.events
+
+    def ends_meanwhile(*args, **kwargs):
+        studio.open("gate")
+        studio.finish(request_id)
+        return events_of(*args, **kwargs)
+
+    monkeypatch.setattr(store, "events", ends_meanwhile)
+    page = client.get(f"/tasks/{request_id}/events", headers={"Accept": "application/json"}).json
+
+    assert page["events"][-1]["type"] == "completed"
+    assert (page["seq"], page["done"]) == (page["events"][-1]["seq"], True)
+
+
 def test_a_place_beyond_the_newest_event_of_a_running_task_gets_a_snapshot_and_then_what_comes(studio):
     request_id = studio.running()
     with opened(studio, f"/tasks/{request_id}/events?starting_after=1000") as events:

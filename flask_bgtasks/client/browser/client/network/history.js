@@ -1,6 +1,7 @@
 // A task's events from the backend, for whoever missed some: a page of them, and what a task looks like besides.
 
 import { listOf, pathOf } from '../ids.js';
+import { TERMINAL } from '../records.js';
 import { kind } from '../view.js';
 
 /** The events after this number, as many as the backend has; none where it is unreachable. */
@@ -12,7 +13,10 @@ export async function history(http, requestId, after) {
     return [];
   }
   if (!Array.isArray(page?.events)) return []; // not the backend's
-  const events = page.events.map((data) => ({
+  const last = page.events.at(-1);
+  // Whether this end is the last one is not known: the page was made while it came. The next page, or the status, says.
+  const unsure = last && TERMINAL.has(last.type) && (last.seq > page.seq || (last.seq === page.seq && !page.done));
+  const events = (unsure ? page.events.slice(0, -1) : page.events).map((data) => ({
     // After a retry the history holds earlier ends too: only the newest event can be the end.
     type: kind(data.type, { last: page.done && data.seq === page.seq }),
     name: data.type, seq: data.seq, attempt: data.attempt ?? 0, data,
