@@ -26,14 +26,25 @@ def _open_gate() -> threading.Event:
     return gate
 
 
+class _Gates(defaultdict[str, threading.Event]):
+    """A gate for each name, made when it is first asked for: the same one for a view and for a test that ask at once.
+
+    A plain defaultdict makes one for each of them, and keeps the last.
+    """
+
+    def __missing__(self, name: str) -> threading.Event:
+        assert self.default_factory is not None
+        return self.setdefault(name, self.default_factory())
+
+
 @dataclass
 class Studio:
     """The app, its extension, and the gates at which its views wait."""
 
     app: Flask
     bgtasks: BackgroundTasks
-    gates: defaultdict[str, threading.Event] = field(default_factory=lambda: defaultdict(threading.Event))
-    reached: defaultdict[str, threading.Event] = field(default_factory=lambda: defaultdict(threading.Event))
+    gates: _Gates = field(default_factory=lambda: _Gates(threading.Event))
+    reached: _Gates = field(default_factory=lambda: _Gates(threading.Event))
     calls: list[str] = field(default_factory=list)
     owner: str | None = None
 
