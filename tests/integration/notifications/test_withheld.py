@@ -125,17 +125,19 @@ def test_what_was_seen_or_muted_before_it_was_sent_is_not_told(store, make, chan
 def test_what_was_seen_while_a_device_was_out_of_reach_is_not_told_there_any_more(store, make, clock):
     phone = Phone()
     deliveries = make(phone)
+    deliveries.stop(0)
     register(store, "one")
     phone.errors["one"] = [RetryLater("busy", after=60)]
     request_id = finish_one(store, deliveries)
-    deliveries.wake()
-    phone.wait_for(lambda: phone.tried == ["one"])
+    while deliver_due(deliveries):
+        pass
 
     store.transition(request_id, MarkSeen("firestore"))
     clock.now += timedelta(seconds=61)
-    deliveries.wake()
-    until(lambda: nothing_pending(store))
+    assert deliver_due(deliveries) == 1
 
+    assert nothing_pending(store)
+    assert phone.tried == ["one"]
     assert phone.sent == []
 
 
