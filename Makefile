@@ -24,6 +24,9 @@ QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soa
 # What the extras' stores and sinks do on every other Python, with real servers.
 EXTRAS := tests/integration/test_firestore_sink.py $(addprefix tests/conformance/test_,claims.py creating.py outbox.py) \
 	-k 'postgresql or firestore'
+# What runs on a Python without interpreter lock: what needs no packages that have no wheels for it.
+FREE := tests/unit tests/conformance --ignore tests/unit/example_app --ignore tests/unit/test_growth.py \
+	-m 'not slow and not soak' -k 'not postgresql and not firestore'
 # The lower bounds of the extra `firebase`, as pyproject.toml has them, and what is tested on them.
 OLDEST := .venvs/firebase-oldest
 OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
@@ -32,10 +35,10 @@ OLDEST_TESTS := $(addprefix tests/integration/,test_firebase_versions.py test_fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test soak bench docs lint format clean suite quick oldest backends
+.PHONY: help demo test soak bench docs lint format clean suite quick freethreaded oldest backends
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: $(VENV)/.demo ## start the example app on http://127.0.0.1:$PORT (5000)
 	@echo "The example app: http://127.0.0.1:$(PORT)  (Ctrl-C stops it)"
@@ -47,6 +50,7 @@ test: ## lint, docs, the whole suite; parts of it on every other Python 3.10 to 
 	@$(MAKE) docs
 	@$(MAKE) suite
 	@$(MAKE) quick
+	@$(MAKE) freethreaded
 	@$(MAKE) oldest
 	@echo "make test: all passed"
 
@@ -57,23 +61,37 @@ suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
 backends:
 	@tests/backends/install.sh postgresql chromium firestore
 
-# pip knows dependency groups (PEP 735) from 25.1 on.
+# For a shell loop over versions: makes $venv with $python, and has it install $install. pip knows dependency groups
+# (PEP 735) from 25.1 on.
+SET_UP = if [ ! -e $$venv/.test ] || [ pyproject.toml -nt $$venv/.test ]; then \
+		echo "== setting up $$venv ($$python)"; \
+		[ -x $$venv/bin/python ] || $(MAKE) PYTHON=$$python $$venv/bin/python </dev/null; \
+		$$venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
+		$$venv/bin/python -m pip install --quiet $$install; \
+		touch $$venv/.test; \
+	fi
+PROJECT_AND_TEST_CORE := --editable .[demo] --group test-core --group test-extras
+
 quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Python 3.10 to 3.13 found here
 	@mine=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	tests/pythons.sh | while read -r version python; do \
 		if [ "$$version" = "$$mine" ]; then continue; fi; \
-		venv=.venvs/$$version; \
-		if [ ! -e $$venv/.test ] || [ pyproject.toml -nt $$venv/.test ]; then \
-			echo "== setting up $$venv ($$python)"; \
-			[ -x $$venv/bin/python ] || $(MAKE) PYTHON=$$python $$venv/bin/python </dev/null; \
-			$$venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
-			$$venv/bin/python -m pip install --quiet --editable '.[demo]' --group test-core --group test-extras; \
-			touch $$venv/.test; \
-		fi; \
+		venv=.venvs/$$version; install="$(PROJECT_AND_TEST_CORE)"; $(SET_UP); \
 		echo "== the quick part, Python $$version"; \
 		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(QUICK) </dev/null; \
 		echo "== the extras, Python $$version"; \
 		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(EXTRAS) </dev/null; \
+	done
+
+freethreaded: ## unit and conformance tests, and throughput, on the free-threaded Pythons found here (3.13t, 3.14t)
+	@tests/pythons.sh free-threaded | while read -r version python; do \
+		venv=.venvs/$$version; install="--editable . --group test-free-threaded"; $(SET_UP); \
+		echo "== unit and conformance tests without the interpreter lock, Python $$version"; \
+		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(FREE) </dev/null; \
+		for gil in 1 0; do \
+			echo "== throughput, Python $$version, PYTHON_GIL=$$gil"; \
+			PYTHON_GIL=$$gil $$venv/bin/python -m tests.benchmarks --only throughput --peers none --rounds 3 </dev/null; \
+		done; \
 	done
 
 oldest: $(OLDEST)/.test ## what needs firebase-admin, on the oldest version that is supported

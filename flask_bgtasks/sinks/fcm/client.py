@@ -162,7 +162,8 @@ class FcmClient:
 
     def _without_retries(self, app: Any) -> None:
         """Switch the SDK's own retries off, and point it at the stand-in, if there is one; settle what it would ask the
-        environment. Of this app alone."""
+        environment. Of this app alone.
+        """
         from firebase_admin import messaging
         from requests.adapters import HTTPAdapter
 
