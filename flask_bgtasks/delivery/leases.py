@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from ..errors import BackgroundTasksError, counted
-from ..runtime.background_thread import BackgroundThread
+from ..runtime.background_thread import BackgroundThread, ticks
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
 from ..stores.protocols.outbox import Outbox
@@ -59,7 +59,7 @@ class DeliveryCall:
 class LeaseKeeper:
     """Renews the leases of the deliveries that are being made in this process, for as long as the calls live.
 
-    One thread, made when a call begins, which ends when there are none.
+    One thread, made when a call begins, which sleeps while there are none.
 
     :param lease: how long a renewed lease holds.
     """
@@ -75,6 +75,7 @@ class LeaseKeeper:
         self._calls: set[DeliveryCall] = set()
         self._closed = False
         self._outage = Recurring(log)
+        self._awake = threading.Event()  # set while there may be calls
         self.thread = BackgroundThread("bgtasks-delivery-leases", self._serve)
 
     @contextmanager
@@ -89,6 +90,7 @@ class LeaseKeeper:
             self._calls.add(call)
             if not self._closed:
                 self.thread.start()
+        self._awake.set()
         try:
             yield call
         finally:
@@ -130,14 +132,12 @@ class LeaseKeeper:
         """Have the thread end: what is still being delivered keeps its lease for as long as it was renewed last."""
         with self._lock:
             self._closed = True
-        self.thread.close()
+        self.thread.close(wake=self._awake.set)
 
     def renew(self) -> None:
         """Renew what is due. :raises StoreUnavailable: the store is unreachable, and may be asked again."""
         now, due = time.monotonic(), list[DeliveryCall]()
-        with self._lock:
-            calls = list(self._calls)
-        for call in calls:
+        for call in self._under_way():
             self._warn(call, now)
             if not call.lost and now - max(call.begun, call.renewed) >= self._wait(call):
                 due.append(call)
@@ -171,12 +171,12 @@ class LeaseKeeper:
                 now - call.begun,
             )
 
+    def _under_way(self) -> list[DeliveryCall]:
+        with self._lock:
+            return list(self._calls)
+
     def _serve(self, closed: threading.Event) -> None:
-        while not closed.wait(min(RENEW_LOOK_SECONDS, self._lease / 12)):
-            with self._lock:
-                if not self._calls:
-                    self.thread.retire()
-                    return
+        for _ in ticks(closed, self._awake, min(RENEW_LOOK_SECONDS, self._lease / 12), self._under_way):
             try:
                 self.renew()
                 self._outage.over("leases on deliveries are renewed again")

@@ -204,3 +204,23 @@ def test_a_delivery_is_settled_after_the_renewal_that_is_under_way(store, clock)
 
     assert settled == [True]
     keeper.close()
+
+
+def test_the_thread_that_renews_sleeps_while_nothing_is_delivered_and_is_there_for_the_next(store):
+    (taken,) = due(store, "here")
+    keeper = LeaseKeeper(store, lease=timedelta(seconds=0.012))  # looks each millisecond
+    looked = threading.Event()
+    keeper.renew = looked.set
+    with keeper.kept(taken):
+        assert looked.wait(PATIENCE)
+    thread = keeper.thread._thread
+    until(lambda: not keeper._awake.is_set())  # nothing was being delivered when it looked
+
+    assert thread.is_alive()
+    looked.clear()
+    with keeper.kept(taken):
+        assert looked.wait(PATIENCE)
+        assert keeper.thread._thread is thread
+    keeper.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
