@@ -5,8 +5,10 @@ Everything that belongs to an app lives here, never on the extension object, whi
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, cast
@@ -28,6 +30,7 @@ from ..execution.engine import Engine
 from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import server
+from ..runtime.background_thread import Contained
 from ..settings import Settings
 from ..stores.base import Store
 from ..stores.types import Created, Limits
@@ -39,6 +42,8 @@ from .lifecycle import Lifecycle
 from .registry.app_registry import AppRegistry
 from .registry.declarations import Declarations
 from .watcher import Watcher
+
+log = logging.getLogger("flask_bgtasks")
 
 KEY = "bgtasks"
 
@@ -167,10 +172,12 @@ class AppState:
         return created
 
     def _begin(self, request_id: str) -> None:
-        try:
-            self.runner.begin(request_id)
-        except ShuttingDown:  # since the place was reserved: the task is stored, and another process runs it
-            self.engine.give_back(request_id)
+        with self._stored(request_id):
+            try:
+                self.runner.begin(request_id)
+            except BaseException:
+                self.engine.give_back(request_id)
+                raise
 
     @property
     def _left_to_others(self) -> bool:
@@ -185,16 +192,36 @@ class AppState:
         return Limits(settings.max_queued, settings.max_queued_per_owner, anonymous)
 
     def hand_over(self, task: Task) -> None:
-        """Have the runner run a stored task; from a shell's command it is left to the processes that serve."""
+        """Have the runner run a stored task; from a shell's command it is left to the processes that serve.
+
+        :raises Exception: what the runner raises, where nobody in this process looks for what is stored.
+        """
         if self._left_to_others:
             return
-        self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
+        with self._stored(task.request_id):
+            self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
+
+    @contextmanager
+    def _stored(self, request_id: str) -> Iterator[None]:
+        """Around a call of the runner about a stored task: what it raises must not make the task look refused.
+
+        Whoever sent it would send it again, and it would run twice. It is found in the store instead.
+        """
+        try:
+            yield
+        except ShuttingDown:  # since it was asked: another process runs the task, or this one when it is started again
+            log.debug("stopping: task %s is left to another process", request_id)
+        except Exception:
+            if not self.runner.fetches:
+                raise
+            log.exception("the runner failed with task %s, which is found in the store instead", request_id)
 
     def cancel(self, request_id: str) -> Transition:
         """Ask a task to stop; see :meth:`flask_bgtasks.execution.engine.Engine.cancel`."""
         outcome = self.engine.cancel(request_id)
         if outcome.task.done:
-            self.runner.cancel(request_id)
+            with Contained("the runner cannot forget task %s, which is cancelled", request_id):
+                self.runner.cancel(request_id)
         return outcome
 
     def retry(self, request_id: str, *, private: Mapping[str, Any] | None = None) -> Transition:
