@@ -51,7 +51,7 @@ def _wrk(url: str, header: str | None, connections: int, method: str) -> float:
         out = _run(["wrk", "--script", script.name, *options, url])
     wrong = re.search(r"(Non-2xx or 3xx responses.*|Socket errors.*)", out)
     found = re.search(r"Requests/sec:\s*([\d.]+)", out)
-    if wrong or not found:
+    if wrong or not found or not float(found[1]):
         raise LoadFailed(f"{url}: {wrong[0] if wrong else out}")
     return float(found[1])
 
