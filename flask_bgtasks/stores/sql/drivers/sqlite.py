@@ -94,7 +94,7 @@ class SqliteDatabase(Database):
         elif soon and self._strict and wrote:
             self._waits_for_disk = True
         if wrote:  # the file may have gone meanwhile, and what was written with it
-            self._file.check()
+            self._file.check(at_once=durable)
         return result
 
     def sync(self) -> None:
@@ -180,7 +180,9 @@ class SqliteDatabase(Database):
         return writer
 
     def _connect(self) -> sqlite3.Connection:
-        if not self._ready:
+        if self._ready:
+            self._file.check(at_once=True)  # to open one that has gone would make an empty one in its place
+        else:
             keep_private(self._path)
         raw = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256

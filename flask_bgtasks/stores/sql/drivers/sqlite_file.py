@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import time
 
 from ....errors import BackgroundTasksError, NotStorable, StoreUnavailable, StoreUnusable
 
@@ -16,6 +17,12 @@ PRIVATE = 0o600  # the mode of the file, of its log and its shared memory
 
 MIN_FREE_BYTES = 2**20
 """Of the disk, below which it is called full: a small write may still find room in the log, which is used again."""
+
+
+LOOK_SECONDS = 0.02
+"""How often the file is looked at, but for what is promised. A look takes a microsecond and gives up the interpreter
+lock: where threads wait for that, nine looks for a task cost a quarter of its time. A deletion takes with it all that
+was stored before; what is stored in the fiftieth of a second after it adds little."""
 
 
 class DatabaseFile:
@@ -27,6 +34,7 @@ class DatabaseFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._identity: tuple[int, int] | None = None  # device and inode of the file that is open, None while none is
+        self._seen_until = 0.0  # by time.monotonic: until then it counts as seen
 
     def opened(self) -> None:
         """It was opened just now. :raises OSError: it cannot be looked at."""
@@ -36,6 +44,7 @@ class DatabaseFile:
     def closed(self) -> None:
         """No connection is open any more: what is there when it is opened again is looked at afresh."""
         self._identity = None
+        self._seen_until = 0.0
 
     def check_room(self) -> None:
         """:raises StoreUnavailable: its disk is full."""
@@ -46,17 +55,18 @@ class DatabaseFile:
         if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
             raise StoreUnavailable(f"the disk of the task store {self._path!r} is full", "its disk is full")
 
-    def check(self) -> None:
+    def check(self, *, at_once: bool = False) -> None:
         """See that the file which is open is the one that others will find: what is written elsewhere is lost.
 
         SQLite goes on with a file that was deleted or replaced, and says nothing (sqlite.org/howtocorrupt.html, 2.4).
-        It costs a microsecond.
 
+        :param at_once: look now, not only if the last look is :data:`LOOK_SECONDS` ago.
         :raises StoreUnusable: it is not.
         """
-        known = self._identity
-        if known is None:
+        known, now = self._identity, time.monotonic()
+        if known is None or (now < self._seen_until and not at_once):
             return
+        self._seen_until = 0.0
         try:
             found = os.stat(self._path)
         except (FileNotFoundError, NotADirectoryError):
@@ -65,6 +75,7 @@ class DatabaseFile:
             raise StoreUnavailable(f"the task store {self._path!r} cannot be looked at: {error}") from error
         if (found.st_dev, found.st_ino) != known:
             raise gone(self._path)
+        self._seen_until = now + LOOK_SECONDS
 
 
 def gone(path: str) -> StoreUnusable:
