@@ -1,14 +1,17 @@
 """How often the file of an SQLite database is looked at, and when it is not left at that."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from flask_bgtasks import StoreUnavailable
 from flask_bgtasks.core.transitions.transition import Durability
-from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql import SqlStore, schema
 from flask_bgtasks.stores.sql.drivers import sqlite_file
 from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -96,3 +99,24 @@ def test_a_connection_that_is_opened_later_makes_no_new_file(store, path):
         store.get(new_task().request_id)  # the first that reads
 
     assert not path.exists()
+
+
+def test_threads_that_come_at_once_make_the_file_once(path, monkeypatch):
+    made, create, together = [], schema.create, threading.Barrier(4)
+
+    def counted(*args):
+        made.append(threading.current_thread())
+        create(*args)
+
+    def ask():
+        together.wait(PATIENCE)
+        return store.stats().by_status
+
+    monkeypatch.setattr(schema, "create", counted)
+    store = SqlStore(f"sqlite:///{path}")
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+    assert [one.result() for one in asked] == [{}] * 4
+    store.close()
+
+    assert len(made) == 1

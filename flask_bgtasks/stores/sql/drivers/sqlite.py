@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
@@ -73,6 +73,7 @@ class SqliteDatabase(Database):
         self._readers: deque[SqliteConnection] = deque()  # append and pop are atomic: no lock
         self._watch_lock = threading.Lock()  # protects _watch
         self._watch: sqlite3.Connection | None = None
+        self._opening = threading.Lock()  # held by the thread that makes the file ours
         self._ready = False
         self._waits_for_disk = False  # whether something was committed that `sync` is to bring there
         self._file = DatabaseFile(self._path)
@@ -180,10 +181,17 @@ class SqliteDatabase(Database):
         return writer
 
     def _connect(self) -> sqlite3.Connection:
-        if self._ready:
-            self._file.check(at_once=True)  # to open one that has gone would make an empty one in its place
-        else:
-            keep_private(self._path)
+        if not self._ready:
+            # One thread makes the file ours. A second one that was slower would take what is there by then for the file
+            # that is open, also what has come in its place meanwhile.
+            with self._opening:
+                if not self._ready:
+                    keep_private(self._path)
+                    return self._connected(self._prepare)
+        self._file.check(at_once=True)  # to open one that has gone would make an empty one in its place
+        return self._connected()
+
+    def _connected(self, prepare: Callable[[sqlite3.Connection], None] = lambda raw: None) -> sqlite3.Connection:
         raw = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -193,10 +201,7 @@ class SqliteDatabase(Database):
             raw.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
             # What is erased is overwritten, also where SQLite was built to leave it in free pages (its default).
             raw.execute("PRAGMA secure_delete=ON")
-            if not self._ready:
-                self._prepare(raw)
-                self._file.opened()
-                self._ready = True
+            prepare(raw)
         except OSError as error:  # not sqlite3.Error, which is none
             raw.close()
             raise StoreUnavailable(f"the task store {self._path!r} cannot be opened: {error}") from error
@@ -217,6 +222,8 @@ class SqliteDatabase(Database):
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
+        self._file.opened()
+        self._ready = True
 
     def close(self) -> None:
         with suppress(StoreUnavailable):  # it goes on its way without us
