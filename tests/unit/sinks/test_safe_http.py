@@ -262,8 +262,9 @@ def test_who_drips_is_cut_off(tmp_path, monkeypatch, scheme, encrypts, head, sta
         context = serving_as(tmp_path, "hooks.example", door)
     with dripping(head, context) as port:
         begun, answered = time.monotonic(), None
+        seconds = 0.5 if status is None else 3  # on a busy machine the head alone may take half a second
         with contextlib.suppress(EndpointUnreachable):
-            answered = door.post(f"{scheme}://hooks.example:{port}/", body=b"", headers={}, seconds=0.5).status
+            answered = door.post(f"{scheme}://hooks.example:{port}/", body=b"", headers={}, seconds=seconds).status
         took = time.monotonic() - begun
 
     assert took < 20  # the whole of it would take minutes
