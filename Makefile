@@ -61,22 +61,21 @@ suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
 backends:
 	@tests/backends/install.sh postgresql chromium firestore
 
-# For a shell loop over versions: makes $venv with $python, and has it install $install. pip knows dependency groups
+# For a shell loop over versions: makes $venv with $python, and has it install the argument. pip knows dependency groups
 # (PEP 735) from 25.1 on.
 SET_UP = if [ ! -e $$venv/.test ] || [ pyproject.toml -nt $$venv/.test ]; then \
 		echo "== setting up $$venv ($$python)"; \
 		[ -x $$venv/bin/python ] || $(MAKE) PYTHON=$$python $$venv/bin/python </dev/null; \
 		$$venv/bin/python -m pip install --quiet --upgrade 'pip>=25.1'; \
-		$$venv/bin/python -m pip install --quiet $$install; \
+		$$venv/bin/python -m pip install --quiet $(1); \
 		touch $$venv/.test; \
 	fi
-PROJECT_AND_TEST_CORE := --editable .[demo] --group test-core --group test-extras
 
 quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Python 3.10 to 3.13 found here
 	@mine=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	tests/pythons.sh | while read -r version python; do \
 		if [ "$$version" = "$$mine" ]; then continue; fi; \
-		venv=.venvs/$$version; install="$(PROJECT_AND_TEST_CORE)"; $(SET_UP); \
+		venv=.venvs/$$version; $(call SET_UP,--editable '.[demo]' --group test-core --group test-extras); \
 		echo "== the quick part, Python $$version"; \
 		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(QUICK) </dev/null; \
 		echo "== the extras, Python $$version"; \
@@ -85,7 +84,7 @@ quick: $(VENV)/.dev backends ## the quick part of the suite, on every other Pyth
 
 freethreaded: ## unit and conformance tests, and throughput, on the free-threaded Pythons found here (3.13t, 3.14t)
 	@tests/pythons.sh free-threaded | while read -r version python; do \
-		venv=.venvs/$$version; install="--editable . --group test-free-threaded"; $(SET_UP); \
+		venv=.venvs/$$version; $(call SET_UP,--editable . --group test-free-threaded); \
 		echo "== unit and conformance tests without the interpreter lock, Python $$version"; \
 		$$venv/bin/python tests/suite.py $(PYTEST_JOBS) $(FREE) </dev/null; \
 		for gil in 1 0; do \

@@ -54,16 +54,12 @@ def breaks(parts, monkeypatch):
                 parts.runner.give_back()
             raise error
 
+        if name == "submit":  # no thread is free for a task when it is stored
+            monkeypatch.setattr(parts.runner, "reserve", lambda: False)
         monkeypatch.setattr(parts.runner, name, broken)
         return calls
 
     return break_
-
-
-@pytest.fixture
-def no_place(parts, monkeypatch):
-    """No thread is free for a task when it is stored."""
-    monkeypatch.setattr(parts.runner, "reserve", lambda: False)
 
 
 @pytest.fixture
@@ -73,9 +69,7 @@ def logged(caplog):
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("name", ["submit", "begin"])
-def test_a_request_is_accepted_and_its_task_found_in_the_store(app, parts, breaks, monkeypatch, logged, name, error):
-    if name == "submit":
-        monkeypatch.setattr(parts.runner, "reserve", lambda: False)
+def test_a_request_is_accepted_and_its_task_found_in_the_store(app, parts, breaks, logged, name, error):
     calls = breaks(name, error)
     answer = app.test_client().post("/view", headers={"Prefer": "respond-async"})
 
@@ -86,7 +80,6 @@ def test_a_request_is_accepted_and_its_task_found_in_the_store(app, parts, break
     assert [line.partition(",")[0] for line in logged()] == told
 
 
-@pytest.mark.usefixtures("no_place")
 def test_a_function_is_submitted_and_its_task_found_in_the_store(app, breaks):
     breaks("submit", ConnectionError("the broker is away"))
     app.test_client().get("/")  # with its first request a process begins to look out

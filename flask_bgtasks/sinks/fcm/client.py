@@ -184,7 +184,7 @@ class FcmClient:
         if self._endpoint is not None:
             service._fcm_url = known.replace(GOOGLE, self._endpoint.rstrip("/"))
         else:
-            # Proxies and certificates of the environment: asked for each message they cost a quarter of it.
+            # Proxies and certificates of the environment: asked for each message they cost it 0.2 ms.
             found = session.merge_environment_settings(GOOGLE, {}, None, None, None)
             session.proxies, session.verify = found["proxies"], found["verify"]
         # A stand-in is near: not behind the environment's proxy. Nor is anybody's .netrc to replace the access token.

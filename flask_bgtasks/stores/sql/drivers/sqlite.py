@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
@@ -187,11 +187,11 @@ class SqliteDatabase(Database):
             with self._opening:
                 if not self._ready:
                     keep_private(self._path)
-                    return self._connected(self._prepare)
+                    return self._connected(first=True)
         self._file.check(at_once=True)  # to open one that has gone would make an empty one in its place
         return self._connected()
 
-    def _connected(self, prepare: Callable[[sqlite3.Connection], None] = lambda raw: None) -> sqlite3.Connection:
+    def _connected(self, *, first: bool = False) -> sqlite3.Connection:
         raw = sqlite3.connect(
             self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
@@ -201,7 +201,8 @@ class SqliteDatabase(Database):
             raw.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
             # What is erased is overwritten, also where SQLite was built to leave it in free pages (its default).
             raw.execute("PRAGMA secure_delete=ON")
-            prepare(raw)
+            if first:
+                self._prepare(raw)
         except OSError as error:  # not sqlite3.Error, which is none
             raw.close()
             raise StoreUnavailable(f"the task store {self._path!r} cannot be opened: {error}") from error

@@ -21,8 +21,8 @@ MIN_FREE_BYTES = 2**20
 
 LOOK_SECONDS = 0.02
 """How often the file is looked at, but for what is promised. A look takes a microsecond and gives up the interpreter
-lock: where threads wait for that, nine looks for a task cost a quarter of its time. A deletion takes with it all that
-was stored before; what is stored in the fiftieth of a second after it adds little."""
+lock: where threads wait for that, nine looks for a task cost up to a quarter of its time. A deletion takes with it all
+that was stored before; what is stored in the fiftieth of a second after it adds little."""
 
 
 class DatabaseFile:

@@ -13,12 +13,13 @@ export async function history(http, requestId, after) {
     return [];
   }
   if (!Array.isArray(page?.events)) return []; // not the backend's
-  const last = page.events.at(-1);
+  // After a retry the history holds earlier ends too: only the newest event can be the end.
+  const isLast = ({ seq }) => page.done && seq === page.seq;
   // Whether this end is the last one is not known: the page was made while it came. The next page, or the status, says.
-  const unsure = last && TERMINAL.has(last.type) && (last.seq > page.seq || (last.seq === page.seq && !page.done));
+  const newest = page.events.at(-1);
+  const unsure = newest && TERMINAL.has(newest.type) && newest.seq >= page.seq && !isLast(newest);
   const events = (unsure ? page.events.slice(0, -1) : page.events).map((data) => ({
-    // After a retry the history holds earlier ends too: only the newest event can be the end.
-    type: kind(data.type, { last: page.done && data.seq === page.seq }),
+    type: kind(data.type, { last: isLast(data) }),
     name: data.type, seq: data.seq, attempt: data.attempt ?? 0, data,
   }));
   if (!page.trimmed || !events.length) return events;
