@@ -6,7 +6,7 @@ export const PENDING = new Set(['queued', 'sending', 'following', 'settled', 'bl
 
 export const KEPT_DAYS = 7; // that an unsent submission waits: the server keeps keys at least as long
 const DAY = 86_400_000;
-const MOST = 200;
+const MAX_RECORDS = 200;
 
 /** A submission that was not sent yet. */
 export function submission(key, request, { now, owner = null, label = null }) {
@@ -152,7 +152,7 @@ export function prunable(records, now) {
   const unreported = ({ state, changed_at: since }) => state === 'announced' && now - since < KEPT_DAYS * DAY;
   const over = records.filter((record) => !PENDING.has(record.state) && !unreported(record));
   over.sort((a, b) => b.changed_at - a.changed_at);
-  const room = Math.max(0, MOST - (records.length - over.length));
+  const room = Math.max(0, MAX_RECORDS - (records.length - over.length));
   return over.filter((record, index) => index >= room || now - record.changed_at > DAY).map(({ key }) => key);
 }
 

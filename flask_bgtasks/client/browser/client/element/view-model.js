@@ -2,7 +2,7 @@
 // element and no network, so that every state of a task can be looked at in a test.
 
 const ENDS = new Set(['completed', 'failed', 'cancelled', 'rejected', 'gone']);
-const LEAST = 0.05; // seconds: what is shorter took no time
+const MIN_SECONDS = 0.05; // what is shorter took no time
 const UNSENT = new Set(['queued', 'rejected']);
 
 /** Whether nothing more is to come. */
@@ -78,7 +78,7 @@ function stepRows(view, names, texts, lang) {
 
 function timeOf({ state, restored, seconds }, texts, lang) {
   if (restored) return texts.step.kept;
-  return state === 'done' && seconds >= LEAST ? exact(seconds, lang) : '';
+  return state === 'done' && seconds >= MIN_SECONDS ? exact(seconds, lang) : '';
 }
 
 // A step's time, short enough to stand beside its name: `0.4s`, `12s`, `3m`.
