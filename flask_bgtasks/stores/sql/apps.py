@@ -110,7 +110,7 @@ class SqlApps(SqlPart):
         moved = 0
         for table in (deliveries, tasks):
             rest = table.update().where(_is_of(table.c.app, app_id))
-            moved = connection.write(*self._sql.cold(rest.values(app=self.app_id)))
+            moved = connection.write_counted(*self._sql.cold(rest.values(app=self.app_id)))
         for table, app, key in KEYED:
             own = table.alias("own")
             has = sa.exists().where(own.c[app.name] == self.app_id, *(own.c[column.name] == column for column in key))

@@ -43,7 +43,9 @@ class SqlPart(Store):
     def _select_to_change(self, connection: Connection, request_id: str) -> tuple[int, Task]:
         """The task's number and the task, its row locked. :raises TaskNotFound: there is none."""
         query = {"id": known_form(request_id), "app": self.app_id}
-        row = connection.execute(self._sql.select_task_to_change, query).fetchone()
+        found = connection.execute(self._sql.select_task_to_change, query)
+        connection.ask_now()
+        row = found.fetchone()
         if row is None:
             raise TaskNotFound(request_id)
         return row[rows.NUMBER], rows.task(row)

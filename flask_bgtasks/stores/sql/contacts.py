@@ -42,7 +42,7 @@ class SqlContacts(SqlPart):
             values = {"app_id": self.app_id, **rows.device_values(stored)}
             here = devices.update().where(self._at(device.id)).values(values)
             # It may be forgotten by now: by who had it, and has no room for it any more.
-            if not known or not connection.write(*self._sql.cold(here)):
+            if not known or not connection.write_counted(*self._sql.cold(here)):
                 connection.write(*self._sql.cold(devices.insert().values(values)))
             return stored
 
@@ -80,7 +80,7 @@ class SqlContacts(SqlPart):
         if not can_exist(device_id):
             return False
         statement = devices.delete().where(self._at(device_id))
-        return bool(self._database.write(lambda c: c.write(*self._sql.cold(statement)), durable=True))
+        return bool(self._database.write(lambda c: c.write_counted(*self._sql.cold(statement)), durable=True))
 
     def prune_devices(self, *, unseen_for: timedelta, limit: int = 100) -> int:
         key = (devices.c.app_id, devices.c.id)
@@ -95,7 +95,7 @@ class SqlContacts(SqlPart):
             connection.write(*self._sql.cold(marks.delete().where(marks.c.until <= micros(connection.now()))))
             old = find(connection)
             these = devices.delete().where(sa.tuple_(*key).in_(old))
-            return connection.write(*self._sql.cold(these)) if old else 0
+            return connection.write_counted(*self._sql.cold(these)) if old else 0
 
         def find_marks(connection: Connection) -> bool:
             over = sa.select(marks.c.key).where(marks.c.until <= micros(connection.now())).limit(1)
@@ -122,7 +122,7 @@ class SqlContacts(SqlPart):
         def operation(connection: Connection) -> None:
             connection.lock(f"bgtasks:preferences:{self.app_id}:{owner}")
             own = (preferences.c.app == self.app_id, preferences.c.owner == owner)
-            if not connection.write(*self._sql.cold(preferences.update().where(*own).values(document=text))):
+            if not connection.write_counted(*self._sql.cold(preferences.update().where(*own).values(document=text))):
                 row = {"app": self.app_id, "owner": owner, "document": text}
                 connection.write(*self._sql.cold(preferences.insert().values(row)))
 

@@ -76,7 +76,7 @@ class SqlLeases(SqlContacts):
         def operation(connection: Connection) -> int:
             now = micros(connection.now())
             connection.write(self._sql.free_deliveries, {"app": self.app_id, "who": worker})
-            return connection.write(self._sql.expire_leases, {"app": self.app_id, "who": worker, "until": now})
+            return connection.write_counted(self._sql.expire_leases, {"app": self.app_id, "who": worker, "until": now})
 
         # What a power cut takes back is found once more.
         return self._database.write(operation, durable=False)

@@ -55,7 +55,7 @@ class SqlOutbox(SqlPart):
             until, renewed = micros(connection.now() + lease), {}
             for delivery in sorted(deliveries, key=attrgetter("id")):
                 values = {"key": delivery.id, "token": delivery.lease, "until": until}
-                if connection.write(self._sql.renew_delivery, values):
+                if connection.write_counted(self._sql.renew_delivery, values):
                     renewed[delivery.id] = delivery
             return renewed
 
@@ -74,7 +74,9 @@ class SqlOutbox(SqlPart):
             ended = 0
             for key, seen in sorted(leases.items(), key=itemgetter(0)):
                 token, until = cast("tuple[int | None, int]", seen)  # as delivery_leases gave it
-                ended += connection.write(self._sql.end_delivery_lease, {"key": key, "token": token, "until": until})
+                ended += connection.write_counted(
+                    self._sql.end_delivery_lease, {"key": key, "token": token, "until": until}
+                )
             return ended
 
         return self._database.write(operation, durable=False)
@@ -84,8 +86,9 @@ class SqlOutbox(SqlPart):
 
         def operation(connection: Connection) -> None:
             if settlement.due_at is None and not settlement.dead:
-                there = connection.write(self._sql.delete_delivery, held)
-                if settlement.replaced_by and there:
+                if not settlement.replaced_by:
+                    connection.write(self._sql.delete_delivery, held)
+                elif connection.write_counted(self._sql.delete_delivery, held):
                     self._insert_deliveries(
                         connection,
                         settlement.replaced_by,
@@ -126,6 +129,6 @@ class SqlOutbox(SqlPart):
             own = (deliveries.c.id.in_(list(ids)), deliveries.c.app == self.app_id)
             statement = deliveries.update().where(in_order(deliveries.c.id, *own, deliveries.c.dead == 1))
             fresh = {"dead": 0, "tries": 0, "due_at": now, "error": None}
-            return connection.write(*self._sql.cold(statement.values(fresh)))
+            return connection.write_counted(*self._sql.cold(statement.values(fresh)))
 
         return self._database.write(operation, durable=True)

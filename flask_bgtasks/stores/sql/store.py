@@ -319,7 +319,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
     def _insert_checkpoint(self, connection: Connection, number: int, checkpoint: Checkpoint) -> None:
         part, head = CHECKPOINT + checkpoint.key, dumps(checkpoint.head)
         values = {"number": number, "kind": part, "top": head, "content": checkpoint.body}
-        if not connection.write(self._sql.replace_payload, values):
+        if not connection.write_counted(self._sql.replace_payload, values):
             row = {"task": number, "part": part, "head": head, "body": checkpoint.body}
             connection.write(self._sql.insert_payload, row)
 

@@ -26,7 +26,11 @@ class Connection(ABC):
         """Execute a statement; a cursor."""
 
     @abstractmethod
-    def write(self, sql: str, parameters: Parameters) -> int:
+    def write(self, sql: str, parameters: Parameters) -> None:
+        """Execute a statement that changes rows. If it fails, a later statement or the end may say so."""
+
+    @abstractmethod
+    def write_counted(self, sql: str, parameters: Parameters) -> int:
         """Execute a statement that changes rows; how many it changed."""
 
     @abstractmethod
@@ -44,6 +48,9 @@ class Connection(ABC):
     @abstractmethod
     def lock(self, name: str) -> None:
         """Hold this name until the transaction ends: no other transaction that asks for it goes on before."""
+
+    def ask_now(self) -> None:  # noqa: B027 - only where it is a question to a server
+        """Have :meth:`now` answered together with what was executed last, and not before that."""
 
     @abstractmethod
     def now(self) -> datetime:

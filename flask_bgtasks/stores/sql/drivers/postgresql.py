@@ -7,8 +7,7 @@ limited in number, and each of them in how long it is waited for.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,10 +17,10 @@ import sqlalchemy as sa
 from ....core.transitions.transition import Durability
 from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
 from ....runtime.fork import after_fork_in_child
-from ...conversions import moment
 from ...server_clock import ServerClock
 from .. import schema
-from .base import Connection, Database, Operation, Parameters
+from .base import Database, Operation
+from .postgres_connection import PostgresConnection
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -57,61 +56,15 @@ LIBPQ = ("psycopg", "psycopg2")  # the drivers that take its parameters
 KEPT_CONNECTIONS = 8  # idle ones in the pool; more are opened when needed, and closed after use
 
 TRIES = 3
-"""Of a transaction that PostgreSQL ended for another one's sake; it was rolled back as a whole."""
+"""Of a transaction that PostgreSQL ended for another one's sake, or whose connection was lost before its commit."""
 
-_NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+USED = "bgtasks: used before"
+"""The key of what a pooled connection remembers: a new one works, one that lay in the pool may have been lost."""
 
 _LIMITS = """SELECT set_config('statement_timeout', %(statement)s, false),
 set_config('idle_in_transaction_session_timeout', %(idle)s, false)"""
 
 _MISSING = "SELECT count(*) FROM unnest(%(names)s::text[]) AS name WHERE to_regclass(name) IS NULL"
-
-
-class PostgresConnection(Connection):
-    """A driver's connection in one transaction."""
-
-    def __init__(self, raw: Any, clock: ServerClock) -> None:
-        self.raw = raw
-        self.writes = 0
-        self._clock = clock
-        self._now: datetime | None = None
-
-    def execute(self, sql: str, parameters: Parameters = {}) -> Any:  # noqa: B006 - never changed
-        cursor = self.raw.cursor()
-        cursor.execute(sql, parameters)
-        return cursor
-
-    def write(self, sql: str, parameters: Parameters) -> int:
-        self.writes += 1
-        rowcount: int = self.execute(sql, parameters).rowcount
-        return rowcount
-
-    def write_one(self, sql: str, parameters: Parameters) -> int:
-        self.writes += 1
-        number: int = self.execute(sql, parameters).fetchone()[0]
-        return number
-
-    def write_if(self, sql: str, parameters: Parameters) -> int | None:
-        found = self.execute(sql, parameters).fetchone()
-        if found is None:
-            return None
-        self.writes += 1
-        number: int = found[0]
-        return number
-
-    def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
-        self.writes += 1
-        self.raw.cursor().executemany(sql, parameters)
-
-    def lock(self, name: str) -> None:
-        self.execute("SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0))", {"name": name})
-
-    def now(self) -> datetime:
-        if self._now is None:
-            asked = time.monotonic()
-            self._now = moment(self.execute(_NOW).fetchone()[0])
-            self._clock.tell(self._now, asked=asked)
-        return self._now
 
 
 class PostgresDatabase(Database):
@@ -130,7 +83,8 @@ class PostgresDatabase(Database):
             # Made here, connected on first use. One commit costs a round trip: a dozen threads keep a dozen busy.
             self._engine = sa.create_engine(
                 address,
-                pool_pre_ping=True,
+                isolation_level="AUTOCOMMIT",
+                pool_reset_on_return=None,  # whoever takes a connection leaves no transaction in it
                 pool_size=kept,
                 max_overflow=connections - kept,
                 pool_timeout=STATEMENT_SECONDS,
@@ -146,8 +100,12 @@ class PostgresDatabase(Database):
             raise ConfigurationError(f"BGTASKS_STORE: {error}") from error
         self.dialect = self._engine.dialect
         self._driver: Any = self.dialect.dbapi
+        self._connection = PostgresConnection
         if self.dialect.driver == "psycopg":
+            from . import psycopg_connection
+
             sa.event.listen(self._engine, "do_connect", _connect_limited)
+            self._connection = psycopg_connection.best()
         sa.event.listen(self._engine, "connect", _limit)
         self._clock = ServerClock()
         self._ready = False
@@ -162,56 +120,72 @@ class PostgresDatabase(Database):
         return self._clock.now() or self.read(lambda connection: connection.now())
 
     def write(self, operation: Operation[T], *, durable: bool, soon: bool = False) -> T:
-        for tries in range(1, TRIES + 1):
-            try:
-                return self._transaction(operation, durable=durable)
-            except _Conflict as conflict:
-                if tries == TRIES:
-                    raise conflict.refusal from conflict.__cause__
-        raise AssertionError
+        return self._tried(lambda connection: connection.transact(operation, durable=durable))
 
     def read(self, operation: Operation[T]) -> T:
-        try:
-            return self._transaction(operation, durable=True)
-        except _Conflict as conflict:
-            raise conflict.refusal from conflict.__cause__
+        return self._tried(operation)
 
-    def _transaction(self, operation: Operation[T], *, durable: bool) -> T:
-        pool, ending = self._engine.pool, False
+    def _tried(self, use: Callable[[PostgresConnection], T]) -> T:
+        for tries in range(1, TRIES + 1):
+            try:
+                return self._use_one(use)
+            except _Again as again:
+                if tries == TRIES:
+                    raise again.refusal from again.__cause__
+        raise AssertionError
+
+    def _use_one(self, use: Callable[[PostgresConnection], T]) -> T:
+        """Use a connection of the pool. :raises _Again: nothing was changed, and the next try may go well."""
+        pool = self._engine.pool
         try:
             self._prepare()
-            raw = self._engine.raw_connection()
+            pooled = self._engine.raw_connection()
         # The pool's own too: sqlalchemy.exc.TimeoutError where all connections are taken.
         except (sa.exc.SQLAlchemyError, self._driver.Error, OSError) as error:
             raise _unavailable(error) from error
         try:
-            connection = PostgresConnection(raw, self._clock)
-            if not durable:
-                connection.execute("SET LOCAL synchronous_commit TO off")
-            result = operation(connection)
-            ending = connection.writes > 0
-            raw.commit()
-            return result
-        except BaseException as error:
-            lost = not _roll_back(raw)
-            if lost and self._engine.pool is pool:  # the others in the pool are as old, and would be found one by one
-                self._engine.dispose()
-            if not isinstance(error, self._driver.Error):
-                raise
-            if _state(error) == UNDEFINED_TABLE:  # dropped, or another database was put in its place
-                self._ready = False
-            if ending and lost:
-                raise OutcomeUnknown(
-                    f"the connection was lost during a commit, which may have been made: {_line(error)}"
-                ) from error
-            refusal = _unavailable(error)
-            if _is_conflict(error):
-                raise _Conflict(refusal) from error
-            if refusal is error:
-                raise
-            raise refusal from error
+            connection = self._connection(pooled.driver_connection, self._clock)
+            was_used, pooled.info[USED] = USED in pooled.info, True
+            try:
+                return use(connection)
+            except BaseException as error:
+                lost = not self._recovered(connection, error)
+                if lost:
+                    pooled.invalidate()
+                if not isinstance(error, self._driver.Error):
+                    raise
+                if lost and self._engine.pool is pool:  # the others in it are as old, and would be found one by one
+                    self._engine.dispose()
+                meaning = self._meaning(error, connection, lost=lost, was_used=was_used)
+                if meaning is error:
+                    raise
+                raise meaning from error
         finally:
-            raw.close()
+            pooled.close()
+
+    def _recovered(self, connection: PostgresConnection, error: BaseException) -> bool:
+        """Undo what an operation did that raised; whether the connection can be used again."""
+        if not isinstance(error, Exception):  # this thread is being ended in the middle of something
+            return False
+        if connection.begun or isinstance(error, self._driver.Error):
+            try:
+                connection.recover()
+            except Exception:
+                return False
+        return True
+
+    def _meaning(
+        self, error: Exception, connection: PostgresConnection, *, lost: bool, was_used: bool
+    ) -> BaseException:
+        """What the store says of a driver's error."""
+        if _state(error) == UNDEFINED_TABLE:  # dropped, or another database was put in its place
+            self._ready = False
+        if connection.ending and lost:
+            return OutcomeUnknown(f"the connection was lost during a commit, which may have been made: {_line(error)}")
+        refusal = _unavailable(error)
+        if _is_conflict(error) or (lost and was_used):  # it was lost while it lay in the pool, most likely
+            return _Again(refusal)
+        return refusal
 
     # -- the tables ----------------------------------------------------------------------------------------------------
 
@@ -232,7 +206,7 @@ class PostgresDatabase(Database):
                     raise
 
     def _look_or_make(self) -> None:
-        with self._engine.begin() as connection:
+        with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
             raw: Any = connection.connection
             mine = PostgresConnection(raw, self._clock)
             # Protects the making of the tables, and the list of apps, until this transaction ends.
@@ -251,8 +225,8 @@ class PostgresDatabase(Database):
         self._engine.dispose()
 
 
-class _Conflict(Exception):
-    """A transaction was rolled back, and may go well if it is run again."""
+class _Again(Exception):
+    """Nothing was changed, and it may go well if it is run again."""
 
     def __init__(self, refusal: BaseException) -> None:
         super().__init__(refusal)
@@ -339,16 +313,6 @@ def _is_defect(error: Exception) -> bool:
     """Whether it is neither the server's state nor a value: a statement that is wrong, a constraint that is broken."""
     state = _state(error)
     return state is not None and state[:2] in ("23", "42") and state != UNDEFINED_TABLE
-
-
-def _roll_back(raw: Any) -> bool:
-    """Roll back; False if the connection is broken, which the pool then throws away."""
-    try:
-        raw.rollback()
-    except Exception:
-        raw.invalidate()
-        return False
-    return True
 
 
 def _line(error: BaseException) -> str:
