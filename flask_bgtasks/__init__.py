@@ -54,7 +54,8 @@ from .extension import BackgroundTasks
 from .hookspecs import hookimpl
 from .pipeline.checkpoint import checkpoint
 from .pipeline.reporting import copy_current_task, current_task, step, track
-from .runners.base import Runner
+from .runners.base import Runner, WorkerProcess
+from .runners.publishing import PublishingRunner
 from .sink_context import SinkContext
 from .stores.base import Store
 
@@ -86,6 +87,7 @@ __all__ = [
     "OwnerQueueFull",
     "PayloadTooLarge",
     "Progress",
+    "PublishingRunner",
     "QueueFull",
     "Result",
     "RetryLater",
@@ -114,6 +116,7 @@ __all__ = [
     "ViewOptions",
     "WaitTimeout",
     "WebhookTarget",
+    "WorkerProcess",
     "checkpoint",
     "copy_current_task",
     "current_task",

@@ -11,7 +11,7 @@ use of the app, such as its settings, and look-ups of tasks and devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .core.model import Event, Progress, Result, Task
     from .core.notifications import Message, Notification
     from .core.webhooks import WebhookTarget
-    from .runners.base import Fetch, Runner
+    from .runners.base import Fetch, Run, Runner, Wake, WorkerProcess
     from .settings import Settings
     from .sink_context import SinkContext
     from .stores.base import Store
@@ -174,12 +174,14 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 @hookspec(firstresult=True)
 def bgtasks_make_runner(
-    app: Flask, name: str, run: Callable[[str], Any], fetch: Fetch, settings: Settings
+    app: Flask, name: str, run: Run, fetch: Fetch, wake: Wake, process: WorkerProcess, settings: Settings
 ) -> Runner | None:
     """Make the runner that ``BGTASKS_RUNNER`` names, if this plugin knows it; else return None.
 
     Called in ``init_app``: start nothing yet. The runner calls ``run(request_id)``. ``fetch(limit)`` returns tasks from
-    the store that may begin here, for runners without a queue of their own.
+    the store that may begin here, for runners without a queue of their own. ``wake(request_id, queue)`` runs what
+    stands first in the store's queue, for runners whose messages say only that something waits. ``process`` is told by
+    a runner whose workers are no web servers when such a process begins and stops.
     """
 
 

@@ -113,6 +113,10 @@ def _prefix(name: str, value: Any) -> str:
     return text.rstrip("/")
 
 
+def _anything(name: str, value: Any) -> Any:
+    return value
+
+
 def _choice(*choices: str) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
         text = _text(name, value).lower()
@@ -181,8 +185,11 @@ class Settings:
     runner: str = _setting(
         "threads",
         _text,
-        "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `inline` (tests), "
-        "or one that a plugin adds.",
+        "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `celery` (the "
+        "workers of the app's Celery instance), `inline` (tests), or one that a plugin adds.",
+    )
+    celery: Any = _setting(
+        None, _anything, 'The Celery instance of `RUNNER=celery`. Default: `app.extensions["celery"]`.'
     )
     workers: int = _setting(4, _number(1), "Threads per process that run tasks.")
     sinks: tuple[Any, ...] = _setting(

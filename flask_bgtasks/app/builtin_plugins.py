@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from flask import Flask
 
 from ..errors import ConfigurationError
 from ..hookspecs import hookimpl
-from ..runners.base import Fetch, Runner
+from ..runners.base import Fetch, Run, Runner, Wake, WorkerProcess
 from ..runners.external import ExternalRunner
 from ..runners.inline import InlineRunner
 from ..runners.threads import ThreadRunner
@@ -23,7 +21,7 @@ from .app_ids import warn_of_others
 STORES = ("memory", "sqlite", "postgresql", "firestore")
 """The schemes of the stores, for messages."""
 
-RUNNERS = ("threads", "inline", "external")
+RUNNERS = ("threads", "inline", "external", "celery")
 
 SERVING_CONNECTIONS = 28
 """To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
@@ -62,15 +60,21 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 
 @hookimpl(trylast=True)
 def bgtasks_make_runner(
-    app: Flask, name: str, run: Callable[[str], Any], fetch: Fetch, settings: Settings
+    app: Flask, name: str, run: Run, fetch: Fetch, wake: Wake, process: WorkerProcess, settings: Settings
 ) -> Runner | None:
-    """``threads``, ``inline`` and ``external``."""
+    """``threads``, ``inline``, ``external`` and ``celery``."""
     if name == "threads":
         return ThreadRunner(run, workers=settings.workers, fetch=fetch)
     if name == "inline":
         return InlineRunner(run)
     if name == "external":
         return ExternalRunner()
+    if name == "celery":
+        from ..runners.celery import CeleryRunner
+
+        return CeleryRunner(
+            wake, process, app_id=settings.app_id, find=lambda: settings.celery or app.extensions.get("celery")
+        )
     return None
 
 

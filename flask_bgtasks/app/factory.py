@@ -22,8 +22,9 @@ from ..errors import ConfigurationError, unknown_name
 from ..execution.engine import Engine
 from ..execution.finding.fetcher import Fetcher
 from ..execution.finding.recovery import LOOK_SECONDS
+from ..execution.finding.sweep import Sweep
 from ..plugins import Plugins
-from ..runners.base import Runner
+from ..runners.base import Runner, WorkerProcess
 from ..runtime import log_lines
 from ..settings import Settings
 from ..sink_context import SinkContext
@@ -120,8 +121,9 @@ def build(
         lease=settings.lease_seconds,
         queues=queues,
     )
-    runner = _make_runner(app, plugins, engine, fetcher, settings)
-    engine.attach(runner)
+    process = WorkerProcess(lambda: lifecycle)
+    runner = _make_runner(app, plugins, engine, fetcher, settings, process)
+    engine.attach(runner, fetcher)
     watcher = Watcher(store)
     lifecycle = Lifecycle(
         store=store,
@@ -130,6 +132,7 @@ def build(
         deliveries=deliveries,
         watcher=watcher,
         fetcher=fetcher,
+        sweep=Sweep(store, fetcher, engine.submit_again),
         complete=completion.report,
         abandon=lambda: _abandon(store, registry, engine, settings),
         grace=settings.shutdown_grace,
@@ -196,9 +199,17 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
     return app_ids.of_app(cast(Store, store), settings)
 
 
-def _make_runner(app: Flask, plugins: Plugins, engine: Engine, fetcher: Fetcher, settings: Settings) -> Runner:
+def _make_runner(
+    app: Flask, plugins: Plugins, engine: Engine, fetcher: Fetcher, settings: Settings, process: WorkerProcess
+) -> Runner:
     runner = plugins.hook.bgtasks_make_runner(
-        app=app, name=settings.runner, run=engine.run, fetch=fetcher, settings=settings
+        app=app,
+        name=settings.runner,
+        run=engine.run,
+        fetch=fetcher,
+        wake=engine.wake,
+        process=process,
+        settings=settings,
     )
     if runner is None:
         raise ConfigurationError(

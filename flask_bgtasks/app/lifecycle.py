@@ -17,6 +17,7 @@ from ..errors import counted
 from ..execution.engine import Engine
 from ..execution.finding.fetcher import Fetcher
 from ..execution.finding.recovery import LOOK_SECONDS, Recovery
+from ..execution.finding.sweep import Sweep
 from ..runners.base import Runner
 from ..runtime import server
 from ..runtime.background_thread import BackgroundThread, ended_within
@@ -54,6 +55,7 @@ class Lifecycle:
         deliveries: Dispatcher,
         watcher: Watcher,
         fetcher: Fetcher,
+        sweep: Sweep,
         complete: Callable[[], None],
         abandon: Callable[[], int],
         grace: float,
@@ -69,6 +71,7 @@ class Lifecycle:
             store,
             runner,
             fetcher,
+            sweep=sweep,
             complete=complete,
             wake_deliveries=deliveries.wake,
             mend=self.mend,
@@ -102,15 +105,15 @@ class Lifecycle:
     def loaded(self) -> None:
         """The app is being made: if a server makes it, to serve it in this process, begin when it is complete."""
         served_by = server.server()
-        if served_by is None or not self._runner.fetches:
+        if served_by is None or not self._runner.looks_out:
             return
         if not served_by.own_signals:
             self._sigterm.install()
         self.start(served_by)
 
     def start(self, served_by: server.Server | None = None) -> None:
-        """Begin looking for work in this process, where its runner runs any. Called again it changes nothing."""
-        if not self._runner.fetches:
+        """Begin looking out in this process: for work, where its runner runs any. Called again it changes nothing."""
+        if not self._runner.looks_out:
             self._deliveries.wake()  # another process may have left deliveries
         elif not self._runner.draining:
             self._stop_watch.start(None if served_by is None else served_by.stopping)

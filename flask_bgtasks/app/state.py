@@ -133,9 +133,12 @@ class AppState:
         :param promised: whether somebody is told that it will finish before it has.
         :raises LimitReached: the queue is full, or this process is stopping; the task was not stored.
         :raises IdempotencyConflict: the key was used for another request.
+        :raises ConfigurationError: the runner lacks something; the task was not stored.
         """
         if run and self.runner.draining:
             raise ShuttingDown()
+        if run:
+            self.runner.check()
         self.registry.use(definition)
         options = definition.options
         task = Task(
@@ -211,10 +214,13 @@ class AppState:
             yield
         except ShuttingDown:  # since it was asked: another process runs the task, or this one when it is started again
             log.debug("stopping: task %s is left to another process", request_id)
-        except Exception:
-            if not self.runner.fetches:
+        except Exception as error:
+            if self.runner.publishes:
+                self.lifecycle.recovery.sweep.unheard(request_id, error)
+            elif self.runner.fetches:
+                log.exception("the runner failed with task %s, which is found in the store instead", request_id)
+            else:
                 raise
-            log.exception("the runner failed with task %s, which is found in the store instead", request_id)
 
     def cancel(self, request_id: str) -> Transition:
         """Ask a task to stop; see :meth:`flask_bgtasks.execution.engine.Engine.cancel`."""

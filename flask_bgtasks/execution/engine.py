@@ -33,12 +33,19 @@ from .announcer import Announcer
 from .claims import Claims
 from .durations import Durations
 from .finalizer import Finalizer
+from .finding.fetcher import Fetcher
 from .flusher import OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
 from .invocation import CallResult
 from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
+
+WAKE_AHEAD = 8
+"""How many tasks a wake-up call looks at: several come at once, and each finds the same ones first."""
+
+MAX_ROUNDS = 5
+"""How often it looks, where others were quicker with all of those."""
 
 MAX_RAISED = 100
 """How many exceptions of runs are kept for requests that wait for them, in testing and debug mode."""
@@ -96,9 +103,13 @@ class Engine:
         store.on_commit(self._announcer.committed)
         store.on_commit(self._heed_cancellation)
 
-    def attach(self, runner: Runner) -> None:
-        """Take the runner that calls :meth:`run`: asked for further attempts, told of free places."""
+    def attach(self, runner: Runner, fetch: Fetcher) -> None:
+        """Take the runner that calls :meth:`run`: asked for further attempts, told of free places.
+
+        :param fetch: finds what may begin.
+        """
         self._runner = runner
+        self._fetch = fetch
 
     def _heed_cancellation(self, task: Task, events: Sequence[Event]) -> None:
         if task.cancel_requested_at is not None:
@@ -128,25 +139,44 @@ class Engine:
             if self._runner.cancel(request_id):  # not what a thread has taken already, and is about to begin
                 self._claims.give_back(request_id)
 
-    def run(self, request_id: str) -> None:
-        """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads."""
+    def submit_again(self, task: Task) -> None:
+        """Hand a task to the runner once more. :raises Exception: what that raises."""
+        self._runner.submit_again(task.request_id, priority=task.priority, queue=task.queue)
+
+    def wake(self, request_id: str, queue: str) -> None:
+        """Run what stands first in a queue, if anything does.
+
+        :param request_id: whose wake-up call this is; it is published again where others are always quicker.
+        """
+        for _ in range(MAX_ROUNDS):
+            found = self._fetch(WAKE_AHEAD, queues=(queue,))
+            if not found or any(self.run(task.request_id) for task in found):
+                return
+        self._runner.submit(request_id, queue=queue)
+
+    def run(self, request_id: str) -> bool:
+        """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads.
+
+        :returns: whether it was run.
+        """
         try:
             attempt, definition, running = self._claims.begin(request_id)
         except (AlreadyClaimed, AtCapacity, TaskFinished, TaskNotFound) as refused:
             log.debug("not run here: %s", refused)
-            return
+            return False
         try:
             definition = definition or self._registry[attempt.task.name]
         except LookupError as unknown:
             self._flusher.add(running)
             self._finish(attempt.task, running, CallResult(None, str(unknown), type(unknown).__name__, unknown))
-            return
+            return True
         try:
             self._conclude(attempt.task, running, functools.partial(self._call, attempt, definition))
         except BaseException as error:  # SystemExit and its like end this thread, but not without a word
             answer = CallResult(None, f"the task was ended by {type(error).__name__}", "Interrupted", error)
             self._finish(attempt.task, running, answer)
             raise
+        return True
 
     def foreground(self, request_id: str) -> Foreground:
         """Begin a task in this thread and this request's context; the caller calls the view and tells how it ended.
@@ -265,10 +295,18 @@ class Engine:
             if wait is not None:
                 self._run_later(task, wait)
             if options is not None and options.max_concurrency is not None:
-                self._runner.look()
+                self._place_is_free(task.name)
         except Exception:  # the end is stored, and whoever looks for work finds what is left to do
             log.exception("the runner cannot take what follows task %s", task.request_id)
         return wait is not None
+
+    def _place_is_free(self, name: str) -> None:
+        """One task of a name with a limit has ended: have the next one begin."""
+        if self._runner.publishes:  # whoever was told of it before was refused
+            for task in self._fetch(1, names=(name,)):
+                self.submit_again(task)
+        else:
+            self._runner.look()
 
     def _run_later(self, task: Task, wait: float) -> None:
         with suppress(ShuttingDown):  # the store keeps it for whoever looks

@@ -4,14 +4,56 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ..core.model import Task
 
 Run = Callable[[str], Any]
+"""Runs a task by its id. Returns whether it did: not if somebody else has it, or it has ended."""
+
+Wake = Callable[[str, str], Any]
+"""Runs what stands first in a queue: takes the id of a task that waits there, or did, and the name of the queue."""
 
 Fetch = Callable[[int], Sequence[Task]]
 """Returns at most this many tasks from the store that may begin here now, in the order of the queue."""
+
+
+class Life(Protocol):
+    """The life of an app's parts in one process."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self, grace: float | None = None) -> None: ...
+
+
+class WorkerProcess:
+    """A process that runs tasks and is no web server, as its runner tells the library of it.
+
+    :param life: of the app in this process; made after its runner.
+    """
+
+    def __init__(self, life: Callable[[], Life]) -> None:
+        self._life = life
+
+    def begin(self) -> None:
+        """It runs tasks from now on, and looks after the store. After the last fork; called again it does nothing."""
+        self._life().start()
+
+    def stop(self) -> None:
+        """It was told to end: no task begins here any more; what runs gets ``BGTASKS_SHUTDOWN_GRACE`` seconds.
+
+        Then it is given back for other processes. Returns at once; safe in a signal handler.
+        """
+        self._life().stop()
+
+    def end(self, grace: float | None = None) -> None:
+        """It ends: what still runs is given back, and sinks take what is due.
+
+        :param grace: seconds for what runs; None for ``BGTASKS_SHUTDOWN_GRACE``.
+        """
+        self._life().close(grace)
 
 
 class Runner(ABC):
@@ -20,6 +62,9 @@ class Runner(ABC):
     A submitted task is in the store already. A runner that has no place for it may forget it: it is fetched from the
     store later.
     """
+
+    def check(self) -> None:  # noqa: B027 - most runners need nothing that may be missing
+        """Called before a task is stored. :raises ConfigurationError: none can be run, since something is missing."""
 
     @abstractmethod
     def submit(self, request_id: str, *, delay: float = 0.0, priority: int = 0, queue: str = "default") -> None:
@@ -30,6 +75,13 @@ class Runner(ABC):
         :param queue: for runners that serve several queues; others ignore it.
         :raises ShuttingDown: this process accepts no more work.
         """
+
+    def submit_again(self, request_id: str, *, priority: int = 0, queue: str = "default") -> None:
+        """Run a task that was submitted before, and that nobody has begun. Called by the look-out, where it may wait.
+
+        :raises ShuttingDown: this process accepts no more work.
+        """
+        self.submit(request_id, priority=priority, queue=queue)
 
     def isolate(self, request_id: str, *, seconds: float, priority: int = 0, queue: str = "default") -> None:
         """Run a task whose process died, while no other task begins in this process.
@@ -81,6 +133,20 @@ class Runner(ABC):
     def fetches(self) -> bool:
         """Whether this process looks for work in the store: waiting tasks, and those that dead processes left."""
         return False
+
+    @property
+    def publishes(self) -> bool:
+        """Whether tasks run in the processes of a queue beside the store, which :meth:`submit` only tells of them.
+
+        Such a queue may lose what it was told, or be away: what nobody begins is submitted again, by every process of
+        the app.
+        """
+        return False
+
+    @property
+    def looks_out(self) -> bool:
+        """Whether this process looks after the store: for processes that died, for what is due, what has expired."""
+        return True
 
     @property
     def free(self) -> int:

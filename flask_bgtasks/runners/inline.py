@@ -42,3 +42,7 @@ class InlineRunner(Runner):
     @property
     def can_wait(self) -> bool:
         return False
+
+    @property
+    def looks_out(self) -> bool:
+        return False  # a test or a script, which is over soon

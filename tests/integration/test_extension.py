@@ -67,8 +67,8 @@ def test_settings_come_from_the_environment_by_flasks_own_way(monkeypatch, tmp_p
         ({"store": "mysql://user:s3cret@host/db"}, r"user:\*\*\*@host/db"),
         ({"store": "sqlite://"}, "Use 'memory://'"),
         (
-            {"runner": "celery"},
-            "BGTASKS_RUNNER='celery': there is no such runner. Known here: external, inline, threads",
+            {"runner": "dramatic"},
+            "BGTASKS_RUNNER='dramatic': there is no such runner. Known here: celery, external, inline, threads",
         ),
         ({"sinks": ["memroy"]}, "no sink is called 'memroy'.*Did you mean 'memory'"),
     ],

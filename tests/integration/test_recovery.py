@@ -109,9 +109,8 @@ def test_a_process_that_stops_takes_nothing_more(make):
     assert handle.status is Status.STARTED
 
 
-@pytest.mark.parametrize("runner", ["inline", "external"])
-def test_a_process_that_runs_nothing_by_itself_does_not_look_out(make, runner):
-    app = make(runner=runner)
+def test_a_process_that_runs_each_task_where_it_is_submitted_does_not_look_out(make):
+    app = make(runner="inline")
 
     app.state.lifecycle.start()
 

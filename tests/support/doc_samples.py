@@ -3,9 +3,9 @@
 - `python`: executed. All blocks of a page are one module, ``app``; a block that begins with ``# name.py`` is a file of
   that name (``app.py`` starts the module afresh, any other is written and imported).
 - `console`: what follows ``$`` is run. ``curl`` is replayed against the page's ``app`` (``$ID`` is the last
-  ``request_id`` that was answered), ``flask``, ``pytest`` and ``gunicorn`` are started for real, ``make`` and ``pip``
-  are checked against what there is. What is printed below a command is compared: ``…`` stands for anything, a header
-  or a JSON field that is not shown is not compared.
+  ``request_id`` that was answered), ``flask``, ``pytest``, ``gunicorn`` and ``celery`` are started for real, ``make``
+  and ``pip`` are checked against what there is. What is printed below a command is compared: ``…`` stands for anything,
+  a header or a JSON field that is not shown is not compared.
 - `javascript`: its syntax is checked.
 
 Comments hide what a reader need not see: ``<!-- invisible-code-block: python … -->``.
@@ -133,6 +133,8 @@ class Page:
                     self._start([sys.executable, "-m", *words, *options], expected, command)
                 case "gunicorn":
                     self._start([sys.executable, "-m", "gunicorn", "--check-config", *words[1:]], expected, command)
+                case "celery":  # all but the worker: does it find the app?
+                    self._start([sys.executable, "-m", *words[: words.index("worker")], "report"], expected, command)
                 case "make":
                     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
                     assert words[1] in targets, f"{command}: the Makefile has no such target"

@@ -40,15 +40,21 @@ class Fetcher:
         self._queues = queues
         self._suspects: dict[tuple[str, datetime | None], float] = {}
 
-    def __call__(self, limit: int) -> list[Task]:
+    def __call__(
+        self, limit: int, *, names: Collection[str] | None = None, queues: Collection[str] | None = None
+    ) -> list[Task]:
         """At most so many tasks that may begin now, in the order in which they should.
 
+        :param names: only these, None for all that this process can run. :param queues: only these.
         :raises StoreUnavailable: the store is unreachable.
         """
         # What is not believed to be lost stands in front of the queue: it must not hide all that is behind it.
         room = limit + len(self._suspects)
         found = self._store.runnable(
-            limit=room, names=self._names(), queues=self._queues, most_running=self._most_running()
+            limit=room,
+            names=self._names() if names is None else names,
+            queues=self._queues if queues is None else queues,
+            most_running=self._most_running(),
         )
         return [task for task in found if not task.held or self._is_lost(task)][:limit]
 

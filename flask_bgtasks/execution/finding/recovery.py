@@ -25,6 +25,7 @@ from ...runtime.log_lines import Recurring
 from ...runtime.server import Server
 from ...stores.base import Store
 from .fetcher import Fetcher
+from .sweep import Sweep
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -43,6 +44,7 @@ CLOSE_SECONDS = 2.0
 class Recovery:
     """The look-out of one app in this process.
 
+    :param sweep: publishes again what nobody was told of, where the runner publishes.
     :param complete: finishes the app's set-up, once it is complete: some of what it can run may be found then only.
     :param wake_deliveries: another process may have left deliveries.
     :param mend: begins again what threads of the app have died.
@@ -56,6 +58,7 @@ class Recovery:
         runner: Runner,
         fetcher: Fetcher,
         *,
+        sweep: Sweep,
         complete: Callable[[], None],
         wake_deliveries: Callable[[], None],
         mend: Callable[[], object],
@@ -65,6 +68,7 @@ class Recovery:
         self._store = store
         self._runner = runner
         self._fetcher = fetcher
+        self.sweep = sweep
         self._complete = complete
         self._wake_deliveries = wake_deliveries
         self._mend = mend
@@ -104,6 +108,8 @@ class Recovery:
                 held = self._store.expire_leases(worker)
                 log.warning("process %s died with %s; recovering", worker, counted(held, "task"))
                 self._wake_deliveries()
+        if self._runner.publishes:
+            return self.sweep()
         begun = 0
         free = self._runner.free
         if free > 0:

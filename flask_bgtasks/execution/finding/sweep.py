@@ -1,0 +1,110 @@
+"""Finds the tasks whose wake-up call seems to be lost, for runners that publish such calls to a queue beside the store.
+
+Only the head of the store's queue is looked at: where calls are lost nobody takes from it, and what stands there grows
+old; where they are not, what is behind it has its call still. A mark in the store says that a task was published again,
+and for how long nobody is to do that once more: so long as it has waited until then, but for half a minute at least. So
+one process does it, a deep queue costs a few calls, and one that is lost again costs twice as long.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from ...core.model import Status, Task
+from ...errors import ShuttingDown, counted
+from ...runtime.log_lines import Recurring
+from ...stores.base import Store
+from .fetcher import Fetcher
+
+log = logging.getLogger("flask_bgtasks")
+
+HEAD = 100
+"""How many tasks of the queue are looked at."""
+
+MAX_UNHEARD = 10_000
+"""How many tasks that could not be published a process remembers; the others wait for :data:`PATIENCE`."""
+
+PATIENCE = timedelta(seconds=30)
+"""How long a task may wait for whom its call wakes. One that is due, or was given back, has no call yet."""
+
+
+class Sweep:
+    """Publishes again what nobody seems to have been told of.
+
+    :param fetch: finds what may begin now, in the order of the queue.
+    :param publish: the runner's ``submit_again``; what it raises is contained.
+    """
+
+    def __init__(self, store: Store, fetch: Fetcher, publish: Callable[[Task], object]) -> None:
+        self._store = store
+        self._fetch = fetch
+        self._publish = publish
+        # What was not published when it was accepted. From any thread; each step on it is one, so it needs no lock.
+        self._unheard: dict[str, None] = {}
+        # By id, until when this process does not ask for the mark again. Used by the look-out's thread alone.
+        self._asked: dict[str, float] = {}
+        self._outage = Recurring(log)
+
+    def unheard(self, request_id: str, error: Exception) -> None:
+        """A task was accepted and could not be published: it is, as soon as that is possible again."""
+        self._note(error)
+        if len(self._unheard) < MAX_UNHEARD:
+            self._unheard[request_id] = None
+
+    def __call__(self) -> int:
+        """Look once; how many were published.
+
+        :raises StoreUnavailable: the store is unreachable. :raises ShuttingDown: this process stops.
+        """
+        now, found = self._store.now(), self._fetch(HEAD)
+        self._asked = {one: until for one, until in self._asked.items() if until > time.monotonic()}
+        published = 0
+        for task in found:
+            waited, unheard = now - _since(task), task.request_id in self._unheard
+            if (waited < _patience(task) and not unheard) or task.request_id in self._asked:
+                continue
+            span = max(PATIENCE, waited)
+            self._asked[task.request_id] = time.monotonic() + PATIENCE.total_seconds()
+            if not self._store.take_mark(_mark(task), span):
+                continue
+            if not self._publishes(task):
+                break  # the others too, at the next look
+            published += 1
+        if published:
+            log.info("%s published again that nobody had begun", counted(published, "task"))
+        return published
+
+    def _publishes(self, task: Task) -> bool:
+        try:
+            self._publish(task)
+        except ShuttingDown:
+            self._store.set_mark(_mark(task), timedelta(0))
+            raise
+        except Exception as error:
+            self._asked.pop(task.request_id, None)
+            self._store.set_mark(_mark(task), timedelta(0))
+            self._note(error)
+            return False
+        self._unheard.pop(task.request_id, None)
+        self._outage.over("tasks can be published again")
+        return True
+
+    def _note(self, error: Exception) -> None:
+        self._outage.note("tasks cannot be published, and wait in the store: %s: %s", type(error).__name__, error)
+
+
+def _mark(task: Task) -> str:
+    return f"published:{task.request_id}"
+
+
+def _since(task: Task) -> datetime:
+    """Since when a task might have begun: it was accepted, was given back, became due, or its process was lost."""
+    return max(task.updated_at, task.lease_until or task.updated_at)
+
+
+def _patience(task: Task) -> timedelta:
+    """How long it is left to the call of its acceptance. A task that has begun before has none yet."""
+    return PATIENCE if task.status is Status.STARTED else timedelta(0)

@@ -1,0 +1,179 @@
+"""``BGTASKS_RUNNER = "celery"``: tasks run in the workers of a Celery instance that the app has already.
+
+A message carries a task's id and the name of its queue, and is acknowledged when it arrives: whether a task was run,
+and what it came to, is in the store alone. So Celery's results, its acknowledgement after the run, its retries and its
+revocation are not used: each would be a second authority (docs/decisions/0029).
+
+Celery's signals (docs.celeryq.dev, "Signals") tell of a worker's life. What runs tasks looks after the store as well:
+the children of a prefork pool, or the one process of the others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+try:
+    import celery
+    from celery import signals
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "celery":
+        raise
+    from ..errors import ConfigurationError
+
+    raise ConfigurationError(
+        "BGTASKS_RUNNER='celery': Celery is not installed: pip install 'flask-bgtasks[celery]'"
+    ) from error
+
+from ..errors import ConfigurationError
+from ..runtime.background_thread import Contained
+from .base import Wake, WorkerProcess
+from .publishing import PublishingRunner
+
+PREFORK = "celery.concurrency.prefork"
+
+
+class CeleryRunner(PublishingRunner):
+    """Publishes to Celery.
+
+    :param app_id: in the name of the Celery task, so that several apps can share a broker.
+    :param find: gives the Celery instance, None while the app has none: it may be made after the app.
+    """
+
+    def __init__(self, wake: Wake, process: WorkerProcess, *, app_id: str, find: Callable[[], Any]) -> None:
+        super().__init__(wake)
+        self.process = process
+        self._find = find
+        self._name = f"flask_bgtasks.wake.{app_id}"
+        self._lock = threading.Lock()  # keeps two threads from both registering the Celery task
+        self._registered: Any = None
+        _runners.add(self)
+
+    def celery(self) -> celery.Celery | None:
+        """The Celery instance; None if the app has none yet. :raises ConfigurationError: it is something else."""
+        found = self._find()
+        if found is None or isinstance(found, celery.Celery):
+            return found
+        raise ConfigurationError(
+            f"BGTASKS_CELERY: expected a Celery instance, not {type(found).__name__}. Leave it out to use "
+            'app.extensions["celery"]'
+        )
+
+    def check(self) -> None:
+        self.task()
+
+    def task(self) -> Any:
+        """The Celery task, registered on first use. :raises ConfigurationError: the app has no Celery instance."""
+        if self._registered is None:
+            instance = self.celery()
+            if instance is None:
+                raise ConfigurationError(
+                    "BGTASKS_RUNNER='celery': the app has no Celery instance. Make one and keep it in "
+                    'app.extensions["celery"], as Flask\'s documentation does, or set BGTASKS_CELERY'
+                )
+            with self._lock:
+                if self._registered is None:
+                    options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "serializer": "json"}
+
+                    def wake(request_id: str, queue: str) -> None:
+                        self.arrived(request_id, queue)
+
+                    self._registered = instance.task(name=self._name, shared=False, **options)(wake)
+        return self._registered
+
+    def publish(self, request_id: str, queue: str) -> None:
+        where = {} if queue == "default" else {"queue": queue}
+        # The look-out tries again: nobody waits here for a broker that is away.
+        self.task().apply_async((request_id, queue), retry=False, **where)
+
+
+_runners: weakref.WeakSet[CeleryRunner] = weakref.WeakSet()
+
+
+class _Worker:
+    """A Celery worker in this process, and in the children that it forks."""
+
+    def __init__(self) -> None:
+        self.runners: Sequence[CeleryRunner] = ()
+        # Of a prefork pool: the parent keeps the second end open until it is told to stop, or is no more. Celery tells
+        # its children nothing.
+        self.living: tuple[int, int] | None = None
+        self.pid = 0
+
+    def init(self, instance: Any) -> None:
+        """It is about to begin: have our tasks registered, whether anybody has published by then or not."""
+        self.runners = [runner for runner in list(_runners) if runner.celery() is instance]
+        for runner in self.runners:
+            runner.task()
+        if self.runners and self.living is None:
+            self.living, self.pid = os.pipe(), os.getpid()
+
+    def begin(self) -> None:
+        """Tasks run in this process."""
+        for runner in self.runners:
+            runner.process.begin()
+
+    def forked(self) -> None:
+        """This is a child: it runs tasks, until the parent says that it stops, or dies."""
+        if self.living is None or self.pid == os.getpid():  # a solo pool says so too, and forks nothing
+            return
+        receiver, sender = self.living
+        os.close(sender)
+        threading.Thread(target=self._await_stop, args=(receiver,), name="bgtasks-celery", daemon=True).start()
+        self.begin()
+
+    def _await_stop(self, receiver: int) -> None:
+        with Contained("the end of the Celery worker is not noticed"):
+            os.read(receiver, 1)  # nothing is ever written: it returns when the other end is closed
+        for runner in self.runners:
+            runner.process.stop()
+
+    def stop(self) -> None:
+        """The worker was told to stop."""
+        if self.living is not None:
+            receiver, sender = self.living
+            self.living = None
+            os.close(sender)
+            os.close(receiver)
+        for runner in self.runners:
+            runner.process.stop()
+
+    def end(self) -> None:
+        """This process ends, and what Celery let finish has."""
+        for runner in self.runners:
+            runner.process.end(grace=0)
+
+
+_worker = _Worker()
+
+
+def _on_init(sender: Any, **_: Any) -> None:
+    _worker.init(sender.app)
+
+
+def _on_child(**_: Any) -> None:
+    _worker.forked()
+
+
+def _on_ready(sender: Any, **_: Any) -> None:
+    if type(sender.pool).__module__ != PREFORK:
+        _worker.begin()
+
+
+def _on_stop(**_: Any) -> None:
+    _worker.stop()
+
+
+def _on_end(**_: Any) -> None:
+    _worker.end()
+
+
+signals.worker_init.connect(_on_init)
+signals.worker_process_init.connect(_on_child)
+signals.worker_ready.connect(_on_ready)
+signals.worker_shutting_down.connect(_on_stop)
+signals.worker_process_shutdown.connect(_on_end)
+signals.worker_shutdown.connect(_on_end)

@@ -1,0 +1,69 @@
+"""What the Celery runner asks of the app, and what it makes of Celery; without a broker."""
+
+import pytest
+
+from flask_bgtasks import ConfigurationError
+
+celery = pytest.importorskip("celery")
+
+
+@pytest.fixture
+def instance():
+    instance = celery.Celery("shop", broker="memory://")
+    yield instance
+    instance.close()
+
+
+@pytest.fixture
+def app(make_app, bg):
+    app = make_app(runner="celery", sinks=[])
+
+    @bg.task
+    def draw():
+        return "a tree"
+
+    app.draw = draw
+    return app
+
+
+def test_an_app_without_celery_is_told_so_before_anything_is_stored(app, state):
+    with app.app_context(), pytest.raises(ConfigurationError, match=r'app\.extensions\["celery"\]'):
+        app.draw.submit()
+
+    assert state(app).store.stats().by_status == {}
+
+
+def test_what_is_no_celery_instance_is_named(app):
+    app.extensions["celery"] = "redis://localhost"
+
+    with app.app_context(), pytest.raises(ConfigurationError, match="expected a Celery instance, not str"):
+        app.draw.submit()
+
+
+def test_celery_may_be_made_after_the_app(app, instance):
+    app.extensions["celery"] = instance
+
+    with app.app_context():
+        app.draw.submit()
+
+    assert "flask_bgtasks.wake.app_under_test" in instance.tasks
+
+
+def test_the_setting_wins_over_the_apps_own(make_app, instance, state):
+    app = make_app(runner="celery", celery=instance)
+    app.extensions["celery"] = celery.Celery("another", broker="memory://")
+
+    assert state(app).runner.celery() is instance
+
+
+def test_a_message_carries_an_id_and_a_queue_and_wants_no_result(app, instance):
+    sent = []
+    app.extensions["celery"] = instance
+    task = app.extensions["bgtasks"].runner.task()
+    task.apply_async = lambda args, **options: sent.append((args, options))
+
+    with app.app_context():
+        handle = app.draw.submit()
+
+    assert sent == [((handle.request_id, "default"), {"retry": False})]
+    assert (task.ignore_result, task.acks_late, task.serializer) == (True, False, "json")

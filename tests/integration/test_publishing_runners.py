@@ -1,0 +1,282 @@
+"""Runners with a queue beside the store: what a message does, and what becomes of a task whose message is lost."""
+
+from collections import deque
+
+import pytest
+
+from flask_bgtasks import PublishingRunner, Status, current_task, hookimpl
+from flask_bgtasks.core.transitions.attempt import Release
+from tests.support.waiting import PATIENCE
+
+
+class Post(PublishingRunner):
+    """A queue whose messages the test delivers, loses and doubles."""
+
+    def __init__(self, wake, process):
+        super().__init__(wake)
+        self.process = process
+        self.messages = deque()
+        self.away, self.tries = False, 0
+
+    def publish(self, request_id, queue):
+        self.tries += 1
+        if self.away:
+            raise ConnectionError("the broker is away")
+        self.messages.append((request_id, queue))
+
+    def deliver(self, count=1):
+        for _ in range(count):
+            self.arrived(*self.messages.popleft())
+
+    def deliver_all(self):
+        while self.messages:
+            self.deliver()
+
+
+class Posts:
+    @hookimpl
+    def bgtasks_make_runner(self, name, wake, process):
+        return Post(wake, process) if name == "post" else None
+
+
+@pytest.fixture
+def app(make_app, bg):
+    bg.register(Posts())
+    app = make_app(runner="post", sinks=[])
+    app.ran = []
+
+    @bg.task
+    def draw(what):
+        app.ran.append(what)
+        return what
+
+    @bg.task(priority=5)
+    def urgent(what):
+        app.ran.append(what)
+
+    @bg.task(queue="images")
+    def render(what):
+        app.ran.append(what)
+
+    @bg.task(max_concurrency=1)
+    def alone(then=None):
+        app.ran.append("alone")
+        if then is not None:
+            app.then()
+
+    @bg.task(retries=1, backoff=0.001)
+    def fails_once():
+        app.ran.append("tried")
+        if len(app.ran) == 1:
+            raise ValueError("not yet")
+
+    @app.post("/view")
+    @bg.background
+    def view():
+        app.ran.append("view")
+        return {"ok": True}
+
+    app.draw, app.urgent, app.render, app.alone, app.fails_once = draw, urgent, render, alone, fails_once
+    with app.app_context():
+        yield app
+
+
+@pytest.fixture
+def runner(app, state):
+    return state(app).runner
+
+
+@pytest.fixture
+def look(app, state):
+    """What the look-out of a process does, once."""
+    return state(app).lifecycle.recovery.look
+
+
+def test_a_message_has_a_task_run(app, runner):
+    handle = app.draw.submit("a tree")
+    assert handle.status is Status.STARTED
+
+    runner.deliver()
+
+    assert handle.wait(timeout=0) == "a tree"
+
+
+def test_a_message_runs_what_stands_first_not_what_it_names(app, runner):
+    app.draw.submit("a tree")
+    app.urgent.submit("a fire")
+
+    runner.deliver_all()
+
+    assert app.ran == ["a fire", "a tree"]
+
+
+def test_a_message_is_about_one_queue(app, runner):
+    app.draw.submit("a tree")
+    app.render.submit("an image")
+    (tree, image) = runner.messages
+
+    runner.arrived(*image)
+    assert app.ran == ["an image"]
+
+    runner.arrived(*tree)
+    assert app.ran == ["an image", "a tree"]
+
+
+def test_the_message_of_a_cancelled_task_does_no_harm(app, runner):
+    cancelled, other = app.draw.submit("a tree"), app.draw.submit("a house")
+    cancelled.cancel()
+
+    runner.deliver_all()
+
+    assert app.ran == ["a house"]
+    assert (cancelled.status, other.status) == (Status.CANCELLED, Status.COMPLETED)
+
+
+def test_a_message_that_comes_twice_runs_its_task_once(app, runner):
+    handle = app.draw.submit("a tree")
+    runner.messages *= 3
+
+    runner.deliver_all()
+
+    assert (app.ran, handle.task.attempt) == (["a tree"], 1)
+
+
+def test_a_message_that_comes_again_while_its_task_runs_changes_nothing(app, runner):
+    app.then = lambda: runner.arrived(app.handle.request_id, "default")
+    app.handle = app.alone.submit("then")
+
+    runner.deliver()
+
+    assert (app.ran, app.handle.status) == (["alone"], Status.COMPLETED)
+
+
+def test_a_place_that_becomes_free_is_taken_though_the_messages_are_gone(app, runner):
+    app.then = lambda: runner.deliver(2)  # while the first runs, the messages of the others come, and are refused
+    handles = [app.alone.submit("then"), app.alone.submit(), app.alone.submit()]
+    runner.deliver()
+    assert app.ran == ["alone"]
+
+    runner.deliver_all()
+
+    assert [handle.status for handle in handles] == [Status.COMPLETED] * 3
+
+
+def test_a_task_that_cannot_be_published_is_accepted_and_published_at_the_next_look(app, runner, look):
+    runner.away = True
+    answer = app.test_client().post("/view", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    assert look() == 0
+    runner.away = False
+
+    assert look() == 1
+
+    runner.deliver_all()
+    assert app.ran == ["view"]
+
+
+def test_requests_do_not_wait_for_a_broker_that_is_away(app, runner, look, caplog):
+    runner.away = True
+    for _ in range(10):
+        app.draw.submit("a tree")
+    assert runner.tries == 1
+
+    look()
+    assert runner.tries == 2
+
+    runner.away = False
+    assert look() == 10
+    app.draw.submit("a house")
+    assert len(runner.messages) == 11
+    assert [record.exc_info for record in caplog.records if record.levelname != "INFO"] == [False]
+
+
+def test_a_retry_waits_in_the_store_and_is_published_when_it_is_due(app, runner, look):
+    handle = app.fails_once.submit()
+    runner.deliver()
+    assert not runner.messages
+
+    while not look():
+        assert handle.status is Status.PROCESSING
+
+    runner.deliver()
+    assert handle.status is Status.COMPLETED
+
+
+def test_a_task_that_is_opened_again_is_published(app, runner):
+    handle = app.draw.submit("a tree")
+    handle.cancel()
+    runner.deliver()
+
+    handle.retry()
+    runner.deliver()
+
+    assert handle.wait(timeout=0) == "a tree"
+
+
+def test_what_was_given_back_goes_on_in_another_process(app, runner, state, look):
+    handle = app.draw.submit("a tree")
+    runner.messages.clear()
+    store = state(app).store
+    attempt = store.claim(handle.request_id, worker="another", lease=state(app).settings.lease).task.attempt
+    store.transition(handle.request_id, Release(attempt))
+
+    assert look() == 1
+
+    runner.deliver()
+    assert handle.task.attempt == 2
+
+
+def test_a_process_that_stops_passes_a_message_on_once(app, runner):
+    handle = app.draw.submit("a tree")
+    message = runner.messages[0]
+    runner.stop(0)
+
+    runner.deliver()
+    assert list(runner.messages) == [message]
+
+    runner.deliver()
+    assert not runner.messages
+    assert handle.status is Status.STARTED
+
+
+def test_a_worker_that_is_told_to_stop_gives_back_what_does_not_finish(make_app, bg, state, tmp_path):
+    import threading
+
+    bg.register(Posts())
+    app = make_app(runner="post", sinks=[], shutdown_grace=0.1)
+    begun, go = threading.Event(), threading.Event()
+
+    @bg.task
+    def draw():
+        begun.set()
+        assert go.wait(PATIENCE)
+        current_task.update(details="more")
+
+    runner = state(app).runner
+    runner.process.begin()
+    with app.app_context():
+        handle = draw.submit()
+    worker = threading.Thread(target=runner.deliver)
+    worker.start()
+    assert begun.wait(PATIENCE)
+
+    runner.process.stop()
+
+    store = state(app).store
+    given_back = threading.Event()
+    while store.get(handle.request_id).worker is not None:
+        given_back.wait(0.01)
+    go.set()
+    worker.join(PATIENCE)
+    assert store.get(handle.request_id).status is Status.PROCESSING
+    assert store.get(handle.request_id).worker is None
+
+
+@pytest.mark.parametrize("name", ["external", "post"])
+def test_processes_that_run_nothing_themselves_look_after_the_store(make_app, bg, state, name):
+    bg.register(Posts())
+    app = make_app(runner=name, sinks=[])
+
+    app.test_client().get("/tasks/health")
+
+    assert state(app).lifecycle.recovery.thread.is_alive()
