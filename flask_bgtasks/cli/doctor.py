@@ -17,7 +17,7 @@ from ..app.state import AppState
 from ..app.stuck import counted_names, stuck_tasks
 from ..auth import identities
 from ..core.text.redaction import redact
-from ..errors import BackgroundTasksError, counted
+from ..errors import BackgroundTasksError, ConfigurationError, counted
 from ..runtime import processes
 from ..runtime.background_thread import ended_within
 from ..settings import DEFAULT_STORE
@@ -211,8 +211,13 @@ def _runner(state: AppState) -> Iterator[Finding]:
     if settings.runner == "threads":
         yield Finding(OK, f"{what}, {settings.workers} in each process that serves")
         return
-    if settings.runner != "external":
+    if not (settings.runner == "external" or state.runner.publishes):
         yield Finding(OK, what)
+        return
+    try:
+        state.runner.check()
+    except ConfigurationError as error:
+        yield Finding(FAIL, what, str(error))
         return
     if settings.store.startswith("memory:"):
         mend = "a worker process does not see what is stored in another one's memory: another BGTASKS_STORE is needed"
@@ -223,7 +228,8 @@ def _runner(state: AppState) -> Iterator[Finding]:
     if alive:
         yield Finding(OK, f"{what}, {counted(len(alive), 'process', 'processes')} at work")
     elif oldest is not None and state.store.now() - oldest > UNSERVED_WAIT:
-        yield Finding(FAIL, what, "tasks are waiting, and no process runs any: start `flask bgtasks worker`")
+        worker = "a worker process of it" if state.runner.publishes else "`flask bgtasks worker`"
+        yield Finding(FAIL, what, f"tasks are waiting, and no process runs any: start {worker}")
     else:
         yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")
 

@@ -35,6 +35,8 @@ from .publishing import PublishingRunner
 
 PREFORK = "celery.concurrency.prefork"
 
+MAX_CHILDREN = 4096  # bytes: what POSIX writes to a pipe at once; Celery's default is one child for each core
+
 
 class CeleryRunner(PublishingRunner):
     """Publishes to Celery.
@@ -98,8 +100,8 @@ class _Worker:
 
     def __init__(self) -> None:
         self.runners: Sequence[CeleryRunner] = ()
-        # Of a prefork pool: the parent keeps the second end open until it is told to stop, or is no more. Celery tells
-        # its children nothing.
+        # Of a prefork pool, whose children Celery tells nothing: the parent writes to the second end when it is told to
+        # stop; when it is no more, that is closed.
         self.living: tuple[int, int] | None = None
         self.pid = 0
 
@@ -127,7 +129,7 @@ class _Worker:
 
     def _await_stop(self, receiver: int) -> None:
         with Contained("the end of the Celery worker is not noticed"):
-            os.read(receiver, 1)  # nothing is ever written: it returns when the other end is closed
+            os.read(receiver, 1)
         for runner in self.runners:
             runner.process.stop()
 
@@ -136,6 +138,7 @@ class _Worker:
         if self.living is not None:
             receiver, sender = self.living
             self.living = None
+            os.write(sender, bytes(MAX_CHILDREN))  # one for each: closing it says nothing while a fork has it open too
             os.close(sender)
             os.close(receiver)
         for runner in self.runners:

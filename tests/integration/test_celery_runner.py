@@ -67,3 +67,18 @@ def test_a_message_carries_an_id_and_a_queue_and_wants_no_result(app, instance):
 
     assert sent == [((handle.request_id, "default"), {"retry": False})]
     assert (task.ignore_result, task.acks_late, task.serializer) == (True, False, "json")
+
+
+def test_the_doctor_says_what_is_missing(make_app, instance, tmp_path):
+    app = make_app(runner="celery", store=f"sqlite:///{tmp_path}/tasks.sqlite3")
+    run = app.test_cli_runner().invoke
+    assert "the app has no Celery instance" in run(args=["bgtasks", "doctor"]).output
+
+    app.extensions["celery"] = instance
+    assert "runner: celery, nothing to do" in run(args=["bgtasks", "doctor"]).output
+
+
+def test_the_doctor_refuses_a_store_that_workers_cannot_see(app, instance):
+    app.extensions["celery"] = instance
+
+    assert "a worker process does not see" in app.test_cli_runner().invoke(args=["bgtasks", "doctor"]).output
