@@ -123,7 +123,8 @@ def build(
     )
     process = WorkerProcess(lambda: lifecycle)
     runner = _make_runner(app, plugins, engine, fetcher, settings, process)
-    engine.attach(runner, fetcher)
+    sweep = Sweep(store, fetcher, engine.submit_again, queues=lambda: _queues(registry, queues))
+    engine.attach(runner, fetcher, sweep)
     watcher = Watcher(store)
     lifecycle = Lifecycle(
         store=store,
@@ -132,7 +133,7 @@ def build(
         deliveries=deliveries,
         watcher=watcher,
         fetcher=fetcher,
-        sweep=Sweep(store, fetcher, engine.submit_again),
+        sweep=sweep,
         complete=completion.report,
         abandon=lambda: _abandon(store, registry, engine, settings),
         grace=settings.shutdown_grace,
@@ -217,6 +218,12 @@ def _make_runner(
             f"{unknown_name(settings.runner, builtin_plugins.RUNNERS)} A plugin may add more."
         )
     return cast(Runner, runner)
+
+
+def _queues(registry: AppRegistry, served: Collection[str] | None) -> set[str]:
+    """The queues of this process's tasks, as far as it serves them."""
+    named = {definition.options.queue for definition in map(registry.find, registry) if definition is not None}
+    return named | {"default"} if served is None else named & set(served)
 
 
 def _notify_of(registry: TaskRegistry, name: str) -> Any:

@@ -20,11 +20,20 @@ from ..core.model import LOGIN_LOST, Event, Task, TaskKind
 from ..core.transitions.outside import RequestCancel
 from ..core.transitions.transition import Change, Transition
 from ..delivery.dispatcher import Dispatcher
-from ..errors import AlreadyClaimed, AtCapacity, CancelRequested, ShuttingDown, TaskFinished, TaskNotFound, TaskTimeout
+from ..errors import (
+    AlreadyClaimed,
+    AtCapacity,
+    CancelRequested,
+    ShuttingDown,
+    StoreUnavailable,
+    TaskFinished,
+    TaskNotFound,
+    TaskTimeout,
+)
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
 from ..runners.base import Runner
-from ..runtime.background_thread import BackgroundThread
+from ..runtime.background_thread import BackgroundThread, Contained, may_end_process
 from ..settings import Settings
 from ..stores.base import Store
 from ..stores.types import Attempt, Created, Limits
@@ -34,6 +43,7 @@ from .claims import Claims
 from .durations import Durations
 from .finalizer import Finalizer
 from .finding.fetcher import Fetcher
+from .finding.sweep import Sweep
 from .flusher import OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
 from .invocation import CallResult
@@ -103,13 +113,14 @@ class Engine:
         store.on_commit(self._announcer.committed)
         store.on_commit(self._heed_cancellation)
 
-    def attach(self, runner: Runner, fetch: Fetcher) -> None:
+    def attach(self, runner: Runner, fetch: Fetcher, sweep: Sweep) -> None:
         """Take the runner that calls :meth:`run`: asked for further attempts, told of free places.
 
-        :param fetch: finds what may begin.
+        :param fetch: finds what may begin. :param sweep: is told of what cannot be published.
         """
         self._runner = runner
         self._fetch = fetch
+        self._sweep = sweep
 
     def _heed_cancellation(self, task: Task, events: Sequence[Event]) -> None:
         if task.cancel_requested_at is not None:
@@ -150,9 +161,19 @@ class Engine:
         """
         for _ in range(MAX_ROUNDS):
             found = self._fetch(WAKE_AHEAD, queues=(queue,))
-            if not found or any(self.run(task.request_id) for task in found):
+            if not found or any(self._begun(task.request_id) for task in found):
                 return
         self._runner.submit(request_id, queue=queue)
+
+    def _begun(self, request_id: str) -> bool:
+        """Run a task; one that cannot even be claimed does not stand in the way of those behind it."""
+        try:
+            return self.run(request_id)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("task %s cannot be begun", request_id)
+            return False
 
     def run(self, request_id: str) -> bool:
         """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads.
@@ -173,10 +194,21 @@ class Engine:
         try:
             self._conclude(attempt.task, running, functools.partial(self._call, attempt, definition))
         except BaseException as error:  # SystemExit and its like end this thread, but not without a word
+            if self._runner.publishes and may_end_process(error):  # a signal, as children of Celery workers get
+                self._interrupted(running)
+                raise
             answer = CallResult(None, f"the task was ended by {type(error).__name__}", "Interrupted", error)
             self._finish(attempt.task, running, answer)
             raise
         return True
+
+    def _interrupted(self, running: RunningAttempt) -> None:
+        """This process is being ended in the middle of a task: it goes on elsewhere.
+
+        It counts as a death where the process was not told to stop before: the task itself may have ended it.
+        """
+        if not (self._runner.draining and running.releasable and self._finalizer.give_back(running)):
+            self._finalizer.interrupt(running)
 
     def foreground(self, request_id: str) -> Foreground:
         """Begin a task in this thread and this request's context; the caller calls the view and tells how it ended.
@@ -268,6 +300,7 @@ class Engine:
         if running.stopped == TIMED_OUT:
             return self._finish(task, running, self._timed_out(task))
         self._finalizer.cancel(running)
+        self._ended(task)
         return False
 
     # -- exceptions, for tests ---------------------------------------------------------------------------------------
@@ -294,19 +327,30 @@ class Engine:
         try:
             if wait is not None:
                 self._run_later(task, wait)
-            if options is not None and options.max_concurrency is not None:
-                self._place_is_free(task.name)
         except Exception:  # the end is stored, and whoever looks for work finds what is left to do
             log.exception("the runner cannot take what follows task %s", task.request_id)
+        self._ended(task)
         return wait is not None
 
-    def _place_is_free(self, name: str) -> None:
-        """One task of a name with a limit has ended: have the next one begin."""
-        if self._runner.publishes:  # whoever was told of it before was refused
-            for task in self._fetch(1, names=(name,)):
-                self.submit_again(task)
-        else:
-            self._runner.look()
+    def _ended(self, task: Task) -> None:
+        """An attempt has ended: where its name has a limit the next one may begin."""
+        if self._registry.most_running.get(task.name) is None:
+            return
+        with Contained("the next task of the name %r is not begun yet", task.name):
+            if not self._runner.publishes:
+                self._runner.look()
+                return
+            for waiting in self._fetch(1, names=(task.name,)):  # whoever was told of it before was refused
+                self.publish(waiting)
+
+    def publish(self, task: Task) -> None:
+        """Hand a stored task to a runner that publishes; what it raises is remembered for the next look."""
+        try:
+            self._runner.submit(task.request_id, priority=task.priority, queue=task.queue)
+        except ShuttingDown:
+            log.debug("stopping: task %s is left to another process", task.request_id)
+        except Exception as error:
+            self._sweep.unheard(task.request_id, error)
 
     def _run_later(self, task: Task, wait: float) -> None:
         with suppress(ShuttingDown):  # the store keeps it for whoever looks
@@ -349,7 +393,9 @@ class Engine:
 
     def end_by_hand(self, task: Task, change: Change) -> Transition:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
-        return self._finalizer.by_hand(task, change)
+        outcome = self._finalizer.by_hand(task, change)
+        self._ended(task)
+        return outcome
 
     def rehearsed(self, task: Task, input: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:
         """The context that a run of a task which is not stored yet would have; gives what its view would be given."""

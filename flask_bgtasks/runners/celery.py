@@ -18,7 +18,9 @@ from typing import Any
 
 try:
     import celery
+    import kombu.pools
     from celery import signals
+    from celery.local import Proxy
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "celery":
         raise
@@ -30,6 +32,7 @@ except ModuleNotFoundError as error:
 
 from ..errors import ConfigurationError
 from ..runtime.background_thread import Contained
+from ..runtime.fork import after_fork_in_child
 from .base import Wake, WorkerProcess
 from .publishing import PublishingRunner
 
@@ -50,13 +53,19 @@ class CeleryRunner(PublishingRunner):
         self.process = process
         self._find = find
         self._name = f"flask_bgtasks.wake.{app_id}"
-        self._lock = threading.Lock()  # keeps two threads from both registering the Celery task
         self._registered: Any = None
+        self._producers: Any = None  # of this process; made on first use
+        after_fork_in_child(self._forget)
         _runners.add(self)
+
+    def _forget(self) -> None:
+        self._producers = None  # connections are the parent's
 
     def celery(self) -> celery.Celery | None:
         """The Celery instance; None if the app has none yet. :raises ConfigurationError: it is something else."""
         found = self._find()
+        if isinstance(found, Proxy):  # `celery.current_app`
+            found = found._get_current_object()
         if found is None or isinstance(found, celery.Celery):
             return found
         raise ConfigurationError(
@@ -76,21 +85,40 @@ class CeleryRunner(PublishingRunner):
                     "BGTASKS_RUNNER='celery': the app has no Celery instance. Make one and keep it in "
                     'app.extensions["celery"], as Flask\'s documentation does, or set BGTASKS_CELERY'
                 )
-            with self._lock:
-                if self._registered is None:
-                    options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "serializer": "json"}
-
-                    def wake(request_id: str, queue: str) -> None:
-                        self.arrived(request_id, queue)
-
-                    self._registered = instance.task(name=self._name, shared=False, **options)(wake)
+            with _registering:
+                self._registered = _registered(instance, self._name, self)
         return self._registered
 
     def publish(self, request_id: str, queue: str) -> None:
-        where = {} if queue == "default" else {"queue": queue}
-        # The look-out tries again: nobody waits here for a broker that is away.
-        self.task().apply_async((request_id, queue), retry=False, **where)
+        task, where = self.task(), {} if queue == "default" else {"queue": queue}
+        if self._producers is None:
+            # One try: the look-out tries again. `retry=False` alone says nothing of the connection that is missing.
+            options = {**(task.app.conf.broker_transport_options or {}), "max_retries": 0}
+            self._producers = kombu.pools.producers[task.app.connection_for_write(transport_options=options)]
+        with self._producers.acquire(block=True) as producer:
+            task.apply_async((request_id, queue), producer=producer, retry=False, **where)
 
+
+def _registered(instance: celery.Celery, name: str, runner: CeleryRunner) -> Any:
+    """The Celery task of a name, which from now on is about this runner: an app may be made again, as in tests."""
+    tasks = vars(instance).setdefault("flask_bgtasks_tasks", {})
+    if name not in tasks:
+        newest: list[weakref.ref[CeleryRunner]] = []
+
+        def wake(request_id: str, queue: str) -> None:
+            found = newest[-1]()
+            if found is not None:
+                found.arrived(request_id, queue)
+
+        options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "serializer": "json"}
+        tasks[name] = instance.task(name=name, shared=False, **options)(wake), newest
+    task, newest = tasks[name]
+    newest[:] = [weakref.ref(runner)]
+    return task
+
+
+_registering = threading.Lock()
+"""Keeps two threads from both registering a Celery task."""
 
 _runners: weakref.WeakSet[CeleryRunner] = weakref.WeakSet()
 
@@ -107,9 +135,13 @@ class _Worker:
 
     def init(self, instance: Any) -> None:
         """It is about to begin: have our tasks registered, whether anybody has published by then or not."""
-        self.runners = [runner for runner in list(_runners) if runner.celery() is instance]
-        for runner in self.runners:
-            runner.task()
+        mine = []
+        for runner in list(_runners):
+            with Contained("an app's tasks are not registered with Celery"):
+                if runner.celery() is instance:
+                    runner.task()
+                    mine.append(runner)
+        self.runners = mine
         if self.runners and self.living is None:
             self.living, self.pid = os.pipe(), os.getpid()
 

@@ -49,6 +49,41 @@ def test_celery_may_be_made_after_the_app(app, instance):
     assert "flask_bgtasks.wake.app_under_test" in instance.tasks
 
 
+def test_an_app_that_is_made_again_gets_the_messages(make_app, instance):
+    from flask_bgtasks import BackgroundTasks
+
+    instance.conf.task_always_eager = True
+    for _ in range(3):
+        app, again = make_app(init=False), BackgroundTasks()
+        again.init_app(app, store="memory://", runner="celery", celery=instance, sinks=[])
+        draw = again.task(_tree)
+        with app.app_context():
+            assert draw.submit().wait(timeout=0) == "a tree"
+
+
+def _tree():
+    return "a tree"
+
+
+def test_an_app_whose_instance_is_none_does_not_keep_others_from_their_messages(make_app, bg, instance, state):
+    from flask_bgtasks.runners.celery import _Worker
+
+    wrong, right = make_app(runner="celery", celery="redis://"), make_app(runner="celery", celery=instance)
+
+    worker = _Worker()
+    worker.init(instance)
+
+    assert worker.runners == [state(right).runner]
+    assert state(wrong).runner not in worker.runners
+
+
+def test_celerys_own_proxy_is_the_instance_that_it_stands_for(make_app, instance, state):
+    instance.set_current()
+    app = make_app(runner="celery", celery=celery.current_app)
+
+    assert state(app).runner.celery() is instance
+
+
 def test_the_setting_wins_over_the_apps_own(make_app, instance, state):
     app = make_app(runner="celery", celery=instance)
     app.extensions["celery"] = celery.Celery("another", broker="memory://")
@@ -65,7 +100,9 @@ def test_a_message_carries_an_id_and_a_queue_and_wants_no_result(app, instance):
     with app.app_context():
         handle = app.draw.submit()
 
-    assert sent == [((handle.request_id, "default"), {"retry": False})]
+    ((args, options),) = sent
+    assert args == (handle.request_id, "default")
+    assert (options["retry"], "queue" in options) == (False, False)
     assert (task.ignore_result, task.acks_late, task.serializer) == (True, False, "json")
 
 

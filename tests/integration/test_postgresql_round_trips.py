@@ -186,6 +186,26 @@ def test_a_refusal_keeps_the_statements_that_are_prepared(store):
     assert before <= _prepared(store)
 
 
+def test_a_connection_whose_roll_back_is_interrupted_is_not_used_again(store, monkeypatch):
+    from flask_bgtasks.stores.sql.drivers.psycopg_connection import PipelinedConnection
+
+    task = _claimed(store)
+
+    def interrupted(connection):
+        raise KeyboardInterrupt
+
+    def fails(outcome):
+        raise ValueError("no such sink")
+
+    monkeypatch.setattr(PipelinedConnection, "recover", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.transition(task.request_id, Complete(1), deliveries=fails, known=task)
+    monkeypatch.undo()
+
+    assert store.renew(task.request_id, attempt=1, lease=LEASE).attempt == 1  # what was half done is not made
+    assert not store.get(task.request_id).done
+
+
 def test_a_driver_without_pipelines_waits_for_each_answer(make_store, wire, monkeypatch):
     monkeypatch.setattr(psycopg.Pipeline, "is_supported", lambda: False)  # as with the libpq of PostgreSQL 13
     store = make_store()

@@ -6,6 +6,7 @@ import pytest
 
 from flask_bgtasks import PublishingRunner, Status, current_task, hookimpl
 from flask_bgtasks.core.transitions.attempt import Release
+from flask_bgtasks.runtime import processes
 from tests.support.waiting import PATIENCE
 
 
@@ -159,6 +160,74 @@ def test_a_place_that_becomes_free_is_taken_though_the_messages_are_gone(app, ru
     runner.deliver_all()
 
     assert [handle.status for handle in handles] == [Status.COMPLETED] * 3
+
+
+def test_a_place_that_a_cancelled_task_leaves_is_taken(app, runner):
+    def cancelled():
+        runner.deliver(2)
+        handles[0].cancel()
+        current_task.update(details="more")
+
+    app.then = cancelled
+    handles = [app.alone.submit("then"), app.alone.submit(), app.alone.submit()]
+    runner.deliver()
+    runner.deliver_all()
+
+    assert [handle.status for handle in handles] == [Status.CANCELLED, Status.COMPLETED, Status.COMPLETED]
+
+
+def test_a_place_that_becomes_free_while_the_broker_is_away_is_taken_later(app, runner, look):
+    def lose():
+        runner.deliver(1)
+        runner.away = True
+
+    app.then = lose
+    handles = [app.alone.submit("then"), app.alone.submit()]
+    runner.deliver()
+    runner.away = False
+    assert not runner.messages
+
+    assert look() == 1
+
+    runner.deliver()
+    assert [handle.status for handle in handles] == [Status.COMPLETED] * 2
+
+
+def test_a_task_that_cannot_be_claimed_does_not_stand_in_the_way(app, runner, state, monkeypatch):
+    app.draw.submit("a tree")
+    broken, claims = app.urgent.submit("a fire"), state(app).engine._claims
+    begin = claims.begin
+
+    def fails(request_id):
+        if request_id == broken.request_id:
+            raise ValueError("what is stored of it cannot be read")
+        return begin(request_id)
+
+    monkeypatch.setattr(claims, "begin", fails)
+    runner.deliver()
+
+    assert app.ran == ["a tree"]
+
+
+def test_a_worker_that_is_ended_in_the_middle_leaves_its_task_to_others(app, bg, runner, look, monkeypatch):
+    ends = [SystemExit(0)]
+
+    @bg.task
+    def interrupted():
+        if ends:
+            raise ends.pop()
+        return "done"
+
+    handle = interrupted.submit()
+    with pytest.raises(SystemExit):  # as a signal does in the main thread
+        runner.deliver()
+    assert handle.status is Status.PROCESSING
+    monkeypatch.setattr(processes, "alive", lambda worker: False)
+
+    assert look() == 1
+
+    runner.deliver()
+    assert handle.wait(timeout=0) == "done"
 
 
 def test_a_task_that_cannot_be_published_is_accepted_and_published_at_the_next_look(app, runner, look):

@@ -19,9 +19,16 @@ SHOP = "tests.support.processes.celery_shop"
 
 
 @pytest.fixture
-def shop(redis, tmp_path, monkeypatch, request):
+def store():
+    """Where tasks are kept, if a test names nothing else."""
+    return "sqlite:///tasks.sqlite3"
+
+
+@pytest.fixture
+def shop(redis, store, tmp_path, monkeypatch):
     """The app in this process, as a web process has it."""
     monkeypatch.setenv("SHOP_FOLDER", str(tmp_path))
+    monkeypatch.setenv("SHOP_STORE", store)
     monkeypatch.setenv("SHOP_BROKER", redis.url)
     monkeypatch.setenv("SHOP_ID", "shop")
     sys.modules.pop(SHOP, None)
@@ -117,6 +124,36 @@ def test_a_worker_that_is_stopped_hands_back_what_does_not_finish(shop, worker, 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_that_is_killed_loses_nothing(shop, worker, tmp_path, pool):
+    _killed_and_gone_on(shop, worker, tmp_path, pool)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_to_all_of_a_workers_processes_loses_nothing(shop, worker, tmp_path, number):
+    handle = shop.lesson.submit("lesson")
+    first = worker("prefork")
+    _waits(shop)
+
+    os.killpg(first.pid, number)  # as systemd does; SIGQUIT is Celery's cold shutdown
+    first.wait(PATIENCE)
+    (tmp_path / "go").touch()
+    worker("prefork")
+
+    assert handle.wait(timeout=PATIENCE) == "lesson"
+
+
+class TestOnPostgresql:
+    """The same with a store that several machines may share."""
+
+    @pytest.fixture
+    def store(self, new_postgresql_database):
+        return new_postgresql_database()
+
+    @pytest.mark.parametrize("pool", ["prefork", "gevent"])
+    def test_a_worker_that_is_killed_loses_nothing(self, shop, worker, tmp_path, pool):
+        _killed_and_gone_on(shop, worker, tmp_path, pool)
+
+
+def _killed_and_gone_on(shop, worker, tmp_path, pool):
     handle = shop.lesson.submit("lesson")
     first = worker(pool)
     _waits(shop)

@@ -1,28 +1,32 @@
 """Finds the tasks whose wake-up call seems to be lost, for runners that publish such calls to a queue beside the store.
 
-Only the head of the store's queue is looked at: where calls are lost nobody takes from it, and what stands there grows
-old; where they are not, what is behind it has its call still. A mark in the store says that a task was published again,
-and for how long nobody is to do that once more: so long as it has waited until then, but for half a minute at least. So
-one process does it, a deep queue costs a few calls, and one that is lost again costs twice as long.
+Only the head of each of the store's queues is looked at: where calls are lost nobody takes from it, and what stands
+there grows old; where they are not, what is behind it has its call still. A mark in the store says that a task that
+waits since then was published again, and for how long nobody is to do that once more: so long as it has waited, but for
+half a minute at least. So one process does it, a deep queue costs a few calls, and what is lost again waits twice as
+long.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from ...core.model import Status, Task
-from ...errors import ShuttingDown, counted
+from ...errors import ShuttingDown, TaskNotFound, counted
 from ...runtime.log_lines import Recurring
 from ...stores.base import Store
+from ...stores.conversions import micros
 from .fetcher import Fetcher
 
 log = logging.getLogger("flask_bgtasks")
 
 HEAD = 100
-"""How many tasks of the queue are looked at."""
+"""How many tasks of a queue are looked at, and how many of those that a look remembers."""
 
 MAX_UNHEARD = 10_000
 """How many tasks that could not be published a process remembers; the others wait for :data:`PATIENCE`."""
@@ -35,16 +39,25 @@ class Sweep:
     """Publishes again what nobody seems to have been told of.
 
     :param fetch: finds what may begin now, in the order of the queue.
+    :param queues: the queues that are looked at.
     :param publish: the runner's ``submit_again``; what it raises is contained.
     """
 
-    def __init__(self, store: Store, fetch: Fetcher, publish: Callable[[Task], object]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        fetch: Fetcher,
+        publish: Callable[[Task], object],
+        *,
+        queues: Callable[[], Collection[str]],
+    ) -> None:
         self._store = store
         self._fetch = fetch
         self._publish = publish
+        self._queues = queues
         # What was not published when it was accepted. From any thread; each step on it is one, so it needs no lock.
         self._unheard: dict[str, None] = {}
-        # By id, until when this process does not ask for the mark again. Used by the look-out's thread alone.
+        # By mark, until when this process does not ask for it again. Used by the look-out's thread alone.
         self._asked: dict[str, float] = {}
         self._outage = Recurring(log)
 
@@ -59,16 +72,18 @@ class Sweep:
 
         :raises StoreUnavailable: the store is unreachable. :raises ShuttingDown: this process stops.
         """
-        now, found = self._store.now(), self._fetch(HEAD)
-        self._asked = {one: until for one, until in self._asked.items() if until > time.monotonic()}
+        now = self._store.now()
+        self._asked = {mark: until for mark, until in self._asked.items() if until > time.monotonic()}
+        found = self._remembered()
+        for queue in sorted(self._queues()):
+            found += [task for task in self._fetch(HEAD, queues=(queue,)) if now - _since(task) >= _patience(task)]
         published = 0
         for task in found:
-            waited, unheard = now - _since(task), task.request_id in self._unheard
-            if (waited < _patience(task) and not unheard) or task.request_id in self._asked:
+            if _mark(task) in self._asked:
                 continue
-            span = max(PATIENCE, waited)
-            self._asked[task.request_id] = time.monotonic() + PATIENCE.total_seconds()
-            if not self._store.take_mark(_mark(task), span):
+            self._asked[_mark(task)] = time.monotonic() + PATIENCE.total_seconds()
+            if not self._store.take_mark(_mark(task), max(PATIENCE, now - _since(task))):
+                self._unheard.pop(task.request_id, None)  # another process has published it
                 continue
             if not self._publishes(task):
                 break  # the others too, at the next look
@@ -77,6 +92,19 @@ class Sweep:
             log.info("%s published again that nobody had begun", counted(published, "task"))
         return published
 
+    def _remembered(self) -> list[Task]:
+        """Some of what could not be published before, and waits still."""
+        found = []
+        for request_id in list(itertools.islice(self._unheard, HEAD)):
+            task = None
+            with suppress(TaskNotFound):
+                task = self._store.get(request_id)
+            if task is None or task.done or task.held:  # somebody else has begun it
+                self._unheard.pop(request_id, None)
+            else:
+                found.append(task)
+        return found
+
     def _publishes(self, task: Task) -> bool:
         try:
             self._publish(task)
@@ -84,7 +112,7 @@ class Sweep:
             self._store.set_mark(_mark(task), timedelta(0))
             raise
         except Exception as error:
-            self._asked.pop(task.request_id, None)
+            self._asked.pop(_mark(task), None)
             self._store.set_mark(_mark(task), timedelta(0))
             self._note(error)
             return False
@@ -97,7 +125,7 @@ class Sweep:
 
 
 def _mark(task: Task) -> str:
-    return f"published:{task.request_id}"
+    return f"published:{task.request_id}:{micros(_since(task))}"
 
 
 def _since(task: Task) -> datetime:

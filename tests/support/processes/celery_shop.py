@@ -1,6 +1,6 @@
 """An app whose tasks run in Celery workers: ``celery --app tests.support.processes.celery_shop:workers worker``.
 
-The environment says where it keeps its things: ``SHOP_FOLDER``, ``SHOP_BROKER``, ``SHOP_ID``.
+The environment says where it keeps its things: ``SHOP_FOLDER``, ``SHOP_STORE``, ``SHOP_BROKER``, ``SHOP_ID``.
 """
 
 import os
@@ -17,7 +17,14 @@ from flask_bgtasks.execution.finding import sweep
 folder = Path(os.environ["SHOP_FOLDER"])
 app = Flask("shop", instance_path=str(folder))
 bgtasks = BackgroundTasks()
-bgtasks.init_app(app, runner="celery", app_id=os.environ["SHOP_ID"], shutdown_grace=0.2, progress_interval=0.02)
+bgtasks.init_app(
+    app,
+    store=os.environ["SHOP_STORE"],
+    runner="celery",
+    app_id=os.environ["SHOP_ID"],
+    shutdown_grace=0.2,
+    progress_interval=0.02,
+)
 workers = app.extensions["celery"] = Celery("shop", broker=os.environ["SHOP_BROKER"])
 workers.conf.task_default_queue = os.environ["SHOP_ID"]  # as apps that share a broker have it
 workers.conf.worker_prefetch_multiplier = 1

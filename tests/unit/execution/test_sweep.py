@@ -51,11 +51,11 @@ def broker():
 def process(store, broker):
     """Makes what one process has of it."""
     fetch = {"names": lambda: ["process"], "most_running": dict, "lease": LEASE.total_seconds()}
-    return lambda: Sweep(store, Fetcher(store, **fetch), broker)
+    return lambda: Sweep(store, Fetcher(store, **fetch), broker, queues=lambda: {"default", "images"})
 
 
-def _accept(store, request_id="one"):
-    store.create(new_task(request_id, at=store.now()), input={})
+def _accept(store, request_id="one", **fields):
+    store.create(new_task(request_id, at=store.now(), **fields), input={})
 
 
 def _run(store, request_id="one", worker=NOBODY):
@@ -184,3 +184,53 @@ def test_the_head_of_the_queue_is_looked_at(store, clock, broker, process, monke
         _run(store, request_id)
     assert look() == 3
     assert broker.ids[3:] == ["3", "4", "5"]
+
+
+def test_each_retry_is_published_when_it_is_due(store, clock, broker, process):
+    looks = [process(), process()]
+    _accept(store)
+    clock.advance(3600)  # so long it has waited until it is published
+    looks[0]()
+    for number in range(1, 4):
+        store.transition("one", Retry(_run(store), "not yet", timedelta(seconds=1), 5))
+        clock.advance(1)
+
+        assert sum(look() for look in looks) == 1, number
+
+
+def test_a_queue_that_nobody_serves_hides_no_other(store, clock, broker, process, monkeypatch):
+    monkeypatch.setattr(sweep, "HEAD", 3)
+    look = process()
+    for number in range(10):
+        _accept(store, f"image {number}", queue="images")
+    _accept(store)
+    clock.advance(PATIENCE.total_seconds())
+
+    look()
+
+    assert "one" in broker.ids
+
+
+def test_what_could_not_be_published_is_found_behind_all_others(store, clock, broker, process, monkeypatch):
+    monkeypatch.setattr(sweep, "HEAD", 3)
+    look = process()
+    for number in range(10):
+        _accept(store, f"{number}")
+        clock.advance(0.001)
+    look.unheard("9", ConnectionError("refused"))
+
+    assert look() == 1
+
+    assert broker.ids == ["9"]
+
+
+def test_what_was_begun_or_erased_meanwhile_is_not_remembered(store, broker, process):
+    look = process()
+    _accept(store)
+    look.unheard("one", ConnectionError("refused"))
+    look.unheard("erased", ConnectionError("refused"))
+    _run(store)
+
+    assert look() == 0
+
+    assert look._unheard == {}

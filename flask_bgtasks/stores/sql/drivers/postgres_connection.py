@@ -71,6 +71,7 @@ class PostgresConnection(Connection):
 
     def write(self, sql: str, parameters: Parameters) -> None:
         self.writes += 1
+        self._may_wait = True
         self.execute(sql, parameters)
 
     def write_counted(self, sql: str, parameters: Parameters) -> int:
@@ -95,6 +96,7 @@ class PostgresConnection(Connection):
 
     def write_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         self.writes += 1
+        self._may_wait = True
         self.raw.cursor().executemany(sql, parameters)
 
     def lock(self, name: str) -> None:

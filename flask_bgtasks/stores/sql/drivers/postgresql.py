@@ -143,15 +143,17 @@ class PostgresDatabase(Database):
         # The pool's own too: sqlalchemy.exc.TimeoutError where all connections are taken.
         except (sa.exc.SQLAlchemyError, self._driver.Error, OSError) as error:
             raise _unavailable(error) from error
+        clean = False  # until that is certain: Ctrl-C may come while it is rolled back
         try:
             connection = self._connection(pooled.driver_connection, self._clock)
             was_used, pooled.info[USED] = USED in pooled.info, True
             try:
-                return use(connection)
+                result = use(connection)
+                clean = True
+                return result
             except BaseException as error:
-                lost = not self._recovered(connection, error)
-                if lost:
-                    pooled.invalidate()
+                clean = self._recovered(connection, error)
+                lost = not clean
                 if not isinstance(error, self._driver.Error):
                     raise
                 if lost and self._engine.pool is pool:  # the others in it are as old, and would be found one by one
@@ -161,6 +163,8 @@ class PostgresDatabase(Database):
                     raise
                 raise meaning from error
         finally:
+            if not clean:
+                pooled.invalidate()
             pooled.close()
 
     def _recovered(self, connection: PostgresConnection, error: BaseException) -> bool:
