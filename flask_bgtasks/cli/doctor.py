@@ -228,8 +228,10 @@ def _runner(state: AppState) -> Iterator[Finding]:
     if alive:
         yield Finding(OK, f"{what}, {counted(len(alive), 'process', 'processes')} at work")
     elif oldest is not None and state.store.now() - oldest > UNSERVED_WAIT:
-        worker = "a worker process of it" if state.runner.publishes else "`flask bgtasks worker`"
-        yield Finding(FAIL, what, f"tasks are waiting, and no process runs any: start {worker}")
+        mend = "tasks are waiting, and no process runs any: start `flask bgtasks worker`"
+        if state.runner.publishes:
+            mend = "tasks are waiting, and no process runs any: start a worker of it"
+        yield Finding(FAIL, what, mend)
     else:
         yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")
 
