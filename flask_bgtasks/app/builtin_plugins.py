@@ -70,7 +70,12 @@ def bgtasks_make_runner(
     if name == "external":
         return ExternalRunner()
     if name == "celery":
-        from ..runners.celery import CeleryRunner
+        try:
+            from ..runners.celery import CeleryRunner
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"BGTASKS_RUNNER='celery': {error.name!r} is not installed: pip install 'flask-bgtasks[celery]'"
+            ) from error
 
         return CeleryRunner(
             wake, process, app_id=settings.app_id, find=lambda: settings.celery or app.extensions.get("celery")

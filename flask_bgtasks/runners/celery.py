@@ -16,19 +16,10 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-try:
-    import celery
-    import kombu.pools
-    from celery import signals
-    from celery.local import Proxy
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "celery":
-        raise
-    from ..errors import ConfigurationError
-
-    raise ConfigurationError(
-        "BGTASKS_RUNNER='celery': Celery is not installed: pip install 'flask-bgtasks[celery]'"
-    ) from error
+import celery
+import kombu.pools
+from celery import signals
+from celery.local import Proxy
 
 from ..errors import ConfigurationError
 from ..runtime.background_thread import Contained

@@ -1,5 +1,7 @@
 """What the Celery runner asks of the app, and what it makes of Celery; without a broker."""
 
+import sys
+
 import pytest
 
 from flask_bgtasks import ConfigurationError
@@ -31,6 +33,14 @@ def test_an_app_without_celery_is_told_so_before_anything_is_stored(app, state):
         app.draw.submit()
 
     assert state(app).store.stats().by_status == {}
+
+
+def test_a_missing_package_is_named_with_what_installs_it(make_app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "celery", None)
+    monkeypatch.delitem(sys.modules, "flask_bgtasks.runners.celery", raising=False)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'flask-bgtasks\[celery\]'"):
+        make_app(runner="celery")
 
 
 def test_what_is_no_celery_instance_is_named(app):
