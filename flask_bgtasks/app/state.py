@@ -201,6 +201,9 @@ class AppState:
         """
         if self._left_to_others:
             return
+        if self.runner.publishes:
+            self.engine.publish(task)
+            return
         with self._stored(task.request_id):
             self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)
 
@@ -214,13 +217,10 @@ class AppState:
             yield
         except ShuttingDown:  # since it was asked: another process runs the task, or this one when it is started again
             log.debug("stopping: task %s is left to another process", request_id)
-        except Exception as error:
-            if self.runner.publishes:
-                self.lifecycle.recovery.sweep.unheard(request_id, error)
-            elif self.runner.fetches:
-                log.exception("the runner failed with task %s, which is found in the store instead", request_id)
-            else:
+        except Exception:
+            if not (self.runner.fetches or self.runner.publishes):
                 raise
+            log.exception("the runner failed with task %s, which is found in the store instead", request_id)
 
     def cancel(self, request_id: str) -> Transition:
         """Ask a task to stop; see :meth:`flask_bgtasks.execution.engine.Engine.cancel`."""

@@ -171,3 +171,25 @@ class Runner(ABC):
     def can_wait(self) -> bool:
         """Whether :meth:`submit` respects ``delay``. If not, failed tasks are retried at once."""
         return True
+
+
+class QueuelessRunner(Runner):
+    """Keeps nothing that waits in this process: what it is given it has run, or leaves to others, at once."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    def cancel(self, request_id: str) -> bool:
+        return False
+
+    def stop(self, grace: float) -> bool:
+        self._stopped = True
+        return True
+
+    @property
+    def draining(self) -> bool:
+        return self._stopped
+
+    @property
+    def waiting(self) -> int:
+        return 0

@@ -13,21 +13,21 @@ import time
 from abc import abstractmethod
 
 from ..errors import ShuttingDown
-from .base import Runner, Wake
+from .base import QueuelessRunner, Wake
 
 AWAY_SECONDS = 30.0
 """For how long nothing is published on a request's own thread after it failed, unless the look-out succeeds before."""
 
 
-class PublishingRunner(Runner):
+class PublishingRunner(QueuelessRunner):
     """Publishes wake-up calls; processes that get them call :meth:`arrived`.
 
     :param wake: as ``bgtasks_make_runner`` is given it.
     """
 
     def __init__(self, wake: Wake) -> None:
+        super().__init__()
         self._wake = wake
-        self._stopped = False
         # By time.monotonic. After a failure: no request waits for what is away, but the look-out of the process.
         self._away_until = 0.0
         self._passed_on: set[str] = set()  # by this process while it stops; each step on it is one
@@ -70,21 +70,6 @@ class PublishingRunner(Runner):
             raise ShuttingDown()
         self.publish(request_id, queue)
         self._away_until = 0.0
-
-    def cancel(self, request_id: str) -> bool:
-        return False  # its message runs what stands first then
-
-    def stop(self, grace: float) -> bool:
-        self._stopped = True
-        return True
-
-    @property
-    def draining(self) -> bool:
-        return self._stopped
-
-    @property
-    def waiting(self) -> int:
-        return 0
 
     @property
     def publishes(self) -> bool:

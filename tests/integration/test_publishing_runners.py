@@ -1,5 +1,6 @@
 """Runners with a queue beside the store: what a message does, and what becomes of a task whose message is lost."""
 
+import threading
 from collections import deque
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from flask_bgtasks import PublishingRunner, Status, current_task, hookimpl
 from flask_bgtasks.core.transitions.attempt import Release
 from flask_bgtasks.runtime import processes
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 
 class Post(PublishingRunner):
@@ -309,8 +310,6 @@ def test_a_process_that_stops_passes_a_message_on_once(app, runner):
 
 
 def test_a_worker_that_is_told_to_stop_gives_back_what_does_not_finish(make_app, bg, state, tmp_path):
-    import threading
-
     bg.register(Posts())
     app = make_app(runner="post", sinks=[], shutdown_grace=0.1)
     begun, go = threading.Event(), threading.Event()
@@ -332,9 +331,7 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_does_not_finish(make_app,
     runner.process.stop()
 
     store = state(app).store
-    given_back = threading.Event()
-    while store.get(handle.request_id).worker is not None:
-        given_back.wait(0.01)
+    until(lambda: store.get(handle.request_id).worker is None)
     go.set()
     worker.join(PATIENCE)
     assert store.get(handle.request_id).status is Status.PROCESSING

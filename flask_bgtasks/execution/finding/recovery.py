@@ -68,7 +68,7 @@ class Recovery:
         self._store = store
         self._runner = runner
         self._fetcher = fetcher
-        self.sweep = sweep
+        self._sweep = sweep
         self._complete = complete
         self._wake_deliveries = wake_deliveries
         self._mend = mend
@@ -109,7 +109,7 @@ class Recovery:
                 log.warning("process %s died with %s; recovering", worker, counted(held, "task"))
                 self._wake_deliveries()
         if self._runner.publishes:
-            return self.sweep()
+            return self._sweep()
         begun = 0
         free = self._runner.free
         if free > 0:

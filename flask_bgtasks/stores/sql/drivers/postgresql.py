@@ -153,12 +153,11 @@ class PostgresDatabase(Database):
                 return result
             except BaseException as error:
                 clean = self._recovered(connection, error)
-                lost = not clean
                 if not isinstance(error, self._driver.Error):
                     raise
-                if lost and self._engine.pool is pool:  # the others in it are as old, and would be found one by one
-                    self._engine.dispose()
-                meaning = self._meaning(error, connection, lost=lost, was_used=was_used)
+                if not clean and self._engine.pool is pool:
+                    self._engine.dispose()  # the others in it are as old, and would be found one by one
+                meaning = self._meaning(error, connection, lost=not clean, was_used=was_used)
                 if meaning is error:
                     raise
                 raise meaning from error
