@@ -357,10 +357,10 @@ def _show_mirror(folder: Path) -> dict[str, Any]:
     return {"key": "mirror", "title": title, "unit": "s", "rows": rows}
 
 
-def _show_push(folder: Path) -> dict[str, Any]:
+def _show_push(folder: Path, size: pushed.Size) -> dict[str, Any]:
     """Tell many tasks to several devices each, by a stand-in of FCM that once refuses everything, and print it."""
-    quota = (pushed.TASKS, 2)
-    title = f"9  {pushed.TASKS:,} ended tasks, {pushed.DEVICES} devices each, told by FCM (a stand-in that takes 10 ms)"
+    quota = (size.messages // 3, 2)
+    title = f"9  {size}, told by FCM (a stand-in that takes 10 ms)"
     _say(f"\n{title}")
     rows: dict[str, Any] = {}
     for name in ("ours", "send", "send_each"):
@@ -369,7 +369,9 @@ def _show_push(folder: Path) -> dict[str, Any]:
         try:
             with servers.fcm(place, quota if name == "ours" else None) as url:
                 command = [sys.executable, "-m", f"{__package__}.pushed", str(place), url, name]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+                command += map(str, (size.tasks, size.devices, size.owners))
+                limit = 300 + size.messages // 50
+                done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
                 rows[name] = json.loads(done.stdout.strip().splitlines()[-1])
                 with urllib.request.urlopen(url, timeout=5) as answer:
                     rows[name]["counted"] = json.load(answer)
@@ -471,12 +473,18 @@ def _names(known: Sequence[str]) -> Callable[[str], list[str]]:
     return parse
 
 
+def _registered(words: str) -> pushed.Size:
+    return pushed.Size.with_devices(int(words))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="The library beside its peers.")
     parser.add_argument("--only", type=_names(ONLY), default=list(ONLY), help=f"of {','.join(ONLY)}")
     parser.add_argument("--peers", type=_names(list(PEERS)), default=list(PEERS), help=f"of {','.join(PEERS)}, or none")
     parser.add_argument("--against", metavar="REV", help="a commit whose library is measured beside this one")
     parser.add_argument("--rounds", type=int, help="of each section, instead of its own number")
+    parser.add_argument("--devices", type=_registered, default=pushed.Size(), metavar="N",
+                        help="for 'push': so many in all, ten to an owner")  # fmt: skip
     parser.add_argument("--json", type=Path, help="a file for every figure")
     return parser.parse_args()
 
@@ -536,7 +544,7 @@ def main() -> None:
         if "mirror" in asked.only:
             more.append(_show_mirror(folder / "mirror"))
         if "push" in asked.only:
-            more.append(_show_push(folder / "push"))
+            more.append(_show_push(folder / "push", asked.devices))
         _say(f"\n{time.monotonic() - begun:.0f} s; median and min – max of the rounds, which were taken in turn. "
              "ours / it: the median of the rounds' own ratios.")  # fmt: skip
         if asked.json is not None:

@@ -1,6 +1,6 @@
 """Many ended tasks with several devices each, told by FCM, to a stand-in on this machine.
 
-python -m tests.benchmarks.pushed FOLDER URL ours|send|send_each
+python -m tests.benchmarks.pushed FOLDER URL ours|send|send_each [TASKS DEVICES OWNERS]
 
 ``ours`` ends tasks and has the sink send; ``send`` and ``send_each`` are firebase-admin by itself, in a loop and in
 batches of 500. Prints one line of JSON.
@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +25,30 @@ from flask_bgtasks.core.model import Task, TaskKind
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.stores.sql import SqlStore
 
-TASKS, DEVICES, OWNERS = 10_000, 3, 500
+
+@dataclass(frozen=True)
+class Size:
+    """How much is told: tasks that end, in turn those of each owner, who has so many devices."""
+
+    tasks: int = 10_000
+    devices: int = 3
+    owners: int = 500
+
+    @classmethod
+    def with_devices(cls, registered: int) -> Size:
+        """So many devices in all, ten to an owner, each of whom one task is for."""
+        owners = max(1, registered // 10)
+        return cls(owners, 10, owners)
+
+    @property
+    def messages(self) -> int:
+        """How many messages that makes."""
+        return self.tasks * self.devices
+
+    def __str__(self) -> str:
+        return f"{self.tasks:,} ended tasks of {self.owners:,} owners with {self.devices} devices each"
+
+
 ALONE = 2_000  # messages that firebase-admin by itself sends
 PROJECT = "demo-bench"
 
@@ -34,7 +58,7 @@ def token(owner: int, device: int) -> str:
     return f"{owner:011d}{device:011d}:{'APA91b' * 23}"
 
 
-def ours(folder: str, url: str) -> dict[str, Any]:
+def ours(folder: str, url: str, size: Size) -> dict[str, Any]:
     """End the tasks, then make the pending deliveries."""
     app = Flask("pushed", instance_path=folder)
     bgtasks = BackgroundTasks(app, sinks=["fcm"], fcm_endpoint=url, firebase_project=PROJECT, runner="external")
@@ -42,13 +66,13 @@ def ours(folder: str, url: str) -> dict[str, Any]:
     # Through a store of its own, whose commits nobody in this process hears of: nothing is sent before all have ended.
     store, owed = SqlStore(f"sqlite:///{folder}/bgtasks.sqlite3", app_id="pushed"), state.deliveries.for_change
     bgtasks.task(name="work", notify="Your lesson is ready")(dict)
-    for owner in range(OWNERS):
-        for device in range(DEVICES):
+    for owner in range(size.owners):
+        for device in range(size.devices):
             store.save_device(make_device(FCM_TOKEN, token(owner, device), owner=str(owner)), max_devices=20)
     now, begun = store.now(), time.monotonic()
-    for number in range(TASKS):
+    for number in range(size.tasks):
         task = Task(
-            str(uuid.uuid4()), "work", TaskKind.FUNCTION, now, now, timedelta(days=7), owner=str(number % OWNERS)
+            str(uuid.uuid4()), "work", TaskKind.FUNCTION, now, now, timedelta(days=7), owner=str(number % size.owners)
         )
         store.create(task, input={}, deliveries=owed)
         store.transition(task.request_id, Claim("bench", timedelta(hours=1)), deliveries=owed)
@@ -63,9 +87,9 @@ def ours(folder: str, url: str) -> dict[str, Any]:
     state.close(grace=5)
     store.close()
     return {
-        "ending": TASKS / (ended - begun),
+        "ending": size.tasks / (ended - begun),
         "seconds": sent - ended,
-        "messages": TASKS * DEVICES,
+        "messages": size.messages,
         "mib": after / 1024,
         "mib_before": before / 1024,
         "letters": letters,
@@ -109,9 +133,12 @@ def alone(url: str, *, batch: int) -> dict[str, Any]:
     return {"seconds": seconds, "messages": ALONE, "mib": mib}
 
 
-def main(folder: str, url: str, who: str) -> None:
+def main(folder: str, url: str, who: str, *size: str) -> None:
     """Run, and say how it went."""
-    told = ours(folder, url) if who == "ours" else alone(url, batch=500 if who == "send_each" else 1)
+    if who == "ours":
+        told = ours(folder, url, Size(*map(int, size)))
+    else:
+        told = alone(url, batch=500 if who == "send_each" else 1)
     print(json.dumps(told))
 
 
