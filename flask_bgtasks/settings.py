@@ -185,11 +185,29 @@ class Settings:
     runner: str = _setting(
         "threads",
         _text,
-        "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `celery` (the "
-        "workers of the app's Celery instance), `inline` (tests), or one that a plugin adds.",
+        "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `celery`, `rq`, "
+        "`dramatiq` or `huey` (the workers of these), `inline` (tests), or one that a plugin adds.",
     )
     celery: Any = _setting(
         None, _anything, 'The Celery instance of `RUNNER=celery`. Default: `app.extensions["celery"]`.'
+    )
+    rq: Any = _setting(
+        None,
+        _anything,
+        "The RQ queue of `RUNNER=rq`, or the address of its Redis (`redis://localhost/0`). Default: "
+        '`app.extensions["rq"]`.',
+    )
+    dramatiq: Any = _setting(
+        None,
+        _anything,
+        'The Dramatiq broker of `RUNNER=dramatiq`. Default: `app.extensions["dramatiq"]`, else that of '
+        "`dramatiq.set_broker`.",
+    )
+    huey: Any = _setting(
+        None,
+        _anything,
+        "The Huey instance of `RUNNER=huey`, or several by the names of the tasks' queues, `default` among them. "
+        'Default: `app.extensions["huey"]`.',
     )
     workers: int = _setting(4, _number(1), "Threads per process that run tasks.")
     sinks: tuple[Any, ...] = _setting(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from pathlib import Path
+from typing import Any, cast
 
 from flask import Flask
 
@@ -21,7 +23,11 @@ from .app_ids import warn_of_others
 STORES = ("memory", "sqlite", "postgresql", "firestore")
 """The schemes of the stores, for messages."""
 
-RUNNERS = ("threads", "inline", "external", "celery")
+ENGINES = {"celery": "CeleryRunner", "rq": "RqRunner", "dramatiq": "DramatiqRunner", "huey": "HueyRunner"}
+"""The runners over another queue: each module of :mod:`..runners` is named as its extra, its setting, and the app's
+extension that it uses."""
+
+RUNNERS = ("threads", "inline", "external", *ENGINES)
 
 SERVING_CONNECTIONS = 28
 """To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
@@ -62,25 +68,29 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 def bgtasks_make_runner(
     app: Flask, name: str, run: Run, fetch: Fetch, wake: Wake, process: WorkerProcess, settings: Settings
 ) -> Runner | None:
-    """``threads``, ``inline``, ``external`` and ``celery``."""
+    """``threads``, ``inline``, ``external``, and those of :data:`ENGINES`."""
     if name == "threads":
         return ThreadRunner(run, workers=settings.workers, fetch=fetch)
     if name == "inline":
         return InlineRunner(run)
     if name == "external":
         return ExternalRunner()
-    if name == "celery":
+    if name in ENGINES:
         try:
-            from ..runners.celery import CeleryRunner
+            module = importlib.import_module(f"..runners.{name}", __package__)
         except ModuleNotFoundError as error:
             raise ConfigurationError(
-                f"BGTASKS_RUNNER='celery': {error.name!r} is not installed: pip install 'flask-bgtasks[celery]'"
+                f"BGTASKS_RUNNER={name!r}: {error.name!r} is not installed: pip install 'flask-bgtasks[{name}]'"
             ) from error
-
-        return CeleryRunner(
-            wake, process, app_id=settings.app_id, find=lambda: settings.celery or app.extensions.get("celery")
-        )
+        find = functools.partial(_engine, app, settings, name)
+        return cast(Runner, getattr(module, ENGINES[name])(wake, process, app_id=settings.app_id, find=find))
     return None
+
+
+def _engine(app: Flask, settings: Settings, name: str) -> Any:
+    """What the app publishes to with this runner; None while it has nothing."""
+    given = getattr(settings, name)
+    return app.extensions.get(name) if given is None else given
 
 
 def sqlite_path(app: Flask, url: str) -> str:

@@ -121,9 +121,9 @@ def build(
         lease=settings.lease_seconds,
         queues=queues,
     )
-    process = WorkerProcess(lambda: lifecycle)
+    process = WorkerProcess(lambda: lifecycle, lambda: _queues(registry, queues))
     runner = _make_runner(app, plugins, engine, fetcher, settings, process)
-    sweep = Sweep(store, fetcher, engine.submit_again, queues=lambda: _queues(registry, queues))
+    sweep = Sweep(store, fetcher, engine.submit_again, queues=lambda: process.queues)
     engine.attach(runner, fetcher, sweep)
     watcher = Watcher(store)
     lifecycle = Lifecycle(

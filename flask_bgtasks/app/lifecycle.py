@@ -111,12 +111,15 @@ class Lifecycle:
             self._sigterm.install()
         self.start(served_by)
 
-    def start(self, served_by: server.Server | None = None) -> None:
-        """Begin looking out in this process: for work, where its runner runs any. Called again it changes nothing."""
+    def start(self, served_by: server.Server | None = None, *, stopping: Callable[[], bool] | None = None) -> None:
+        """Begin looking out in this process: for work, where its runner runs any. Called again it changes nothing.
+
+        :param stopping: asked whether the process was told to stop, where no server of a known kind can be.
+        """
         if not self._runner.looks_out:
             self._deliveries.wake()  # another process may have left deliveries
         elif not self._runner.draining:
-            self._stop_watch.start(None if served_by is None else served_by.stopping)
+            self._stop_watch.start(stopping if served_by is None else served_by.stopping)
             self.recovery.start(served_by)
 
     def stop(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from ..core.model import Task
@@ -18,10 +18,14 @@ Fetch = Callable[[int], Sequence[Task]]
 """Returns at most this many tasks from the store that may begin here now, in the order of the queue."""
 
 
+Stopping = Callable[[], bool]
+"""Tells whether the process was told to end. Asked several times a second, on a thread of its own."""
+
+
 class Life(Protocol):
     """The life of an app's parts in one process."""
 
-    def start(self) -> None: ...
+    def start(self, *, stopping: Stopping | None = None) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -32,14 +36,24 @@ class WorkerProcess:
     """A process that runs tasks and is no web server, as its runner tells the library of it.
 
     :param life: of the app in this process; made after its runner.
+    :param queues: the queues of the app's tasks.
     """
 
-    def __init__(self, life: Callable[[], Life]) -> None:
+    def __init__(self, life: Callable[[], Life], queues: Callable[[], Collection[str]]) -> None:
         self._life = life
+        self._queues = queues
 
-    def begin(self) -> None:
-        """It runs tasks from now on, and looks after the store. After the last fork; called again it does nothing."""
-        self._life().start()
+    @property
+    def queues(self) -> Collection[str]:
+        """The queues that the app's tasks name, and ``default``; complete once all its modules are imported."""
+        return self._queues()
+
+    def begin(self, stopping: Stopping | None = None) -> None:
+        """It runs tasks from now on, and looks after the store. After the last fork; called again it does nothing.
+
+        :param stopping: asked whether the process was told to end, where nobody calls :meth:`stop`.
+        """
+        self._life().start(stopping=stopping)
 
     def stop(self) -> None:
         """It was told to end: no task begins here any more; what runs gets ``BGTASKS_SHUTDOWN_GRACE`` seconds.

@@ -21,11 +21,10 @@ import kombu.pools
 from celery import signals
 from celery.local import Proxy
 
-from ..errors import ConfigurationError
 from ..runtime.background_thread import Contained
 from ..runtime.fork import after_fork_in_child
 from .base import Wake, WorkerProcess
-from .publishing import PublishingRunner
+from .publishing import PublishingRunner, addressed, checked
 
 PREFORK = "celery.concurrency.prefork"
 
@@ -52,17 +51,12 @@ class CeleryRunner(PublishingRunner):
     def _forget(self) -> None:
         self._producers = None  # connections are the parent's
 
-    def celery(self) -> celery.Celery | None:
-        """The Celery instance; None if the app has none yet. :raises ConfigurationError: it is something else."""
+    def celery(self) -> celery.Celery:
+        """The Celery instance. :raises ConfigurationError: the app has none yet, or it is something else."""
         found = self._find()
         if isinstance(found, Proxy):  # `celery.current_app`
             found = found._get_current_object()
-        if found is None or isinstance(found, celery.Celery):
-            return found
-        raise ConfigurationError(
-            f"BGTASKS_CELERY: expected a Celery instance, not {type(found).__name__}. Leave it out to use "
-            'app.extensions["celery"]'
-        )
+        return checked(found, celery.Celery, "celery", "Celery instance")
 
     def check(self) -> None:
         self.task()
@@ -71,13 +65,9 @@ class CeleryRunner(PublishingRunner):
         """The Celery task, registered on first use. :raises ConfigurationError: the app has no Celery instance."""
         if self._registered is None:
             instance = self.celery()
-            if instance is None:
-                raise ConfigurationError(
-                    "BGTASKS_RUNNER='celery': the app has no Celery instance. Make one and keep it in "
-                    'app.extensions["celery"], as Flask\'s documentation does, or set BGTASKS_CELERY'
-                )
-            with _registering:
-                self._registered = _registered(instance, self._name, self)
+            options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "serializer": "json"}
+            register = instance.task(name=self._name, shared=False, **options)
+            self._registered = addressed(instance, self._name, self, register)
         return self._registered
 
     def publish(self, request_id: str, queue: str) -> None:
@@ -89,27 +79,6 @@ class CeleryRunner(PublishingRunner):
         with self._producers.acquire(block=True) as producer:
             task.apply_async((request_id, queue), producer=producer, retry=False, **where)
 
-
-def _registered(instance: celery.Celery, name: str, runner: CeleryRunner) -> Any:
-    """The Celery task of a name, which from now on is about this runner: an app may be made again, as in tests."""
-    tasks = vars(instance).setdefault("flask_bgtasks_tasks", {})
-    if name not in tasks:
-        newest: list[weakref.ref[CeleryRunner]] = []
-
-        def wake(request_id: str, queue: str) -> None:
-            found = newest[-1]()
-            if found is not None:
-                found.arrived(request_id, queue)
-
-        options = {"ignore_result": True, "acks_late": False, "max_retries": 0, "serializer": "json"}
-        tasks[name] = instance.task(name=name, shared=False, **options)(wake), newest
-    task, newest = tasks[name]
-    newest[:] = [weakref.ref(runner)]
-    return task
-
-
-_registering = threading.Lock()
-"""Keeps two threads from both registering a Celery task."""
 
 _runners: weakref.WeakSet[CeleryRunner] = weakref.WeakSet()
 

@@ -9,11 +9,17 @@ begins again (:mod:`flask_bgtasks.execution.finding.sweep`).
 from __future__ import annotations
 
 import contextvars
+import threading
 import time
+import weakref
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
-from ..errors import ShuttingDown
+from ..errors import ConfigurationError, ShuttingDown
 from .base import QueuelessRunner, Wake
+
+T = TypeVar("T")
 
 AWAY_SECONDS = 30.0
 """For how long nothing is published on a request's own thread after it failed, unless the look-out succeeds before."""
@@ -74,3 +80,54 @@ class PublishingRunner(QueuelessRunner):
     @property
     def publishes(self) -> bool:
         return True
+
+
+def checked(found: Any, kind: type[T], name: str, what: str, *, when: str = "") -> T:
+    """What the app publishes to.
+
+    :param found: the setting, or what the app keeps.
+    :param name: the runner's, which the setting is named after.
+    :param what: what it has to be, in words. :param when: until when it has to be there, in words.
+    :raises ConfigurationError: there is none, or it is something else.
+    """
+    setting, kept = f"BGTASKS_{name.upper()}", f'app.extensions["{name}"]'
+    if isinstance(found, kind):
+        return found
+    if found is None:
+        raise ConfigurationError(
+            f"BGTASKS_RUNNER={name!r}: the app has no {what}. Set {setting} to one, or keep one in {kept}{when}"
+        )
+    raise ConfigurationError(f"{setting}: expected a {what}, not {type(found).__name__}. Leave it out to use {kept}")
+
+
+BEFORE = ", before init_app is called: a worker that imports the app has to know what to call"
+"""When what an app publishes to has to be there, with a library that tells nobody that a worker begins."""
+
+
+def addressed(
+    holder: Any, name: str, runner: PublishingRunner, register: Callable[[Callable[[str, str], None]], T]
+) -> T:
+    """What an instance of another queue's library calls when a message of this name comes.
+
+    It is registered once for each name. An app may be made again, as in tests: the newest gets the messages.
+
+    :param holder: the instance, which keeps it. :param register: has the library call a function; what it is sent by.
+    """
+    with _registering:
+        known = vars(holder).setdefault("flask_bgtasks", {})
+        if name not in known:
+            newest: list[weakref.ref[PublishingRunner]] = []
+
+            def wake(request_id: str, queue: str) -> None:
+                found = newest[-1]()
+                if found is not None:
+                    found.arrived(request_id, queue)
+
+            known[name] = register(wake), newest
+        made, newest = known[name]
+        newest[:] = [weakref.ref(runner)]
+        return cast(T, made)
+
+
+_registering = threading.Lock()
+"""Keeps two threads from both registering a name."""

@@ -135,6 +135,10 @@ class Page:
                     self._start([sys.executable, "-m", "gunicorn", "--check-config", *words[1:]], expected, command)
                 case "celery":  # all but the worker: does it find the app?
                     self._start([sys.executable, "-m", *words[: words.index("worker")], "report"], expected, command)
+                case "rq" | "dramatiq" | "huey_consumer":  # does its worker find the app?
+                    modules = [word.partition(".")[0] for word in words]
+                    module = next(name for name in modules if name in self._files)
+                    self._start([sys.executable, "-c", f"import {module}"], expected, command)
                 case "make":
                     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
                     assert words[1] in targets, f"{command}: the Makefile has no such target"
