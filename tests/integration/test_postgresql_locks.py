@@ -149,3 +149,21 @@ def test_runs_that_report_their_steps_in_another_order_learn_one_after_the_other
 
     assert errors == []
     assert [history.runs for history in store.load_durations("process").values()] == [201, 201]
+
+
+def test_a_connection_that_is_in_use_when_the_store_is_closed_is_closed_when_it_is_free(store, connect):
+    store.create(new_task("a"), input={})
+    holder, looker = connect(), connect(autocommit=True)
+    holder.execute("LOCK TABLE bgtasks_tasks IN ACCESS EXCLUSIVE MODE")
+    reader = threading.Thread(target=lambda: store.stats(), daemon=True)
+    reader.start()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    until(lambda: looker.execute(waiting).fetchone()[0])
+
+    store.close()
+    holder.rollback()
+    reader.join(PATIENCE)
+
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> ALL(%s)"
+    mine = [[holder.info.backend_pid, looker.info.backend_pid]]
+    until(lambda: looker.execute(others, mine).fetchone()[0] == 0, timeout=10)

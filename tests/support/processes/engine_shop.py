@@ -14,6 +14,7 @@ from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, checkpoint, current_task
 from flask_bgtasks.execution.finding import sweep
+from tests.support.processes import queues
 
 ENGINE, BROKER, ID = os.environ["SHOP_ENGINE"], os.environ["SHOP_BROKER"], os.environ["SHOP_ID"]
 
@@ -21,39 +22,7 @@ folder = Path(os.environ["SHOP_FOLDER"])
 app = Flask("shop", instance_path=str(folder))
 
 
-def make_celery():
-    from celery import Celery
-
-    instance = Celery("shop", broker=BROKER)
-    instance.conf.task_default_queue = ID  # as apps that share a broker have it
-    instance.conf.worker_prefetch_multiplier = 1
-    instance.conf.broker_connection_retry_on_startup = True
-    return instance
-
-
-def make_rq():
-    import redis
-    import rq
-
-    return rq.Queue(ID, connection=redis.Redis.from_url(BROKER))
-
-
-def make_dramatiq():
-    import dramatiq
-    from dramatiq.brokers.redis import RedisBroker
-
-    broker = RedisBroker(url=BROKER, namespace=ID)
-    dramatiq.set_broker(broker)
-    return broker
-
-
-def make_huey():
-    import huey
-
-    return {name: huey.RedisHuey(f"{ID}-{name}", url=BROKER) for name in ("default", "images")}
-
-
-workers = app.extensions[ENGINE] = globals()[f"make_{ENGINE}"]()
+workers = app.extensions[ENGINE] = queues.make(ENGINE, BROKER, ID)
 if ENGINE == "huey":
     images_workers, workers = workers["images"], workers["default"]
 

@@ -48,21 +48,24 @@ def shop(redis, store, engine, tmp_path, monkeypatch):
     sys.modules.pop(SHOP, None)
 
 
-def command(engine, *, queue, concurrency):
-    """The command line of a worker. :param queue: of the tasks' queues, the one that it serves."""
+def command(engine, *, queue="default", concurrency=2, module=SHOP):
+    """The command line of a worker.
+
+    :param queue: of the tasks' queues, the one that it serves. :param module: that it imports.
+    """
     name, _, kind = engine.partition("-")
     mine = os.environ["SHOP_ID"] if queue == "default" else queue
     if name == "celery":
         quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat", "--loglevel", "INFO"]
         kind = kind or "prefork"
-        words = ["celery", "--app", f"{SHOP}:workers", "worker", "-Q", mine, "--pool", kind]
+        words = ["celery", "--app", f"{module}:workers", "worker", "-Q", mine, "--pool", kind]
         return [*words, "--concurrency", str(concurrency), *quiet]
     if name == "rq":
-        return ["rq.cli", "worker", "--config", SHOP, "--url", os.environ["SHOP_BROKER"], mine]
+        return ["rq.cli", "worker", "--config", module, "--url", os.environ["SHOP_BROKER"], mine]
     if name == "dramatiq":
-        return ["dramatiq", SHOP, "--processes", "1", "--threads", str(concurrency), "--queues", queue]
+        return ["dramatiq", module, "--processes", "1", "--threads", str(concurrency), "--queues", queue]
     instance = "workers" if queue == "default" else f"{queue}_workers"
-    words = ["huey.bin.huey_consumer", f"{SHOP}.{instance}", "--workers", str(concurrency), "--no-periodic"]
+    words = ["huey.bin.huey_consumer", f"{module}.{instance}", "--workers", str(concurrency), "--no-periodic"]
     return [*words, "--worker-type", kind or "thread", "--health-check-interval", "1"]
 
 

@@ -162,7 +162,7 @@ class PostgresDatabase(Database):
                     raise
                 raise meaning from error
         finally:
-            if not clean:
+            if not clean or self._engine.pool is not pool:  # a pool that was closed meanwhile closes nothing any more
                 pooled.invalidate()
             pooled.close()
 

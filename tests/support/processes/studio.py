@@ -1,0 +1,53 @@
+"""The example app, unchanged, whose lessons are made in the workers of another queue; these import this module.
+
+The environment says where things are kept, and by which queue: ``SHOP_FOLDER``, ``SHOP_STORE``, ``SHOP_BROKER``,
+``SHOP_ID``, ``SHOP_ENGINE``. What is done beside it here only notes which steps were finished, and by whom.
+"""
+
+import functools
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from example_app import create_app
+from example_app.pipeline import Work
+from flask_bgtasks import current_task
+from flask_bgtasks.execution.finding import sweep
+from tests.support.processes import queues
+
+ENGINE, NAME = os.environ["SHOP_ENGINE"], os.environ["SHOP_ID"]
+FOLDER = Path(os.environ["SHOP_FOLDER"])
+
+workers = queues.make(ENGINE, os.environ["SHOP_BROKER"], NAME)
+app = create_app(
+    {
+        "SECRET_KEY": "a key of this test",
+        "LESSON_PACE": 0.05,
+        "LESSON_PHONE": str(FOLDER / "phone.sqlite3"),
+        "BGTASKS_APP_ID": NAME,
+        "BGTASKS_STORE": os.environ["SHOP_STORE"],
+        "BGTASKS_RUNNER": ENGINE,
+        f"BGTASKS_{ENGINE.upper()}": workers,
+        "BGTASKS_SHUTDOWN_GRACE": 0.5,
+    }
+)
+if ENGINE == "huey":
+    workers = workers["default"]
+sweep.PATIENCE = timedelta(seconds=3)  # a tenth, so that a run that loses its messages takes no minutes
+
+
+def noted(name, method):
+    """A step that notes that it was finished."""
+
+    @functools.wraps(method)
+    def step(self, *given):
+        done = method(self, *given)
+        with (FOLDER / "steps.log").open("a") as log:
+            log.write(f"{current_task.request_id} {name}\n")
+        return done
+
+    return step
+
+
+for name in ("read", "outline", "keywords", "summaries", "story", "lecture", "quizzes", "pictures"):
+    setattr(Work, name, noted(name, getattr(Work, name)))
