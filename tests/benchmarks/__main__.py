@@ -24,12 +24,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import aims, harness, idle, load, mirrored, polls, pushed, servers, stored, streams, survival, wrapped
+from . import (
+    aims,
+    engine_app,
+    harness,
+    idle,
+    load,
+    mirrored,
+    polls,
+    pushed,
+    servers,
+    stored,
+    streams,
+    survival,
+    wrapped,
+)
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 
 PEERS = {"celery": "Celery", "rq": "RQ", "dramatiq": "Dramatiq", "huey": "Huey", "dbos": "DBOS"}
-NEED_REDIS = ("celery", "rq", "dramatiq")
+ON_ENGINES = {f"on-{engine}": engine for engine in engine_app.ENGINES}
+NEED_REDIS = ("celery", "rq", "dramatiq", *ON_ENGINES)
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,11 @@ class Section:
     rounds: int
     seconds: float
     rows: tuple[Row, ...]
+
+    def is_in(self, only: Sequence[str]) -> bool:
+        """Whether it is asked for: by its command or its key, or with others whose keys begin alike."""
+        group = self.key.partition("-")[0]
+        return "engines" in only if group == "engines" else self.command in only or group in only
 
 
 @dataclass
@@ -151,6 +171,32 @@ SECTIONS = (
         ),
     ),
     Section(
+        "engines-submit", "3c one submit, on the workers of another queue", "submit", "µs", 9, 60,
+        (
+            Row("ours on Celery", "on-celery", _submit(200), "SQLite (FULL), then a message to Redis"),
+            Row("Celery", "celery", _submit(300), "to the same Redis, and nothing else"),
+            *(Row(f"ours on {PEERS[engine]}", f"on-{engine}", _submit(200), "as the first row")
+              for engine in ("dramatiq", "huey", "rq")),
+        ),
+    ),
+    Section(
+        "engines-throughput", "3d no-op tasks, on the workers of another queue", "throughput", "tasks/s", 5, 90,
+        (
+            Row("ours on Celery", "on-celery", _many(400), "as bare Celery; results in the SQLite store (FULL)"),
+            Row("Celery", "celery", _many(400), "Redis, prefork worker of 4; results in Redis"),
+            *(Row(f"ours on {PEERS[engine]}", f"on-{engine}", _many(400), "workers as in 3")
+              for engine in ("dramatiq", "huey")),
+            Row("ours on RQ", "on-rq", _many(40), "one worker that forks per job"),
+        ),
+    ),
+    Section(
+        "engines-update", "3e one progress report, from a task in a worker of another queue", "update", "µs", 7, 30,
+        (
+            Row("ours on Celery", "on-celery", {"calls": 20_000}, "current_task.update(details=…, fraction=…)"),
+            Row("Celery", "celery", {"calls": 200}, "self.update_state(state=…, meta=…)"),
+        ),
+    ),
+    Section(
         "wrapped", "4b a request that its view answers: the processor time that wrapping adds", "added", "µs", 7, 40,
         tuple(Row(name, "wrapped", {"path": path, "seconds": 1.0}, wrapped.NOTES[name])
               for name, path in wrapped.VIEWS.items()),
@@ -166,14 +212,15 @@ SUBJECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ours": ("ours", {"synchronous": "FULL"}),
     "ours-normal": ("ours", {"synchronous": "NORMAL"}),
     "wrapped": ("wrapped", {}),
+    **{name: ("engine_app", {"engine": engine}) for name, engine in ON_ENGINES.items()},
     "bare": ("bare", {"synchronous": "FULL"}),
     "bare-normal": ("bare", {"synchronous": "NORMAL"}),
     **{peer: (f"peers.{peer}_peer", {}) for peer in PEERS},
 }
 
 ONLY = (
-    "update", "steps", "submit", "throughput", "submitters", "latency", "wrapped", "idle", "polls", "streams", "stored",
-    "survival", "mirror", "push",
+    "update", "steps", "submit", "throughput", "submitters", "engines", "latency", "wrapped", "idle", "polls",
+    "streams", "stored", "survival", "mirror", "push",
 )  # fmt: skip
 
 OURS = ("ours", "ours-normal", "wrapped")
@@ -506,7 +553,7 @@ def main() -> None:
                 redis = stack.enter_context(servers.redis(folder / "redis"))
             except servers.ServerFailed as failure:
                 _say(f"  {failure}")
-        sections = [s for s in SECTIONS if s.command in asked.only or s.key in asked.only]
+        sections = [section for section in SECTIONS if section.is_in(asked.only)]
         before = harness.revision(asked.against, folder / "before") if asked.against else None
         if before is not None:
             sections = [_with(section, before) for section in sections]

@@ -63,12 +63,16 @@ class Measured(Subject):
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, **options)
-        self.app = Flask("ours", instance_path=str(folder))
-        self.app.config["BGTASKS_WORKERS"] = WORKERS
-        self.app.config["BGTASKS_SQLITE_SYNCHRONOUS"] = options.get("synchronous", "FULL")
-        bgtasks.init_app(self.app)
+        self.app = self._make()
         self._context = self.app.app_context()
         self._context.push()
+
+    def _make(self) -> Flask:
+        app = Flask("ours", instance_path=str(self.folder))
+        app.config["BGTASKS_WORKERS"] = WORKERS
+        app.config["BGTASKS_SQLITE_SYNCHRONOUS"] = self.options.get("synchronous", "FULL")
+        bgtasks.init_app(app)
+        return app
 
     def versions(self) -> str:
         return f"flask-bgtasks {version('flask-bgtasks')}, Flask {version('flask')}, Python {platform.python_version()}"
