@@ -176,6 +176,12 @@ class Settings:
         "Where tasks are kept: an SQLAlchemy URL (a relative SQLite path is in the app's instance folder), "
         "`firestore://project`, `memory://`, or a scheme that a plugin adds.",
     )
+    auto_upgrade: bool = _setting(
+        True,
+        _flag,
+        "Whether the first process that opens the database makes our tables, and upgrades those of an older version. "
+        "`False`: only `flask bgtasks db upgrade` does, and until then processes answer `503`.",
+    )
     app_id: str = _setting(
         "",
         check_app_id,

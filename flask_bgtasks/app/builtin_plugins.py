@@ -52,6 +52,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
             synchronous=settings.sqlite_synchronous,
             max_events=settings.max_events,
             connections=SERVING_CONNECTIONS + settings.workers,
+            auto_upgrade=settings.auto_upgrade,
             meet=functools.partial(warn_of_others, settings.app_id, address) if url == DEFAULT_STORE else None,
         )
     if scheme == "firestore":

@@ -20,6 +20,7 @@ from ..core.model import Status, Task
 from ..errors import ConfigurationError, TaskNotFound, counted
 from ..firebase.firestore import rules
 from ..stores.types import TaskQuery
+from .db import make_db
 from .doctor import FAIL, examine
 
 STUCK = "  (stuck: no function of this name is registered)"
@@ -161,6 +162,7 @@ def register(state: AppState) -> None:
         click.echo(f"BGTASKS_VAPID_PRIVATE_KEY={private}")
         click.echo(f"The public key, with which browsers subscribe (also in GET /tasks/devices): {public}")
 
+    group.add_command(make_db(state))
     group.add_command(_firestore(state))
     state.plugins.hook.bgtasks_register_commands(group=group)
     state.app.cli.add_command(group)

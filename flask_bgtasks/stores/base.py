@@ -26,6 +26,7 @@ from .protocols.leases import Leases
 from .protocols.marks import Marks
 from .protocols.outbox import Outbox
 from .protocols.queries import Queries
+from .protocols.tables import Tables
 
 PRIVATE = "private"
 """The key of the part of a task's input that is kept apart, and erased when the task ends: it identifies somebody."""
@@ -51,6 +52,11 @@ class Store(Attempts, Leases, Queries, ChangeFeed, Outbox, Contacts, Marks, Step
     def adopt(self, app_id: str) -> int:
         """A store of a single app has nothing to adopt."""
         return 0
+
+    @property
+    def tables(self) -> Tables | None:
+        """What upgrades the tables of the store; None if it has none that a release could change."""
+        return None
 
     def sync(self) -> None:
         """Bring to disk what was stored without waiting for it. Costs next to nothing where there is nothing.

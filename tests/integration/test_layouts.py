@@ -1,201 +1,265 @@
-"""A database of a layout before this one is brought up to date: SQLite and PostgreSQL, every layout that there was."""
+"""A database of every layout there was is brought up to date: real ones, which the code of their time made.
+
+`tests/data/layouts/` has them. They are opened by the app of today that they belong to.
+"""
 
 import contextlib
+import re
+import signal
 import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from flask import Flask, abort, request
 
-from flask_bgtasks import ConfigurationError, TaskNotFound
+from flask_bgtasks import BackgroundTasks, ConfigurationError, StoreUnusable, TaskNotFound, checkpoint, step
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
-from flask_bgtasks.core.model import TokenNote
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.schema import VERSION
 from flask_bgtasks.stores.types import NewDelivery, Settlement, TaskQuery
+from tests.support.paths import ROOT
 from tests.support.stored_input import stored_input
 from tests.support.tasks import new_task
+from tests.support.waiting import PATIENCE, until
 
 LEASE = timedelta(seconds=60)
 
-LAYOUT_6 = """
-    ALTER TABLE bgtasks_tasks DROP COLUMN suspicions;
-    DELETE FROM bgtasks_meta WHERE key = 'version';
-    INSERT INTO bgtasks_meta (key, value) VALUES ('version', '6');
-"""
+DUMPS = ROOT / "tests" / "data" / "layouts"
 
-LAYOUT_5 = f"""{LAYOUT_6}
-    ALTER TABLE bgtasks_deliveries DROP COLUMN lease;
-    DELETE FROM bgtasks_meta WHERE key = 'version';
-    INSERT INTO bgtasks_meta (key, value) VALUES ('version', '5');
-"""
+LAYOUTS = range(1, VERSION + 1)
 
-WITHOUT_AUTOINCREMENT = """
-    CREATE TABLE old_deliveries (id INTEGER NOT NULL PRIMARY KEY, sink TEXT NOT NULL, kind TEXT NOT NULL,
-        request_id VARCHAR(36), seq INTEGER NOT NULL, payload TEXT, tries INTEGER NOT NULL, created_at BIGINT NOT NULL,
-        due_at BIGINT NOT NULL, dead INTEGER NOT NULL, error TEXT, worker TEXT, leased_until BIGINT,
-        channel TEXT DEFAULT '' NOT NULL, app TEXT DEFAULT '' NOT NULL, lease BIGINT);
-    INSERT INTO old_deliveries SELECT id, sink, kind, request_id, seq, payload, tries, created_at, due_at, dead, error,
-        worker, leased_until, channel, app, lease FROM bgtasks_deliveries;
-    DROP TABLE bgtasks_deliveries;
-    ALTER TABLE old_deliveries RENAME TO bgtasks_deliveries;
-    CREATE INDEX bgtasks_deliveries_owed ON bgtasks_deliveries (app, sink, due_at, id) WHERE dead = 0;
-    CREATE INDEX bgtasks_deliveries_task ON bgtasks_deliveries (request_id, sink, channel, id);
-    CREATE INDEX bgtasks_deliveries_dead ON bgtasks_deliveries (app, id) WHERE dead = 1;
-    CREATE INDEX bgtasks_deliveries_leased ON bgtasks_deliveries (app, worker) WHERE worker IS NOT NULL;
-    CREATE INDEX bgtasks_deliveries_appless ON bgtasks_deliveries (id) WHERE length(app) = 0;
-"""
-"""The table as SQLite had it until layout 5. PostgreSQL's ids come from a sequence, and always did."""
-
-LAYOUT_4 = f"""{LAYOUT_5}
-    DROP INDEX bgtasks_tasks_waiting; DROP INDEX bgtasks_tasks_queue; DROP INDEX bgtasks_tasks_leases;
-    DROP INDEX bgtasks_tasks_scope; DROP INDEX bgtasks_tasks_failed; DROP INDEX bgtasks_tasks_newest;
-    DROP INDEX bgtasks_tasks_appless; DROP INDEX bgtasks_deliveries_appless;
-    DROP INDEX bgtasks_deliveries_owed; DROP INDEX bgtasks_deliveries_dead; DROP INDEX bgtasks_deliveries_leased;
-    ALTER TABLE bgtasks_tasks DROP COLUMN app; ALTER TABLE bgtasks_deliveries DROP COLUMN app;
-    CREATE INDEX bgtasks_tasks_waiting ON bgtasks_tasks (status, owner) WHERE status = 'started';
-    CREATE INDEX bgtasks_tasks_queue ON bgtasks_tasks (status, place, name, queue) WHERE status = 'started';
-    CREATE INDEX bgtasks_tasks_leases ON bgtasks_tasks (lease_until, name, worker) WHERE status = 'processing';
-    CREATE UNIQUE INDEX bgtasks_tasks_scope ON bgtasks_tasks (idempotency_scope) WHERE idempotency_scope IS NOT NULL;
-    CREATE INDEX bgtasks_tasks_failed ON bgtasks_tasks (name, completed_at) WHERE status = 'failed';
-    CREATE INDEX bgtasks_tasks_newest ON bgtasks_tasks (owner, created_at, request_id) WHERE owner IS NOT NULL;
-    CREATE INDEX bgtasks_deliveries_owed ON bgtasks_deliveries (sink, due_at, id) WHERE dead = 0;
-    CREATE INDEX bgtasks_deliveries_dead ON bgtasks_deliveries (id) WHERE dead = 1;
-    CREATE INDEX bgtasks_deliveries_leased ON bgtasks_deliveries (worker) WHERE worker IS NOT NULL;
-
-    CREATE TABLE old_durations (name TEXT NOT NULL, step TEXT NOT NULL, position INTEGER NOT NULL,
-        runs INTEGER NOT NULL, seconds FLOAT NOT NULL, PRIMARY KEY (name, step));
-    INSERT INTO old_durations SELECT name, step, position, runs, seconds FROM bgtasks_durations;
-    DROP TABLE bgtasks_durations;
-    ALTER TABLE old_durations RENAME TO bgtasks_durations;
-
-    CREATE TABLE old_devices (id VARCHAR(32) NOT NULL PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL, owner TEXT,
-        platform TEXT, app TEXT, lang TEXT, request_id VARCHAR(36), details TEXT NOT NULL, created_at BIGINT NOT NULL,
-        seen_at BIGINT NOT NULL, installation TEXT);
-    INSERT INTO old_devices SELECT id, kind, value, owner, platform, app, lang, request_id, details, created_at,
-        seen_at, installation FROM bgtasks_devices;
-    DROP TABLE bgtasks_devices;
-    ALTER TABLE old_devices RENAME TO bgtasks_devices;
-    CREATE INDEX bgtasks_devices_owner ON bgtasks_devices (owner, seen_at) WHERE request_id IS NULL;
-    CREATE INDEX bgtasks_devices_task ON bgtasks_devices (request_id) WHERE request_id IS NOT NULL;
-    CREATE INDEX bgtasks_devices_installation ON bgtasks_devices (installation) WHERE installation IS NOT NULL;
-    CREATE INDEX bgtasks_devices_seen ON bgtasks_devices (seen_at);
-
-    CREATE TABLE old_preferences (owner TEXT NOT NULL PRIMARY KEY, document TEXT NOT NULL);
-    INSERT INTO old_preferences SELECT owner, document FROM bgtasks_preferences;
-    DROP TABLE bgtasks_preferences;
-    ALTER TABLE old_preferences RENAME TO bgtasks_preferences;
-
-    CREATE TABLE old_marks (key TEXT NOT NULL PRIMARY KEY, until BIGINT NOT NULL);
-    INSERT INTO old_marks SELECT key, until FROM bgtasks_marks;
-    DROP TABLE bgtasks_marks;
-    ALTER TABLE old_marks RENAME TO bgtasks_marks;
-
-    DELETE FROM bgtasks_meta;
-    INSERT INTO bgtasks_meta (key, value) VALUES ('version', '4');
-"""
-
-LAYOUT_3 = f"""{LAYOUT_4}
-    ALTER TABLE bgtasks_tasks DROP COLUMN token_note;
-    UPDATE bgtasks_meta SET value = '3' WHERE key = 'version';
-"""
-
-LAYOUT_2 = f"""{LAYOUT_3}
-    DROP TABLE bgtasks_devices; DROP TABLE bgtasks_preferences; DROP TABLE bgtasks_marks;
-    DROP INDEX bgtasks_tasks_failed; DROP INDEX bgtasks_deliveries_owed; DROP INDEX bgtasks_deliveries_task;
-    ALTER TABLE bgtasks_tasks DROP COLUMN told_at; ALTER TABLE bgtasks_tasks DROP COLUMN muted_at;
-    ALTER TABLE bgtasks_deliveries DROP COLUMN channel;
-    CREATE INDEX bgtasks_deliveries_owed ON bgtasks_deliveries (sink, id) WHERE dead = 0;
-    CREATE INDEX bgtasks_deliveries_task ON bgtasks_deliveries (request_id, sink, id);
-    UPDATE bgtasks_meta SET value = '2' WHERE key = 'version';
-"""
+OLDER = range(1, VERSION)
 
 
 class Base:
     """A database: opens stores on it, and executes scripts without them."""
 
-    def __init__(self, url, execute):
+    def __init__(self, url, execute, select):
         self.url = url
-        self._made = []
+        self.dialect = url.partition(":")[0].partition("+")[0]
         self.execute = execute
+        self.select = select
+        self._made = []
 
-    def downgrade(self, layout):
-        """Make it one of a layout before."""
-        self.execute(layout if self.url.startswith("postgresql") else WITHOUT_AUTOINCREMENT + layout)
+    def fill(self, layout):
+        """Make it one of that layout."""
+        self.execute((DUMPS / f"{layout}.{self.dialect}.sql").read_text())
 
-    def open(self, app_id="shop"):
-        store = SqlStore(self.url, app_id=app_id)
+    def open(self, app_id="shop", **options):
+        store = SqlStore(self.url, app_id=app_id, **options)
         self._made.append(store)
         return store
+
+    def upgraded(self, layout):
+        """A store on it, filled with that layout."""
+        self.fill(layout)
+        return self.open()
 
     def close(self):
         for store in self._made:
             store.close()
 
+    @property
+    def schema(self):
+        """Its tables, columns and indexes, in words that do not depend on how they came to be."""
+        if self.dialect == "sqlite":
+            tables = self.select("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name LIKE 'bgtasks%'")
+            columns = [
+                (table, *row[1:4], (row[4] or "").strip("'"), row[5])
+                for table, _ in tables
+                for row in self.select(f"PRAGMA table_info({table})")
+            ]
+            kinds = [(table, "AUTOINCREMENT" in sql, "WITHOUT ROWID" in sql) for table, sql in tables]
+            return sorted(columns), sorted(kinds), sorted(self.select(_SQLITE_INDEXES))
+        indexes = [(name, text) for name, text in self.select(_POSTGRESQL_INDEXES)]
+        return sorted(self.select(_POSTGRESQL_COLUMNS)), sorted(
+            # of a table that was made anew while the one before held the name
+            (re.sub("_pkey1$", "_pkey", name), text.replace("_pkey1 ", "_pkey "))
+            for name, text in indexes
+        )
+
+
+_SQLITE_INDEXES = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND name LIKE 'bgtasks%'"
+_POSTGRESQL_INDEXES = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+_POSTGRESQL_COLUMNS = """SELECT table_name, column_name, data_type, is_nullable, coalesce(column_default, '')
+FROM information_schema.columns WHERE table_schema = 'public'"""
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def base(request, tmp_path):
-    if request.param == "sqlite":
-        path = tmp_path / "tasks.sqlite3"
+def make_base(request, tmp_path):
+    """Makes empty databases."""
+    made = []
+
+    def sqlite():
+        path = tmp_path / f"{len(made)}.sqlite3"
 
         def execute(script):
             with contextlib.closing(sqlite3.connect(path)) as raw:
                 raw.executescript(script)
-    else:
+
+        def select(query):
+            with contextlib.closing(sqlite3.connect(path)) as raw:
+                return raw.execute(query).fetchall()
+
+        return Base(f"sqlite:///{path}", execute, select)
+
+    def postgresql():
         import psycopg
 
         url = request.getfixturevalue("new_postgresql_database")()
-        path = url
+
+        def connect():
+            return contextlib.closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True))
 
         def execute(script):
-            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as raw:
+            with connect() as raw:
                 raw.execute(script)
 
-    made = Base(f"sqlite:///{path}" if request.param == "sqlite" else path, execute)
-    yield made
-    made.close()
+        def select(query):
+            with connect() as raw:
+                return raw.execute(query).fetchall()
+
+        return Base(url, execute, select)
+
+    def make():
+        made.append({"sqlite": sqlite, "postgresql": postgresql}[request.param]())
+        return made[-1]
+
+    yield make
+    for base in made:
+        base.close()
 
 
-@pytest.mark.parametrize("layout", [LAYOUT_2, LAYOUT_3, LAYOUT_4, LAYOUT_5, LAYOUT_6], ids="23456")
-def test_a_database_of_a_layout_before_is_brought_up_to_date(base, layout):
-    store = base.open()
-    task = store.create(new_task(owner="ada"), input={"a": 1}, deliveries=[NewDelivery("phone")]).task
-    store.close()
-    base.downgrade(layout)
-
-    store = base.open()
-
-    assert store.get(task.request_id) == task
-    assert stored_input(store, task.request_id) == {"a": 1}
-    noted = store.create(new_task(token_note=TokenNote("expo", "de", True)), input={}).task
-    assert store.get(noted.request_id) == noted
-    (owed,) = store.due_deliveries("phone", worker="w", lease=LEASE)
-    assert (owed.request_id, owed.channel) == (task.request_id, "")
-    store.save_preferences("ada", {"kinds": []})
-    assert store.load_preferences("ada") == {"kinds": []}
+@pytest.fixture
+def base(make_base):
+    return make_base()
 
 
-def test_an_updated_database_has_the_indexes_of_a_new_one(base):
-    def indexes(store):
-        sql = "SELECT name, sql FROM sqlite_master WHERE type = 'index'"
-        if base.url.startswith("postgresql"):
-            sql = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
-        found = store._database.read(lambda connection: connection.execute(sql).fetchall())
-        return {name: text for name, text in found if name.startswith("bgtasks_") and not name.endswith("_pkey")}
-
-    store = base.open()
-    expected = indexes(store)
-    store.close()
-    base.downgrade(LAYOUT_4)
-
-    assert indexes(base.open()) == expected
+# -- every layout ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", [LAYOUT_4, LAYOUT_5], ids="45")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_database_of_every_layout_becomes_what_a_new_one_is(make_base, layout):
+    """The newest too: if this fails for it alone, the tables were changed and `VERSION` was not."""
+    old, new = make_base(), make_base()
+    new.open().check()
+
+    old.upgraded(layout).check()
+
+    assert old.schema == new.schema
+    assert old.open().tables.layout().usable
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_is_in_a_database_of_every_layout_reads_as_before(base, layout):
+    store = base.upgraded(layout)
+
+    by_status = {task.status.value: task for task in store.find(TaskQuery()).tasks}
+    assert Counter(task.name for task in store.find(TaskQuery()).tasks) == {"write": 3, "fail": 1, "draw": 1}
+    assert sorted(by_status) == ["cancelled", "completed", "failed", "processing", "started"]
+    assert {task.owner for task in by_status.values()} == {"ada"}
+    assert {task.app for task in by_status.values()} == {"shop"}
+    completed, failed, interrupted = by_status["completed"], by_status["failed"], by_status["processing"]
+    assert b"completed" in store.load_result(completed.request_id).body
+    assert (failed.error_message, failed.result_status) == ("out of paper", 422)
+    told = [event.type.value for event in store.events(completed.request_id)]
+    assert [event for event in told if event != "progress"] == [
+        "accepted",
+        "started",
+        *["step_started", "step_finished", "step_started"],
+        *["output", "step_finished", "completed"],
+    ]
+    assert interrupted.progress.step == "Ink"
+    assert stored_input(store, by_status["started"].request_id)["path"] == "/write"
+    assert len(store.load_checkpoints(interrupted.request_id)) == (layout > 1)
+    assert store.load_durations("write").keys() == {"Outline", "Write"}
+
+    assert {letter.request_id for letter in store.dead_deliveries(limit=10)} == {failed.request_id}
+    assert store.stats().deliveries_pending == 8
+    if layout >= 3:
+        (phone,) = store.devices(owner="ada")
+        assert (phone.value, phone.app, phone.platform) == ("token-of-ada", "studio", "ios")
+        assert store.load_preferences("ada")["kinds"] == ["failed"]
+
+    scope = completed.idempotency_scope
+    again = new_task(owner="ada", idempotency_scope=scope, fingerprint=completed.fingerprint)
+    assert store.create(again, input={}).task == completed
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Serves a database by the app of today that it belongs to."""
+    made = []
+
+    def serve(url):
+        app = Flask("shop", instance_path=str(tmp_path / "instance"))
+        app.secret_key = "of a test"
+        bg = BackgroundTasks()
+        app.sketched = []
+
+        @app.post("/write")
+        @bg.background(steps=["Outline", "Write"])
+        def write():
+            return {"text": request.get_json()["text"]}
+
+        @app.post("/fail")
+        @bg.background
+        def fail():
+            abort(422)
+
+        @app.post("/draw")
+        @bg.background(steps=["Sketch", "Ink"])
+        def draw():
+            def sketch():
+                app.sketched.append("again")
+                return {"lines": 3}
+
+            with step("Sketch"):
+                sketched = checkpoint("sketch", sketch)
+            with step("Ink"):
+                return sketched
+
+        bg.init_app(app, store=url, sinks=["memory"])
+        bg.owner_loader(lambda: request.headers.get("X-User"))
+        made.append(app)
+        return app
+
+    yield serve
+    for app in made:
+        app.extensions["bgtasks"].close(grace=10)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_in_a_database_of_every_layout_what_waits_runs_and_what_was_interrupted_resumes(base, serve, layout):
+    base.fill(layout)
+    app = serve(base.url)
+    store = app.extensions["bgtasks"].store
+    asked = [task for task in store.find(TaskQuery()).tasks if task.status.value in ("started", "processing")]
+
+    app.test_client().post("/write", json={"text": "new"})  # the first request: the process serves
+
+    def ended():
+        return all(store.get(task.request_id).done for task in asked)
+
+    until(ended)
+    found = {task.name: store.get(task.request_id) for task in asked}
+    assert {name: task.status.value for name, task in found.items()} == {"write": "completed", "draw": "completed"}
+    assert found["draw"].attempt == 2
+    assert b'"lines":3' in store.load_result(found["draw"].request_id).body.replace(b" ", b"")
+    assert app.sketched == (["again"] if layout == 1 else [])
+
+
+@pytest.mark.parametrize("layout", [4, 5])
 def test_in_an_updated_database_the_id_of_a_delivery_is_not_used_again(base, layout):
+    base.upgraded(layout).purge()
+    base.execute("DELETE FROM bgtasks_deliveries")
     store = base.open()
-    store.create(new_task(), input={}, deliveries=[NewDelivery("phone"), NewDelivery("mail")])
-    store.close()
-    base.downgrade(layout)
-    store = base.open()
+    store.create(new_task(), input={}, deliveries=[NewDelivery("mail")])
     [last] = store.due_deliveries("mail", worker="w", lease=LEASE)
     store.settle_delivery(last, Settlement())
     store.close()
@@ -208,47 +272,34 @@ def test_in_an_updated_database_the_id_of_a_delivery_is_not_used_again(base, lay
 
 
 def test_what_a_process_of_the_layout_before_had_leased_is_delivered_when_it_is_gone(base):
-    store = base.open()
-    store.create(new_task(), input={}, deliveries=[NewDelivery("phone")])
-    store.close()
-    base.downgrade(LAYOUT_5)
-    base.execute("UPDATE bgtasks_deliveries SET worker = 'old', leased_until = 1")
+    base.fill(5)
+    base.execute("UPDATE bgtasks_deliveries SET worker = 'old', leased_until = 1 WHERE dead = 0")
 
     store = base.open()
 
     assert store.due_deliveries("phone", worker="w", lease=LEASE) == []
-    assert store.end_delivery_leases("phone", store.delivery_leases("phone")) == 1
-    assert len(store.due_deliveries("phone", worker="w", lease=LEASE)) == 1
+    assert store.end_delivery_leases("phone", store.delivery_leases("phone")) == 8
+    assert len(store.due_deliveries("phone", worker="w", lease=LEASE)) == 4  # the first of each task
 
 
 def test_what_has_no_app_yet_is_adopted_by_the_first_that_opens_the_database(base):
-    store = base.open("before")
-    task = store.create(
-        new_task(owner="ada", idempotency_scope="k", fingerprint="f"), input={}, deliveries=[NewDelivery("phone")]
-    )
-    phone = store.save_device(make_device(FCM_TOKEN, "token", owner="ada", app="studio"), max_devices=5)
-    store.save_preferences("ada", {"kinds": ["push"]})
-    store.save_durations("t", {"Write": 2.0})
-    store.set_mark("silence", timedelta(hours=1))
-    store.close()
-    base.downgrade(LAYOUT_4)
+    base.fill(4)
 
     shop, blog = base.open("shop"), base.open("blog")
 
-    assert shop.get(task.task.request_id).app == "shop"
-    assert shop.create(new_task(idempotency_scope="k", fingerprint="f"), input={}).replayed
-    assert shop.devices(owner="ada") == [phone]
-    assert shop.load_preferences("ada") == {"kinds": ["push"]}
-    assert shop.load_durations("t")["Write"].seconds == 2.0
-    assert not shop.take_mark("silence", LEASE)
-    assert len(shop.due_deliveries("phone", worker="w", lease=LEASE)) == 1
-    assert shop.apps() == {"shop": 1}
+    assert shop.apps() == {"shop": 5}
+    tasks = shop.find(TaskQuery()).tasks
+    assert {task.app for task in tasks} == {"shop"}
+    assert len(shop.devices(owner="ada")) == 1
+    assert shop.load_preferences("ada")["kinds"] == ["failed"]
+    assert shop.load_durations("write")
     with pytest.raises(TaskNotFound):
-        blog.get(task.task.request_id)
+        blog.get(tasks[0].request_id)
     assert blog.devices(owner="ada") == []
     assert blog.load_preferences("ada") is None
-    assert blog.load_durations("t") == {}
-    assert blog.take_mark("silence", LEASE)
+    assert blog.load_durations("write") == {}
+    phone = make_device(FCM_TOKEN, "token-of-ada", owner="ada")
+    assert blog.save_device(phone, max_devices=5) is not None  # each app has its own
 
 
 def test_what_a_process_of_an_older_version_still_writes_is_adopted_while_others_run(base):
@@ -264,9 +315,110 @@ def test_what_a_process_of_an_older_version_still_writes_is_adopted_while_others
     assert store.find(TaskQuery()).tasks == [task]
 
 
+# -- how it is done ----------------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from flask_bgtasks.stores.sql import SqlStore
+
+store = SqlStore(sys.argv[1], app_id="shop")
+store._database.on_open = lambda connection: os.kill(os.getpid(), signal.SIGKILL)
+store.check()
+"""
+"""Dies when everything is made, and nothing is committed yet."""
+
+
+@pytest.mark.parametrize("layout", OLDER)
+def test_an_upgrade_that_is_killed_in_the_middle_leaves_the_old_layout_whole(base, layout):
+    base.fill(layout)
+    before, rows = base.schema, base.select("SELECT * FROM bgtasks_tasks ORDER BY number")
+
+    died = subprocess.run([sys.executable, "-c", KILLED, base.url], timeout=PATIENCE, check=False)
+
+    assert died.returncode == -signal.SIGKILL
+    assert base.schema == before
+    assert base.select("SELECT * FROM bgtasks_tasks ORDER BY number") == rows
+    assert base.open().tables.upgrade().found == layout
+    assert base.open().tables.layout().usable
+
+
+def test_of_several_that_open_an_old_database_at_once_one_upgrades_it(base, caplog):
+    base.fill(1)
+    stores = [base.open() for _ in range(4)]
+    together = threading.Barrier(len(stores))
+
+    def count(store):
+        together.wait(PATIENCE)
+        return sum(store.stats().by_status.values())
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        assert list(pool.map(count, stores)) == [5] * len(stores)
+
+    said = [record.getMessage() for record in caplog.records if "were upgraded" in record.getMessage()]
+    assert said == [f"the tables of the task store were upgraded from layout 1 to {VERSION}"]
+
+
+@pytest.mark.parametrize("layout", OLDER)
+def test_the_statements_for_a_database_administrator_do_the_same(make_base, layout):
+    base, new = make_base(), make_base()
+    new.open().check()
+    base.fill(layout)
+    store = base.open(auto_upgrade=False)
+
+    base.execute(";\n".join(store.tables.statements()))
+
+    assert base.schema == new.schema
+    assert store.stats().by_status["completed"] == 1
+    assert store.tables.statements() == ()
+
+
+def test_a_new_database_can_be_made_by_its_statements(make_base):
+    base, new = make_base(), make_base()
+    new.open().check()
+
+    base.execute(";\n".join(base.open().tables.statements()))
+
+    assert base.schema == new.schema
+
+
+@pytest.mark.parametrize("layout", [None, 6])
+def test_without_automatic_upgrades_an_old_database_is_refused_until_it_is_upgraded(base, layout):
+    if layout is not None:
+        base.fill(layout)
+    before = base.schema
+    store = base.open(auto_upgrade=False)
+
+    with pytest.raises(StoreUnusable, match=f"needs layout {VERSION}.*flask bgtasks db upgrade"):
+        store.create(new_task(), input={})
+    with pytest.raises(StoreUnusable, match="BGTASKS_AUTO_UPGRADE is off"):
+        store.check()
+    assert base.schema == before
+
+    base.open(auto_upgrade=False).tables.upgrade()
+
+    task = store.create(new_task(), input={}).task  # without a restart
+    assert store.get(task.request_id) == task
+
+
+def test_a_missing_index_is_made_again_and_a_missing_column_is_told(base):
+    base.open().check()
+    base.execute("DROP INDEX bgtasks_tasks_queue; ALTER TABLE bgtasks_tasks DROP COLUMN muted_at")
+    tables = base.open(auto_upgrade=False).tables
+    assert tables.layout().missing == ("bgtasks_tasks.muted_at", "bgtasks_tasks_queue")
+
+    tables.upgrade()
+
+    assert tables.layout().missing == ("bgtasks_tasks.muted_at",)
+    assert not tables.layout().usable
+
+
 def test_a_database_of_a_newer_version_is_refused(base):
     base.open().check()
     base.execute("UPDATE bgtasks_meta SET value = '99' WHERE key = 'version'")
 
     with pytest.raises(ConfigurationError, match="made by a newer flask-bgtasks"):
         base.open().check()
+    with pytest.raises(ConfigurationError, match="made by a newer flask-bgtasks"):
+        base.open().tables.upgrade()
+    with pytest.raises(ConfigurationError, match="made by a newer flask-bgtasks"):
+        base.open().tables.statements()

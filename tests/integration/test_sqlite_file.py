@@ -8,8 +8,8 @@ import pytest
 
 from flask_bgtasks import StoreUnavailable
 from flask_bgtasks.core.transitions.transition import Durability
-from flask_bgtasks.stores.sql import SqlStore, schema
-from flask_bgtasks.stores.sql.drivers import sqlite_file
+from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.drivers import layouts, sqlite_file
 from tests.support.tasks import new_task
 from tests.support.waiting import PATIENCE
 
@@ -102,17 +102,17 @@ def test_a_connection_that_is_opened_later_makes_no_new_file(store, path):
 
 
 def test_threads_that_come_at_once_make_the_file_once(path, monkeypatch):
-    made, create, together = [], schema.create, threading.Barrier(4)
+    made, create, together = [], layouts.create, threading.Barrier(4)
 
-    def counted(*args):
+    def counted(*args, **options):
         made.append(threading.current_thread())
-        create(*args)
+        create(*args, **options)
 
     def ask():
         together.wait(PATIENCE)
         return store.stats().by_status
 
-    monkeypatch.setattr(schema, "create", counted)
+    monkeypatch.setattr(layouts, "create", counted)
     store = SqlStore(f"sqlite:///{path}")
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(ask) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""The tables, once, for every database: SQLAlchemy Core describes them, and :func:`create` makes them.
+"""The tables, once, for every database: SQLAlchemy Core describes them, and :mod:`.drivers.layouts` makes them.
 
 Every column is a plain number, text or bytes: times are microseconds since the epoch in UTC, structures are JSON texts.
 So no row needs SQLAlchemy's type processing, and the same rows read the same everywhere.
@@ -10,13 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ...errors import StoreUnusable
-
 VERSION = 7
-"""Of this layout. A file of a newer one is refused with a clear error, not half understood."""
+"""Of this layout. `docs/howto/upgrade.md` has the table of all of them."""
 
-READ_VERSION = "SELECT value FROM bgtasks_meta WHERE key = 'version'"
-"""Of the layout that a database has."""
+OLDEST = 7
+"""The oldest layout whose processes can go on using tables of this one, while a rolling deploy replaces them. Kept in
+the database: an older process finds it there. A layout that only adds columns with a default, tables and indexes leaves
+it as it is; one after which an older process would fail, or write what is wrong, sets it to its own number."""
 
 
 def _with_app(table: str, app: str, columns: tuple[str, ...], key: str) -> tuple[str, ...]:
@@ -324,41 +324,3 @@ meta = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-
-
-def create(raw: Any, dialect: Any) -> None:
-    """Make the tables that are not there, and bring older ones up to date, in the caller's transaction.
-
-    :raises StoreUnusable: a newer version made them.
-    """
-    for table in metadata.sorted_tables:
-        raw.execute(str(sa.schema.CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-    found = raw.execute(READ_VERSION).fetchone()
-    if found is None:
-        raw.execute(f"INSERT INTO bgtasks_meta (key, value) VALUES ('version', '{VERSION}')")
-    else:
-        _check_version(found[0])
-        for version in range(int(found[0]) + 1, VERSION + 1):
-            for statement in upgrade(version, dialect.name):
-                raw.execute(statement)
-            raw.execute(f"UPDATE bgtasks_meta SET value = '{version}' WHERE key = 'version'")
-    for table in metadata.sorted_tables:
-        for index in table.indexes:
-            raw.execute(str(sa.schema.CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
-
-
-def check_version(connection: Any) -> None:
-    """See that the tables are not those of a newer version, which may have come since they were opened.
-
-    :raises StoreUnusable: they are.
-    """
-    _check_version(connection.execute(READ_VERSION).fetchone()[0])
-
-
-def _check_version(found: str) -> None:
-    if int(found) > VERSION:
-        raise StoreUnusable(
-            f"BGTASKS_STORE: these tables were made by a newer flask-bgtasks (layout {found}, "
-            f"this one knows {VERSION}). Upgrade this installation, or name another database",
-            "its tables were made by a newer version of flask-bgtasks",
-        )

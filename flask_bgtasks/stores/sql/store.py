@@ -40,7 +40,6 @@ from .drivers.sqlite import SqliteDatabase
 from .leases import SqlLeases
 from .outbox import SqlOutbox
 from .queries import SqlQueries
-from .schema import check_version
 from .statements import Statements
 
 TRIM_EVERY = 256
@@ -57,6 +56,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
     :param connections: PostgreSQL: how many this process may have at once.
     :param clock: SQLite: the store's time. PostgreSQL has its own.
     :param max_events: rows of history kept per task.
+    :param auto_upgrade: whether whoever opens the database makes its tables and upgrades them.
     :raises ConfigurationError: a URL that cannot be used, or its driver is not installed.
     """
 
@@ -69,6 +69,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         clock: Clock = system_clock,
         max_events: int = 10_000,
         connections: int = 32,
+        auto_upgrade: bool = True,
         meet: Callable[[list[str]], None] | None = None,
     ) -> None:
         super().__init__()
@@ -84,6 +85,7 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         else:
             self._database = PostgresDatabase(url, connections=connections)
         self._database.on_open = self._move_in
+        self._database.auto_upgrade = auto_upgrade
         self._sql = Statements(self._database.dialect)
         self._max_events = max_events
         self._gauge = QueueGauge()
@@ -401,11 +403,16 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
 
     # -- life --------------------------------------------------------------------------------------------------------
 
+    @property
+    def tables(self) -> Database:
+        return self._database
+
     def sync(self) -> None:
         self._database.sync()
 
     def check(self) -> None:
-        self._database.read(check_version)
+        self._database.layout_watch.doubt()
+        self._database.read(lambda connection: None)
         self._database.check()
 
     def close(self) -> None:

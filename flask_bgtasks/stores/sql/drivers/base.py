@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 from sqlalchemy.engine.interfaces import Dialect
 
 from ....core.transitions.transition import Durability
+from ...protocols.tables import Layout, Tables
+from . import layouts
+from .layouts import LayoutWatch
 
 T = TypeVar("T")
 
@@ -60,13 +63,22 @@ class Connection(ABC):
 Operation = Callable[[Connection], T]
 
 
-class Database(ABC):
+class Database(Tables, ABC):
     """One database. Opens connections on first need, and forgets them in a child of fork."""
 
     dialect: Dialect
 
+    layout_watch: LayoutWatch
+    """Asked before each operation whether the tables have to be looked at first."""
+
     on_open: Operation[Any] = staticmethod(lambda connection: None)
     """Run in the transaction that makes the tables: before anything else, once in each process."""
+
+    auto_upgrade: bool = True
+    """Whether whoever opens the database makes its tables and upgrades them; else only :meth:`upgrade` does."""
+
+    begin: tuple[str, ...]
+    """Begins a transaction in which no other process makes or upgrades tables."""
 
     durable: frozenset[Durability]
     """The changes whose transactions have to be on the disk when :meth:`write` returns."""
@@ -92,13 +104,13 @@ class Database(ABC):
     def read(self, operation: Operation[T]) -> T:
         """Run an operation that only reads. :raises StoreUnavailable: unreachable."""
 
-    def sync(self) -> None:  # noqa: B027 - PostgreSQL's WAL writer does that within 0.6 s (its manual, 28.4)
+    def sync(self) -> None:  # PostgreSQL's WAL writer does that within 0.6 s (its manual, 28.4)
         """Bring to disk what was written to be there soon.
 
         :raises StoreUnavailable: it cannot be brought there.
         """
 
-    def check(self) -> None:  # noqa: B027 - PostgreSQL's own outages show in every read
+    def check(self) -> None:  # PostgreSQL's own outages show in every read
         """Look whether it can be written too, as far as that costs next to nothing.
 
         :raises StoreUnavailable: it cannot.
@@ -107,6 +119,19 @@ class Database(ABC):
     @abstractmethod
     def change_token(self) -> Hashable | None:
         """See :meth:`flask_bgtasks.stores.protocols.change_feed.ChangeFeed.change_token`."""
+
+    @abstractmethod
+    def layout(self) -> Layout: ...
+
+    @abstractmethod
+    def upgrade(self) -> Layout: ...
+
+    def statements(self) -> Sequence[str]:
+        found = self.layout()
+        layouts.check(found)
+        if found.usable or found.newer:
+            return ()
+        return (*self.begin, *layouts.statements(found.found, self.dialect), "COMMIT")
 
     @abstractmethod
     def close(self) -> None:

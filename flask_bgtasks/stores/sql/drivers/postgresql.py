@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from ....core.transitions.transition import Durability
-from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable
+from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ....runtime.fork import after_fork_in_child
+from ...protocols.tables import Layout
 from ...server_clock import ServerClock
-from .. import schema
+from . import layouts
 from .base import Database, Operation
 from .postgres_connection import PostgresConnection
 
@@ -40,6 +41,11 @@ IDLE_SECONDS = 20
 
 UPGRADE_SECONDS = 600
 """For a statement that makes or upgrades tables: an index on a long history takes its time."""
+
+LOCK_SECONDS = 3
+"""For a lock on a table that is upgraded. Who comes later waits behind the one that waits for it: a long query, or a
+backup, would hold up all that the running processes do. So it gives up, well within what those wait for a statement,
+lets them pass, and tries again."""
 
 TCP = {
     "keepalives": 1,
@@ -64,7 +70,12 @@ USED = "bgtasks: used before"
 _LIMITS = """SELECT set_config('statement_timeout', %(statement)s, false),
 set_config('idle_in_transaction_session_timeout', %(idle)s, false)"""
 
-_MISSING = "SELECT count(*) FROM unnest(%(names)s::text[]) AS name WHERE to_regclass(name) IS NULL"
+_COLUMNS = """SELECT name, attname FROM unnest(%(names)s::text[]) AS name JOIN pg_attribute
+ON attrelid = to_regclass(name) WHERE attnum > 0 AND NOT attisdropped"""
+
+_INDEXES = """SELECT name FROM unnest(%(names)s::text[]) AS name JOIN pg_index ON indexrelid = to_regclass(name)
+WHERE indisvalid"""
+"""Without those that CREATE INDEX CONCURRENTLY left half made."""
 
 
 class PostgresDatabase(Database):
@@ -72,6 +83,8 @@ class PostgresDatabase(Database):
 
     :param connections: how many may be open at once; who needs one more waits for it.
     """
+
+    begin = ("BEGIN", f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
 
     durable = frozenset({Durability.DISK, Durability.SERVER})
 
@@ -109,6 +122,7 @@ class PostgresDatabase(Database):
         sa.event.listen(self._engine, "connect", _limit)
         self._clock = ServerClock()
         self._ready = False
+        self.layout_watch = layouts.LayoutWatch()
         after_fork_in_child(self._forget)
 
     def _forget(self) -> None:
@@ -137,17 +151,16 @@ class PostgresDatabase(Database):
     def _use_one(self, use: Callable[[PostgresConnection], T]) -> T:
         """Use a connection of the pool. :raises _Again: nothing was changed, and the next try may go well."""
         pool = self._engine.pool
-        try:
+        with self._reported():
             self._prepare()
             pooled = self._engine.raw_connection()
-        # The pool's own too: sqlalchemy.exc.TimeoutError where all connections are taken.
-        except (sa.exc.SQLAlchemyError, self._driver.Error, OSError) as error:
-            raise _unavailable(error) from error
         clean = False  # until that is certain: Ctrl-C may come while it is rolled back
         try:
             connection = self._connection(pooled.driver_connection, self._clock)
             was_used, pooled.info[USED] = USED in pooled.info, True
             try:
+                if self.layout_watch.due:
+                    self._look(connection)
                 result = use(connection)
                 clean = True
                 return result
@@ -183,6 +196,9 @@ class PostgresDatabase(Database):
         """What the store says of a driver's error."""
         if _state(error) == UNDEFINED_TABLE:  # dropped, or another database was put in its place
             self._ready = False
+        elif _state(error) in OTHER_LAYOUT:
+            self.layout_watch.doubt()
+            return _Again(_unavailable(error))
         if connection.ending and lost:
             return OutcomeUnknown(f"the connection was lost during a commit, which may have been made: {_line(error)}")
         refusal = _unavailable(error)
@@ -198,27 +214,59 @@ class PostgresDatabase(Database):
         To make what is there already is not harmless: ``CREATE INDEX IF NOT EXISTS`` locks table after table, in an
         order in which those who write do not, and each such pair is a deadlock.
         """
-        for tries in range(1, TRIES + 1):
-            if self._ready:
-                return
-            try:
-                self._look_or_make()
-                self._ready = True
-            except sa.exc.DBAPIError as error:  # old processes that write while the tables are upgraded
-                if tries == TRIES or not _is_conflict(error.orig):
-                    raise
+        if not self._ready:
+            self._open(upgrade=self.auto_upgrade)
+            self._ready = True
 
-    def _look_or_make(self) -> None:
-        with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-            raw: Any = connection.connection
-            mine = PostgresConnection(raw, self._clock)
-            # Protects the making of the tables, and the list of apps, until this transaction ends.
-            mine.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
-            if not _is_current(mine):
-                mine.execute(f"SET LOCAL statement_timeout = '{UPGRADE_SECONDS}s'")
-                with _patient(raw.driver_connection):
-                    schema.create(_DriverSql(connection), self.dialect)
-            self.on_open(mine)
+    def _open(self, *, upgrade: bool) -> Layout:
+        """Make the tables, where that is to be done; their layout before."""
+        for tries in range(1, TRIES + 1):
+            try:
+                with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+                    return self._make(connection, upgrade=upgrade)
+            except sa.exc.DBAPIError as error:  # old processes that write while the tables are upgraded
+                if tries == TRIES or not (_is_conflict(error.orig) or _state(error.orig) == LOCK_NOT_AVAILABLE):
+                    raise
+        raise AssertionError
+
+    def _make(self, connection: sa.Connection, *, upgrade: bool) -> Layout:
+        raw: Any = connection.connection
+        mine = PostgresConnection(raw, self._clock)
+        # Protects the making of the tables, and the list of apps, until this transaction ends.
+        mine.execute(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+        found = _layout(mine)
+        if not found.usable:
+            mine.execute(f"SET LOCAL statement_timeout = '{UPGRADE_SECONDS}s'")
+            mine.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
+            with _patient(raw.driver_connection):
+                layouts.create(_DriverSql(connection), self.dialect, found, upgrade=upgrade)
+        self.on_open(mine)
+        return found
+
+    def _look(self, connection: PostgresConnection) -> None:
+        """See that a newer release has not upgraded the tables meanwhile. :raises StoreUnusable: it has."""
+        if not self.layout_watch.see(layouts.of_rows(connection.execute(layouts.READ).fetchall())):
+            self._ready = False
+            raise _Again(StoreUnavailable("the task store cannot be used right now: its tables are being upgraded"))
+
+    def layout(self) -> Layout:
+        with self._reported(), self._engine.connect() as connection:
+            return _layout(PostgresConnection(connection.connection, self._clock))
+
+    def upgrade(self) -> Layout:
+        with self._reported():
+            found = self._open(upgrade=True)
+        self._ready = True
+        return found
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """:raises BackgroundTasksError: what an error of the driver's, or of its pool's, means."""
+        try:
+            yield
+        # The pool's own too: sqlalchemy.exc.TimeoutError where all connections are taken.
+        except (sa.exc.SQLAlchemyError, self._driver.Error, OSError) as error:
+            raise _unavailable(error) from error
 
     def change_token(self) -> Hashable | None:
         """There is none: a reader asks for the versions of what it follows."""
@@ -262,18 +310,18 @@ def _limit(raw: Any, record: Any) -> None:
     raw.commit()
 
 
-def _is_current(connection: PostgresConnection) -> bool:
-    """Whether all tables and indexes of this layout are there."""
-    tables = schema.metadata.sorted_tables
-    names = [table.name for table in tables] + [str(index.name) for table in tables for index in table.indexes]
-    if connection.execute(_MISSING, {"names": names}).fetchone()[0]:
-        return False
-    found = connection.execute(schema.READ_VERSION).fetchone()
-    return found is not None and int(found[0]) == schema.VERSION
+def _layout(connection: PostgresConnection) -> Layout:
+    """The layout that the tables have, with what is missing in it."""
+    columns: dict[str, set[str]] = {}
+    for table, column in connection.execute(_COLUMNS, {"names": list(layouts.TABLES)}).fetchall():
+        columns.setdefault(table, set()).add(column)
+    indexes = [row[0] for row in connection.execute(_INDEXES, {"names": list(layouts.INDEXES)}).fetchall()]
+    rows = connection.execute(layouts.READ).fetchall() if "bgtasks_meta" in columns else []
+    return layouts.of_rows(rows, layouts.missing(columns, indexes))
 
 
 class _DriverSql:
-    """Lets :func:`..schema.create` execute texts on an SQLAlchemy connection."""
+    """Lets :func:`.layouts.create` execute texts on an SQLAlchemy connection."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
@@ -286,12 +334,20 @@ class _DriverSql:
 
 UNDEFINED_TABLE = "42P01"
 
+OTHER_LAYOUT = ("42703", "23502")
+"""Undefined column, not-null violation: a newer release changed the tables, or a copy of before an upgrade was
+restored. Where the layout is ours after all, it is a defect."""
+
+INSUFFICIENT_PRIVILEGE = "42501"
+
+LOCK_NOT_AVAILABLE = "55P03"
+
 CONFLICTS = ("40001", "40P01", "23505")
 """Serialization failure, deadlock, unique violation: of two creates with one idempotency key, the second finds the
 first's task when it looks again."""
 
 
-def _state(error: BaseException) -> str | None:
+def _state(error: BaseException | None) -> str | None:
     state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)  # psycopg, psycopg2
     return None if state is None else str(state)
 
@@ -326,6 +382,12 @@ def _line(error: BaseException) -> str:
 def _unavailable(error: Exception) -> Exception:
     """What the store says of an error; a defect stays what it is."""
     cause: Exception = getattr(error, "orig", None) or error
+    if _state(cause) == INSUFFICIENT_PRIVILEGE:
+        return StoreUnusable(
+            f"BGTASKS_STORE: this user of the database may not do what has to be done: {_line(cause)}. To make or "
+            "upgrade the tables, run `flask bgtasks db upgrade` as a user who may, and grant this one what it needs",
+            "its database refuses what has to be done",
+        )
     if _is_about_a_value(cause):
         return NotStorable(f"the task store cannot keep a value: {_line(cause)}")
     if _is_defect(cause):

@@ -6,29 +6,33 @@ does not stand behind it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ....core.transitions.transition import Durability
-from ....errors import OutcomeUnknown, StoreUnavailable
+from ....errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ....runtime.fork import after_fork_in_child
+from ...protocols.tables import Layout
 from ...types import Clock
-from .. import schema
-from .base import Database, Operation
+from . import layouts
+from .base import Connection, Database, Operation
 from .group_commit import GroupCommit
 from .sqlite_connection import SqliteConnection
 from .sqlite_file import DatabaseFile, gone, keep_private, unavailable
 from .wal_sync import WalSync
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 BUSY_SECONDS = 10.0
 """How long a write waits for another process's transaction before it is refused."""
@@ -57,6 +61,8 @@ class SqliteDatabase(Database):
     :param synchronous: ``FULL``: durable operations wait for the disk; ``NORMAL``: they survive a killed process.
     """
 
+    begin = ("BEGIN IMMEDIATE",)
+
     durable = frozenset({Durability.DISK})  # a power cut ends every process on this one machine, with what it relies on
 
     def __init__(self, path: str, *, synchronous: str, clock: Clock) -> None:
@@ -75,6 +81,7 @@ class SqliteDatabase(Database):
         self._watch: sqlite3.Connection | None = None
         self._opening = threading.Lock()  # held by the thread that makes the file ours
         self._ready = False
+        self.layout_watch = layouts.LayoutWatch()
         self._waits_for_disk = False  # whether something was committed that `sync` is to bring there
         self._file = DatabaseFile(self._path)
         self._probed_at = float("-inf")  # when a write went well that was made to see whether it does
@@ -89,7 +96,7 @@ class SqliteDatabase(Database):
 
     def write(self, operation: Operation[T], *, durable: bool, soon: bool = False) -> T:
         self._file.check()
-        result, wrote = self._commits.run(operation)
+        result, wrote = self._looking(self._commits.run, operation)
         if durable and self._strict and wrote:
             self._bring_to_disk()
         elif soon and self._strict and wrote:
@@ -119,6 +126,9 @@ class SqliteDatabase(Database):
 
     def read(self, operation: Operation[T]) -> T:
         self._file.check()
+        return self._looking(self._read, operation)
+
+    def _read(self, operation: Operation[T]) -> T:
         readers = self._readers  # close() puts another in its place
         try:
             try:
@@ -153,6 +163,55 @@ class SqliteDatabase(Database):
 
     def now(self) -> datetime:
         return self._clock()  # of this machine, as that of every process that has the file: nothing has to be asked
+
+    # -- the tables --------------------------------------------------------------------------------------------------
+
+    def _looking(self, run: Callable[[Operation[T]], R], operation: Operation[T]) -> R:
+        """Run an operation; now and then see first, in its transaction, that no newer release upgraded the tables.
+
+        :raises StoreUnusable: one has.
+        """
+        if not self.layout_watch.due:
+            return run(operation)
+
+        def looked(connection: Connection) -> T:
+            if not self.layout_watch.see(layouts.of_rows(connection.execute(layouts.READ).fetchall())):
+                raise _Older
+            return operation(connection)
+
+        try:
+            return run(looked)
+        except _Older:
+            self._open(upgrade=self.auto_upgrade)
+            return run(operation)
+
+    def layout(self) -> Layout:
+        with self._errors():
+            if not os.path.exists(self._path):
+                return layouts.of_rows(())
+            # Not "ro": to read what is in the log, SQLite may have to make its shared memory. It makes no database.
+            uri = f"{Path(self._path).absolute().as_uri()}?mode=rw"
+            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as raw:
+                raw.execute("PRAGMA query_only=ON")
+                return _layout(raw)
+
+    def upgrade(self) -> Layout:
+        return self._open(upgrade=True)
+
+    def _open(self, *, upgrade: bool) -> Layout:
+        """Make the file ours, as the first connection does, whether or not that was done; its layout before."""
+        with self._errors(), self._opening:
+            keep_private(self._path)
+            with closing(self._connected()) as raw:
+                return self._prepare(raw, upgrade=upgrade)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """:raises BackgroundTasksError: what an error of SQLite's means."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise unavailable(self._path, error) from error
 
     # -- whether it is well ------------------------------------------------------------------------------------------
 
@@ -202,7 +261,7 @@ class SqliteDatabase(Database):
             # What is erased is overwritten, also where SQLite was built to leave it in free pages (its default).
             raw.execute("PRAGMA secure_delete=ON")
             if first:
-                self._prepare(raw)
+                self._prepare(raw, upgrade=self.auto_upgrade)
         except OSError as error:  # not sqlite3.Error, which is none
             raw.close()
             raise StoreUnavailable(f"the task store {self._path!r} cannot be opened: {error}") from error
@@ -211,20 +270,23 @@ class SqliteDatabase(Database):
             raise
         return raw
 
-    def _prepare(self, raw: sqlite3.Connection) -> None:
-        """Make the file one of ours. Several processes may be at this at once."""
+    def _prepare(self, raw: sqlite3.Connection, *, upgrade: bool) -> Layout:
+        """Make the file one of ours; its layout before. Several processes may be at this at once."""
         try:
             _use_wal(raw)
-            raw.execute("BEGIN IMMEDIATE")
-            schema.create(raw, self.dialect)
+            raw.execute("BEGIN IMMEDIATE")  # until the commit no other process writes, neither tables nor tasks
+            found = _layout(raw)
+            if not found.usable:
+                layouts.create(raw, self.dialect, found, upgrade=upgrade)
             self.on_open(SqliteConnection(raw, self._clock))
             raw.execute("COMMIT")
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, StoreUnusable):
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
         self._file.opened()
         self._ready = True
+        return found
 
     def close(self) -> None:
         with suppress(StoreUnavailable):  # it goes on its way without us
@@ -240,6 +302,10 @@ class SqliteDatabase(Database):
             self._ready = False
 
 
+class _Older(Exception):
+    """The tables are of an older layout than they were: a copy was restored into the file. Nothing was changed."""
+
+
 def _close_all(readers: deque[SqliteConnection], *, keep: int = 0) -> None:
     """Close readers until so many are left; several threads may be at it."""
     while len(readers) > keep:
@@ -247,6 +313,19 @@ def _close_all(readers: deque[SqliteConnection], *, keep: int = 0) -> None:
             readers.popleft().raw.close()
         except IndexError:
             return
+
+
+def _layout(raw: sqlite3.Connection) -> Layout:
+    """The layout that the tables have, with what is missing in it."""
+    found = raw.execute("SELECT type, name FROM sqlite_master").fetchall()
+    columns = {
+        name: [row[0] for row in raw.execute("SELECT name FROM pragma_table_info(?)", (name,)).fetchall()]
+        for kind, name in found
+        if kind == "table" and name in layouts.TABLES
+    }
+    indexes = [name for kind, name in found if kind == "index"]
+    rows = raw.execute(layouts.READ).fetchall() if "bgtasks_meta" in columns else []
+    return layouts.of_rows(rows, layouts.missing(columns, indexes))
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:
