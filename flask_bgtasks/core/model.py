@@ -62,6 +62,17 @@ class EventType(str, Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @classmethod
+    def _missing_(cls, value: object) -> EventType | None:
+        """A type that a newer version of the library has stored: passed on as it is, and taken for no other one."""
+        if not isinstance(value, str):
+            return None
+        newer = str.__new__(cls, value)
+        newer._name_, newer._value_ = value.upper(), value
+        # In the map by which members are found, so that there is one of each, and not among those that are listed.
+        known: EventType = cls._value2member_map_.setdefault(value, newer)  # type: ignore[assignment]
+        return known
+
     @property
     def terminal(self) -> bool:
         """Whether the history ends here, unless the task is reopened."""

@@ -75,8 +75,11 @@ class Preferences:
         """What the store has of an owner; the defaults where it has nothing, or it cannot be read here."""
         if document is None:
             return cls()
+        known = {name: value for name, value in document.items() if name in FIELDS}  # a newer version may have more
+        if isinstance(known.get("kinds"), list):
+            known["kinds"] = [kind for kind in known["kinds"] if kind in KINDS]
         try:
-            return cls.from_document(document)
+            return cls.from_document(known)
         except ValueError as error:  # its time zone is not known on this machine, say: told rather than lost
             log.warning("the preferences of an owner cannot be read here, so the defaults apply: %s", error)
             return cls()

@@ -6,6 +6,7 @@ The kinds are what the outbox keeps. Which deliveries there are is decided by th
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from flask import Flask
 from ..core import notifications
 from ..core.model import Event, Task
 from ..core.notifications import Message
-from ..errors import Undeliverable
+from ..errors import RetryLater, Undeliverable
 from ..plugins import Plugins
+from ..runtime.log_lines import Recurring
 from ..sink_context import SinkContext
 from ..stores.base import Store
 from ..stores.types import Delivery, NewDelivery, Settlement
@@ -23,11 +25,17 @@ from .leases import DeliveryCall
 from .notifier import Deferred, Notifier
 from .sink_calls import signalled
 
+log = logging.getLogger("flask_bgtasks")
+
 EVENT = "event"
 ERASED = "erased"
 NOTIFICATION = "notification"
 PUSH = "push"  # a message that came of a notification
 MESSAGE = "message"  # one that came of an event
+
+NEWER_SECONDS = 10.0
+"""How long a delivery of a kind that is not known here is left to the processes that know it, before the next look: as
+many times as it takes, since the deploy that brought them may be followed by its opposite."""
 
 
 class DeliveryHandler:
@@ -50,6 +58,7 @@ class DeliveryHandler:
         self._notifier = notifier
         self._context = context
         self._confirm = confirm
+        self._newer = Recurring(log)
 
     def handle(self, app: Flask, call: DeliveryCall) -> Settlement:
         """Make one delivery, of whatever kind.
@@ -71,7 +80,9 @@ class DeliveryHandler:
         elif delivery.kind == ERASED:
             self._hook(call, "bgtasks_task_erased")(**payload, context=self._context)
         else:
-            raise Undeliverable(f"a delivery of kind {delivery.kind!r}, which this version does not know")
+            about = f"sink {delivery.sink!r}: a delivery of kind {delivery.kind!r}"
+            self._newer.note("%s is left to the newer flask-bgtasks that stored it", about)
+            raise RetryLater(about, after=NEWER_SECONDS, tried=False)
         return Settlement()
 
     def _hook(self, call: DeliveryCall, name: str) -> Callable[..., Any]:

@@ -1,12 +1,25 @@
-"""How stores write values for which a database has no type: times as numbers, structures as JSON texts. Pure."""
+"""How stores write values for which a database has no type: times as numbers, structures as JSON texts.
+
+And how they read what a newer version of the library wrote, during a rolling deploy: what is added to the end of a list
+is ignored, and a task with a word that is not known here is left to the processes that know it.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
-from ..core.model import Checkpoint, Event, Result, TokenNote
+from ..core.model import Checkpoint, Event, Progress, Result, Task, TokenNote
+from ..errors import StoreUnavailable
+from ..runtime.log_lines import Recurring
+
+E = TypeVar("E", bound=Enum)
+R = TypeVar("R")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 MICROSECOND = timedelta(microseconds=1)
@@ -59,7 +72,7 @@ def result_head(result: Result) -> str:
 
 def result(head: str, body: bytes) -> Result:
     """A stored result."""
-    status_code, content_type, headers = json.loads(head)
+    status_code, content_type, headers, *_ = json.loads(head)
     return Result(bytes(body), status_code, content_type, tuple((name, value) for name, value in headers))
 
 
@@ -75,4 +88,46 @@ def token_note_text(note: TokenNote) -> str:
 
 def token_note(text: str) -> TokenNote:
     """A stored token note."""
-    return TokenNote(*json.loads(text))
+    return TokenNote(*json.loads(text)[:_NOTED])
+
+
+def progress_of(updated_at: datetime, rest: list[Any]) -> Progress:
+    """A stored progress, with the values that follow its time."""
+    return Progress(updated_at, *rest[:_REPORTED])
+
+
+_NOTED = len(fields(TokenNote))
+_REPORTED = len(fields(Progress)) - 1
+
+
+# -- what a newer version wrote ----------------------------------------------------------------------------------------
+
+
+class FromNewerVersion(StoreUnavailable):
+    """A task has a value that this version does not know. A process of the version that wrote it serves the task."""
+
+    def __init__(self, request_id: str, field: str, value: str) -> None:
+        super().__init__(
+            f"task {request_id}: its {field} {value!r} was stored by a newer flask-bgtasks, whose processes serve it",
+            "the task was stored by a newer version of flask-bgtasks",
+        )
+
+
+def member(kind: type[E], value: str, *, field: str, request_id: str) -> E:
+    """The member of an enumeration that a field of a task names. :raises FromNewerVersion: it is not known here."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise FromNewerVersion(request_id, field, value) from None
+
+
+def understood(read: Callable[[R], Task], found: Iterable[R]) -> Iterator[Task]:
+    """The tasks of these rows that this version understands. The others it leaves alone, and says so in the log."""
+    for row in found:
+        try:
+            yield read(row)
+        except FromNewerVersion as error:
+            _left_alone.note("left alone: %s", error)
+
+
+_left_alone = Recurring(logging.getLogger("flask_bgtasks"))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ...errors import StoreUnavailable
+from ...errors import StoreUnavailable, StoreUnusable
 from ...firebase.firestore.client import ONCE, bulk_batch, field, refused
 from . import rows
 from .database import (
@@ -29,6 +29,9 @@ from .database import (
 
 LAYOUT = "layout"
 """The document beside those of the apps that says that no document is without an app any more."""
+
+VERSION = 1
+"""Of what is in that document. A newer one is refused: this version would not find all that there is."""
 
 NOT_FOUND = 5  # google.rpc.Code
 
@@ -53,7 +56,14 @@ class FirestoreApps(FirestorePart):
         found = {one.id: one.to_dict() for one in self._firestore.client.get_all([own, layout], **ONCE) if one.exists}
         if LAYOUT not in found:
             self._adopt("")
-            layout.set({"version": 1}, **ONCE)
+            layout.set({"version": VERSION}, **ONCE)
+        elif found[LAYOUT]["version"] > VERSION:
+            raise StoreUnusable(
+                "BGTASKS_STORE: these collections were made by a newer flask-bgtasks (layout "
+                f"{found[LAYOUT]['version']}, this one knows {VERSION}). Upgrade this installation, or name another "
+                "database",
+                "its collections were made by a newer version of flask-bgtasks",
+            )
         now, known = datetime.now(timezone.utc), found.get(own.id)
         if known is None or known["opened_at"] < now - RENEWED_AFTER:
             own.set({"app": self.app_id, "opened_at": now}, **ONCE)

@@ -38,10 +38,9 @@ class FirestoreLeases(FirestoreOutbox):
             )
             found: list[Task] = []
             for query, has_begun in ((begun, True), (waiting, False)):
-                for snapshot in query.limit(SCANNED).stream(**ONCE):
+                for task in rows.tasks(snapshot.to_dict() for snapshot in query.limit(SCANNED).stream(**ONCE)):
                     if len(found) == limit:
                         return found
-                    task = rows.task(snapshot.to_dict())
                     tracked = task.kind is TaskKind.TRACKED
                     named = names is None or task.name in names or (tracked and has_begun)
                     if named and (has_begun or not tracked) and (queues is None or task.queue in queues):
@@ -97,5 +96,5 @@ class FirestoreLeases(FirestoreOutbox):
     def _running(self, name: str) -> list[Task]:
         now = self.now()
         query = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
-        found = [rows.task(one.to_dict()) for one in query.where(filter=field("name", "==", name)).stream(**ONCE)]
-        return [task for task in found if task.leased(now)]
+        found = query.where(filter=field("name", "==", name)).stream(**ONCE)
+        return [task for task in rows.tasks(one.to_dict() for one in found) if task.leased(now)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from ...core.devices import Device
@@ -21,7 +22,16 @@ from ...core.model import (
 )
 from ...firebase.firestore.values import text
 from ..base import PRIVATE
-from ..conversions import EPOCH, MICROSECOND, TASK_TIMES, token_note, token_note_text
+from ..conversions import (
+    EPOCH,
+    MICROSECOND,
+    TASK_TIMES,
+    member,
+    progress_of,
+    token_note,
+    token_note_text,
+    understood,
+)
 from ..types import Delivery
 
 MAX_TEXT_BYTES = 50_000  # of one text in a task's document, which holds 1 MiB; JSON may make six bytes of one
@@ -64,14 +74,21 @@ _OURS = frozenset({"seen", "seconds_to_seen", "erase_at", "order", "rejected", P
 """Fields that are kept for queries and for the store itself, and are no part of a task."""
 
 
+_WORDS: Mapping[str, type[Enum]] = {"kind": TaskKind, "status": Status, "on_interrupt": OnInterrupt}
+
+
+def tasks(found: Iterable[Mapping[str, Any]]) -> Iterator[Task]:
+    """Tasks' documents; without those that only a newer version understands."""
+    return understood(task, found)
+
+
 def task(found: Mapping[str, Any]) -> Task:
-    """A task's document."""
+    """A task's document. :raises FromNewerVersion: it is not to be understood here."""
     fields = {"app": "", **{name: value for name, value in found.items() if name not in _OURS}}
     for name in TASK_TIMES:
         fields[name] = moment(fields.get(name))
-    fields["kind"] = TaskKind(fields["kind"])
-    fields["status"] = Status(fields["status"])
-    fields["on_interrupt"] = OnInterrupt(fields["on_interrupt"])
+    for name, kind in _WORDS.items():
+        fields[name] = member(kind, fields[name], field=name, request_id=fields["request_id"])
     fields["expires_after"] = timedelta(microseconds=fields["expires_after"])
     fields["progress"] = None if fields["progress"] is None else _progress(fields["progress"])
     note = fields.get("token_note")
@@ -96,7 +113,7 @@ def _progress_text(progress: Progress) -> str:
 
 def _progress(text: str) -> Progress:
     at, *rest = json.loads(text)
-    return Progress(datetime.fromisoformat(at), *rest)
+    return progress_of(datetime.fromisoformat(at), rest)
 
 
 def event_id(seq: int) -> str:

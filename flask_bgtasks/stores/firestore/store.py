@@ -247,7 +247,7 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
             references = [self._reference(request_id) for request_id in filter(can_exist, query.ids)]
             found = self._firestore.client.get_all(references, **ONCE) if references else ()
             tasks = [
-                task for task in (rows.task(one.to_dict()) for one in found if one.exists) if task.app == self.app_id
+                task for task in rows.tasks(one.to_dict() for one in found if one.exists) if task.app == self.app_id
             ]
             tasks.sort(key=order_of, reverse=True)
             yield from (task for task in tasks if after is None or order_of(task) < after)
@@ -260,8 +260,7 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
         asked = asked.order_by("created_at", direction="DESCENDING").order_by("request_id", direction="DESCENDING")
         if after is not None:
             asked = asked.start_after({"created_at": after[0], "request_id": after[1]})
-        for snapshot in asked.stream(**ONCE):
-            yield rows.task(snapshot.to_dict())
+        yield from rows.tasks(snapshot.to_dict() for snapshot in asked.stream(**ONCE))
 
     def versions(self, request_ids: Collection[str]) -> dict[str, int]:
         ids, found = list(filter(can_exist, request_ids)), {}
@@ -293,7 +292,8 @@ class FirestoreStore(FirestoreLeases, FirestoreContacts, FirestoreDurations, Fir
     def purge(self, *, limit: int = 100) -> int:
         with self._calls():
             over = self._collection(TASKS).where(filter=field("erase_at", "<=", self.now()))
-            found = [rows.task(one.to_dict()) for one in over.order_by("erase_at").limit(limit).stream(**ONCE)]
+            snapshots = over.order_by("erase_at").limit(limit).stream(**ONCE)
+            found = list(rows.tasks(snapshot.to_dict() for snapshot in snapshots))
             for task in found:
                 self._forget(task)
         return len(found)

@@ -44,7 +44,7 @@ class SqlLeases(SqlContacts):
                 if len(found) < limit:
                     sql, values = self._sql.known(build, *given)
                     room = {"limit": limit - len(found), "now": now, "app": self.app_id}
-                    found += [rows.task(row) for row in connection.execute(sql, {**values, **room}).fetchall()]
+                    found += rows.tasks(connection.execute(sql, {**values, **room}).fetchall())
             return found
 
         return self._database.read(operation)

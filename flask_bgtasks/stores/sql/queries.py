@@ -35,7 +35,7 @@ class SqlQueries(SqlApps):
 
     def _tasks(self, statement: sa.Select[Any]) -> list[Task]:
         def operation(connection: Connection) -> list[Task]:
-            return [rows.task(row) for row in connection.execute(*self._sql.cold(statement)).fetchall()]
+            return rows.tasks(connection.execute(*self._sql.cold(statement)).fetchall())
 
         return self._database.read(operation)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,19 @@ from ...core.model import (
     TaskKind,
     made_of,
 )
-from ..conversions import MICROSECOND, TASK_TIMES, dumps, event_data, micros, moment, token_note, token_note_text
+from ..conversions import (
+    MICROSECOND,
+    TASK_TIMES,
+    FromNewerVersion,
+    dumps,
+    event_data,
+    micros,
+    moment,
+    progress_of,
+    token_note,
+    token_note_text,
+    understood,
+)
 from ..types import Delivery
 from . import schema
 
@@ -30,20 +42,27 @@ TASK_FIELDS = tuple(column.name for column in schema.tasks.columns if column.nam
 _statuses = {status.value: status for status in Status}
 _kinds = {kind.value: kind for kind in TaskKind}
 _interrupts = {choice.value: choice for choice in OnInterrupt}
-_event_types = {type.value: type for type in EventType}
 
 NUMBER = len(TASK_FIELDS)
 """Where a row of all columns holds the task's number."""
 
 
 def task(row: Row) -> Task:
-    """A row of all columns of the tasks' table."""
+    """A row of all columns of the tasks' table. :raises FromNewerVersion: it is not to be understood here."""
     fields = dict(zip(TASK_FIELDS, row, strict=False))  # what is over is the number
     for name, read in _READ.items():
         value = fields[name]
         if value is not None:
-            fields[name] = read(value)
+            try:
+                fields[name] = read(value)
+            except KeyError:
+                raise FromNewerVersion(fields["request_id"], name, value) from None
     return made_of(fields)
+
+
+def tasks(found: Iterable[Row]) -> list[Task]:
+    """Such rows; without those that only a newer version understands."""
+    return list(understood(task, found))
 
 
 def task_values(new: Task, old: Task | None = None) -> dict[str, Any]:
@@ -82,7 +101,7 @@ def _progress_text(progress: Progress) -> str:
 
 def _progress(text: str) -> Progress:
     at, *rest = json.loads(text)
-    return Progress(moment(at), *rest)
+    return progress_of(moment(at), rest)
 
 
 # How the columns that are not kept as they are become fields, and fields columns.
@@ -109,7 +128,7 @@ _WRITE: dict[str, Callable[[Any], Any]] = {
 
 def event(row: Row) -> Event:
     """A row of seq, type, at, attempt, data."""
-    return Event(row[0], _event_types[row[1]], moment(row[2]), row[3], json.loads(row[4]))
+    return Event(row[0], EventType(row[1]), moment(row[2]), row[3], json.loads(row[4]))
 
 
 def event_values(number: int, event: Event) -> dict[str, Any]:
