@@ -27,7 +27,8 @@ flask-bgtasks can catch it::
     ├── NotStorable
     ├── StoreUnavailable
     │   ├── StoreUnusable (ConfigurationError)
-    │   └── OutcomeUnknown
+    │   ├── OutcomeUnknown
+    │   └── FromNewerVersion
     ├── TaskFailed
     ├── TaskCancelled
     ├── WaitTimeout (TimeoutError)
@@ -263,6 +264,21 @@ class OutcomeUnknown(StoreUnavailable):
     def __init__(self, message: str, request_id: str | None = None) -> None:
         super().__init__(message)
         self.request_id = request_id
+
+
+class FromNewerVersion(StoreUnavailable):
+    """A task has a value that this version does not know. Nothing was changed: a process of a newer version serves it.
+
+    :ivar field: the field of the task. :ivar value: what it holds.
+    """
+
+    def __init__(self, request_id: str, field: str, value: str) -> None:
+        super().__init__(
+            f"task {request_id!r}: its {field} {value!r} was stored by a newer flask-bgtasks; a process of that "
+            "version serves it",
+            "the task was stored by a newer version of flask-bgtasks",
+        )
+        self.request_id, self.field, self.value = request_id, field, value
 
 
 class TaskFailed(BackgroundTasksError):

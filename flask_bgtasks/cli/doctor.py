@@ -21,6 +21,7 @@ from ..errors import BackgroundTasksError, ConfigurationError, counted
 from ..runtime import processes
 from ..runtime.background_thread import ended_within
 from ..settings import DEFAULT_STORE
+from .layouts import CURRENT, NEWER, described, state_of
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 
@@ -122,6 +123,12 @@ def _store(state: AppState) -> Iterator[Finding]:
         )
     else:
         yield Finding(OK, what)
+    tables = state.store.tables
+    if tables is not None:
+        layout = tables.layout()
+        level = {CURRENT: OK, NEWER: WARN}.get(state_of(layout), FAIL)
+        what = f"tables: layout {layout.found}"
+        yield Finding(level, what, None if level == OK else described(layout))
 
 
 def _app(state: AppState) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from ..core.model import Checkpoint, Event, Progress, Result, Task, TokenNote
-from ..errors import StoreUnavailable
+from ..errors import FromNewerVersion
 from ..runtime.log_lines import Recurring
 
 E = TypeVar("E", bound=Enum)
@@ -101,16 +101,6 @@ _REPORTED = len(fields(Progress)) - 1
 
 
 # -- what a newer version wrote ----------------------------------------------------------------------------------------
-
-
-class FromNewerVersion(StoreUnavailable):
-    """A task has a value that this version does not know. A process of the version that wrote it serves the task."""
-
-    def __init__(self, request_id: str, field: str, value: str) -> None:
-        super().__init__(
-            f"task {request_id}: its {field} {value!r} was stored by a newer flask-bgtasks, whose processes serve it",
-            "the task was stored by a newer version of flask-bgtasks",
-        )
 
 
 def member(kind: type[E], value: str, *, field: str, request_id: str) -> E:

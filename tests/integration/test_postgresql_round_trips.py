@@ -12,6 +12,7 @@ from flask_bgtasks.core.model import Checkpoint, Progress, Result
 from flask_bgtasks.core.transitions.attempt import Claim, Complete
 from flask_bgtasks.errors import StoreUnavailable, TransitionRefused
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.drivers import layouts
 from tests.backends.network import Network
 from tests.support.tasks import new_task
 
@@ -43,6 +44,12 @@ class Wire(Network):
     async def _travel(self, size, way):
         if size:
             self.ways.append(way)
+
+
+@pytest.fixture(autouse=True)
+def unwatched(monkeypatch):
+    """No operation of a test is the one that looks whether the tables are still of this layout."""
+    monkeypatch.setattr(layouts, "LOOK_SECONDS", 3600)
 
 
 @pytest.fixture

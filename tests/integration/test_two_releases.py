@@ -244,7 +244,7 @@ def test_a_task_with_a_word_that_is_not_known_is_left_alone_and_hides_no_other(
     assert [task.request_id for task in store.find(TaskQuery()).tasks] == [other]
     assert store.purge() == 0
     assert execute("SELECT * FROM bgtasks_tasks WHERE request_id = :id", id=strange).all() == before
-    assert len(said(caplog, f"left alone: task {strange}: its {column} '{word}'")) == 1
+    assert len(said(caplog, f"left alone: task '{strange}': its {column} '{word}'")) == 1
 
 
 def test_an_event_of_a_type_that_is_not_known_is_passed_on_as_it_is(older, execute):

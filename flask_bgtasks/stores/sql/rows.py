@@ -18,10 +18,10 @@ from ...core.model import (
     TaskKind,
     made_of,
 )
+from ...errors import FromNewerVersion
 from ..conversions import (
     MICROSECOND,
     TASK_TIMES,
-    FromNewerVersion,
     dumps,
     event_data,
     micros,
