@@ -15,7 +15,7 @@ from ..app.state import AppState
 from ..core.text.redaction import redact
 from ..errors import BackgroundTasksError
 from ..stores.protocols.tables import Layout, Tables
-from .layouts import described, state_of
+from .layouts import INCOMPLETE, described, state_of
 
 
 def make_db(state: AppState) -> click.Group:
@@ -82,7 +82,7 @@ def _done(before: Layout) -> str:
         return f"made the tables: layout {before.known}"
     if before.older:
         return f"upgraded the tables from layout {before.found} to layout {before.known}"
-    if before.missing:
+    if state_of(before) == INCOMPLETE:
         return f"made what was missing: {', '.join(before.missing)}"
     return f"nothing to do: {described(before)}"
 

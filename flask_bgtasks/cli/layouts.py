@@ -13,11 +13,9 @@ def state_of(layout: Layout) -> str:
         return NO_TABLES
     if layout.older:
         return OLDER
-    if layout.newer and (layout.oldest is None or layout.oldest > layout.known):
-        return TOO_NEW
-    if layout.missing:
-        return INCOMPLETE
-    return NEWER if layout.newer else CURRENT
+    if layout.newer:
+        return NEWER if layout.leaves_room else TOO_NEW
+    return INCOMPLETE if layout.missing else CURRENT
 
 
 def described(layout: Layout) -> str:

@@ -112,13 +112,15 @@ def test_a_newer_layout_that_leaves_room_passes_the_check_and_is_not_touched(db,
     db("upgrade")
     execute(
         "UPDATE bgtasks_meta SET value = '99' WHERE key = 'version';"
-        f"INSERT INTO bgtasks_meta VALUES ('oldest', '{VERSION}')"
+        f"INSERT INTO bgtasks_meta VALUES ('oldest', '{VERSION}');"
+        "DROP INDEX bgtasks_tasks_queue"  # it may have another in its place
     )
 
     said = f"the tables are of layout 99, made by a newer version; this one (layout {VERSION}) may use them\n"
     assert db("check") == (0, said)
     assert db("upgrade") == (0, f"nothing to do: {said}")
-    assert json.loads(db("current", "--json")[1])["state"] == "newer"
+    found = json.loads(db("current", "--json")[1])
+    assert (found["state"], found["missing"]) == ("newer", ["bgtasks_tasks_queue"])
 
 
 def test_the_statements_are_printed_and_not_executed(db, path, execute):
@@ -134,6 +136,19 @@ def test_the_statements_are_printed_and_not_executed(db, path, execute):
     execute(said)
     assert db("check")[0] == 0
     assert db("upgrade", "--sql") == (0, "nothing to do: the tables are as this version needs them\n")
+
+
+def test_a_worker_does_not_begin_on_tables_that_have_to_be_upgraded_by_the_command(make_app, path, execute):
+    execute((DUMPS / "6.sqlite.sql").read_text())
+    app = make_app(store=f"sqlite:///{path}", auto_upgrade=False)
+
+    ended = app.test_cli_runner().invoke(args=["bgtasks", "worker"])
+
+    assert ended.exit_code == 1
+    assert "Run `flask bgtasks db upgrade`" in ended.output
+    answer = app.test_client().get("/tasks/health")
+    assert answer.status_code == 503
+    assert "its tables have to be upgraded" in answer.json["checks"]["store"]
 
 
 @pytest.mark.parametrize("arguments", [("current",), ("check",), ("upgrade",), ("upgrade", "--sql")], ids=" ".join)

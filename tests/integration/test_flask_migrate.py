@@ -11,6 +11,7 @@ from tests.support.paths import ROOT
 from tests.support.waiting import PATIENCE
 
 pytest.importorskip("flask_migrate")
+pytest.importorskip("flask_sqlalchemy")
 
 APP = """
 import os

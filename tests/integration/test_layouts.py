@@ -17,9 +17,18 @@ from datetime import timedelta
 import pytest
 from flask import Flask, abort, request
 
-from flask_bgtasks import BackgroundTasks, ConfigurationError, StoreUnusable, TaskNotFound, checkpoint, step
+from flask_bgtasks import (
+    BackgroundTasks,
+    ConfigurationError,
+    StoreUnavailable,
+    StoreUnusable,
+    TaskNotFound,
+    checkpoint,
+    step,
+)
 from flask_bgtasks.core.devices import FCM_TOKEN, make_device
 from flask_bgtasks.stores.sql import SqlStore
+from flask_bgtasks.stores.sql.drivers import postgresql
 from flask_bgtasks.stores.sql.schema import VERSION
 from flask_bgtasks.stores.types import NewDelivery, Settlement, TaskQuery
 from tests.support.paths import ROOT
@@ -108,7 +117,7 @@ def make_base(request, tmp_path):
 
         return Base(f"sqlite:///{path}", execute, select)
 
-    def postgresql():
+    def postgres():
         import psycopg
 
         url = request.getfixturevalue("new_postgresql_database")()
@@ -127,7 +136,7 @@ def make_base(request, tmp_path):
         return Base(url, execute, select)
 
     def make():
-        made.append({"sqlite": sqlite, "postgresql": postgresql}[request.param]())
+        made.append({"sqlite": sqlite, "postgresql": postgres}[request.param]())
         return made[-1]
 
     yield make
@@ -356,6 +365,26 @@ def test_of_several_that_open_an_old_database_at_once_one_upgrades_it(base, capl
 
     said = [record.getMessage() for record in caplog.records if "were upgraded" in record.getMessage()]
     assert said == [f"the tables of the task store were upgraded from layout 1 to {VERSION}"]
+
+
+def test_an_upgrade_waits_for_no_long_query_of_others_and_can_be_repeated(new_postgresql_database, monkeypatch):
+    import psycopg
+
+    monkeypatch.setattr(postgresql, "LOCK_SECONDS", 0.1)
+    url = new_postgresql_database()
+    with psycopg.connect(url.replace("+psycopg", "")) as other:
+        other.execute((DUMPS / "6.postgresql.sql").read_text())
+        other.commit()
+        other.execute("SELECT count(*) FROM bgtasks_tasks")  # holds a lock until its transaction ends
+
+        with contextlib.closing(SqlStore(url)) as store:
+            with pytest.raises(StoreUnavailable, match="lock timeout"):
+                store.check()
+            assert other.execute("SELECT value FROM bgtasks_meta WHERE key = 'version'").fetchone() == ("6",)
+            other.rollback()
+
+            store.check()
+            assert store.tables.layout().usable
 
 
 @pytest.mark.parametrize("layout", OLDER)

@@ -34,8 +34,13 @@ class Layout:
 
     @property
     def usable(self) -> bool:
-        """Whether this version can use it as it is: of this layout, or of a newer one that leaves room for it."""
-        return not self.older and self.oldest is not None and self.oldest <= self.known and not self.missing
+        """Whether this version can use it as it is: complete and of this layout, or of a newer one with room for it."""
+        return self.leaves_room if self.newer else not self.older and not self.missing
+
+    @property
+    def leaves_room(self) -> bool:
+        """Whether a newer layout is one that this version can use; it may have other indexes in the place of ours."""
+        return self.oldest is not None and self.oldest <= self.known
 
 
 class Tables(Protocol):

@@ -129,7 +129,7 @@ class Database(Tables, ABC):
     def statements(self) -> Sequence[str]:
         found = self.layout()
         layouts.check(found)
-        if found.usable or found.newer:
+        if found.usable:
             return ()
         return (*self.begin, *layouts.statements(found.found, self.dialect), "COMMIT")
 

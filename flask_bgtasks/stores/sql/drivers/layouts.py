@@ -98,10 +98,14 @@ def create(raw: Any, dialect: Dialect, found: Layout, *, upgrade: bool) -> None:
     if upgrade:
         for statement in statements(found.found, dialect):
             raw.execute(statement)
-        if found.found is not None and found.older:
-            log.warning("the tables of the task store were upgraded from layout %d to %d", found.found, schema.VERSION)
     elif found.older:
         raise StoreUnusable(_to_be_upgraded(found), "its tables have to be upgraded")
+
+
+def log_upgrade(found: Layout) -> None:
+    """Say in the log that the tables were upgraded, when that is committed. :param found: the layout before."""
+    if found.found is not None and found.older:
+        log.warning("the tables of the task store were upgraded from layout %d to %d", found.found, found.known)
 
 
 def check(found: Layout) -> None:
@@ -109,7 +113,7 @@ def check(found: Layout) -> None:
 
     :raises StoreUnusable: they are.
     """
-    if found.newer and (found.oldest is None or found.oldest > found.known):
+    if found.newer and not found.leaves_room:
         raise StoreUnusable(
             f"BGTASKS_STORE: these tables were made by a newer flask-bgtasks (layout {found.found}, "
             f"this one knows {found.known}). Upgrade this installation, or name another database",
@@ -163,7 +167,7 @@ class LayoutWatch:
         return True
 
     def _say(self, found: Layout) -> None:
-        if found.oldest is not None and found.oldest <= found.known:
+        if found.leaves_room:
             log.warning(
                 "the tables of the task store are of layout %d now, made by a newer flask-bgtasks; this one (layout "
                 "%d) may go on using them, and leaves alone what it does not know",

@@ -223,7 +223,9 @@ class PostgresDatabase(Database):
         for tries in range(1, TRIES + 1):
             try:
                 with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
-                    return self._make(connection, upgrade=upgrade)
+                    found = self._make(connection, upgrade=upgrade)
+                layouts.log_upgrade(found)
+                return found
             except sa.exc.DBAPIError as error:  # old processes that write while the tables are upgraded
                 if tries == TRIES or not (_is_conflict(error.orig) or _state(error.orig) == LOCK_NOT_AVAILABLE):
                     raise

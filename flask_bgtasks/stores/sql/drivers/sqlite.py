@@ -284,6 +284,7 @@ class SqliteDatabase(Database):
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
+        layouts.log_upgrade(found)
         self._file.opened()
         self._ready = True
         return found
