@@ -8,6 +8,7 @@ Pending deliveries stand in the store's outbox, recorded with the change itself;
 from __future__ import annotations
 
 import logging
+import time
 import weakref
 from collections.abc import Sequence
 from datetime import timedelta
@@ -138,6 +139,15 @@ class Dispatcher:
         """There may be new deliveries: have every worker look at once."""
         for worker in self._workers.values():
             worker.wake()
+
+    def catch_up(self, seconds: float) -> bool:
+        """Have all that is due delivered, and wait for that for so many seconds; whether it was in time.
+
+        For a process that has no CPU while it answers no request.
+        """
+        deadline = time.monotonic() + seconds
+        self.wake()  # all of them at once; then wait for each
+        return all(worker.catch_up(deadline) for worker in self._workers.values())
 
     def offer_progress(self, task: Task, progress: Progress) -> None:
         """The newest progress of a running task; replaces what a slow sink has not taken yet."""

@@ -76,9 +76,9 @@ class SinkWorker:
         self._deliveries = deliveries
         self._sink = sink
         self._concurrency = concurrency
-        # _lock protects _progress, _stopped and, while several threads deliver, _outage, _left and _helpers;
+        # _lock protects _progress, _stopped, _idle and, while several threads deliver, _outage, _left and _helpers;
         # never held during a delivery. _woken wakes the thread while it has nothing to do, _went_on while it waits for
-        # its helpers.
+        # its helpers, and who waits until nothing is due.
         self._lock = threading.Lock()
         self._woken = threading.Event()
         self._went_on = threading.Condition(self._lock)
@@ -89,6 +89,7 @@ class SinkWorker:
         self._outage = CircuitBreaker()
         self.thread = BackgroundThread(f"bgtasks-sink-{sink}", lambda closed: self._serve())
         self._stopped = False
+        self._idle = False  # whether its last look found nothing due
         self._no_outbox = Recurring(log)
 
     def wake(self) -> None:
@@ -107,9 +108,24 @@ class SinkWorker:
         with self._lock:
             self._progress.pop(request_id, None)
 
+    def catch_up(self, deadline: float) -> bool:
+        """Deliver what is due by now, and wait for that; whether it was in time.
+
+        What fails, or belongs to a sink that is unreachable, is due later, and not waited for.
+
+        :param deadline: by ``time.monotonic``.
+        """
+        self.wake()
+        with self._went_on:
+            return self._went_on.wait_for(
+                lambda: self._stopped or (self._idle and self._helpers == 0 and not self._woken.is_set()),
+                max(0.0, deadline - time.monotonic()),
+            )
+
     def stop(self) -> None:
         with self._lock:
             self._stopped = True
+            self._went_on.notify_all()
         self._woken.set()
 
     def join(self, timeout: float) -> None:
@@ -117,7 +133,9 @@ class SinkWorker:
 
     def _serve(self) -> None:
         while True:
-            self._woken.clear()
+            with self._lock:  # in one, for who waits until there is nothing to do
+                self._idle = False
+                self._woken.clear()
             stopping = self._stopped  # seen before the look: what is due by now is still delivered
             try:
                 busy = self._deliver_due()
@@ -135,6 +153,9 @@ class SinkWorker:
                     return
                 self._wait_for_helpers(max_running=helpers - 1)  # what they do may add deliveries
             elif not busy:
+                with self._lock:
+                    self._idle = True
+                    self._went_on.notify_all()
                 self._woken.wait(min(LOOK_SECONDS * rng.uniform(0.5, 1.5), self._outage.left or LOOK_SECONDS * 2))
 
     def _deliver_due(self) -> bool:
@@ -210,6 +231,7 @@ class SinkWorker:
             if self._left and not self._is_over(self._left[0]):
                 taken = self._left.popleft()
             elif helping:  # retires under the same lock, so that no delivery is left to a helper that has gone
+                self._woken.set()  # what comes after a delivery of the same task may be due now
                 self._helpers -= 1
             if taken is None or not self._left:
                 self._went_on.notify_all()

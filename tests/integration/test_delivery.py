@@ -447,3 +447,67 @@ def test_an_addressee_that_is_left_alone_costs_its_message_no_try_and_nobody_hea
     assert len(sink.notifications) == 1
     assert heard == []
     assert set(tries) == {0}
+
+
+def test_who_catches_up_waits_until_all_that_is_due_is_delivered(store, make):
+    sink, other = Many(), MemorySink()
+    deliveries = make(sink, other)
+    sink.hangs = finish_one(store, deliveries)
+    assert sink.entered.wait(PATIENCE)
+    assert deliveries.catch_up(0.05) is False
+    sink.let_go.set()
+
+    assert deliveries.catch_up(PATIENCE) is True
+
+    assert store.stats().deliveries_pending == 0
+    assert sink.of(sink.hangs) == [1, 2, 3]
+
+
+def test_who_catches_up_finds_what_came_a_moment_before(store, make):
+    sink = Many()
+    deliveries = make(sink)
+    for _ in range(50):
+        request_id = finish_one(store, deliveries)
+
+        assert deliveries.catch_up(PATIENCE)
+
+        assert sink.of(request_id) == [1, 2, 3]
+
+
+def test_who_catches_up_waits_for_no_sink_that_is_down(store, make, monkeypatch):
+    monkeypatch.setattr(breaker_module, "PAUSES", Backoff(PATIENCE, PATIENCE))
+    monkeypatch.setattr(delivery_retry, "backoff", lambda tries: 600.0)
+
+    class Down:
+        name = "down"
+
+        @hookimpl
+        def bgtasks_task_event(self, task, event):
+            raise ConnectionError("down")
+
+    deliveries = make(Down())
+    for _ in range(10):
+        finish_one(store, deliveries)
+    begun = time.monotonic()
+
+    assert deliveries.catch_up(PATIENCE)
+
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert store.stats().deliveries_pending
+
+
+def test_who_catches_up_does_not_wait_for_workers_that_were_stopped(store, make):
+    sink = Many()
+    deliveries = make(sink)
+    sink.hangs = accept_one(store, deliveries).request_id
+    deliveries.wake()
+    assert sink.entered.wait(PATIENCE)
+    caught_up = []
+    waiting = threading.Thread(target=lambda: caught_up.append(deliveries.catch_up(PATIENCE)))
+    waiting.start()
+
+    deliveries.stop(0)
+    waiting.join(PATIENCE / 2)
+
+    assert caught_up
+    sink.let_go.set()
