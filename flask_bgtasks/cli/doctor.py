@@ -230,15 +230,14 @@ def _runner(state: AppState) -> Iterator[Finding]:
         mend = "a worker process does not see what is stored in another one's memory: another BGTASKS_STORE is needed"
         yield Finding(FAIL, what, mend)
         return
+    for part, wrong in state.runner.examine():
+        yield Finding(OK, part) if wrong is None else Finding(FAIL, part, redact(wrong))
     alive = [worker for worker in state.store.workers() if processes.alive(worker) is not False]
     oldest = state.store.stats().oldest_waiting
     if alive:
         yield Finding(OK, f"{what}, {counted(len(alive), 'process', 'processes')} at work")
     elif oldest is not None and state.store.now() - oldest > UNSERVED_WAIT:
-        mend = "tasks are waiting, and no process runs any: start `flask bgtasks worker`"
-        if state.runner.publishes:
-            mend = "tasks are waiting, and no process runs any: start a worker of it"
-        yield Finding(FAIL, what, mend)
+        yield Finding(FAIL, what, f"tasks are waiting, and no process runs any: {state.runner.served_by}")
     else:
         yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")
 

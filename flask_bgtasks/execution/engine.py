@@ -10,6 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 from flask import Flask
@@ -56,6 +57,9 @@ WAKE_AHEAD = 8
 
 MAX_ROUNDS = 5
 """How often it looks, where others were quicker with all of those."""
+
+EARLY = timedelta(seconds=60)
+"""How early the call of a retry may come, by a queue whose clock is ahead of the store's: then it comes once more."""
 
 MAX_RAISED = 100
 """How many exceptions of runs are kept for requests that wait for them, in testing and debug mode."""
@@ -154,16 +158,41 @@ class Engine:
         """Hand a task to the runner once more. :raises Exception: what that raises."""
         self._runner.submit_again(task.request_id, priority=task.priority, queue=task.queue)
 
-    def wake(self, request_id: str, queue: str) -> None:
+    def wake(self, request_id: str, queue: str) -> bool:
         """Run what stands first in a queue, if anything does.
 
-        :param request_id: whose wake-up call this is; it is published again where others are always quicker.
+        :param request_id: whose wake-up call this is; it comes again where others are always quicker.
+        :returns: whether the call has done what it was for (:data:`~flask_bgtasks.runners.base.Wake`).
+        :raises StoreUnavailable: the store is unreachable.
         """
         for _ in range(MAX_ROUNDS):
             found = self._fetch(WAKE_AHEAD, queues=(queue,))
-            if not found or any(self._begun(task.request_id) for task in found):
-                return
-        self._runner.submit(request_id, queue=queue)
+            if not found:
+                return not self._calls_again(request_id)
+            begun = next((task for task in found if self._begun(task.request_id)), None)
+            if begun is not None:
+                # A process that is told to stop gives back what it runs, and tells nobody of it.
+                return not (self._runner.draining and self._calls_again(begun.request_id))
+        if not self._runner.repeats:
+            self._runner.submit(request_id, queue=queue)
+        return False
+
+    def _calls_again(self, request_id: str) -> bool:
+        """Whether a wake-up call is still needed for a task that cannot begin now.
+
+        Not while it waits for its turn: when another of its name ends the next one is published. Nor for a retry that
+        is due later, which has a call of its own. But whoever runs it may have died; and a task whose function is not
+        known here is left to a process that knows it.
+        """
+        try:
+            task = self._store.get(request_id)
+        except TaskNotFound:
+            return False
+        if task.done or task.held:
+            return not task.done
+        if task.retry_at is not None and task.retry_at - self._store.now() > EARLY:
+            return False
+        return self._registry.most_running.get(task.name) is None
 
     def _begun(self, request_id: str) -> bool:
         """Run a task; one that cannot even be claimed does not stand in the way of those behind it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from ..core.model import Task
@@ -11,8 +11,12 @@ from ..core.model import Task
 Run = Callable[[str], Any]
 """Runs a task by its id. Returns whether it did: not if somebody else has it, or it has ended."""
 
-Wake = Callable[[str, str], Any]
-"""Runs what stands first in a queue: takes the id of a task that waits there, or did, and the name of the queue."""
+Wake = Callable[[str, str], bool]
+"""Runs what stands first in a queue: takes the id of a task that waits there, or did, and the name of the queue.
+
+Returns whether the call has done what it was for. If not it should come again, where the queue can have it do so: its
+own task has not ended, and whoever runs it may have died.
+"""
 
 Fetch = Callable[[int], Sequence[Task]]
 """Returns at most this many tasks from the store that may begin here now, in the order of the queue."""
@@ -76,6 +80,13 @@ class Runner(ABC):
     A submitted task is in the store already. A runner that has no place for it may forget it: it is fetched from the
     store later.
     """
+
+    served_by = "start `flask bgtasks worker`"
+    """What to do where tasks wait and no process runs any, as ``flask bgtasks doctor`` says it."""
+
+    def examine(self) -> Iterable[tuple[str, str | None]]:
+        """What this runner needs, and what is wrong with it, for ``flask bgtasks doctor``: as ``bgtasks_check``."""
+        return ()
 
     def check(self) -> None:  # noqa: B027 - most runners need nothing that may be missing
         """Called before a task is stored. :raises ConfigurationError: none can be run, since something is missing."""
@@ -155,6 +166,11 @@ class Runner(ABC):
         Such a queue may lose what it was told, or be away: what nobody begins is submitted again, by every process of
         the app.
         """
+        return False
+
+    @property
+    def repeats(self) -> bool:
+        """Whether that queue has a wake-up call come again, after a while, that has not done what it was for."""
         return False
 
     @property

@@ -1,4 +1,4 @@
-"""What the runners have in common that have a queue beside the store: Celery's, RQ's, Dramatiq's, Huey's.
+"""What the runners have in common that have a queue beside the store: Celery's, Cloud Tasks', RQ's, Dramatiq's, Huey's.
 
 The store stays the queue. A message of such a runner is a wake-up call: it says that something waits, and whoever gets
 it runs what stands first in the store's queue. So priorities, fair shares and ``max_concurrency`` hold whatever the
@@ -9,6 +9,7 @@ begins again (:mod:`flask_bgtasks.execution.finding.sweep`).
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 import time
 import weakref
@@ -17,7 +18,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from ..errors import ConfigurationError, ShuttingDown
+from ..runtime.log_lines import Recurring
 from .base import QueuelessRunner, Wake
+
+log = logging.getLogger("flask_bgtasks")
 
 T = TypeVar("T")
 
@@ -31,11 +35,14 @@ class PublishingRunner(QueuelessRunner):
     :param wake: as ``bgtasks_make_runner`` is given it.
     """
 
+    served_by = "start a worker of it"
+
     def __init__(self, wake: Wake) -> None:
         super().__init__()
         self._wake = wake
         # By time.monotonic. After a failure: no request waits for what is away, but the look-out of the process.
         self._away_until = 0.0
+        self._outage = Recurring(log)  # of wake-up calls for later
         self._passed_on: set[str] = set()  # by this process while it stops; each step on it is one
 
     @abstractmethod
@@ -45,31 +52,47 @@ class PublishingRunner(QueuelessRunner):
         :raises Exception: it cannot be reached. That is in the log, and tried again.
         """
 
-    def arrived(self, request_id: str, queue: str) -> None:
+    def publish_later(self, request_id: str, queue: str, delay: float) -> None:
+        """Have it called after so many seconds, where the queue can keep a message until then.
+
+        If it cannot, nothing is lost: the look-out publishes a task as soon as it is due.
+
+        :raises Exception: the queue cannot be reached.
+        """
+
+    def arrived(self, request_id: str, queue: str) -> bool:
         """A wake-up call has come: run what stands first in its queue, in this thread.
 
         In a process that stops it is passed on, to one that does not; once, since it may come here again.
+
+        :returns: whether the call has done what it was for. If not, a queue that :attr:`repeats` has it come again.
         """
         if self._stopped:
-            if request_id not in self._passed_on:
+            if not self.repeats and request_id not in self._passed_on:
                 self._passed_on.add(request_id)
                 self.publish(request_id, queue)
-        else:
-            # A fresh context: nothing of what the other queue's library has in its own reaches a task.
-            contextvars.Context().run(self._wake, request_id, queue)
+            return False
+        # A fresh context: nothing of what the other queue's library has in its own reaches a task.
+        return contextvars.Context().run(self._wake, request_id, queue)
 
     def submit(self, request_id: str, *, delay: float = 0.0, priority: int = 0, queue: str = "default") -> None:
         if self._stopped:
             raise ShuttingDown()
-        if delay > 0:
+        away = time.monotonic() < self._away_until
+        if delay > 0 and away:
             return  # the look-out does it, when the store's time says so
-        if time.monotonic() < self._away_until:
+        if away:
             raise ConnectionError("it was away a moment ago; the look-out tries again")
         try:
-            self.publish(request_id, queue)
-        except Exception:
+            if delay > 0:
+                self.publish_later(request_id, queue, delay)
+            else:
+                self.publish(request_id, queue)
+        except Exception as error:
             self._away_until = time.monotonic() + AWAY_SECONDS
-            raise
+            if delay <= 0:
+                raise
+            self._outage.note("retries are published when they are due: %s: %s", type(error).__name__, error)
 
     def submit_again(self, request_id: str, *, priority: int = 0, queue: str = "default") -> None:
         if self._stopped:

@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from flask_bgtasks import PublishingRunner, Status, current_task, hookimpl
+from flask_bgtasks import PublishingRunner, RetryLater, Status, current_task, hookimpl
 from flask_bgtasks.core.transitions.attempt import Release
 from flask_bgtasks.runtime import processes
 from tests.support.waiting import PATIENCE, until
@@ -35,10 +35,26 @@ class Post(PublishingRunner):
             self.deliver()
 
 
+class Calendar(Post):
+    """One that keeps messages for later, and delivers those again that are not done with."""
+
+    repeats = True
+
+    def __init__(self, wake, process):
+        super().__init__(wake, process)
+        self.later = []
+
+    def publish_later(self, request_id, queue, delay):
+        if self.away:
+            raise ConnectionError("the broker is away")
+        self.later.append((request_id, queue, delay))
+
+
 class Posts:
     @hookimpl
     def bgtasks_make_runner(self, name, wake, process):
-        return Post(wake, process) if name == "post" else None
+        kind = {"post": Post, "calendar": Calendar}.get(name)
+        return kind and kind(wake, process)
 
 
 @pytest.fixture
@@ -336,6 +352,79 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_does_not_finish(make_app,
     worker.join(PATIENCE)
     assert store.get(handle.request_id).status is Status.PROCESSING
     assert store.get(handle.request_id).worker is None
+
+
+class TestWithAQueueThatCanDoMore:
+    @pytest.fixture
+    def app(self, make_app, bg):
+        bg.register(Posts())
+        app = make_app(runner="calendar", sinks=[])
+        app.tries = []
+
+        @bg.task(retries=1)
+        def fails_once():
+            app.tries.append("tried")
+            if len(app.tries) == 1:
+                raise RetryLater("not yet", after=40)
+
+        @bg.task
+        def draw():
+            app.tries.append("drawn")
+
+        app.fails_once, app.draw = fails_once, draw
+        with app.app_context():
+            yield app
+
+    def test_a_retry_is_published_for_when_it_is_due(self, app, runner):
+        handle = app.fails_once.submit()
+        runner.deliver()
+
+        ((request_id, queue, delay),) = runner.later
+        assert (request_id, queue) == (handle.request_id, "default")
+        assert 40 <= delay < 50
+
+    def test_a_retry_that_cannot_be_published_for_later_is_no_error(self, app, runner, caplog):
+        handle = app.fails_once.submit()
+        runner.away = True
+        runner.deliver()
+
+        assert handle.status is Status.PROCESSING
+        assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING" and "due" in r.getMessage()] == [
+            "retries are published when they are due: ConnectionError: the broker is away"
+        ]
+        assert [r for r in caplog.records if "runner" in r.getMessage()] == []
+
+    def test_a_message_to_a_process_that_stops_is_left_to_the_queue(self, app, runner):
+        handle = app.draw.submit()
+        runner.stop(0)
+
+        assert runner.arrived(handle.request_id, "default") is False
+        assert len(runner.messages) == 1
+
+    def test_a_task_that_cannot_be_claimed_is_not_published_again(self, app, runner, state, monkeypatch):
+        handle = app.draw.submit()
+
+        def fails(request_id):
+            raise ValueError("what is stored of it cannot be read")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(state(app).engine._claims, "begin", fails)
+            assert runner.arrived(handle.request_id, "default") is False
+        assert len(runner.messages) == 1
+
+        assert runner.arrived(handle.request_id, "default") is True
+        assert app.tries == ["drawn"]
+
+    def test_a_message_about_a_task_that_this_process_does_not_know_comes_again(self, app, runner, state):
+        known = state(app).engine._fetch
+        handle = app.draw.submit()
+        names = known._names
+        known._names = lambda: ["another"]  # as on the instances of an older version, during a deployment
+
+        assert runner.arrived(handle.request_id, "default") is False
+
+        known._names = names
+        assert runner.arrived(handle.request_id, "default") is True
 
 
 @pytest.mark.parametrize("name", ["external", "post"])

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from ...core.backoff import rng
@@ -19,7 +20,7 @@ from ...errors import BackgroundTasksError, ShuttingDown, counted
 from ...runners.base import Runner
 from ...runners.isolation import seconds_alone
 from ...runtime import processes
-from ...runtime.background_thread import BackgroundThread
+from ...runtime.background_thread import BackgroundThread, Contained
 from ...runtime.fork import after_fork_in_child
 from ...runtime.log_lines import Recurring
 from ...runtime.server import Server
@@ -38,7 +39,23 @@ READY_SECONDS = 0.02
 PURGE_SECONDS = 60.0
 PURGE_PAUSE_SECONDS = 0.2  # between two batches, so that others can write
 
+ROUND_PURGE_SECONDS = 10.0
+"""For how long one :meth:`Recovery.round` goes on with erasing; what is left is for the next."""
+
 CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one look-out came to.
+
+    :ivar begun: tasks that were begun, or published again. :ivar abandoned: that were ended, as nobody can run them.
+    :ivar erased: what had expired.
+    """
+
+    begun: int
+    abandoned: int
+    erased: int
 
 
 class Recovery:
@@ -122,6 +139,22 @@ class Recovery:
             if begun == free:  # there may be more: a thread that is done looks again at once, not at the next look
                 self._runner.look()
         return begun
+
+    def round(self) -> Round:
+        """All that the thread does, once, on the caller's: where a process has no CPU while no request is answered.
+
+        :raises StoreUnavailable: the store is unreachable. :raises ShuttingDown: this process stops.
+        """
+        if self._runner.draining:
+            raise ShuttingDown()
+        with Contained("the app's views cannot be examined"):
+            self._complete()
+        begun, abandoned, erased = self.look(), self._abandon(), 0
+        deadline = time.monotonic() + ROUND_PURGE_SECONDS
+        while (some := self._purge()) and time.monotonic() < deadline:
+            erased += some
+        self._mend()
+        return Round(begun, abandoned, erased + some)
 
     def _serve(self, closed: threading.Event) -> None:
         server = self._server

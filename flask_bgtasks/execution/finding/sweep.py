@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -18,6 +19,7 @@ from datetime import datetime, timedelta
 
 from ...core.model import Status, Task
 from ...errors import ShuttingDown, TaskNotFound, counted
+from ...runtime.fork import after_fork_in_child
 from ...runtime.log_lines import Recurring
 from ...stores.base import Store
 from ...stores.conversions import micros
@@ -55,11 +57,17 @@ class Sweep:
         self._fetch = fetch
         self._publish = publish
         self._queues = queues
+        self._outage = Recurring(log)
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        # Held for a look: that of the process's look-out, and one that a scheduler asks for, would publish the same.
+        self._looking = threading.Lock()
         # What was not published when it was accepted. From any thread; each step on it is one, so it needs no lock.
         self._unheard: dict[str, None] = {}
-        # By mark, until when this process does not ask for it again. Used by the look-out's thread alone.
+        # By mark, until when this process does not ask for it again. Under _looking.
         self._asked: dict[str, float] = {}
-        self._outage = Recurring(log)
 
     def unheard(self, request_id: str, error: Exception) -> None:
         """A task was accepted and could not be published: it is, as soon as that is possible again."""
@@ -72,6 +80,10 @@ class Sweep:
 
         :raises StoreUnavailable: the store is unreachable. :raises ShuttingDown: this process stops.
         """
+        with self._looking:
+            return self._look()
+
+    def _look(self) -> int:
         now = self._store.now()
         self._asked = {mark: until for mark, until in self._asked.items() if until > time.monotonic()}
         found = self._remembered()
