@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from .core.notifications import check_link
 from .errors import ConfigurationError, unknown_name
@@ -21,6 +22,11 @@ MIB = 2**20
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # a token; RFC 9110, section 5.6.2
 DEFAULT_STORE = "sqlite:///bgtasks.sqlite3"
+
+CLOUD_QUEUE = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/queues/[A-Za-z0-9-]{1,100}")
+"""A queue's full name; "Resource: Queue" of Cloud Tasks' REST reference."""
+
+SERVICE_ACCOUNT = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+\.gserviceaccount\.com")
 
 MAX_APP_ID_LENGTH = 100  # characters; our choice: it stands in every row, and in its indexes
 
@@ -152,6 +158,51 @@ def _link(name: str, value: Any) -> str:
     return text
 
 
+def _address(name: str, value: Any) -> str:
+    """Where a service is reached: ``https``, or ``http`` on this machine, since what is sent there is confidential."""
+    text = _text(name, value).rstrip("/")
+    parts = urlsplit(text)
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or parts.query or parts.fragment or parts.scheme not in ("https", "http" if local else ""):
+        raise ConfigurationError(f"{name}={value!r}: expected an address such as 'https://app-abc123-ew.a.run.app'")
+    return text
+
+
+def _cloud_queues(name: str, value: Any) -> str | Mapping[str, str]:
+    given = dict(value) if isinstance(value, Mapping) else {"default": value}
+    for queue, path in given.items():
+        if not isinstance(queue, str) or not isinstance(path, str) or not CLOUD_QUEUE.fullmatch(path):
+            raise ConfigurationError(
+                f"{name}={value!r}: expected 'projects/PROJECT/locations/REGION/queues/QUEUE', or a mapping from names "
+                "of queues (queue=…) to such names"
+            )
+    if "default" not in given:
+        raise ConfigurationError(f"{name}={value!r}: expected an entry 'default', for all queues that are not named")
+    return MappingProxyType(given)
+
+
+def _service_account(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if not SERVICE_ACCOUNT.fullmatch(text):
+        raise ConfigurationError(
+            f"{name}={value!r}: expected the address of a service account, e.g. 'tasks@PROJECT.iam.gserviceaccount.com'"
+        )
+    return text
+
+
+def _host_and_port(name: str, value: Any) -> str:
+    text = _text(name, value)
+    if not re.fullmatch(r"[^/\s:]+:\d{1,5}", text):
+        raise ConfigurationError(f"{name}={value!r}: expected a host and a port, e.g. '127.0.0.1:8123'")
+    return text
+
+
+def _dispatch_deadline(name: str, value: Any) -> Any:
+    if _number(15, whole=False)(name, value) > 1800:
+        raise ConfigurationError(f"{name}={value!r}: expected at most 1800, Cloud Tasks' longest")
+    return value
+
+
 def _collection(name: str, value: Any) -> str:
     text = _text(name, value)
     if "/" in text or text in (".", "..") or (text.startswith("__") and text.endswith("__")):
@@ -192,7 +243,8 @@ class Settings:
         "threads",
         _text,
         "What runs tasks: `threads` of this process, `external` (`flask bgtasks worker` processes), `celery`, `rq`, "
-        "`dramatiq` or `huey` (the workers of these), `inline` (tests), or one that a plugin adds.",
+        "`dramatiq` or `huey` (the workers of these), `http` (calls from Google Cloud Tasks, for Cloud Run), `inline` "
+        "(tests), or one that a plugin adds.",
     )
     celery: Any = _setting(
         None, _anything, 'The Celery instance of `RUNNER=celery`. Default: `app.extensions["celery"]`.'
@@ -214,6 +266,38 @@ class Settings:
         _anything,
         "The Huey instance of `RUNNER=huey`, or several by the names of the tasks' queues, `default` among them. "
         'Default: `app.extensions["huey"]`.',
+    )
+    cloud_tasks_queue: Mapping[str, str] | None = _setting(
+        None,
+        _optional(_cloud_queues),
+        "The Cloud Tasks queue of `RUNNER=http`, `projects/P/locations/L/queues/Q`; or a mapping from each `queue=` of "
+        "tasks to one, with `default` for all others.",
+    )
+    cloud_tasks_deadline: float = _setting(
+        1800, _dispatch_deadline, "Seconds after which Cloud Tasks gives up a call and repeats it: 15 to 1800."
+    )
+    cloud_tasks_endpoint: str | None = _setting(
+        None,
+        _optional(_host_and_port),
+        "Host and port of a stand-in for Cloud Tasks (gRPC). It is called without TLS and credentials.",
+    )
+    run_url: str | None = _setting(
+        None,
+        _optional(_address),
+        "The service's own base address, which Cloud Tasks calls: `https://app-abc123-ew.a.run.app`.",
+    )
+    run_service_account: str | None = _setting(
+        None,
+        _optional(_service_account),
+        "The service account in whose name Cloud Tasks and Cloud Scheduler call. Calls of anybody else are refused.",
+    )
+    run_audience: str | None = _setting(
+        None, _optional(_text), "The audience of the tokens that these calls carry. Default: `BGTASKS_RUN_URL`."
+    )
+    run_certs_url: str = _setting(
+        "https://www.googleapis.com/oauth2/v1/certs",  # of the public keys of Google's ID tokens, as certificates
+        _address,
+        "Where the certificates are that these tokens are verified with. Only a stand-in needs another address.",
     )
     workers: int = _setting(4, _number(1), "Threads per process that run tasks.")
     sinks: tuple[Any, ...] = _setting(

@@ -30,6 +30,18 @@ def fcm():
     assert stand_in.problems == []
 
 
+@pytest.fixture
+def cloud_tasks():
+    """A stand-in of Cloud Tasks of this test's own; in the end it was sent nothing that the real one refuses."""
+    pytest.importorskip("google.cloud.tasks_v2")
+    from tests.backends.cloud_tasks import CloudTasksStandIn
+
+    stand_in = CloudTasksStandIn()
+    yield stand_in
+    stand_in.close()
+    assert stand_in.problems == []
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """pytest-xdist sends reports as UTF-8, which halves of surrogate pairs in a captured log are not."""

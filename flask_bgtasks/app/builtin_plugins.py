@@ -27,7 +27,7 @@ ENGINES = {"celery": "CeleryRunner", "rq": "RqRunner", "dramatiq": "DramatiqRunn
 """The runners over another queue: each module of :mod:`..runners` is named as its extra, its setting, and the app's
 extension that it uses."""
 
-RUNNERS = ("threads", "inline", "external", *ENGINES)
+RUNNERS = ("threads", "inline", "external", *ENGINES, "http")
 
 SERVING_CONNECTIONS = 28
 """To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
@@ -69,7 +69,7 @@ def bgtasks_open_store(app: Flask, url: str, settings: Settings) -> Store | None
 def bgtasks_make_runner(
     app: Flask, name: str, run: Run, fetch: Fetch, wake: Wake, process: WorkerProcess, settings: Settings
 ) -> Runner | None:
-    """``threads``, ``inline``, ``external``, and those of :data:`ENGINES`."""
+    """``threads``, ``inline``, ``external``, ``http``, and those of :data:`ENGINES`."""
     if name == "threads":
         return ThreadRunner(run, workers=settings.workers, fetch=fetch)
     if name == "inline":
@@ -85,7 +85,36 @@ def bgtasks_make_runner(
             ) from error
         find = functools.partial(_engine, app, settings, name)
         return cast(Runner, getattr(module, ENGINES[name])(wake, process, app_id=settings.app_id, find=find))
+    if name == "http":
+        try:
+            from ..runners.http import Calls, HttpRunner
+        except ModuleNotFoundError as error:
+            raise ConfigurationError(
+                f"BGTASKS_RUNNER='http': {error.name!r} is not installed: pip install 'flask-bgtasks[cloud-tasks]'"
+            ) from error
+
+        queues, url, account = settings.cloud_tasks_queue, settings.run_url, settings.run_service_account
+        if queues is None or url is None or account is None:
+            raise ConfigurationError(f"BGTASKS_RUNNER='http': {_lacking(settings)}")
+        calls = Calls(
+            url=f"{url}{settings.url_prefix}/run",
+            service_account=account,
+            audience=settings.run_audience or url,
+            deadline=settings.cloud_tasks_deadline,
+        )
+        return HttpRunner(wake, queues=queues, calls=calls, endpoint=settings.cloud_tasks_endpoint)
     return None
+
+
+def _lacking(settings: Settings) -> str:
+    """What the ``http`` runner cannot do without."""
+    examples = {
+        "cloud_tasks_queue": "the queue, 'projects/PROJECT/locations/REGION/queues/QUEUE'",
+        "run_url": "the service's own address, 'https://app-abc123-ew.a.run.app'",
+        "run_service_account": "who calls, 'tasks@PROJECT.iam.gserviceaccount.com'",
+    }
+    lacking = [f"set BGTASKS_{name.upper()} ({what})" for name, what in examples.items() if not getattr(settings, name)]
+    return "; ".join(lacking)
 
 
 def _engine(app: Flask, settings: Settings, name: str) -> Any:

@@ -29,3 +29,7 @@ def register(state: AppState) -> None:
     app.wsgi_app = boundary.Boundary(app)  # type: ignore[method-assign]  # the way to install WSGI middleware
     cors.register(app, blueprint.NAME, settings.cors_origins)
     vary.register(app)
+    if settings.runner == "http":
+        from .calls import CallsFromGoogle  # needs an extra that only this runner needs
+
+        app.wsgi_app = CallsFromGoogle(app, state)  # type: ignore[method-assign]

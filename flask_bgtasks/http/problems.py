@@ -94,6 +94,19 @@ TYPES: dict[str, ProblemType] = {
             "``202`` of the task's result, or by sending the request again with its ``Idempotency-Key``.",
         ),
         ProblemType(
+            "caller-not-verified",
+            401,
+            "The call has no valid token",
+            "Only Cloud Tasks and Cloud Scheduler call this, with a token that Google has signed. The server's log "
+            "says what is wrong.",
+        ),
+        ProblemType(
+            "caller-not-allowed",
+            403,
+            "The call is made in another name",
+            "Google has signed its token, for another account than ``BGTASKS_RUN_SERVICE_ACCOUNT``.",
+        ),
+        ProblemType(
             "listing-refused",
             403,
             "Listing tasks requires an owner",
@@ -130,6 +143,12 @@ TYPES: dict[str, ProblemType] = {
         ),
         ProblemType(
             "task-cancelled", 409, "The task was cancelled", "There is no result. A retry opens the task again."
+        ),
+        ProblemType(
+            "call-again",
+            409,
+            "The task has not ended",
+            "Who runs it may have died: Cloud Tasks repeats the call.",
         ),
         ProblemType(
             "task-expired",

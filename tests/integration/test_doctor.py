@@ -152,3 +152,33 @@ def test_firestore_out_of_reach_is_told(examine, monkeypatch):
 
     assert code == 1
     assert "Firestore is unreachable" in mends(levels["FAIL"])
+
+
+class TestCloudTasks:
+    @pytest.fixture
+    def look(self, examine, cloud_tasks):
+        def look(**other):
+            _, levels = examine(**{**cloud_tasks.settings, "run_url": "https://app.example", **other})
+            return {level: mends(found) for level, found in levels.items()}
+
+        return look
+
+    def test_a_queue_that_runs_is_ok(self, look):
+        assert "queue: projects/demo/locations/here/queues/work" in look()["ok"]
+
+    def test_a_queue_that_is_paused_is_found(self, look, cloud_tasks):
+        from google.cloud.tasks_v2 import Queue
+
+        cloud_tasks.state = Queue.State.PAUSED
+
+        assert "it is paused: gcloud tasks queues resume projects/demo/locations/here/queues/work" in look()["FAIL"]
+
+    def test_a_queue_that_is_not_there_is_found(self, look):
+        lost = "projects/other/locations/here/queues/work"
+
+        assert "NotFound: Requested entity was not found." in look(cloud_tasks_queue=lost)["FAIL"]
+
+    def test_a_queue_that_is_away_is_found(self, look, cloud_tasks):
+        cloud_tasks.away = True
+
+        assert "ServiceUnavailable: the queue is away" in look()["FAIL"]

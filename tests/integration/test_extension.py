@@ -68,7 +68,8 @@ def test_settings_come_from_the_environment_by_flasks_own_way(monkeypatch, tmp_p
         ({"store": "sqlite://"}, "Use 'memory://'"),
         (
             {"runner": "dramatic"},
-            "BGTASKS_RUNNER='dramatic': there is no such runner. Known here: celery, external, inline, threads",
+            r"BGTASKS_RUNNER='dramatic': there is no such runner. Did you mean 'dramatiq'\? "
+            "Known here: celery, dramatiq, external, http, huey, inline, rq, threads",
         ),
         ({"sinks": ["memroy"]}, "no sink is called 'memroy'.*Did you mean 'memory'"),
     ],

@@ -4,7 +4,18 @@ import json
 import subprocess
 import sys
 
-OPTIONAL = ["psycopg", "flask_login", "pytest", "firebase_admin", "celery", "redis", "httpx", "asgiref"]
+OPTIONAL = [
+    "psycopg",
+    "flask_login",
+    "pytest",
+    "firebase_admin",
+    "celery",
+    "redis",
+    "httpx",
+    "asgiref",
+    "grpc",
+    "google.auth",
+]
 
 
 def python(code):

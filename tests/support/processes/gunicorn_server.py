@@ -31,13 +31,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def gunicorn(folder, app_code, *arguments, ready="/tasks/health"):
-    """Run an app's code under gunicorn on a free port of the loopback.
+def gunicorn(folder, app_code, *arguments, ready="/tasks/health", port=None):
+    """Run an app's code under gunicorn on the loopback.
 
-    :param ready: what is asked until it answers; None to ask nothing.
+    :param port: None for one that is free. :param ready: what is asked until it answers; None to ask nothing.
     """
     (folder / "served.py").write_text(app_code)
-    port, log = free_port(), folder / "gunicorn.log"
+    port, log = port or free_port(), folder / "gunicorn.log"
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "GUNICORN_CMD_ARGS": ""}
     with log.open("w") as out:
