@@ -20,13 +20,13 @@ BIN := $(VENV)/bin
 # other integration tests, what takes text in proportion to its length, the demo, files for browsers, and the tests of
 # the tests' own tools.
 QUICK := tests/unit tests/conformance tests/integration -m 'not slow and not soak' \
-	-k 'not postgresql and not firestore and not (integration and sqlite) and not growth and not browser_files and not example and not planted and not network'
+	-k 'not postgresql and not pgbouncer and not firestore and not (integration and sqlite) and not growth and not browser_files and not example and not planted and not network'
 # What the extras' stores and sinks do on every other Python, with real servers.
 EXTRAS := tests/integration/test_firestore_sink.py $(addprefix tests/conformance/test_,claims.py creating.py outbox.py) \
 	-k 'postgresql or firestore'
 # What runs on a Python without interpreter lock: what needs no packages that have no wheels for it.
 FREE := tests/unit tests/conformance --ignore tests/unit/example_app --ignore tests/unit/test_growth.py \
-	-m 'not slow and not soak' -k 'not postgresql and not firestore'
+	-m 'not slow and not soak' -k 'not postgresql and not pgbouncer and not firestore'
 # The lower bounds of the extra `firebase`, as pyproject.toml has them, and what is tested on them.
 OLDEST := .venvs/firebase-oldest
 OLDEST_BOUNDS = $$(sed -n 's/^firebase = //p' pyproject.toml | grep -o '[a-z-]*>=[0-9.]*' | sed 's/>=/==/')
@@ -59,7 +59,7 @@ suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
 	$(BIN)/python tests/suite.py $(PYTEST_JOBS)
 
 backends:
-	@tests/backends/install.sh postgresql chromium firestore redis
+	@tests/backends/install.sh postgresql pgbouncer chromium firestore redis
 
 # For a shell loop over versions: makes $venv with $python, and has it install the argument. pip knows dependency groups
 # (PEP 735) from 25.1 on.

@@ -21,6 +21,7 @@ PREFIX = "BGTASKS_"
 MIB = 2**20
 
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # a token; RFC 9110, section 5.6.2
+ANNOUNCING = ("redis", "rediss", "unix", "postgresql")  # the schemes of BGTASKS_ANNOUNCEMENTS
 DEFAULT_STORE = "sqlite:///bgtasks.sqlite3"
 
 CLOUD_QUEUE = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/queues/[A-Za-z0-9-]{1,100}")
@@ -210,6 +211,19 @@ def _collection(name: str, value: Any) -> str:
     return text
 
 
+def _announcements(name: str, value: Any) -> str:
+    text = _text(name, value)
+    scheme, found, _ = text.partition("://")
+    if text.lower() in ("auto", "off"):
+        return text.lower()
+    if not found or scheme.partition("+")[0] not in ANNOUNCING:
+        raise ConfigurationError(
+            f"{name}={text.rpartition('@')[2]!r}: expected 'auto', 'off', the URL of a Redis (redis://host/0), or "
+            "that of the PostgreSQL database (postgresql+psycopg://host/app)"
+        )
+    return text
+
+
 def _synchronous(name: str, value: Any) -> str:
     text = _text(name, value).upper()
     if text not in ("FULL", "NORMAL"):
@@ -232,6 +246,13 @@ class Settings:
         _flag,
         "Whether the first process that opens the database makes our tables, and upgrades those of an older version. "
         "`False`: only `flask bgtasks db upgrade` does, and until then processes answer `503`.",
+    )
+    announcements: str = _setting(
+        "auto",
+        _announcements,
+        "How processes tell each other at once what they stored, so that they need not poll: `auto` (by PostgreSQL's "
+        "LISTEN and NOTIFY, with a PostgreSQL store), the URL of a Redis (`redis://host/0`; extra `redis`), the "
+        "database's own address where `BGTASKS_STORE` names a pooler's, or `off`.",
     )
     app_id: str = _setting(
         "",

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from tests.backends.routing import compile_rules_once
 
 pytest.register_assert_rewrite("tests.support")
-pytest_plugins = ["tests.backends.postgresql", "tests.backends.firestore", "tests.backends.redis"]
+pytest_plugins = [f"tests.backends.{name}" for name in ("postgresql", "pgbouncer", "firestore", "redis")]
 
 # A busy machine is slow, not wrong: no deadline for one example. CI has to say the same thing twice: derandomized.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from flask import Flask
 
+from ..announcements.channel import Channel
 from ..errors import ConfigurationError
 from ..hookspecs import hookimpl
 from ..runners.base import Fetch, Run, Runner, Wake, WorkerProcess
@@ -30,8 +32,9 @@ extension that it uses."""
 RUNNERS = ("threads", "inline", "external", *ENGINES, "http")
 
 SERVING_CONNECTIONS = 28
-"""To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks. An
-operation holds one for milliseconds, so that many more threads find one; it is our share of the server's hundred."""
+"""To PostgreSQL for what serves requests, the sinks and the look-out, besides one for each thread that runs tasks, and
+one for announcements. An operation holds one for milliseconds, so that many more threads find one; it is our share of
+the server's hundred."""
 
 
 @hookimpl(trylast=True)
@@ -121,6 +124,45 @@ def _engine(app: Flask, settings: Settings, name: str) -> Any:
     """What the app publishes to with this runner; None while it has nothing."""
     given = getattr(settings, name)
     return app.extensions.get(name) if given is None else given
+
+
+def announcing(settings: Settings) -> Callable[[], Channel] | None:
+    """What makes the channel by which the app's processes tell each other of changes; None where there is none.
+
+    :raises ConfigurationError: its address is none, or its driver is not installed.
+    """
+    url = settings.announcements
+    if url == "auto":
+        url = settings.store if _driver(settings.store) in ("postgresql", "postgresql+psycopg") else "off"
+    if url == "off" or _driver(settings.store) == "memory":  # which no other process sees
+        return None
+    make: Callable[[], Channel]
+    if url.startswith("postgresql"):
+        try:
+            from ..announcements.postgresql import PostgresChannel
+        except ImportError as error:
+            if settings.announcements == "auto":  # the store is used by another driver
+                return None
+            raise ConfigurationError(
+                "BGTASKS_ANNOUNCEMENTS: 'psycopg' is not installed: pip install 'flask-bgtasks[postgresql]'"
+            ) from error
+
+        make = functools.partial(PostgresChannel, url, app_id=settings.app_id)
+    else:
+        try:
+            from ..announcements.redis import RedisChannel
+        except ImportError as error:
+            raise ConfigurationError(
+                "BGTASKS_ANNOUNCEMENTS: 'redis' is not installed: pip install 'flask-bgtasks[redis]'"
+            ) from error
+
+        make = functools.partial(RedisChannel, url, app_id=settings.app_id)
+    make()  # connects to nothing, and says what is wrong with the address
+    return make
+
+
+def _driver(url: str) -> str:
+    return url.partition("://")[0]
 
 
 def sqlite_path(app: Flask, url: str) -> str:

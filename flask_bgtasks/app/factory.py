@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from flask import Flask, request
 
+from ..announcements.exchange import Exchange
 from ..auth.credentials import Credentials
 from ..auth.owners import Access, Owners
 from ..capture import kept_request
 from ..core.definitions import TaskRegistry
-from ..core.model import Task
+from ..core.model import Status, Task, TaskKind
 from ..core.webhooks import WebhookTarget
 from ..delivery.device_registry import DeviceRegistry
 from ..delivery.dispatcher import Dispatcher
@@ -25,7 +26,7 @@ from ..execution.finding.recovery import LOOK_SECONDS
 from ..execution.finding.sweep import Sweep
 from ..plugins import Plugins
 from ..runners.base import Runner, WorkerProcess
-from ..runtime import log_lines
+from ..runtime import log_lines, server
 from ..settings import Settings
 from ..sink_context import SinkContext
 from ..stores.base import Store
@@ -125,13 +126,21 @@ def build(
     runner = _make_runner(app, plugins, engine, fetcher, settings, process)
     sweep = Sweep(store, fetcher, engine.submit_again, queues=lambda: process.queues)
     engine.attach(runner, fetcher, sweep)
-    watcher = Watcher(store)
+    exchange = Exchange(
+        builtin_plugins.announcing(settings),
+        waits=lambda task: _waits(task, runner),
+        frees=lambda task: not task.held and registry.most_running.get(task.name) is not None,
+        leaves_deliveries=server.in_command,
+    )
+    store.on_commit(exchange.committed)
+    watcher = Watcher(store, holds=exchange.holds)
     lifecycle = Lifecycle(
         store=store,
         runner=runner,
         engine=engine,
         deliveries=deliveries,
         watcher=watcher,
+        exchange=exchange,
         fetcher=fetcher,
         sweep=sweep,
         complete=completion.report,
@@ -152,6 +161,7 @@ def build(
         engine=engine,
         deliveries=deliveries,
         watcher=watcher,
+        exchange=exchange,
         lifecycle=lifecycle,
         owners=owners,
         credentials=credentials,
@@ -179,6 +189,11 @@ def rebuild(state: AppState, overrides: Mapping[str, Any], **how: Any) -> AppSta
         originals=state.originals,
         **how,
     )
+
+
+def _waits(task: Task, runner: Runner) -> bool:
+    """Whether another process may begin a task, and is to be told so; where the runner publishes that does it."""
+    return task.status is Status.STARTED and task.kind is not TaskKind.TRACKED and not runner.publishes
 
 
 def _abandon(store: Store, registry: AppRegistry, engine: Engine, settings: Settings) -> int:

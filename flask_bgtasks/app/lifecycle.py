@@ -12,6 +12,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from ..announcements.announcement import Announcement
+from ..announcements.exchange import Exchange
 from ..delivery.dispatcher import Dispatcher
 from ..errors import counted
 from ..execution.engine import Engine
@@ -54,6 +56,7 @@ class Lifecycle:
         engine: Engine,
         deliveries: Dispatcher,
         watcher: Watcher,
+        exchange: Exchange,
         fetcher: Fetcher,
         sweep: Sweep,
         complete: Callable[[], None],
@@ -66,6 +69,7 @@ class Lifecycle:
         self._engine = engine
         self._deliveries = deliveries
         self._watcher = watcher
+        self._exchange = exchange
         self._grace = grace
         self.recovery = Recovery(
             store,
@@ -76,8 +80,12 @@ class Lifecycle:
             wake_deliveries=deliveries.wake,
             mend=self.mend,
             abandon=abandon,
+            holds=exchange.holds,
             look_seconds=look_seconds,
         )
+        exchange.hear(watcher.announced)
+        exchange.hear(self.recovery.heard)
+        exchange.hear(self._heard)
         self._stop_watch = StopWatch(self._told_to_stop)
         self._sigterm = Sigterm(self.stop)
         self._reset()
@@ -116,11 +124,17 @@ class Lifecycle:
 
         :param stopping: asked whether the process was told to stop, where no server of a known kind can be.
         """
+        if not self._runner.draining:
+            self._exchange.listen()
         if not self._runner.looks_out:
             self._deliveries.wake()  # another process may have left deliveries
         elif not self._runner.draining:
             self._stop_watch.start(stopping if served_by is None else served_by.stopping)
             self.recovery.start(served_by)
+
+    def _heard(self, said: Announcement) -> None:
+        if said.deliveries:
+            self._deliveries.wake()
 
     def stop(self) -> None:
         """Have the process drained, by a thread of its own. Safe in a signal handler."""
@@ -143,7 +157,7 @@ class Lifecycle:
         return missing
 
     def _threads(self) -> list[BackgroundThread]:
-        own = (self.recovery.thread, self._stop_watch.thread, self._watcher.thread)
+        own = (self.recovery.thread, self._stop_watch.thread, self._watcher.thread, self._exchange.thread)
         return [*own, *self._engine.threads, *self._deliveries.threads]
 
     def _told_to_stop(self) -> None:
@@ -201,4 +215,5 @@ class Lifecycle:
             self._deliveries.close(min(grace, LAST_DELIVERIES_SECONDS))
             self._watcher.close()
             self._engine.close()
+            self._exchange.close()  # last but the store: what ended until now is announced
             self._store.close()

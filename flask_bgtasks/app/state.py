@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from flask import Flask, current_app, has_request_context
 
+from ..announcements.exchange import Exchange
 from ..auth.credentials import Credentials
 from ..auth.owners import Access, Owners
 from ..capture import arguments
@@ -71,6 +72,7 @@ class AppState:
     engine: Engine
     deliveries: Dispatcher
     watcher: Watcher
+    exchange: Exchange
     lifecycle: Lifecycle
     owners: Owners
     credentials: Credentials

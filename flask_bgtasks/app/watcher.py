@@ -1,17 +1,20 @@
 """Follows tasks for everything in this process that waits for one: streams, long polls, ``wait``.
 
-One watcher per process. Changes of this process are passed on at once. Changes of other processes are found by one
-query of the store for all followed tasks, however many clients follow them. Reads the store, writes nothing.
+One watcher per process. Changes of this process are passed on at once. Changes of other processes are announced by
+them; where that is not heard they are found by one query of the store for all followed tasks, however many clients
+follow them. Reads the store, writes nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
 
+from ..announcements.announcement import Announcement
 from ..core.model import Event, Task
 from ..errors import BackgroundTasksError, TaskNotFound
 from ..runtime.background_thread import BackgroundThread
@@ -26,6 +29,9 @@ TOKEN_LOOK_SECONDS = 0.02
 
 QUERY_LOOK_SECONDS = 0.25
 """How often a store without a token is queried: one query, whatever the number of clients."""
+
+NET_LOOK_SECONDS = 4.0
+"""How often the store is queried while other processes announce their changes: what is lost of that costs as much."""
 
 CLOSE_SECONDS = 2.0  # that close() waits for the thread, so that nobody asks a closed store
 
@@ -65,20 +71,29 @@ class _Topic:
 
 
 class Watcher:
-    """What feeds every follower in this process."""
+    """What feeds every follower in this process.
 
-    def __init__(self, store: Store) -> None:
+    :param holds: whether what other processes announce is heard.
+    """
+
+    def __init__(self, store: Store, *, holds: Callable[[], bool] = lambda: False) -> None:
         self._store = store
+        self._holds = holds
         self._reset()
         store.on_commit(self._committed)
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        # _lock protects the topics, their contents and followers. Never held over a read of the store.
+        # _lock protects the topics, their contents and followers, and what was announced of them. Never held over a
+        # read of the store.
         self._lock = threading.Lock()
         self._topics: dict[str, _Topic] = {}
         self.thread = BackgroundThread("bgtasks-watcher", self._serve)
         self._wanted = threading.Event()
+        self._stale: set[str] = set()  # followed tasks of which something newer was announced
+        self._all_stale = False  # something newer of any of them
+        self._announced = threading.Event()  # wakes the thread where either says so, and where it is closed
+        self._look_by = float("-inf")  # by time.monotonic; the thread's alone
         self._outage = Recurring(log)
         self._token: Hashable | None = None
 
@@ -137,6 +152,19 @@ class Watcher:
         for one in following:
             one.wake()
 
+    def announced(self, said: Announcement) -> None:
+        """Another process changed tasks. In the exchange's thread: quick, and no reading."""
+        with self._lock:
+            if not self._topics:
+                return
+            for request_id, seq in said.tasks.items():
+                topic = self._topics.get(request_id)
+                if topic is not None and (topic.task is None or topic.task.seq < seq):
+                    self._stale.add(request_id)
+            self._all_stale = self._all_stale or said.everything
+            if self._stale or self._all_stale:
+                self._announced.set()
+
     def _refresh(self, request_id: str, topic: _Topic) -> None:
         """Bring a topic up to date from the store."""
         after = topic.seq
@@ -164,7 +192,11 @@ class Watcher:
 
     def close(self) -> None:
         """Have the thread end; the next follower starts another."""
-        self.thread.close(wake=self._wanted.set, timeout=CLOSE_SECONDS)
+        self.thread.close(wake=self._wake, timeout=CLOSE_SECONDS)
+
+    def _wake(self) -> None:
+        self._wanted.set()
+        self._announced.set()
 
     def _serve(self, closed: threading.Event) -> None:
         while not closed.is_set():
@@ -173,9 +205,11 @@ class Watcher:
                 self._look(closed)
             except BackgroundTasksError as error:
                 self._outage.note("tasks cannot be followed: %s", error)
+                self._look_by = float("-inf")  # whatever was announced meanwhile: all of them are looked at
                 closed.wait(1.0)
             except BaseException:
                 self._outage.note("following tasks failed", level=logging.ERROR, exc_info=True)
+                self._look_by = float("-inf")
                 closed.wait(1.0)
             else:
                 self._outage.over("tasks are followed again")
@@ -185,12 +219,17 @@ class Watcher:
         if closed.is_set():
             return
         token = self._store.change_token()
-        if closed.wait(QUERY_LOOK_SECONDS if token is None else TOKEN_LOOK_SECONDS):
+        heard = self._announced.wait(self._pause(token))
+        if closed.is_set():
             return
-        if token is not None:
+        if heard:
+            if not self._take_announced() and self._holds() and time.monotonic() < self._look_by:
+                return
+        elif token is not None and not self._holds():
             token = self._store.change_token()
             if token == self._token:
                 return
+        self._look_by = time.monotonic() + NET_LOOK_SECONDS
         with self._lock:
             topics = dict(self._topics)
         versions = self._store.versions(list(topics)) if topics else {}
@@ -198,6 +237,24 @@ class Watcher:
         for request_id, topic in topics.items():
             if versions.get(request_id, -1) != topic.seq:
                 self._refresh(request_id, topic)
+
+    def _pause(self, token: Hashable | None) -> float:
+        """Seconds until the store is asked, if nobody announces anything."""
+        if self._holds():
+            return max(0.0, self._look_by - time.monotonic())
+        return QUERY_LOOK_SECONDS if token is None else TOKEN_LOOK_SECONDS
+
+    def _take_announced(self) -> bool:
+        """Bring up to date what was announced; whether anything else may have changed too."""
+        with self._lock:
+            self._announced.clear()
+            every, self._all_stale = self._all_stale, False
+            stale = {request_id: self._topics.get(request_id) for request_id in self._stale}
+            self._stale.clear()
+        for request_id, topic in stale.items():
+            if topic is not None and not every:
+                self._refresh(request_id, topic)
+        return every
 
     def events(self, request_id: str, after: int) -> list[Event]:
         """A followed task's events above ``after``: from memory if it reaches back that far, else from the store."""

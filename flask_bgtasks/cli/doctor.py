@@ -80,6 +80,7 @@ def examine(state: AppState, *, token: str | None = None) -> Iterator[Finding]:
         yield from _contained(state, "queue", _queue)
         yield from _contained(state, "stuck", _stuck)
         yield from _contained(state, "runner", _runner)
+        yield from _contained(state, "announcements", _announcements)
     yield from _contained(state, "tasks", _tasks)
     yield from _contained(state, "notifications", _notifications)
     yield from _contained(state, "settings", _settings)
@@ -240,6 +241,18 @@ def _runner(state: AppState) -> Iterator[Finding]:
         yield Finding(FAIL, what, f"tasks are waiting, and no process runs any: {state.runner.served_by}")
     else:
         yield Finding(OK, f"{what}, nothing to do: whether there are processes shows when there is")
+
+
+def _announcements(state: AppState) -> Iterator[Finding]:
+    """Whether what another process stores would be heard of at once."""
+    if not state.exchange.active:
+        yield Finding(OK, "announcements: none, processes find by polling what others stored")
+        return
+    answer = state.exchange.examine()
+    if isinstance(answer, float):
+        yield Finding(OK, f"announcements: heard after {answer * 1000:.0f} ms")
+    else:
+        yield Finding(WARN, "announcements", f"processes poll instead: {redact(str(answer))}")
 
 
 # -- what does not fit together ----------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class ThreadRunner(Runner):
         with self._lock:
             self._stopped = True
             self._work.notify_all()
-            while self._busy:
+            while self._busy or self._fetching:  # a store that is asked must not be closed meanwhile
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False
@@ -315,6 +315,8 @@ class ThreadRunner(Runner):
         finally:
             self._lock.acquire()
             self._fetching = False
+            if self._stopped:
+                self._idle.notify_all()
         if found is None:
             self._isolation.wanted = False
             return

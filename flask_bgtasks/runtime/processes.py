@@ -21,6 +21,15 @@ def me() -> str:
     return _this.name()
 
 
+def is_here(worker: str) -> bool:
+    """Whether :func:`alive` can tell whether the process of that name lives."""
+    try:
+        node, _, mark, _ = worker.rsplit(":", 3)
+        return node == platform.node() and bool(mark) and mark == _mark()
+    except (ValueError, OSError):
+        return False
+
+
 def alive(worker: str) -> bool | None:
     """Whether the process of that name lives; None where that cannot be known from here.
 

@@ -4,8 +4,11 @@ Each is a Debian package (``install.sh`` installs it). Where one is missing its 
 under ``CI=true`` they fail, so that a green CI has run them.
 """
 
+import contextlib
 import os
+import pwd
 import socket
+from pathlib import Path
 from typing import NoReturn
 
 
@@ -16,6 +19,18 @@ def missing(what: str, mend: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is missing, and CI must not skip it: {mend}", pytrace=False)
     pytest.skip(f"{what} is missing: {mend}")
+
+
+def unprivileged(folder: Path) -> list[str]:
+    """What `setpriv` is told to run a server as somebody else than root, who is given the folder; nothing if we are."""
+    if os.geteuid() != 0:
+        return []
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            return [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return missing("an unprivileged user", "root cannot run this server; neither 'postgres' nor 'nobody' exists here")
 
 
 def free_port() -> int:

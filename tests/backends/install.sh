@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the named things need, where they are missing. Asks nothing.
 #
-#   install.sh venv|postgresql|chromium|firestore|redis|wrk …
+#   install.sh venv|postgresql|pgbouncer|chromium|firestore|redis|wrk …
 #
 # As root, or with sudo. Where neither is to be had it says what is missing and goes on: the tests that need it
 # are skipped with a reason, and fail under CI=true.
@@ -18,6 +18,8 @@ for thing in "$@"; do
         postgresql)
             compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
                 packages+=(postgresql) ;;
+        pgbouncer)
+            compgen -G '/usr/*bin/pgbouncer' >/dev/null || command -v pgbouncer >/dev/null || packages+=(pgbouncer) ;;
         chromium)
             command -v chromium >/dev/null || packages+=(chromium) ;;
         redis)

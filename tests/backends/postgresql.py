@@ -7,7 +7,6 @@ syncs to disk: these tests kill clients, not the server's power.
 import contextlib
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends import missing
+from tests.backends import missing, unprivileged
 
 START_SECONDS = 60
 
@@ -88,10 +87,7 @@ class Cluster:
             **settings,
         }
         self._prefix = ["setpriv", "--pdeathsig", "INT"]  # however this process ends, the server ends with it
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            user = _unprivileged()
-            self._prefix += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-            os.chown(folder, user.pw_uid, user.pw_gid)
+        self._prefix += unprivileged(folder)  # PostgreSQL refuses to run as root
         folder.chmod(0o755)
         self._frozen: list[int] = []
         self._initialise()
@@ -177,10 +173,3 @@ def _programs() -> Path | None:
         return found[-1].parent
     on_path = shutil.which("initdb")
     return Path(on_path).resolve().parent if on_path else None
-
-
-def _unprivileged() -> pwd.struct_passwd:
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    return missing("an unprivileged user", "root cannot run PostgreSQL; neither 'postgres' nor 'nobody' exists here")

@@ -9,8 +9,21 @@ from flask_bgtasks.stores.memory.store import MemoryStore
 from flask_bgtasks.stores.sql import SqlStore
 from tests.support.stores import Bench, FakeClock, firestore_store, lapse_by_clock, lapse_by_sql
 
+THROUGH_A_POOLER = ("test_claims", "test_creating", "test_outbox", "test_leases", "test_queue_limits")
+"""The modules that run once more on PostgreSQL behind PgBouncer: what locks, waits, and sends ahead of answers."""
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql", "firestore"])
+
+def pytest_collection_modifyitems(config, items):
+    def is_superfluous(item):
+        pooled = hasattr(item, "callspec") and item.callspec.params.get("bench") == "pgbouncer"
+        return pooled and item.path.stem not in THROUGH_A_POOLER
+
+    superfluous = [item for item in items if is_superfluous(item)]
+    config.hook.pytest_deselected(items=superfluous)
+    items[:] = [item for item in items if item not in superfluous]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "firestore", "pgbouncer"])
 def bench(request, tmp_path):
     clock, opened = FakeClock(), []
     if request.param == "memory":
@@ -24,8 +37,10 @@ def bench(request, tmp_path):
             return firestore_store(project, clock, app_id)
     else:
         url, times = f"sqlite:///{tmp_path}/tasks.sqlite3", {"clock": clock}
-        if request.param == "postgresql":
+        if request.param in ("postgresql", "pgbouncer"):
             url, times = request.getfixturevalue("new_postgresql_database")(), {}
+        if request.param == "pgbouncer":
+            url = request.getfixturevalue("pgbouncer").url(url)
 
         def make(app_id):
             return SqlStore(url, app_id=app_id, max_events=300, **times)
@@ -34,7 +49,7 @@ def bench(request, tmp_path):
         opened.append(make(app_id))
         return opened[-1]
 
-    if request.param == "postgresql":
+    if request.param in ("postgresql", "pgbouncer"):
         yield Bench(open_store("shop"), None, lapse_by_sql, open_store)
     else:
         yield Bench(open_store("shop"), clock, lapse_by_clock, open_store)

@@ -132,6 +132,21 @@ def test_the_processes_that_hold_something_are_known(bench, store):
     assert sorted(store.workers()) == ["delivers", "runs"]
 
 
+def test_when_the_next_lease_or_pause_ends_is_known(bench, store):
+    bench.create()
+    assert store.next_due() is None
+
+    running, again = bench.running().request_id, bench.running().request_id
+    assert 50 < store.next_due() <= LEASE.total_seconds()
+    store.transition(again, Retry(1, "no", timedelta(seconds=20), 3))
+    assert 10 < store.next_due() <= 20
+    store.transition(again, RequestCancel())
+    assert 50 < store.next_due() <= LEASE.total_seconds()
+
+    store.transition(running, Complete(1))
+    assert store.next_due() is None
+
+
 def test_the_leases_of_a_dead_process_end_and_nobody_elses(bench, store, runnable):
     first, second = (bench.create(deliveries=SINK).request_id for _ in range(2))
     bench.claim(first, worker="dead")

@@ -1,8 +1,9 @@
 """Finds waiting work, and work that dead processes left behind, and hands it to the runner, without any request.
 
-One thread in every process that runs tasks. It reads leases and the queue at random intervals. The runner gets as many
-tasks as it has places for, and the store's compare-and-set decides which process wins. Also erases expired data, and
-notices when its server is told to stop.
+One thread in every process that runs tasks. It reads leases and the queue at random intervals, seldom while the other
+processes announce what they do (:mod:`.look_times`). The runner gets as many tasks as it has places for, and the
+store's compare-and-set decides which process wins. Also erases expired data, and notices when its server is told to
+stop.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ...announcements.announcement import Announcement
+from ...announcements.exchange import due_after
 from ...core.backoff import rng
 from ...core.devices import UNSEEN_DAYS
+from ...core.model import Event, Task
 from ...errors import BackgroundTasksError, ShuttingDown, counted
 from ...runners.base import Runner
 from ...runners.isolation import seconds_alone
@@ -26,6 +30,7 @@ from ...runtime.log_lines import Recurring
 from ...runtime.server import Server
 from ...stores.base import Store
 from .fetcher import Fetcher
+from .look_times import LookTimes
 from .sweep import Sweep
 
 log = logging.getLogger("flask_bgtasks")
@@ -66,7 +71,8 @@ class Recovery:
     :param wake_deliveries: another process may have left deliveries.
     :param mend: begins again what threads of the app have died.
     :param abandon: ends tasks that nobody can run; how many.
-    :param look_seconds: the mean time between two looks.
+    :param holds: whether what other processes announce is heard.
+    :param look_seconds: the mean time between two looks, where it is not.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Recovery:
         wake_deliveries: Callable[[], None],
         mend: Callable[[], object],
         abandon: Callable[[], int],
+        holds: Callable[[], bool],
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._store = store
@@ -91,12 +98,15 @@ class Recovery:
         self._mend = mend
         self._abandon = abandon
         self._look_seconds = look_seconds
+        self._times = LookTimes(holds)
         self._reset()
+        store.on_commit(self._committed)
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
+        self._times.reset()
         self._outage = Recurring(log)
-        self._begun = False
+        self._begun = self._looking = False  # the latter once the app is complete
         self._server: Server | None = None
         self.thread = BackgroundThread("bgtasks-recovery", self._serve)
 
@@ -112,15 +122,37 @@ class Recovery:
 
     def close(self) -> None:
         """Have the thread end."""
-        self._begun = False
+        self._begun = self._looking = False
         self.thread.close(timeout=CLOSE_SECONDS)
+
+    def heard(self, said: Announcement) -> None:
+        """Another process announced something. In the exchange's thread: quick, and without a query."""
+        self._times.heard(said)
+        if not (said.work or said.everything) or not self._looking:
+            return
+        if self._runner.fetches:
+            self._runner.look()  # a thread of it fetches, as soon as one is free
+        elif self._runner.publishes:
+            self._times.look_within(0)
+
+    def _committed(self, task: Task, events: Sequence[Event]) -> None:
+        """This process changed a task: one that pauses here may begin elsewhere, if this look-out publishes it."""
+        pause = due_after(task)
+        if pause is not None:
+            self._times.look_within(pause)
 
     def look(self) -> int:
         """Look once: end the leases of processes that are dead, and begin what may begin here; how many those were.
 
         :raises StoreUnavailable: the store is unreachable.
         """
-        for worker in self._store.workers():
+        workers = self._store.workers()
+        begun = self._look(workers)
+        self._times.looked(workers, self._store.next_due)
+        return begun
+
+    def _look(self, workers: Sequence[str]) -> int:
+        for worker in workers:
             if processes.alive(worker) is False:
                 held = self._store.expire_leases(worker)
                 log.warning("process %s died with %s; recovering", worker, counted(held, "task"))
@@ -166,11 +198,13 @@ class Recovery:
         except BaseException:  # a view that cannot even be looked at must not keep the others' tasks from running
             log.exception("the app's views cannot be examined")
         self._wake_deliveries()
+        self._looking = True
         next_look, next_purge = 0.0, time.monotonic() + rng.uniform(0, PURGE_SECONDS)
         while not self._runner.draining:
             now = time.monotonic()
             if now >= next_look:
-                self._guarded(self.look)
+                if self._times.is_time():
+                    self._guarded(self.look)
                 self._mend()
                 next_look = now + self._look_seconds * rng.uniform(0.5, 1.5)
             if now >= next_purge:
@@ -193,6 +227,7 @@ class Recovery:
             log.debug("stopping: no more tasks start here")
         except BackgroundTasksError as error:
             self._outage.note("cannot look for lost work: %s", error)
+            self._times.look_within(0)
         except BaseException:  # a receiver's SystemExit, say
             self._outage.note("looking for lost work failed", level=logging.ERROR, exc_info=True)
         return 0

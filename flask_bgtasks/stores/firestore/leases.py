@@ -47,6 +47,15 @@ class FirestoreLeases(FirestoreOutbox):
                         found += [task] if task.name not in full else []
             return found
 
+    def next_due(self) -> float | None:
+        with self._calls():
+            now = self.now()
+            held = self._own(TASKS).where(filter=field("status", "==", Status.PROCESSING.value))
+            later = held.where(filter=field("lease_until", ">", now)).order_by("lease_until").limit(1)
+            for snapshot in later.select(["lease_until"]).stream(**ONCE):
+                return float((snapshot.get("lease_until") - now).total_seconds())
+        return None
+
     def workers(self) -> list[str]:
         with self._calls():
             now, names = self.now(), set()

@@ -304,6 +304,12 @@ class MemoryStore(MemoryOutbox, MemoryContacts, Store):
         waiting.sort(key=lambda task: task.place or task.created_at)
         return [*begun, *waiting][:limit]
 
+    def next_due(self) -> float | None:
+        with self._lock:
+            now = self.now()
+            held = [t.lease_until for t in self._tasks.values() if t.status is Status.PROCESSING and t.lease_until]
+            return min(((until - now).total_seconds() for until in held if until > now), default=None)
+
     def workers(self) -> list[str]:
         with self._lock:
             now = self.now()

@@ -36,6 +36,14 @@ class Leases(StorePart):
         :param most_running: how many tasks may run at once, by name; tasks of names at their limit are left out.
         """
 
+    def next_due(self) -> float | None:
+        """In how many seconds, by the store's time, the next lease that holds now runs out, or the next pause is over.
+
+        None where nothing is held and nothing pauses, or where the store cannot tell: whoever looks for work looks
+        again after a while whatever this says. In one query, of an index.
+        """
+        return None
+
     @abstractmethod
     def workers(self) -> list[str]:
         """The processes that hold a lease, on a task or on a delivery of this app."""

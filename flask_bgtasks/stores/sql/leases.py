@@ -64,6 +64,14 @@ class SqlLeases(SqlContacts):
         count: int = connection.execute(self._sql.count_running, values).fetchone()[0]
         return count
 
+    def next_due(self) -> float | None:
+        def operation(connection: Connection) -> float | None:
+            now = micros(connection.now())
+            found = connection.execute(self._sql.select_next_due, {"app": self.app_id, "now": now}).fetchone()[0]
+            return None if found is None else (int(found) - now) / 1_000_000
+
+        return self._database.read(operation)
+
     def workers(self) -> list[str]:
         def operation(connection: Connection) -> list[str]:
             query = {"app": self.app_id, "now": micros(connection.now())}

@@ -361,6 +361,11 @@ class Statements:
         )
 
     @functools.cached_property
+    def select_next_due(self) -> str:
+        later = (tasks.c.status == PROCESSING, OWN, tasks.c.lease_until > parameter("now"))
+        return self.text(sa.select(sa.func.min(tasks.c.lease_until)).where(*later))
+
+    @functools.cached_property
     def select_workers(self) -> str:
         running = sa.select(tasks.c.worker).where(
             tasks.c.status == PROCESSING, OWN, tasks.c.lease_until > parameter("now"), tasks.c.worker.is_not(None)

@@ -23,10 +23,12 @@ class PostgresConnection(Connection):
 
     :param raw: the driver's connection, in autocommit mode.
     :param clock: is told the server's time whenever that was asked for.
+    :param limits: a statement that limits a transaction, for a session that is not this connection's own.
     """
 
-    def __init__(self, raw: Any, clock: ServerClock) -> None:
+    def __init__(self, raw: Any, clock: ServerClock, *, limits: str | None = None) -> None:
         self.raw = raw
+        self._limits = limits
         self.writes = 0
         self.begun = False
         """Whether a transaction was begun."""
@@ -47,6 +49,8 @@ class PostgresConnection(Connection):
     def _begin(self, durable: bool) -> None:
         self.begun = True
         self._command("BEGIN")
+        if self._limits is not None:
+            self._command(self._limits)
         if not durable:
             self._command("SET LOCAL synchronous_commit TO off")
 

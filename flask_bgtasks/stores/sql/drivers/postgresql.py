@@ -67,8 +67,15 @@ TRIES = 3
 USED = "bgtasks: used before"
 """The key of what a pooled connection remembers: a new one works, one that lay in the pool may have been lost."""
 
-_LIMITS = """SELECT set_config('statement_timeout', %(statement)s, false),
-set_config('idle_in_transaction_session_timeout', %(idle)s, false)"""
+POOLER = "bgtasks: through a pooler"
+"""The key of what a pooled connection remembers: its sessions are others' too, so that it can set nothing in them."""
+
+_LIMITS = """SELECT CASE WHEN %(known)s AND pg_backend_pid() <> %(pid)s THEN NULL ELSE
+set_config('statement_timeout', %(statement)s, false) ||
+set_config('idle_in_transaction_session_timeout', %(idle)s, false) END"""
+
+_LOCAL_LIMITS = """SELECT set_config('statement_timeout', '{statement:.0f}', true),
+set_config('idle_in_transaction_session_timeout', '{idle:.0f}', true)"""
 
 _COLUMNS = """SELECT name, attname FROM unnest(%(names)s::text[]) AS name JOIN pg_attribute
 ON attrelid = to_regclass(name) WHERE attnum > 0 AND NOT attisdropped"""
@@ -156,7 +163,8 @@ class PostgresDatabase(Database):
             pooled = self._engine.raw_connection()
         clean = False  # until that is certain: Ctrl-C may come while it is rolled back
         try:
-            connection = self._connection(pooled.driver_connection, self._clock)
+            limits = _LOCAL_LIMITS.format(**_limits()) if POOLER in pooled.info else None
+            connection = self._connection(pooled.driver_connection, self._clock, limits=limits)
             was_used, pooled.info[USED] = USED in pooled.info, True
             try:
                 if self.layout_watch.due:
@@ -278,6 +286,22 @@ class PostgresDatabase(Database):
         self._engine.dispose()
 
 
+def connection_arguments(url: str) -> dict[str, Any]:
+    """What psycopg's ``connect`` takes for an SQLAlchemy URL: for a connection beside the pool, limited as those in it.
+
+    :raises ConfigurationError: it is none of a PostgreSQL database.
+    """
+    try:
+        address = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise ConfigurationError(f"not a URL: {error}") from error
+    if address.get_backend_name() != "postgresql":
+        raise ConfigurationError(f"{address.drivername!r} is not the scheme of a PostgreSQL database")
+    address = address.set(drivername="postgresql+psycopg")
+    _, arguments = address.get_dialect()().create_connect_args(address)
+    return {"connect_timeout": CONNECT_SECONDS, **TCP, **arguments}
+
+
 class _Again(Exception):
     """Nothing was changed, and it may go well if it is run again."""
 
@@ -306,10 +330,26 @@ def _patient(connection: Any) -> Iterator[None]:
 
 
 def _limit(raw: Any, record: Any) -> None:
-    """Limit what a session may wait for. Not among the parameters of the connection: PgBouncer refuses those."""
-    limits = {"statement": f"{STATEMENT_SECONDS * 1000:.0f}", "idle": f"{IDLE_SECONDS * 1000:.0f}"}
-    raw.cursor().execute(_LIMITS, limits)
+    """Limit what a session may wait for. Not among the parameters of the connection: PgBouncer refuses those.
+
+    Through a pooler each transaction may come to another session, which others use before and after: what is set in
+    one stays there for them, and what is prepared in one is not found in the next. So there each transaction has its
+    limits, and nothing is prepared. A pooler gives its connections process ids of its own invention.
+    """
+    limits = {name: f"{milliseconds:.0f}" for name, milliseconds in _limits().items()}
+    info = getattr(raw, "info", None)  # of psycopg and psycopg2
+    cursor = raw.cursor()
+    cursor.execute(_LIMITS, {**limits, "known": info is not None, "pid": 0 if info is None else info.backend_pid})
+    if cursor.fetchone()[0] is None:
+        record.info[POOLER] = True
+        if hasattr(raw, "prepare_threshold"):  # of psycopg; other drivers prepare nothing by themselves
+            raw.prepare_threshold = None
     raw.commit()
+
+
+def _limits() -> dict[str, float]:
+    """In milliseconds; looked up when they are used, since tests have shorter ones."""
+    return {"statement": STATEMENT_SECONDS * 1000, "idle": IDLE_SECONDS * 1000}
 
 
 def _layout(connection: PostgresConnection) -> Layout:
