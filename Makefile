@@ -147,7 +147,7 @@ $(OLDEST)/.test: pyproject.toml | $(OLDEST)/bin/python
 
 # A peer that does not install is named by the run as not installed, and keeps nobody else out.
 .bench-venv/.bench: pyproject.toml tests/benchmarks/peers/requirements.txt | .bench-venv/bin/python
-	.bench-venv/bin/python -m pip install --quiet --editable '.[firebase]' gunicorn
+	.bench-venv/bin/python -m pip install --quiet --editable '.[firebase]' gunicorn gevent
 	@sed 's/ *#.*//; /^$$/d' tests/benchmarks/peers/requirements.txt | while read -r peer; do \
 		.bench-venv/bin/python -m pip install --quiet "$$peer" </dev/null || echo "not installed: $$peer" >&2; \
 	done

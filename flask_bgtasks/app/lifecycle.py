@@ -116,7 +116,7 @@ class Lifecycle:
         if served_by is None or not self._runner.looks_out:
             return
         if not served_by.own_signals:
-            self._sigterm.install()
+            self._sigterm.install(told_last=served_by.told_last)
         self.start(served_by)
 
     def start(self, served_by: server.Server | None = None, *, stopping: Callable[[], bool] | None = None) -> None:

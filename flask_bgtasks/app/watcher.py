@@ -47,6 +47,7 @@ class _Topic:
 
     def __init__(self) -> None:
         self.task: Task | None = None  # until it was read, or changed
+        # Without a gap, and up to the newest; or none.
         self.events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self.followers: set[Watch] = set()
 
@@ -68,6 +69,14 @@ class _Topic:
         self.events.extend(fresh)
         self.task = task
         return True
+
+    def precede(self, events: Sequence[Event]) -> None:
+        """Keep what a follower has read, if it goes before what is kept: the next one needs it too."""
+        first = self.events[0].seq if self.events else self.seq + 1
+        earlier = [event for event in events if event.seq < first]
+        gap_free = [event.seq for event in earlier] == list(range(first - len(earlier), first))
+        if earlier and gap_free and len(self.events) + len(earlier) <= KEPT_EVENTS:
+            self.events.extendleft(reversed(earlier))
 
 
 class Watcher:
@@ -125,6 +134,7 @@ class Watcher:
             raise
         with self._lock:
             if task.seq > topic.seq:
+                topic.events.clear()  # of commits that came meanwhile, and not up to this one
                 topic.task = task
 
     def _leave(self, following: Watch) -> None:
@@ -263,9 +273,15 @@ class Watcher:
             if topic is not None:
                 if topic.seq <= after:
                     return []
-                if topic.events and topic.events[0].seq <= after + 1:
-                    return [event for event in topic.events if event.seq > after]
-        return self._store.events(request_id, after=after, limit=EVENTS_PER_READ)
+                kept, wanted = topic.events, topic.seq - after
+                if len(kept) >= wanted:  # without a gap, up to the newest
+                    return [kept[place] for place in range(-wanted, 0)]
+        events = self._store.events(request_id, after=after, limit=EVENTS_PER_READ)
+        with self._lock:
+            topic = self._topics.get(request_id)
+            if topic is not None:
+                topic.precede(events)
+        return events
 
 
 class Watch:

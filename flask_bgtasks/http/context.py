@@ -20,6 +20,7 @@ from .problems import TYPES, Problem
 from .requests.client_address import client_network
 from .responses.stats_cache import Figures
 from .responses.status_cache import StatusCache
+from .streaming.frame_cache import FrameCache
 from .streaming.slots import Slot, Slots
 
 PARTS_KEY = KEY + ".http"
@@ -35,6 +36,7 @@ class HttpContext:
     state: AppState
     answers: StatusCache
     slots: Slots
+    frames: FrameCache
     figures: Figures
 
     def base(self) -> str:
@@ -108,6 +110,7 @@ def parts_of(app: Flask) -> HttpContext:
             state=state,
             answers=StatusCache(state.store, state.settings.url_prefix),
             slots=Slots(state.settings.max_streams, state.settings.max_streams_per_owner),
+            frames=FrameCache(),
             figures=Figures(state.store, state.registry),
         )
     return parts

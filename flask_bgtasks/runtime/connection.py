@@ -40,10 +40,15 @@ def cut_short(environ: Mapping[str, Any]) -> Callable[[], bool]:
     :param environ: the WSGI environment of the request that waits.
     """
     client_gone, server_stops, beat = gone(environ), stopping(), _heartbeat()
+    left, next_look = False, 0.0
 
     def look() -> bool:
+        nonlocal left, next_look
         beat()
-        return client_gone() or server_stops()
+        now = time.monotonic()
+        if now >= next_look:  # not at each event of each stream: it is a system call
+            left, next_look = left or client_gone(), now + LOOK_SECONDS / 2
+        return left or server_stops()
 
     return look
 
@@ -54,20 +59,46 @@ def gone(environ: Mapping[str, Any]) -> Callable[[], bool]:
     A client that only shut down its sending side counts as gone, as proxies have it too.
 
     :param environ: the WSGI environment, from which the socket is taken: gunicorn's and Werkzeug's servers give it.
+        Waitress tells it if it looks at its connections meanwhile, and a2wsgi hands on the ASGI server's word.
     """
+    if "waitress.client_disconnected" in environ:
+        told: Callable[[], bool] = environ["waitress.client_disconnected"]
+        return told
+    if "asgi.scope" in environ:
+        return _gone_from_asgi(environ)
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if type(connection) is not socket.socket:  # a TLS socket cannot peek; a test's fake is none
         return lambda: False
+    # Gevent's own `recv` takes "nothing there" for a reason to wait, whatever the flags say.
+    system_socket = getattr(connection, _BELOW_GEVENTS, connection)
 
     def look() -> bool:
         try:
-            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return bool(system_socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"")
         except BlockingIOError:
             return False
         except OSError:
             return True
 
     return look
+
+
+def _gone_from_asgi(environ: Mapping[str, Any]) -> Callable[[], bool]:
+    """The same of an ASGI server, which says ``http.disconnect`` to who asks for more of a request that has ended.
+
+    A2wsgi's input asks it for the request's body. Tried with a2wsgi 1.10.
+    """
+    body = environ["wsgi.input"]
+    has_body = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
+    if not type(body).__module__.startswith("a2wsgi.") or (has_body and body.has_more):
+        return lambda: False  # what is asked for here would be lost to the view
+    import asyncio
+
+    async def wait_for_end() -> None:
+        while (await body.receive())["type"] != "http.disconnect":
+            pass
+
+    return asyncio.run_coroutine_threadsafe(wait_for_end(), body.loop).done
 
 
 def arrives(environ: Mapping[str, Any]) -> Callable[[], bool]:
@@ -114,9 +145,15 @@ def takes(environ: Mapping[str, Any], ended: Callable[[], bool]) -> Callable[[],
     if not isinstance(connection, socket.socket) or not hasattr(select, "poll"):
         return lambda: True
 
+    at_once = _system_poll()
+    with suppress(ValueError):  # it is closed; where nothing is registered, nothing is there at once
+        at_once.register(connection.fileno(), select.POLLOUT)
+
     def wait() -> bool:
-        until = time.monotonic() + SEND_SECONDS
         try:
+            if at_once.poll(0):
+                return connection.fileno() >= 0  # one that was closed has an event too
+            until = time.monotonic() + SEND_SECONDS
             looker = select.poll()
             looker.register(connection.fileno(), select.POLLOUT)
             while not looker.poll(LOOK_SECONDS * 1000):
@@ -131,14 +168,18 @@ def takes(environ: Mapping[str, Any], ended: Callable[[], bool]) -> Callable[[],
 
 
 def limit_writes(environ: Mapping[str, Any]) -> Callable[[], None]:
-    """Have the kernel end a single write that takes longer than :data:`SEND_SECONDS`; returns what undoes it.
+    """Have a single write end that takes longer than :data:`SEND_SECONDS`; returns what undoes it.
 
-    For a write that was begun where :func:`takes` saw room for a part of it. Does nothing where the server's sockets
-    have a timeout of their own, and on Windows.
+    For a write that was begun where :func:`takes` saw room for a part of it. The kernel ends it; under gevent, whose
+    sockets never block the kernel, gevent does. Does nothing where the server's sockets have a timeout of their own,
+    and on Windows.
     """
     connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
     if not isinstance(connection, socket.socket) or sys.platform == "win32" or connection.gettimeout() is not None:
         return lambda: None
+    if hasattr(connection, _BELOW_GEVENTS):
+        connection.settimeout(SEND_SECONDS)
+        return lambda: connection.settimeout(None)
     option = (socket.SOL_SOCKET, socket.SO_SNDTIMEO)
     try:
         before = connection.getsockopt(*option, struct.calcsize("ll"))
@@ -185,6 +226,13 @@ def _gunicorn_worker(frame: FrameType | None, modules: tuple[str, ...]) -> Any:
     return None
 
 
+def _system_poll() -> Any:
+    """The system's ``poll``, also where gevent has put its own in its place, which goes through its loop each time."""
+    monkey = sys.modules.get("gevent.monkey")
+    poll = select.poll if monkey is None else monkey.get_original("select", "poll")
+    return poll()
+
+
 def _unacknowledged(descriptor: int) -> int:
     """Bytes in a socket's send queue: not sent, or sent and not acknowledged (``SIOCOUTQ`` in tcp(7))."""
     from fcntl import ioctl  # neither is there on Windows
@@ -193,5 +241,11 @@ def _unacknowledged(descriptor: int) -> int:
     (size,) = struct.unpack("i", ioctl(descriptor, TIOCOUTQ, b"\0\0\0\0"))
     return int(size)
 
+
+_BELOW_GEVENTS = "_sock"
+"""The attribute of gevent's sockets with the system's socket; Python's own have none of that name.
+
+Tried with gevent 26.9.
+"""
 
 _THREADED = ("gunicorn.workers.gthread", "gunicorn.workers.base_async")

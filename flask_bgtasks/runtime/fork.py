@@ -6,6 +6,10 @@ import os
 import weakref
 from collections.abc import Callable
 
+from .server import patch_in_fork
+
+os.register_at_fork(after_in_child=patch_in_fork)  # first: what the others make anew is made of greenlets' parts
+
 
 def after_fork_in_child(reset: Callable[[], None]) -> None:
     """Have a bound method called in every child that this process forks, for as long as its object lives.

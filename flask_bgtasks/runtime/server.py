@@ -26,11 +26,14 @@ class Server:
     :param ready: whether the app is complete, and the server about to serve.
     :param stopping: whether it was told to stop.
     :param own_signals: whether it sees to ``SIGTERM`` itself; else that ends the process without a word.
+    :param told_last: whether it ends the process as soon as its connections have ended, whatever else runs: it gets
+        the signal only when the tasks have.
     """
 
     ready: Callable[[], bool]
     stopping: Callable[[], bool]
     own_signals: bool
+    told_last: bool = False
 
 
 def server(frame: FrameType | None = None) -> Server | None:
@@ -53,21 +56,46 @@ def server(frame: FrameType | None = None) -> Server | None:
             return Server(_left(below), lambda: False, own_signals=False)
         if (module, function) == ("waitress.runner", "run"):
             return Server(_left(below), lambda: False, own_signals=False)
+        if (module, function) in _UVICORN:
+            return _uvicorn(frame, _UVICORN[module, function])
         below, frame = frame, frame.f_back
     return None
 
 
 def server_of_fork() -> Server | None:
-    """The server that has just forked this process, if it was one; for :func:`os.register_at_fork`.
+    """The server that has just forked this process, if it was one; for :func:`os.register_at_fork`."""
+    frame = _forking()
+    return None if frame is None else server(frame)
+
+
+def patch_in_fork() -> None:
+    """Patch this process ahead of the gevent worker that it is about to become; for :func:`os.register_at_fork`.
+
+    With ``gunicorn --preload`` the app is loaded before the worker patches. What is made anew in the child would still
+    have the system's locks and queues, and the first to wait for one would stop every greenlet.
+    """
+    frame = _forking()
+    worker = None if frame is None else frame.f_locals.get("worker")
+    if worker is None or not _is_gevents(worker):
+        return
+    import gevent
+    import gevent.monkey
+
+    gevent.monkey.patch_all()  # as the worker is about to; a second time it changes nothing
+    gevent.reinit()  # the loop is the parent's, if that was patched already
+
+
+def _forking() -> FrameType | None:
+    """Gunicorn's function that has just forked this process; None if something else has.
 
     Only the fork itself is looked at: a view that forks stands on gunicorn's stack too.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("flask_bgtasks."):
-        frame = frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("flask_bgtasks.", "gevent.")):
+        frame = frame.f_back  # gevent's: what it puts in the place of os.fork
     if frame is None or (frame.f_globals.get("__name__"), frame.f_code.co_name) != ("gunicorn.arbiter", "spawn_worker"):
         return None
-    return server(frame)
+    return frame
 
 
 def in_command() -> bool:
@@ -100,9 +128,37 @@ def _gunicorn(worker: Any) -> Server:
     )
 
 
+_UVICORN = {
+    ("uvicorn.main", "run"): "server",
+    ("uvicorn.server", "_serve"): "self",
+}
+"""Uvicorn's functions below which an app is loaded, and the variable with the server: with one process before there is
+a server, with several in each of them, when that has taken the signals.
+
+Tried with uvicorn 0.54.
+"""
+
+
+def _uvicorn(frame: FrameType, variable: str) -> Server:
+    """It ends by the signal that stopped it, which it sends again to whoever had it before, when its connections have
+    ended. Streams end when it is seen to stop.
+
+    :param frame: of the function, which goes on as long as the server does.
+    """
+
+    def tells(attribute: str) -> Callable[[], bool]:
+        return lambda: bool(getattr(frame.f_locals.get(variable), attribute, False))
+
+    return Server(tells("started"), tells("should_exit"), own_signals=False, told_last=variable == "self")
+
+
 def _is_green(worker: Any) -> bool:
     """Whether the worker will replace the threading module under us, after a fork: it begins with its first request."""
-    return "gevent" in type(worker).__module__ and not _patched()
+    return _is_gevents(worker) and not _patched()
+
+
+def _is_gevents(worker: Any) -> bool:
+    return any("gevent" in kind.__module__ for kind in type(worker).__mro__)  # an app's own worker class too
 
 
 def _patched() -> bool:

@@ -84,20 +84,25 @@ class Sigterm:
         self._begin = begin
         self._before: Callable[[int, FrameType | None], object] | int | None = None
         self._told = False
+        self._told_last = False
 
-    def install(self) -> bool:
-        """Take the signal; whether it could be taken: only in the main thread, and not where it is ignored."""
+    def install(self, *, told_last: bool = False) -> bool:
+        """Take the signal; whether it could be taken: only in the main thread, and not where it is ignored.
+
+        :param told_last: whoever has it now is told when the process is drained, or at a second signal; else at once.
+        """
         if threading.current_thread() is not threading.main_thread():
             return False
         self._before = signal.getsignal(signal.SIGTERM)
         if self._before is signal.SIG_IGN or self._before is None:  # None: a handler that Python did not set
             return False
+        self._told_last = told_last and callable(self._before)
         signal.signal(signal.SIGTERM, self._handle)
         return True
 
     def go(self) -> None:
-        """What was begun is done: let the process end by the signal, where nobody else sees to that."""
-        if self._told and self._before is signal.SIG_DFL:
+        """What was begun is done: let the process end by the signal, where nobody else sees to that yet."""
+        if self._told and (self._told_last or self._before is signal.SIG_DFL):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -105,7 +110,8 @@ class Sigterm:
         if first:
             self._begin()
         if callable(self._before):
-            self._before(number, frame)
+            if not (first and self._told_last):
+                self._before(number, frame)
         elif not first:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)

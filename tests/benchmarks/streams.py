@@ -1,7 +1,8 @@
 """A thousand event streams of one server process: what each costs in memory, and how late what is told arrives.
 
-The app is served by gunicorn with a thread for each stream; :func:`measure` opens the streams, all of one task that
-begins and ends a step every quarter of a second, and reads them in one thread of its own.
+The app is served by gunicorn with a thread, or a greenlet, for each stream. :func:`measure` opens the streams, all of
+one task that begins and ends a step every quarter of a second, and reads them in one thread of its own, which asks for
+the task's state now and then, as other clients do. The server notes when each event was committed.
 """
 
 from __future__ import annotations
@@ -15,28 +16,31 @@ import socket
 import statistics
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask
 
 from flask_bgtasks import BackgroundTasks, step
+from flask_bgtasks.app.state import state_of
+from flask_bgtasks.core.model import Event, Task
 
 from . import servers
 from .harness import RowFailed
 
 STREAMS = 1_000
 SPARE_THREADS = 8  # of the server, for whatever else is asked of it
+SETTLE_SECONDS = 3.0
 SECONDS = 10.0  # that the streams are read
 PATIENCE_SECONDS = 60.0
 STEP_SECONDS = 0.25
+ASK_SECONDS = 0.05  # between two ordinary requests
 
 bgtasks = BackgroundTasks()
-_AT = re.compile(rb'"at": ?"([^"]+)"')
+_NUMBER = re.compile(rb"\nid: ?([0-9]+)")
 
 
 @bgtasks.task
@@ -53,6 +57,14 @@ def create_app() -> Flask:
     most = {"max_streams": STREAMS + SPARE_THREADS, "max_streams_per_owner": STREAMS + SPARE_THREADS}
     bgtasks.init_app(app, shutdown_grace=0, **most)
     app.add_url_rule("/", "start", lambda: {"request_id": steps.submit().request_id}, methods=["POST"])
+    committed: dict[int, float] = {}
+
+    def note(task: Task, events: tuple[Event, ...]) -> None:
+        now = time.time()
+        committed.update((event.seq, now) for event in events)
+
+    state_of(app).store.on_commit(note, first=True)  # before the streams are woken
+    app.add_url_rule("/committed", "committed", lambda: {str(seq): at for seq, at in committed.items()})
     return app
 
 
@@ -67,69 +79,118 @@ class Figures:
     """Percent of a core that the server used while they were read."""
 
     late: list[float]
-    """Milliseconds from an event's time to its arrival, of each."""
+    """Milliseconds from an event's commit to its arrival, of each."""
 
-    def quantile(self, share: float) -> float:
-        """Of the lateness."""
-        return statistics.quantiles(self.late, n=1000)[round(share * 1000) - 1]
+    answers: list[float]
+    """Milliseconds until an ordinary request was answered meanwhile."""
 
 
-def measure(folder: Path, *, streams: int = STREAMS) -> Figures:
-    """Open the streams, and read them for a while. :raises RowFailed: not all of them are open."""
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which so much of them is."""
+    return statistics.quantiles(values, n=1000)[round(share * 1000) - 1]
+
+
+def measure(folder: Path, worker: str, *, streams: int = STREAMS) -> Figures:
+    """Open the streams, and read them for a while.
+
+    :param worker: gunicorn's worker class.
+    :raises RowFailed: not all of them are open.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * streams)), hard))  # the server's too
     options = ("--threads", str(streams + SPARE_THREADS), "--worker-connections", str(2 * streams))
     with (
-        servers.gunicorn(f"{__package__}.streams:create_app()", folder, environ={}, options=options) as server,
+        servers.gunicorn(
+            f"{__package__}.streams:create_app()",
+            folder,
+            environ={},
+            options=(*options, "--worker-class", worker),
+        ) as server,
         ExitStack() as stack,
     ):
         with urllib.request.urlopen(server.url + "/", data=b"", timeout=10) as answer:
             request_id = json.load(answer)["request_id"]
         before = server.resident_bytes()
-        readers = selectors.DefaultSelector()
-        stack.callback(readers.close)
-        path = f"/tasks/{request_id}/events"
+        readers = _Readers(stack, server.url, f"/tasks/{request_id}")
         for _ in range(streams):
-            readers.register(stack.enter_context(_opened(server.url, path)), selectors.EVENT_READ)
-        _read(readers, streams, seconds=PATIENCE_SECONDS, told_all=True)
+            readers.open()
+        readers.read(PATIENCE_SECONDS, until_all_told=True)
+        readers.read(SETTLE_SECONDS)  # what was told to the first while the last were being opened
+        readers.arrived.clear()
+        readers.answers.clear()
         used, begun = server.cpu_seconds(), time.monotonic()
-        late = _read(readers, streams, seconds=SECONDS)
+        begun_at = time.time()
+        readers.read(SECONDS)
         passed = time.monotonic() - begun
         spent = (server.cpu_seconds() or 0.0) - (used or 0.0)
         memory = server.resident_bytes() - before
+        with urllib.request.urlopen(server.url + "/committed", timeout=PATIENCE_SECONDS) as answer:
+            committed = {int(seq): at for seq, at in json.load(answer).items()}
+    told = [(at, committed[int(number)]) for at, data in readers.arrived for number in _NUMBER.findall(b"\n" + data)]
+    late = [1000 * (at - since) for at, since in told if since >= begun_at]
     if not late:
         raise RowFailed("nothing was told")
-    return Figures(memory / streams / 1024, 100 * spent / passed, late)
+    return Figures(memory / streams / 1024, 100 * spent / passed, late, readers.answers)
 
 
-@contextmanager
-def _opened(url: str, path: str) -> Iterator[socket.socket]:
-    parts = urlsplit(url)
-    with socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=PATIENCE_SECONDS) as connection:
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: text/event-stream\r\n\r\n".encode())
-        yield connection
+class _Readers:
+    """Clients of one task: those that follow it, and one that asks for its state now and then."""
 
+    def __init__(self, stack: ExitStack, url: str, path: str) -> None:
+        self.arrived: list[tuple[float, bytes]] = []
+        """When something came, and what: only noted, since the next stream is read after it."""
 
-def _read(readers: selectors.BaseSelector, streams: int, *, seconds: float, told_all: bool = False) -> list[float]:
-    """Read for so long, or until every stream has told something; how late each event was."""
-    late: list[float] = []
-    heard: set[int] = set()
-    stop = time.monotonic() + seconds
-    while time.monotonic() < stop:
-        for key, _ in readers.select(timeout=0.1):
-            connection: socket.socket = key.fileobj  # type: ignore[assignment]
-            data = connection.recv(65536)
+        self.answers: list[float] = []
+        """Milliseconds until the client that asks had its answer."""
+
+        self._stack = stack
+        self._address = urlsplit(url)
+        self._path = path
+        self._selector = stack.enter_context(selectors.DefaultSelector())
+        self._streams = 0
+        self._asking = self._connected()
+        self._selector.register(self._asking, selectors.EVENT_READ)
+        self._asked_at: float | None = None
+
+    def open(self) -> None:
+        """Follow the task by one more stream."""
+        connection = self._connected()
+        self._send(connection, "/events", accept="text/event-stream")
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._streams += 1
+
+    def read(self, seconds: float, *, until_all_told: bool = False) -> None:
+        """Read for so long, or until every stream has told something. :raises RowFailed: a stream ended."""
+        heard: set[int] = set()
+        now = time.time()
+        stop, ask_at = now + seconds, now
+        while now < stop:
+            if now >= ask_at and self._asked_at is None:
+                self._asked_at, ask_at = now, now + ASK_SECONDS
+                self._send(self._asking, "")
+            for key, _ in self._selector.select(timeout=ASK_SECONDS / 10):
+                connection: socket.socket = key.fileobj  # type: ignore[assignment]
+                data = connection.recv(65536)
+                now = time.time()
+                if not data or data.startswith((b"HTTP/1.1 5", b"HTTP/1.1 4")):
+                    raise RowFailed(f"a connection ended: {data[:60]!r}")
+                if connection is self._asking:
+                    if self._asked_at is not None:
+                        self.answers.append(1000 * (now - self._asked_at))
+                    self._asked_at = None
+                else:
+                    heard.add(key.fd)
+                    self.arrived.append((now, data))
             now = time.time()
-            if not data or data.startswith((b"HTTP/1.1 5", b"HTTP/1.1 4")):
-                raise RowFailed(f"a stream ended: {data[:60]!r}")
-            heard.add(connection.fileno())
-            late += [1000 * (now - _seconds(found.decode())) for found in _AT.findall(data)]
-        if told_all and len(heard) == streams:
-            return late
-    if told_all:
-        raise RowFailed(f"{len(heard)} of {streams} streams are open after {seconds:g} s")
-    return late
+            if until_all_told and len(heard) == self._streams:
+                return
+        if until_all_told:
+            raise RowFailed(f"{len(heard)} of {self._streams} streams are open after {seconds:g} s")
 
+    def _connected(self) -> socket.socket:
+        address = (str(self._address.hostname), int(self._address.port or 80))
+        return self._stack.enter_context(socket.create_connection(address, timeout=PATIENCE_SECONDS))
 
-def _seconds(rfc3339: str) -> float:
-    return datetime.fromisoformat(rfc3339.replace("Z", "+00:00")).astimezone(timezone.utc).timestamp()
+    def _send(self, connection: socket.socket, path: str, accept: str = "application/json") -> None:
+        lines = (f"GET {self._path}{path} HTTP/1.1", f"Host: {self._address.netloc}", f"Accept: {accept}", "", "")
+        connection.sendall("\r\n".join(lines).encode())

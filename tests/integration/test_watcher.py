@@ -154,3 +154,21 @@ def test_older_events_than_memory_holds_come_from_the_store():
             found += [event.seq for event in events]
 
         assert found == list(range(603))
+
+
+def test_a_history_is_read_once_for_all_who_follow_from_its_beginning(monkeypatch):
+    store = MemoryStore()
+    request_id = created(store)
+    store.transition(request_id, Claim("w", LEASE))
+    for number in range(5):
+        emit(store, request_id, str(number))
+    watcher = Watcher(store)
+    with watcher.follow([request_id]) as first, watcher.follow([request_id]) as second:
+        whole = first.events(request_id, 0)
+        monkeypatch.setattr(store, "events", None)
+
+        assert second.events(request_id, 0) == whole
+        assert second.events(request_id, 3) == whole[3:]
+        emit(store, request_id, "last")
+        assert [event.seq for event in second.events(request_id, 0)] == list(range(1, len(whole) + 2))
+    watcher.close()

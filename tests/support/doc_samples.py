@@ -38,6 +38,7 @@ SHOWN = {"text", "nginx", "toml", "html", "ini", "http", "json"}
 """Languages of blocks that are only looked at."""
 
 NOT_STARTED = {"cd", "git", ".", "sudo", "nginx"}
+NOT_STARTED |= {"uvicorn", "uwsgi", "waitress-serve"}  # tests/system/test_servers.py starts them so
 
 
 class Page:

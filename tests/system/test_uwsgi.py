@@ -3,19 +3,18 @@
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.backends import free_port
 from tests.support.paths import ROOT
+from tests.support.processes.wsgi_servers import uwsgi_command
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
@@ -42,10 +41,7 @@ bgtasks.init_app(app, shutdown_grace=0.3)
 
 @pytest.fixture(scope="module")
 def command():
-    found = shutil.which("uwsgi", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("uwsgi is not installed")
-    return [found]
+    return [uwsgi_command()]
 
 
 @pytest.fixture

@@ -28,6 +28,11 @@ def event(type: str, data: str, *, id: str | None = None) -> bytes:
     return ("\n".join(lines) + "\n\n").encode()
 
 
+def with_id(id: str, frame: bytes) -> bytes:
+    """An event that was framed without an id, and its id."""
+    return b"id: " + id.encode() + b"\n" + frame
+
+
 def retry(milliseconds: int) -> bytes:
     """How long a client waits before it connects again."""
     return f"retry: {milliseconds}\n\n".encode()

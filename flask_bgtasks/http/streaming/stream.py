@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...app.watcher import Watch, Watcher
-from ...core import documents
 from ...core.model import Event, Task
 from ...errors import BackgroundTasksError, TaskNotFound
 from ...runtime.connection import LOOK_SECONDS
 from ..responses.representation import brief, dumps
 from . import sse
+from .frame_cache import FrameCache
 from .slots import Slot
 
 log = logging.getLogger("flask_bgtasks")
@@ -110,12 +110,14 @@ class Teller:
     def __init__(
         self,
         watcher: Watcher,
+        frames: FrameCache,
         subscription: Subscription,
         *,
         ended: Callable[[], bool],
         told: Told | None = None,
     ) -> None:
         self._watcher = watcher
+        self._frames = frames
         self._asked = subscription
         self._ended = ended
         self._told = told
@@ -150,12 +152,13 @@ class Teller:
         now = time.monotonic()
         end, silent_until = now + self._asked.seconds, now + sse.PING_SECONDS
         while True:
+            told = False
             for chunk in self._news(following):
-                yield chunk
-                now = time.monotonic()
-                silent_until = now + sse.PING_SECONDS
-                if now >= end or self._ended():  # a client that reads slowly comes back for the rest
+                if told and (now >= end or self._ended()):  # a client that reads slowly comes back for the rest
                     break
+                yield chunk
+                told, now = True, time.monotonic()
+                silent_until = now + sse.PING_SECONDS
             now = time.monotonic()
             if now >= silent_until:
                 yield sse.PING
@@ -207,8 +210,7 @@ class Teller:
 
     def _event(self, request_id: str, event: Event) -> bytes:
         self._places[request_id] = event.seq
-        data = documents.event_document(request_id, event)
-        return sse.event(event.type.value, dumps(data).decode(), id=self._asked.name(request_id, self._places))
+        return sse.with_id(self._asked.name(request_id, self._places), self._frames.frame(request_id, event))
 
     def _snapshot(self, task: Task, *, terminal_follows: bool) -> bytes:
         """The task as it stands, in place of events that are no longer kept.

@@ -156,6 +156,7 @@ def _stream(parts: HttpContext, subscription: Subscription) -> Response:
 
         teller = Teller(
             parts.state.watcher,
+            parts.frames,
             subscription,
             ended=ended,
             told=_told(parts.state, arrives(request.environ)),

@@ -13,6 +13,7 @@ from flask import current_app, has_app_context, has_request_context
 
 from flask_bgtasks.http.context import parts_of
 from flask_bgtasks.http.streaming import sse
+from flask_bgtasks.http.streaming.frame_cache import FrameCache
 from flask_bgtasks.http.streaming.stream import Subscription, Teller
 from flask_bgtasks.runtime.connection import gone
 from tests.support.http_app import PATIENCE, make, with_owners
@@ -247,6 +248,7 @@ def test_a_client_that_has_left_gives_its_place_back_without_a_word_from_the_tas
     left = []
     teller = Teller(
         studio.state.watcher,
+        FrameCache(),
         Subscription(places={request_id: 0}, name=lambda _, p: str(p[request_id]), seconds=300, base="/tasks"),
         ended=lambda: bool(left),
     )

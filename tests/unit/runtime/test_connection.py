@@ -1,5 +1,6 @@
 """Whether what was written has arrived, as the kernel tells it of real sockets."""
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -9,8 +10,8 @@ import time
 import pytest
 
 from flask_bgtasks.runtime import connection
-from flask_bgtasks.runtime.connection import arrives, takes
-from tests.support.waiting import PATIENCE
+from flask_bgtasks.runtime.connection import arrives, cut_short, gone, limit_writes, takes
+from tests.support.waiting import PATIENCE, until
 
 MUCH = b"x" * 200_000  # more than a small receive buffer takes, less than the send buffer of a loopback connection
 
@@ -215,3 +216,113 @@ def test_a_closed_connection_takes_nothing():
         server.close()
 
         assert not look()
+
+
+def test_waitress_is_asked_whether_the_client_has_left():
+    left = []
+
+    look = gone({"waitress.client_disconnected": lambda: bool(left)})
+
+    assert not look()
+    left.append(True)
+    assert look()
+
+
+@pytest.fixture
+def loop():
+    """An event loop that runs in a thread of its own, as an ASGI server's does for the threads of an adapter."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Asgi:
+    """The server's side of a request: its body in one part, then nothing until the client leaves."""
+
+    def __init__(self, loop):
+        self._messages = asyncio.Queue()
+        self._loop = loop
+        self.say({"type": "http.request", "body": b"x", "more_body": False})
+
+    def say(self, message):
+        self._loop.call_soon_threadsafe(self._messages.put_nowait, message)
+
+    async def receive(self):
+        return await self._messages.get()
+
+
+def asgi_environ(server, loop, **more):
+    adapter = pytest.importorskip("a2wsgi.wsgi")
+    return {"asgi.scope": {}, "wsgi.input": adapter.Body(loop, server.receive), **more}
+
+
+def test_an_asgi_server_is_asked_whether_the_client_has_left(loop):
+    server = Asgi(loop)
+    look = gone(asgi_environ(server, loop))
+
+    assert not look()
+    server.say({"type": "http.disconnect"})
+    until(look)
+
+
+def test_the_body_of_a_request_that_nobody_has_read_is_left_to_the_view(loop):
+    server = Asgi(loop)
+    environ = asgi_environ(server, loop, CONTENT_LENGTH="1")
+
+    assert not gone(environ)()
+    assert environ["wsgi.input"].read() == b"x"
+    look = gone(environ)  # now it has been read
+    server.say({"type": "http.disconnect"})
+    until(look)
+
+
+def test_a_client_is_looked_at_now_and_then_and_once_it_has_left_it_stays_so(monkeypatch):
+    asked, left = [], []
+    look = cut_short({"waitress.client_disconnected": lambda: bool(asked.append(1) or left)})
+
+    assert not any(look() for _ in range(100))
+    assert len(asked) < 10
+    monkeypatch.setattr(connection, "LOOK_SECONDS", 0)
+    left.append(True)
+    until(look)
+    left.clear()
+    assert look()
+
+
+class GreenSocket(socket.socket):
+    """As gevent's: the system's socket below it, which does not block; its own `recv` waits whatever the flags say."""
+
+    def __init__(self, below):
+        super().__init__(fileno=below.detach())
+        self._sock = socket.socket(fileno=self.fileno())
+        self._sock.setblocking(False)
+
+    def recv(self, *_):
+        raise AssertionError("it would wait until the client says something")
+
+    def detach_both(self):
+        self._sock.detach()
+        self.close()
+
+
+def test_below_gevents_socket_the_systems_is_asked(monkeypatch):
+    with tcp() as (server, client):
+        server.settimeout(None)
+        green = GreenSocket(server)
+        monkeypatch.setattr(socket, "socket", GreenSocket)  # as it is where gevent has patched
+        look = gone({"gunicorn.socket": green})
+        try:
+            assert not look()
+            green.setblocking(True)
+            undo = limit_writes({"gunicorn.socket": green})
+            assert green.gettimeout() == connection.SEND_SECONDS
+            undo()
+            assert green.gettimeout() is None
+            client.close()
+            until(look)
+        finally:
+            green.detach_both()

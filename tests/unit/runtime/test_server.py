@@ -1,5 +1,6 @@
 """Who loads the app: told from the stack, here one that is made up."""
 
+import sys
 import threading
 import types
 
@@ -99,6 +100,34 @@ def test_the_app_is_complete_when_the_function_that_loads_it_has_been_left():
     assert not found[0].own_signals
     server.served.set()
     thread.join(10)
+
+
+def test_a_gevent_worker_whose_threads_are_greenlets_already_begins_as_any_other(monkeypatch):
+    green = type("GeventWorker", (Worker,), {"__module__": "gunicorn.workers.ggevent"})()
+    monkeypatch.setitem(sys.modules, "gevent.monkey", types.SimpleNamespace(is_module_patched=lambda name: True))
+
+    assert called_from(("gunicorn.workers.base", "load_wsgi"), self=green).own_signals
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "variable", "told_last"),
+    [("uvicorn.main", "run", "server", False), ("uvicorn.server", "_serve", "self", True)],
+)
+def test_uvicorn_is_asked_whether_it_has_started_and_whether_it_stops(module, function, variable, told_last):
+    uvicorn = types.SimpleNamespace(started=False, should_exit=False)
+
+    found = called_from((module, function), **{variable: uvicorn})
+
+    assert (found.own_signals, found.told_last) == (False, told_last)
+    assert (found.ready(), found.stopping()) == (False, False)
+    uvicorn.started = uvicorn.should_exit = True
+    assert (found.ready(), found.stopping()) == (True, True)
+
+
+def test_uvicorn_may_load_the_app_before_there_is_a_server():
+    found = called_from(("uvicorn.main", "run"))
+
+    assert (found.ready(), found.stopping()) == (False, False)
 
 
 def test_a_fork_is_gunicorns_only_if_gunicorn_forked():

@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 import pytest
 
 from flask_bgtasks.core.model import Event, EventType, Status
+from flask_bgtasks.http.streaming.frame_cache import FrameCache
 from flask_bgtasks.http.streaming.stream import Subscription, Teller, page
 from tests.support.sse_reader import read
 from tests.support.tasks import new_task
@@ -52,7 +53,7 @@ def told(script, *, after=0, ahead=()):
     asked = Subscription(
         places={"t": after}, ahead=frozenset(ahead), name=lambda _, places: str(places["t"]), seconds=60, base="/tasks"
     )
-    teller = Teller(script, asked, ended=lambda: len(script.looks) == 1)
+    teller = Teller(script, FrameCache(), asked, ended=lambda: len(script.looks) == 1)
     return [(e.type, int(e.last_id)) for e in read(b"".join(teller.tell()))]
 
 
