@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from flask_bgtasks import Status
+from flask_bgtasks.announcements import exchange as exchange_module
 from flask_bgtasks.announcements.announcement import Announcement
 from flask_bgtasks.core.transitions.attempt import Complete, Retry
 from tests.support.announcing import held, stream, submit
@@ -39,12 +40,19 @@ def test_what_pauses_in_a_process_that_runs_nothing_is_begun_elsewhere_when_it_i
     assert other.ran == [(2, 2)]
 
 
-def test_the_next_of_a_name_with_a_limit_begins_when_one_ends_elsewhere(two, rare_polls):
+def test_the_next_of_a_name_with_a_limit_begins_when_one_ends_elsewhere(two, rare_polls, monkeypatch):
+    monkeypatch.setattr(exchange_module, "WORK_SECONDS", 0.0)
     web, other = two(workers=1)
+    heard, runner = [], other.state.runner
+    other.state.exchange.hear(heard.append)
     first = held(web, 1, task="narrow")
     second = submit(web, 2, task="narrow")
-    submit(web, 0)
-    until(lambda: other.ran)  # it has looked at the one that stands before this, and may not begin it
+    behind = submit(web, 0)
+    assert "event: completed" in stream(web, behind)  # the other one stands before it, and may not begin
+    until(lambda: any(behind.request_id in said.tasks for said in heard))
+    until(lambda: not (runner._more or runner._fetching))
+    assert other.ran == [(0, 1)]
+
     web.state.store.transition(first.request_id, Complete(1))
 
     until(lambda: len(other.ran) == 2)
