@@ -29,6 +29,8 @@ CLOUD_QUEUE = re.compile(r"projects/[a-z0-9.:-]+/locations/[a-z0-9-]+/queues/[A-
 
 SERVICE_ACCOUNT = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+\.gserviceaccount\.com")
 
+HOST_AND_PORT = re.compile(r"[^/\s:]{1,255}:\d{1,5}")  # a name's length: RFC 1035, section 2.3.4
+
 MAX_APP_ID_LENGTH = 100  # characters; our choice: it stands in every row, and in its indexes
 
 
@@ -193,7 +195,7 @@ def _service_account(name: str, value: Any) -> str:
 
 def _host_and_port(name: str, value: Any) -> str:
     text = _text(name, value)
-    if not re.fullmatch(r"[^/\s:]+:\d{1,5}", text):
+    if not HOST_AND_PORT.fullmatch(text):
         raise ConfigurationError(f"{name}={value!r}: expected a host and a port, e.g. '127.0.0.1:8123'")
     return text
 

@@ -14,7 +14,7 @@ import click
 from ..app.state import AppState
 from ..core.text.redaction import redact
 from ..errors import BackgroundTasksError
-from ..stores.protocols.tables import Layout, Tables
+from ..stores.tables import Layout, Tables
 from .layouts import INCOMPLETE, described, state_of
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..stores.protocols.tables import Layout
+from ..stores.tables import Layout
 
 NO_TABLES, OLDER, CURRENT, INCOMPLETE, NEWER, TOO_NEW = "empty", "older", "current", "incomplete", "newer", "too new"
 

@@ -26,7 +26,7 @@ from .protocols.leases import Leases
 from .protocols.marks import Marks
 from .protocols.outbox import Outbox
 from .protocols.queries import Queries
-from .protocols.tables import Tables
+from .tables import Tables
 
 PRIVATE = "private"
 """The key of the part of a task's input that is kept apart, and erased when the task ends: it identifies somebody."""

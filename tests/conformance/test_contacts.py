@@ -10,6 +10,7 @@ from flask_bgtasks.core.model import Result
 from flask_bgtasks.core.transitions.attempt import Complete, Fail
 from flask_bgtasks.core.transitions.outside import MarkSeen, Reopen
 from flask_bgtasks.stores.types import NewDelivery, Settlement
+from tests.support.waiting import until
 
 INSTALLATION = "cXyZ0123456789abcdefGH"
 TOKEN = f"{INSTALLATION}:APA91b-secret"
@@ -490,11 +491,11 @@ def test_what_is_held_was_not_tried(bench, store):
     (delivery,) = due(store)
 
     store.settle_delivery(delivery, Settlement(due_at=store.now()))
-    (held,) = due(store)
+    (held,) = until(lambda: due(store))
     store.settle_delivery(held, Settlement(due_at=store.now(), error="refused"))
-    (tried,) = due(store)
+    (tried,) = until(lambda: due(store))
     store.settle_delivery(tried, Settlement(due_at=store.now()))
-    (held_again,) = due(store)
+    (held_again,) = until(lambda: due(store))
 
     assert (held.tries, tried.tries, held_again.tries) == (0, 1, 1)
     assert tried.error == held_again.error == "refused"

@@ -73,7 +73,7 @@ def test_it_looks_devices_up_and_forgets_them(context, store):
     assert list(context.devices(owner="anna")) == []
 
 
-@pytest.mark.parametrize("saved", [None, {"kinds": ["no such kind"]}])
+@pytest.mark.parametrize("saved", [None, {"quiet_hours": {"from": "22:00", "to": "07:00", "time_zone": "Mars/Base"}}])
 def test_an_owner_without_preferences_or_with_unreadable_ones_has_the_defaults(context, store, saved):
     if saved is not None:
         store.save_preferences("anna", saved)

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta, timezone
 
-from flask_bgtasks.stores.server_clock import ServerClock
+from flask_bgtasks.stores.sql.drivers.server_clock import ServerClock
 
 T0 = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy.engine.interfaces import Dialect
 
 from ....core.transitions.transition import Durability
-from ...protocols.tables import Layout, Tables
+from ...tables import Layout, Tables
 from . import layouts
 from .layouts import LayoutWatch
 

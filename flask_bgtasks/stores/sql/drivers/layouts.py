@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
 from ....errors import StoreUnusable
-from ...protocols.tables import Layout
+from ...tables import Layout
 from .. import schema
 
 log = logging.getLogger("flask_bgtasks")

@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from ...conversions import moment
-from ...server_clock import ServerClock
 from .base import Connection, Operation, Parameters, T
+from .server_clock import ServerClock
 
 _NOW = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 

@@ -17,11 +17,11 @@ import sqlalchemy as sa
 from ....core.transitions.transition import Durability
 from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ....runtime.fork import after_fork_in_child
-from ...protocols.tables import Layout
-from ...server_clock import ServerClock
+from ...tables import Layout
 from . import layouts
 from .base import Database, Operation
 from .postgres_connection import PostgresConnection
+from .server_clock import ServerClock
 
 log = logging.getLogger("flask_bgtasks")
 
@@ -129,6 +129,7 @@ class PostgresDatabase(Database):
         sa.event.listen(self._engine, "connect", _limit)
         self._clock = ServerClock()
         self._ready = False
+        self._closed = False  # from then on each operation closes what it opens: threads may come late
         self.layout_watch = layouts.LayoutWatch()
         after_fork_in_child(self._forget)
 
@@ -183,7 +184,8 @@ class PostgresDatabase(Database):
                     raise
                 raise meaning from error
         finally:
-            if not clean or self._engine.pool is not pool:  # a pool that was closed meanwhile closes nothing any more
+            # A pool that was closed meanwhile closes nothing any more, and nobody closes what is opened after that.
+            if not clean or self._closed or self._engine.pool is not pool:
                 pooled.invalidate()
             pooled.close()
 
@@ -283,6 +285,7 @@ class PostgresDatabase(Database):
         return None
 
     def close(self) -> None:
+        self._closed = True
         self._engine.dispose()
 
 

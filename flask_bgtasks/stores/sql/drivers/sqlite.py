@@ -22,7 +22,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from ....core.transitions.transition import Durability
 from ....errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ....runtime.fork import after_fork_in_child
-from ...protocols.tables import Layout
+from ...tables import Layout
 from ...types import Clock
 from . import layouts
 from .base import Connection, Database, Operation
