@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 from ..errors import ConfigurationError
-from ..stores.sql.drivers.postgresql import connection_arguments
+from ..stores.sql.drivers.postgresql import connection_arguments, first_line
 from ..stores.sql.drivers.psycopg_connection import LimitedConnection
 from .channel import ANSWER_SECONDS, Channel, ChannelLost
 
@@ -96,7 +96,7 @@ class PostgresChannel(Channel):
             while (found := pgconn.notifies()) is not None:
                 self._heard.append((found.relname.decode(), found.extra.decode(errors="replace")))
         except psycopg.Error as error:
-            raise ChannelLost(_line(error)) from error
+            raise ChannelLost(first_line(error)) from error
         heard, self._heard[:] = list(self._heard), []
         return heard
 
@@ -114,7 +114,7 @@ class PostgresChannel(Channel):
         try:
             other.execute(NOTIFY, (name, message), prepare=False)
         except psycopg.Error as error:
-            raise ChannelLost(_line(error)) from error
+            raise ChannelLost(first_line(error)) from error
         finally:
             other.close()
 
@@ -122,7 +122,7 @@ class PostgresChannel(Channel):
         try:
             connection = LimitedConnection.connect(autocommit=True, **self._arguments)
         except (psycopg.Error, OSError) as error:
-            raise ChannelLost(_line(error)) from error
+            raise ChannelLost(first_line(error)) from error
         connection.silence = ANSWER_SECONDS
         return connection
 
@@ -130,14 +130,9 @@ class PostgresChannel(Channel):
         try:
             return self._open.execute(sql, parameters or None, prepare=False)
         except (psycopg.Error, OSError) as error:
-            raise ChannelLost(_line(error)) from error
+            raise ChannelLost(first_line(error)) from error
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__

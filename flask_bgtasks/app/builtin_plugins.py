@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,22 +81,13 @@ def bgtasks_make_runner(
     if name == "external":
         return ExternalRunner()
     if name in ENGINES:
-        try:
+        with _needing(f"BGTASKS_RUNNER={name!r}", extra=name):
             module = importlib.import_module(f"..runners.{name}", __package__)
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"BGTASKS_RUNNER={name!r}: {error.name!r} is not installed: pip install 'flask-bgtasks[{name}]'"
-            ) from error
         find = functools.partial(_engine, app, settings, name)
         return cast(Runner, getattr(module, ENGINES[name])(wake, process, app_id=settings.app_id, find=find))
     if name == "http":
-        try:
+        with _needing("BGTASKS_RUNNER='http'", extra="cloud-tasks"):
             from ..runners.http import Calls, HttpRunner
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"BGTASKS_RUNNER='http': {error.name!r} is not installed: pip install 'flask-bgtasks[cloud-tasks]'"
-            ) from error
-
         queues, url, account = settings.cloud_tasks_queue, settings.run_url, settings.run_service_account
         if queues is None or url is None or account is None:
             raise ConfigurationError(f"BGTASKS_RUNNER='http': {_lacking(settings)}")
@@ -139,26 +131,40 @@ def announcing(settings: Settings) -> Callable[[], Channel] | None:
     make: Callable[[], Channel]
     if url.startswith("postgresql"):
         try:
-            from ..announcements.postgresql import PostgresChannel
-        except ImportError as error:
+            with _needing("BGTASKS_ANNOUNCEMENTS", extra="postgresql", package="psycopg"):
+                from ..announcements.postgresql import PostgresChannel
+        except ConfigurationError:
             if settings.announcements == "auto":  # the store is used by another driver
                 return None
-            raise ConfigurationError(
-                "BGTASKS_ANNOUNCEMENTS: 'psycopg' is not installed: pip install 'flask-bgtasks[postgresql]'"
-            ) from error
+            raise
 
         make = functools.partial(PostgresChannel, url, app_id=settings.app_id)
     else:
-        try:
+        with _needing("BGTASKS_ANNOUNCEMENTS", extra="redis", package="redis"):
             from ..announcements.redis import RedisChannel
-        except ImportError as error:
-            raise ConfigurationError(
-                "BGTASKS_ANNOUNCEMENTS: 'redis' is not installed: pip install 'flask-bgtasks[redis]'"
-            ) from error
 
         make = functools.partial(RedisChannel, url, app_id=settings.app_id)
     make()  # connects to nothing, and says what is wrong with the address
     return make
+
+
+@contextmanager
+def _needing(what: str, *, extra: str, package: str | None = None) -> Iterator[None]:
+    """Around the import of a module that needs an extra.
+
+    :param what: the setting that asks for it.
+    :param package: what counts as missing too where it is there and cannot be used, as psycopg without libpq.
+    :raises ConfigurationError: the extra is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if package is None and not isinstance(error, ModuleNotFoundError):
+            raise
+        missing = package or error.name
+        raise ConfigurationError(
+            f"{what}: {missing!r} is not installed: pip install 'flask-bgtasks[{extra}]'"
+        ) from error
 
 
 def _driver(url: str) -> str:

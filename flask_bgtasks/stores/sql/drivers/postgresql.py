@@ -210,7 +210,9 @@ class PostgresDatabase(Database):
             self.layout_watch.doubt()
             return _Again(_unavailable(error))
         if connection.ending and lost:
-            return OutcomeUnknown(f"the connection was lost during a commit, which may have been made: {_line(error)}")
+            return OutcomeUnknown(
+                f"the connection was lost during a commit, which may have been made: {first_line(error)}"
+            )
         refusal = _unavailable(error)
         if _is_conflict(error) or (lost and was_used):  # it was lost while it lay in the pool, most likely
             return _Again(refusal)
@@ -419,7 +421,8 @@ def _is_defect(error: Exception) -> bool:
     return state is not None and state[:2] in ("23", "42") and state != UNDEFINED_TABLE
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a driver's error says, without the statement and its details."""
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
 
@@ -429,14 +432,14 @@ def _unavailable(error: Exception) -> Exception:
     cause: Exception = getattr(error, "orig", None) or error
     if _state(cause) == INSUFFICIENT_PRIVILEGE:
         return StoreUnusable(
-            f"BGTASKS_STORE: this user of the database may not do what has to be done: {_line(cause)}. To make or "
+            f"BGTASKS_STORE: this user of the database may not do what has to be done: {first_line(cause)}. To make or "
             "upgrade the tables, run `flask bgtasks db upgrade` as a user who may, and grant this one what it needs",
             "its database refuses what has to be done",
         )
     if _is_about_a_value(cause):
-        return NotStorable(f"the task store cannot keep a value: {_line(cause)}")
+        return NotStorable(f"the task store cannot keep a value: {first_line(cause)}")
     if _is_defect(cause):
         return error
     if isinstance(cause, sa.exc.TimeoutError):
         return StoreUnavailable("the task store cannot be used right now: all connections of this process are in use")
-    return StoreUnavailable(f"the task store cannot be used right now: {_line(cause)}")
+    return StoreUnavailable(f"the task store cannot be used right now: {first_line(cause)}")
