@@ -91,6 +91,29 @@ def test_a_file_that_is_put_back_is_used_again(make, finished, path):
     assert client.get("/tasks/health").status_code == 200
 
 
+def test_a_file_that_goes_while_it_is_opened_leaves_its_log(path, monkeypatch):
+    """What was stored last stands in the log alone; an empty file in its place would have SQLite delete that."""
+    store = SqlStore(f"sqlite:///{path}")
+    task = store.create(new_task(), input={}).task
+    check = sqlite_file.DatabaseFile.check
+
+    def goes_afterwards(file, *, at_once=False):
+        check(file, at_once=at_once)
+        if at_once and path.exists():
+            path.rename(path.with_name("away"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_file.DatabaseFile, "check", goes_afterwards)
+        with pytest.raises(StoreUnavailable, match="deleted or replaced"):
+            store.change_token()  # on a connection of its own, which is opened now
+    assert not path.exists()
+    path.with_name("away").rename(path)
+
+    assert store.get(task.request_id) == task
+    assert store.create(new_task(), input={})
+    store.close()
+
+
 def test_a_log_that_is_deleted_takes_no_promise(make, finished, path):
     app = make()
     client = app.test_client()

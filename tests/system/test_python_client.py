@@ -174,8 +174,12 @@ def test_a_stream_that_is_cut_all_the_time_tells_everything_once(serve, tmp_path
 
             go.join()
             assert client.check_pending() == []
-        numbers = [event.seq for event in events]
-        assert numbers == list(range(1, len(numbers) + 1))
+        # Where no stream came about in time it asked how the task stands. That comes beside the events, and says what
+        # the first two do: that it was accepted, and that it runs.
+        numbers = [event.seq for event in events if event.type != "status"]
+        missing = set(range(1, numbers[-1] + 1)) - set(numbers)
+        assert numbers == sorted(set(numbers))
+        assert missing <= ({1, 2} if len(numbers) < len(events) else set())
         assert network.connections > 6
 
 

@@ -1,7 +1,7 @@
 """The example app, unchanged, whose lessons are made in the workers of another queue; these import this module.
 
 The environment says where things are kept, and by which queue: ``SHOP_FOLDER``, ``SHOP_STORE``, ``SHOP_BROKER``,
-``SHOP_ID``, ``SHOP_ENGINE``. What is done beside it here only notes which steps were finished, and by whom.
+``SHOP_ID``, ``SHOP_ENGINE``. What is done beside it here only notes which steps were begun, and what was stored then.
 """
 
 import functools
@@ -36,18 +36,23 @@ if ENGINE == "huey":
 sweep.PATIENCE = timedelta(seconds=3)  # a tenth, so that a run that loses its messages takes no minutes
 
 
+STEPS = ("read", "outline", "keywords", "summaries", "story", "lecture", "quizzes", "pictures")
+"""Methods of the lesson's work, each a checkpoint, in their order."""
+
+
 def noted(name, method):
-    """A step that notes that it was finished."""
+    """A step that notes, when it begins, how many checkpoints of its task are stored."""
 
     @functools.wraps(method)
     def step(self, *given):
-        done = method(self, *given)
+        request_id = current_task.request_id
+        stored = len(app.extensions["bgtasks"].store.load_checkpoints(request_id))
         with (FOLDER / "steps.log").open("a") as log:
-            log.write(f"{current_task.request_id} {name}\n")
-        return done
+            log.write(f"{request_id} {name} {stored}\n")
+        return method(self, *given)
 
     return step
 
 
-for name in ("read", "outline", "keywords", "summaries", "story", "lecture", "quizzes", "pictures"):
+for name in STEPS:
     setattr(Work, name, noted(name, getattr(Work, name)))

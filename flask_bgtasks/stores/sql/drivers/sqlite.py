@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
@@ -189,9 +189,8 @@ class SqliteDatabase(Database):
         with self._errors():
             if not os.path.exists(self._path):
                 return layouts.of_rows(())
-            # Not "ro": to read what is in the log, SQLite may have to make its shared memory. It makes no database.
-            uri = f"{Path(self._path).absolute().as_uri()}?mode=rw"
-            with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)) as raw:
+            # Not "ro": to read what is in the log, SQLite may have to make its shared memory.
+            with closing(_connect_existing(self._path)) as raw:
                 raw.execute("PRAGMA query_only=ON")
                 return _layout(raw)
 
@@ -251,9 +250,11 @@ class SqliteDatabase(Database):
         return self._connected()
 
     def _connected(self, *, first: bool = False) -> sqlite3.Connection:
-        raw = sqlite3.connect(
-            self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+        try:
+            raw = _connect_existing(self._path, check_same_thread=False, cached_statements=256)
+        except sqlite3.OperationalError:
+            self._file.check(at_once=True)  # it may have gone since the last look
+            raise
         try:
             # In WAL mode NORMAL waits for the disk at checkpoints only; what must survive a power cut waits in WalSync.
             raw.execute("PRAGMA synchronous=NORMAL")
@@ -327,6 +328,18 @@ def _layout(raw: sqlite3.Connection) -> Layout:
     indexes = [name for kind, name in found if kind == "index"]
     rows = raw.execute(layouts.READ).fetchall() if "bgtasks_meta" in columns else []
     return layouts.of_rows(rows, layouts.missing(columns, indexes))
+
+
+def _connect_existing(path: str, **options: Any) -> sqlite3.Connection:
+    """A connection to a file that is there.
+
+    SQLite would make an empty one in the place of one that has gone, and then delete the log beside it as that of
+    another (sqlite.org, pager.c, ``pagerOpenWalIfPresent``): with it goes what is stored in that log alone, also if the
+    file is put back.
+    """
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    raw: sqlite3.Connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, **options)
+    return raw
 
 
 def _use_wal(raw: sqlite3.Connection) -> None:
