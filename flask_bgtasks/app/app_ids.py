@@ -16,7 +16,7 @@ from flask import Flask
 
 from ..core.text.redaction import redact
 from ..errors import ConfigurationError
-from ..settings import Settings, check_app_id
+from ..settings import Settings, checks
 from ..stores.base import Store
 
 log = logging.getLogger("flask_bgtasks")
@@ -34,7 +34,7 @@ def with_app_id(app: Flask, settings: Settings) -> Settings:
     """
     if settings.app_id:
         return settings
-    return replace(settings, app_id=check_app_id("BGTASKS_APP_ID (by default the app's import name)", app.name))
+    return replace(settings, app_id=checks.app_id("BGTASKS_APP_ID (by default the app's import name)", app.name))
 
 
 def of_app(store: Store, settings: Settings) -> Store:
