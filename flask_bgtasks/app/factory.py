@@ -24,6 +24,7 @@ from ..execution.engine import Engine
 from ..execution.finding.fetcher import Fetcher
 from ..execution.finding.recovery import LOOK_SECONDS
 from ..execution.finding.sweep import Sweep
+from ..execution.finding.wake_up_calls import WakeUpCalls
 from ..plugins import Plugins
 from ..runners.base import Runner, WorkerProcess
 from ..runtime import log_lines, server
@@ -123,9 +124,11 @@ def build(
         queues=queues,
     )
     process = WorkerProcess(lambda: lifecycle, lambda: _queues(registry, queues))
-    runner = _make_runner(app, plugins, engine, fetcher, settings, process)
-    sweep = Sweep(store, fetcher, engine.submit_again, queues=lambda: process.queues)
-    engine.attach(runner, fetcher, sweep)
+    calls = WakeUpCalls(store, registry, fetcher, engine.run)
+    runner = _make_runner(app, plugins, engine, fetcher, calls, settings, process)
+    sweep = Sweep(store, fetcher, calls.publish_again, queues=lambda: process.queues)
+    calls.attach(runner, sweep)
+    engine.attach(runner, calls)
     exchange = Exchange(
         builtin_plugins.announcing(settings),
         waits=lambda task: _waits(task, runner),
@@ -159,6 +162,7 @@ def build(
         store=store,
         runner=runner,
         engine=engine,
+        calls=calls,
         deliveries=deliveries,
         watcher=watcher,
         exchange=exchange,
@@ -216,14 +220,20 @@ def _open_store(app: Flask, plugins: Plugins, settings: Settings) -> Store:
 
 
 def _make_runner(
-    app: Flask, plugins: Plugins, engine: Engine, fetcher: Fetcher, settings: Settings, process: WorkerProcess
+    app: Flask,
+    plugins: Plugins,
+    engine: Engine,
+    fetcher: Fetcher,
+    calls: WakeUpCalls,
+    settings: Settings,
+    process: WorkerProcess,
 ) -> Runner:
     runner = plugins.hook.bgtasks_make_runner(
         app=app,
         name=settings.runner,
         run=engine.run,
         fetch=fetcher,
-        wake=engine.wake,
+        wake=calls.answer,
         process=process,
         settings=settings,
     )

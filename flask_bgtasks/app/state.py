@@ -28,6 +28,7 @@ from ..delivery.device_registry import NO_HINTS, DeviceRegistry, TokenHints
 from ..delivery.dispatcher import Dispatcher
 from ..errors import ConfigurationError, ShuttingDown
 from ..execution.engine import Engine
+from ..execution.finding.wake_up_calls import WakeUpCalls
 from ..plugins import Plugins
 from ..runners.base import Runner
 from ..runtime import server
@@ -70,6 +71,7 @@ class AppState:
     store: Store
     runner: Runner
     engine: Engine
+    calls: WakeUpCalls
     deliveries: Dispatcher
     watcher: Watcher
     exchange: Exchange
@@ -204,7 +206,7 @@ class AppState:
         if self._left_to_others:
             return
         if self.runner.publishes:
-            self.engine.publish(task)
+            self.calls.publish(task)
             return
         with self._stored(task.request_id):
             self.runner.submit(task.request_id, priority=task.priority, queue=task.queue)

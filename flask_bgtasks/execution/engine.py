@@ -10,7 +10,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import timedelta
 from typing import Any
 
 from flask import Flask
@@ -26,7 +25,6 @@ from ..errors import (
     AtCapacity,
     CancelRequested,
     ShuttingDown,
-    StoreUnavailable,
     TaskFinished,
     TaskNotFound,
     TaskTimeout,
@@ -34,7 +32,7 @@ from ..errors import (
 from ..pipeline import reporting
 from ..pipeline.attempt import RunningAttempt
 from ..runners.base import Runner
-from ..runtime.background_thread import BackgroundThread, Contained, may_end_process
+from ..runtime.background_thread import BackgroundThread, may_end_process
 from ..settings import Settings
 from ..stores.base import Store
 from ..stores.types import Attempt, Created, Limits
@@ -43,23 +41,13 @@ from .announcer import Announcer
 from .claims import Claims
 from .durations import Durations
 from .finalizer import Finalizer
-from .finding.fetcher import Fetcher
-from .finding.sweep import Sweep
+from .finding.wake_up_calls import WakeUpCalls
 from .flusher import OVER, TIMED_OUT, Flusher
 from .foreground import Foreground
 from .invocation import CallResult
 from .retry import wait_before_retry
 
 log = logging.getLogger("flask_bgtasks")
-
-WAKE_AHEAD = 8
-"""How many tasks a wake-up call looks at: several come at once, and each finds the same ones first."""
-
-MAX_ROUNDS = 5
-"""How often it looks, where others were quicker with all of those."""
-
-EARLY = timedelta(seconds=60)
-"""How early the call of a retry may come, by a queue whose clock is ahead of the store's: then it comes once more."""
 
 MAX_RAISED = 100
 """How many exceptions of runs are kept for requests that wait for them, in testing and debug mode."""
@@ -117,14 +105,13 @@ class Engine:
         store.on_commit(self._announcer.committed)
         store.on_commit(self._heed_cancellation)
 
-    def attach(self, runner: Runner, fetch: Fetcher, sweep: Sweep) -> None:
+    def attach(self, runner: Runner, calls: WakeUpCalls) -> None:
         """Take the runner that calls :meth:`run`: asked for further attempts, told of free places.
 
-        :param fetch: finds what may begin. :param sweep: is told of what cannot be published.
+        :param calls: is told of each end.
         """
         self._runner = runner
-        self._fetch = fetch
-        self._sweep = sweep
+        self._calls = calls
 
     def _heed_cancellation(self, task: Task, events: Sequence[Event]) -> None:
         if task.cancel_requested_at is not None:
@@ -153,56 +140,6 @@ class Engine:
         for request_id in self._claims.held:
             if self._runner.cancel(request_id):  # not what a thread has taken already, and is about to begin
                 self._claims.give_back(request_id)
-
-    def submit_again(self, task: Task) -> None:
-        """Hand a task to the runner once more. :raises Exception: what that raises."""
-        self._runner.submit_again(task.request_id, priority=task.priority, queue=task.queue)
-
-    def wake(self, request_id: str, queue: str) -> bool:
-        """Run what stands first in a queue, if anything does.
-
-        :param request_id: whose wake-up call this is; it comes again where others are always quicker.
-        :returns: whether the call has done what it was for (:data:`~flask_bgtasks.runners.base.Wake`).
-        :raises StoreUnavailable: the store is unreachable.
-        """
-        for _ in range(MAX_ROUNDS):
-            found = self._fetch(WAKE_AHEAD, queues=(queue,))
-            if not found:
-                return not self._calls_again(request_id)
-            begun = next((task for task in found if self._begun(task.request_id)), None)
-            if begun is not None:
-                # A process that is told to stop gives back what it runs, and tells nobody of it.
-                return not (self._runner.draining and self._calls_again(begun.request_id))
-        if not self._runner.repeats:
-            self._runner.submit(request_id, queue=queue)
-        return False
-
-    def _calls_again(self, request_id: str) -> bool:
-        """Whether a wake-up call is still needed for a task that cannot begin now.
-
-        Not while it waits for its turn: when another of its name ends the next one is published. Nor for a retry that
-        is due later, which has a call of its own. But whoever runs it may have died; and a task whose function is not
-        known here is left to a process that knows it.
-        """
-        try:
-            task = self._store.get(request_id)
-        except TaskNotFound:
-            return False
-        if task.done or task.held:
-            return not task.done
-        if task.retry_at is not None and task.retry_at - self._store.now() > EARLY:
-            return False
-        return self._registry.most_running.get(task.name) is None
-
-    def _begun(self, request_id: str) -> bool:
-        """Run a task; one that cannot even be claimed does not stand in the way of those behind it."""
-        try:
-            return self.run(request_id)
-        except StoreUnavailable:
-            raise
-        except Exception:
-            log.exception("task %s cannot be begun", request_id)
-            return False
 
     def run(self, request_id: str) -> bool:
         """Run a task to its end, unless someone else has it, or it has ended. Called by runners, in their threads.
@@ -329,7 +266,7 @@ class Engine:
         if running.stopped == TIMED_OUT:
             return self._finish(task, running, self._timed_out(task))
         self._finalizer.cancel(running)
-        self._ended(task)
+        self._calls.ended(task.name)
         return False
 
     # -- exceptions, for tests ---------------------------------------------------------------------------------------
@@ -358,28 +295,8 @@ class Engine:
                 self._run_later(task, wait)
         except Exception:  # the end is stored, and whoever looks for work finds what is left to do
             log.exception("the runner cannot take what follows task %s", task.request_id)
-        self._ended(task)
+        self._calls.ended(task.name)
         return wait is not None
-
-    def _ended(self, task: Task) -> None:
-        """An attempt has ended: where its name has a limit the next one may begin."""
-        if self._registry.most_running.get(task.name) is None:
-            return
-        with Contained("the next task of the name %r is not begun yet", task.name):
-            if not self._runner.publishes:
-                self._runner.look()
-                return
-            for waiting in self._fetch(1, names=(task.name,)):  # whoever was told of it before was refused
-                self.publish(waiting)
-
-    def publish(self, task: Task) -> None:
-        """Hand a stored task to a runner that publishes; what it raises is remembered for the next look."""
-        try:
-            self._runner.submit(task.request_id, priority=task.priority, queue=task.queue)
-        except ShuttingDown:
-            log.debug("stopping: task %s is left to another process", task.request_id)
-        except Exception as error:
-            self._sweep.unheard(task.request_id, error)
 
     def _run_later(self, task: Task, wait: float) -> None:
         with suppress(ShuttingDown):  # the store keeps it for whoever looks
@@ -423,7 +340,7 @@ class Engine:
     def end_by_hand(self, task: Task, change: Change) -> Transition:
         """End a task on behalf of someone outside the run; an attempt that runs here reports no more."""
         outcome = self._finalizer.by_hand(task, change)
-        self._ended(task)
+        self._calls.ended(task.name)
         return outcome
 
     def rehearsed(self, task: Task, input: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, Any]]:

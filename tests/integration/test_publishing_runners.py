@@ -416,7 +416,7 @@ class TestWithAQueueThatCanDoMore:
         assert app.tries == ["drawn"]
 
     def test_a_message_about_a_task_that_this_process_does_not_know_comes_again(self, app, runner, state):
-        known = state(app).engine._fetch
+        known = state(app).calls._fetch
         handle = app.draw.submit()
         names = known._names
         known._names = lambda: ["another"]  # as on the instances of an older version, during a deployment

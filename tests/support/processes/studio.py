@@ -15,16 +15,16 @@ from flask_bgtasks import current_task
 from flask_bgtasks.execution.finding import sweep
 from tests.support.processes import queues
 
-ENGINE, NAME = os.environ["SHOP_ENGINE"], os.environ["SHOP_ID"]
+ENGINE, APP_ID = os.environ["SHOP_ENGINE"], os.environ["SHOP_ID"]
 FOLDER = Path(os.environ["SHOP_FOLDER"])
 
-workers = queues.make(ENGINE, os.environ["SHOP_BROKER"], NAME)
+workers = queues.make(ENGINE, os.environ["SHOP_BROKER"], APP_ID)
 app = create_app(
     {
         "SECRET_KEY": "a key of this test",
         "LESSON_PACE": 0.05,
         "LESSON_PHONE": str(FOLDER / "phone.sqlite3"),
-        "BGTASKS_APP_ID": NAME,
+        "BGTASKS_APP_ID": APP_ID,
         "BGTASKS_STORE": os.environ["SHOP_STORE"],
         "BGTASKS_RUNNER": ENGINE,
         f"BGTASKS_{ENGINE.upper()}": workers,

@@ -53,12 +53,12 @@ def studio(redis, engine, new_postgresql_database, tmp_path, monkeypatch):
 
 
 class Workers:
-    """Two workers; one that is killed is started anew, as systemd does."""
+    """Two workers, of RQ four, whose workers run one thing at a time; one that is killed is started anew."""
 
     def __init__(self, engine, folder):
         self._words = [sys.executable, "-m", *command(engine, concurrency=4, module=STUDIO)]
         self._folder = folder
-        self.running = [self._start(), self._start()]
+        self.running = [self._start() for _ in range(4 if engine == "rq" else 2)]
 
     def _start(self):
         with (self._folder / "workers.log").open("a") as out:
