@@ -222,7 +222,7 @@ class AppState:
         except ShuttingDown:  # since it was asked: another process runs the task, or this one when it is started again
             log.debug("stopping: task %s is left to another process", request_id)
         except Exception:
-            if not (self.runner.fetches or self.runner.publishes):
+            if not self.runner.fetches:
                 raise
             log.exception("the runner failed with task %s, which is found in the store instead", request_id)
 

@@ -36,10 +36,10 @@ def alive(worker: str) -> bool | None:
     Another host's process cannot be seen, nor can one in another container. One that was stopped (``SIGSTOP``) counts
     as unknown: it lives, and does nothing.
     """
+    if not is_here(worker):
+        return None
     try:
-        node, pid, mark, start = worker.rsplit(":", 3)
-        if node != platform.node() or not mark or mark != _mark():
-            return None
+        _, pid, _, start = worker.rsplit(":", 3)
         state, started = _stat(int(pid))
     except (FileNotFoundError, ProcessLookupError):
         return False
