@@ -1,7 +1,8 @@
-"""The example app, unchanged, whose lessons are made in the workers of another queue; these import this module.
+"""The example app, unchanged, whose lessons are made in other processes; these import this module.
 
-The environment says where things are kept, and by which queue: ``SHOP_FOLDER``, ``SHOP_STORE``, ``SHOP_BROKER``,
-``SHOP_ID``, ``SHOP_ENGINE``. What is done beside it here only notes which steps were begun, and what was stored then.
+The environment says where things are kept, and whose workers make them: ``SHOP_FOLDER``, ``SHOP_STORE``,
+``SHOP_BROKER``, ``SHOP_ID``, ``SHOP_ENGINE`` (``threads`` for the library's own). What is done beside it here only
+notes which steps were begun, and what was stored then.
 """
 
 import functools
@@ -18,16 +19,17 @@ from tests.support.processes import queues
 ENGINE, APP_ID = os.environ["SHOP_ENGINE"], os.environ["SHOP_ID"]
 FOLDER = Path(os.environ["SHOP_FOLDER"])
 
-workers = queues.make(ENGINE, os.environ["SHOP_BROKER"], APP_ID)
+workers = None if ENGINE == "threads" else queues.make(ENGINE, os.environ["SHOP_BROKER"], APP_ID)
+publishes_to = {} if workers is None else {f"BGTASKS_{ENGINE.upper()}": workers}
 app = create_app(
     {
+        **publishes_to,
         "SECRET_KEY": "a key of this test",
         "LESSON_PACE": 0.05,
         "LESSON_PHONE": str(FOLDER / "phone.sqlite3"),
         "BGTASKS_APP_ID": APP_ID,
         "BGTASKS_STORE": os.environ["SHOP_STORE"],
         "BGTASKS_RUNNER": ENGINE,
-        f"BGTASKS_{ENGINE.upper()}": workers,
         "BGTASKS_SHUTDOWN_GRACE": 0.5,
     }
 )
