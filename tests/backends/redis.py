@@ -1,6 +1,7 @@
 """A Redis server for the tests: on a port of its own, keeping nothing on disk, that tests may also kill and empty."""
 
 import shutil
+import signal
 import socket
 import subprocess
 from contextlib import suppress
@@ -38,6 +39,14 @@ class Redis:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def freeze(self):
+        """Stop it as it stands: nothing is answered, nothing fails."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _says(self, command):
         with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=5) as connection:

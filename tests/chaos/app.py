@@ -17,21 +17,29 @@ from flask import Flask, request
 from flask_bgtasks import BackgroundTasks, Backoff, checkpoint, current_task
 from flask_bgtasks.core.transitions import attempt as attempt_changes
 from flask_bgtasks.execution import flusher
+from flask_bgtasks.execution.finding import sweep
 from tests.chaos import plugins
 from tests.chaos.notes import CALM, FOLDER, LUCK, answer_census, note
+from tests.support.processes import queues
 
 MODEST_STEPS = 16
 MEET_SECONDS = 20
 """How long a task of a burst waits for the others before it says that they do not run beside it."""
 
 LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
+RUNNER = os.environ.get("CHAOS_RUNNER", "threads")
 
 if "CHAOS_NO_FENCE" in os.environ:  # the planted fault: anyone may write, and nobody notices that another went on
     attempt_changes._check_holder = lambda task, attempt: None
     flusher.Flusher._heed = lambda self, running, task: None
     flusher.Flusher.confirm = lambda self, running: None
 
+if "CHAOS_NO_SWEEP" in os.environ:  # the planted fault: a message that is lost is never published again
+    sweep.Sweep.__call__ = lambda self: 0
+
 app = Flask(__name__, instance_path=os.environ["CHAOS_STORE"])
+if "CHAOS_BROKER" in os.environ:  # its workers look here for what they work for
+    workers = app.extensions[RUNNER] = queues.make(RUNNER, os.environ["CHAOS_BROKER"], os.environ["CHAOS_QUEUE"])
 bgtasks = BackgroundTasks()
 store = plugins.plug_in(app, bgtasks, LEASE)
 patient = {"retries": 8, "backoff": Backoff(first=0.05, longest=0.3), "max_attempts": 60}
@@ -195,6 +203,14 @@ def burst():
     return [meet.submit(*arguments, owner="burst").request_id for _ in range(asked["count"])]
 
 
+@app.post("/doubles")
+def doubles():
+    """Publish further messages for tasks that have had theirs."""
+    for request_id in request.get_json():
+        app.extensions["bgtasks"].runner.publish(request_id, "default")
+    return {}
+
+
 if "CHAOS_OLD" in os.environ:  # a version of the app with a task that the next version does not have
 
     @app.post("/removed")
@@ -207,7 +223,7 @@ if "CHAOS_OLD" in os.environ:  # a version of the app with a task that the next 
 bgtasks.init_app(
     app,
     endpoints=["plain"],
-    runner=os.environ.get("CHAOS_RUNNER", "threads"),
+    runner=RUNNER,
     workers=int(os.environ.get("CHAOS_WORKERS", "4")),
     lease_seconds=LEASE,
     shutdown_grace=1,
@@ -216,3 +232,7 @@ bgtasks.init_app(
 )
 plugins.be_hostile(app, LEASE)
 answer_census()
+if RUNNER == "celery":
+    from celery.signals import worker_process_init
+
+    worker_process_init.connect(lambda **_: answer_census(), weak=False)

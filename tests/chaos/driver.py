@@ -4,17 +4,14 @@ In the end nothing is hurt any more: everything that was accepted has to reach i
 good as new: a burst of tasks runs on all threads at once, keeps its leases, and SIGTERM is heeded.
 """
 
-import argparse
 import contextlib
 import json
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,15 +20,15 @@ from pathlib import Path
 import httpx
 
 from tests.backends import free_port
-from tests.chaos.checker import check, digest
+from tests.chaos.checker import check
 from tests.chaos.clients import send, watch
+from tests.chaos.engines import THREADS, Own
 from tests.chaos.faults import KILLS, STOP_SECONDS, Faults
 from tests.chaos.journal import Journal
-from tests.chaos.stores import Postgresql, Sqlite
+from tests.chaos.stores import Sqlite
 from tests.support.paths import ROOT
 
 REMOVED_SECONDS = 15  # for the tasks that no process knows, once somebody cancelled them
-THREADS = 4  # of each process, for tasks
 WEB_WORKERS = 2
 HOLD_SECONDS = 4.0  # longer than a lease
 
@@ -72,21 +69,33 @@ class Run:
 
     :param folder: where logs go; the store lies within it.
     :param store: called with the folder; one of :mod:`tests.chaos.stores`.
-    :param external: whether only the worker processes run tasks, and the web processes none.
+    :param engine: who runs tasks; one of :mod:`tests.chaos.engines`, called with the folder.
     :param rate: tasks a second that clients ask for.
     :param hostile: whether a sink and receivers raise what ends a thread.
     :param settle: seconds without an end of anything, when nothing is wrong any more, after which it is given up. Not
         for all that is left: clients may have asked for more than there was time for.
+    :param plant: the name of a fault that the app plants in the library, as an environment variable; None for none.
     """
 
     def __init__(
-        self, folder, store=Sqlite, *, seed=None, rate=6.0, external=False, workers=2, hostile=True, settle=120
+        self,
+        folder,
+        store=Sqlite,
+        engine=Own,
+        *,
+        seed=None,
+        rate=6.0,
+        workers=2,
+        hostile=True,
+        settle=120,
+        plant=None,
     ):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.store = store(self.folder)
+        self.store, self.engine = store(self.folder), engine(self.folder)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
-        self.rate, self.external, self.hostile, self.settle = rate, external, hostile, settle
+        self.rate, self.hostile, self.settle = rate, hostile, settle
+        self._plant = {plant: "1"} if plant else {}
         self.senders = max(4, math.ceil(rate / 1.5))  # an answer takes a moment, and seconds while something is wrong
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -99,27 +108,35 @@ class Run:
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
-    def go(self, seconds, *, kills=0, tasks=0, only=None, besides=()):
+    def go(self, seconds, *, kills=0, tasks=0, surely=(), only=None, besides=()):
         """Work and hurt for so long, settle, and say what was violated.
 
         :param kills: go on until there were so many, whatever the dice say; as long again as ``seconds``, three times.
         :param tasks: as ``kills``, of accepted tasks.
+        :param surely: as ``kills``, until each of these kinds of faults was; they come first.
         :param only: these kinds of faults alone; and none of `besides`.
         """
         self._begun = time.monotonic()
         clients = [threading.Thread(target=send, args=(self, n)) for n in range(self.senders)]
         clients += [threading.Thread(target=watch, args=(self, n)) for n in range(6)]
-        with self.store.running():
+        with self.store.running(), self.engine.running():
             try:
                 self._leave_tasks_that_nobody_knows()
                 self.tend()
                 self.until(self.answers, 60, "the server does not answer")
                 for client in clients:
                     client.start()
-                self._hurt_for(seconds, only, besides, lambda: self.kills >= kills and self.tasks >= tasks)
+                self._hurt_for(
+                    seconds,
+                    surely,
+                    only,
+                    besides,
+                    lambda: self.kills >= kills and self.tasks >= tasks and self.injuries.keys() >= {*surely},
+                )
                 self.over.set()
                 self.faults.heal()
                 self.store.heal()
+                self.engine.heal()
                 self._say("nothing is wrong any more")
                 self.until(lambda: not any(client.is_alive() for client in clients), 90, None)
                 self._say("the clients have ended")
@@ -143,7 +160,7 @@ class Run:
         """A line or two."""
         injuries, answers = dict(self.injuries.most_common()), dict(self.journal.answers)
         return (
-            f"{self.store.name}, seed {self.seed}: {self.figures}; {self.kills} kills, "
+            f"{' '.join([self.store.name, self.engine.name]).strip()}, seed {self.seed}: {self.figures}; {self.kills} kills, "
             f"{sum(injuries.values())} faults {injuries}; answers {answers}; "
             f"{len(self.journal.shown)} events seen in streams"
         )
@@ -175,13 +192,13 @@ class Run:
             return httpx.get(f"{self.url}/tasks/health", timeout=2).status_code == 200
         return False
 
-    def _hurt_for(self, seconds, only, besides, enough):
+    def _hurt_for(self, seconds, surely, only, besides, enough):
         """Every kind once, in random order, then as often as the dice say."""
         luck = random.Random(f"{self.seed}-order")
         kinds = {name: kind for name, kind in self.faults.kinds().items() if name in (only or [name])}
         for name in besides:
             kinds.pop(name, None)
-        first = luck.sample(list(kinds), len(kinds))
+        first = sorted(luck.sample(list(kinds), len(kinds)), key=lambda name: name in surely)  # the last comes first
         begun = time.monotonic()
         while (spent := time.monotonic() - begun) < seconds or (spent < 4 * seconds and not enough()):
             threading.Event().wait(luck.uniform(*self.store.pauses))
@@ -232,8 +249,9 @@ class Run:
             self.journal.complain("the server is not healthy though nothing is wrong any more")
             return
         self._restart()
-        processes = (0 if self.external else WEB_WORKERS) + len(self.names) - 1
-        threads = processes * THREADS
+        threads = (len(self.names) - 1) * self.engine.places
+        if self.engine.runner == "threads":
+            threads += WEB_WORKERS * THREADS
         with contextlib.suppress(httpx.HTTPError):
             for _ in range(4):  # a thread or two of each process have run something, and wait
                 self._burst(1, 1, 0.0)
@@ -269,7 +287,8 @@ class Run:
         self._wait_for_stop()
         self.tend()
         self.until(self.answers, 60, None)
-        self.until(lambda: len(self._ready()) >= len(self.names) - 1 + WEB_WORKERS, 30, None)
+        processes = (len(self.names) - 1) * self.engine.processes + WEB_WORKERS
+        self.until(lambda: len(self._ready()) >= processes, 30, None)
 
     def _wait_for_stop(self):
         deadline = time.monotonic() + STOP_SECONDS
@@ -303,10 +322,10 @@ class Run:
             if process is None or process.poll() is not None:
                 self.processes[name] = self._start(name)
 
-    def children(self):
-        """The pids of the web server's workers."""
+    def children(self, name="web"):
+        """The pids of what a process has forked: the web server its workers."""
         found = subprocess.run(
-            ["pgrep", "-P", str(self.processes["web"].pid)], capture_output=True, text=True, check=False
+            ["pgrep", "-P", str(self.processes[name].pid)], capture_output=True, text=True, check=False
         )
         return [int(pid) for pid in found.stdout.split()]
 
@@ -321,17 +340,16 @@ class Run:
             "CHAOS_HOSTILE": "1" if self.hostile else "",
             "GUNICORN_CMD_ARGS": "",
             **self.store.env(),
+            **self._plant,
             **more,
         }
 
     def _start(self, name):
         self._starts += 1
-        more = {"CHAOS_RUNNER": "external" if self.external else "threads"}
-        more["CHAOS_CLOCK"] = str(1 + self.names.index(name))
+        more = {"CHAOS_RUNNER": self.engine.runner, "CHAOS_CLOCK": str(1 + self.names.index(name)), **self.engine.env()}
         if name == self.names[-1] and not self.over.is_set():
             more["CHAOS_POOL"] = "1"  # this one has too few connections, as long as anything is wrong
-        command = [sys.executable, "-m", "flask", "--app", "tests.chaos.app", "bgtasks", "worker"]
-        command += ["--workers", str(THREADS)]
+        command = self.engine.command()
         if name == "web":
             command = [
                 *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", str(WEB_WORKERS)),
@@ -370,7 +388,8 @@ class Run:
 
     def _ready(self):
         """The pids that have said that they can answer, and still run."""
-        running = {*self.children(), *(process.pid for name, process in self.processes.items() if name != "web")}
+        running = {process.pid for name, process in self.processes.items() if name != "web"}
+        running |= {pid for name in self.processes for pid in self.children(name)}
         return {line["pid"] for line in self._census()} & running
 
     def _take_census(self):
@@ -380,34 +399,3 @@ class Run:
 
     def _censused(self):
         return {line["pid"] for line in self._census() if line["calm"]} >= self._ready()
-
-
-def main():
-    """A run by hand; its folder stays if something was violated."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.driver")
-    parser.add_argument("seconds", type=float, nargs="?", default=60)
-    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--rate", type=float, default=6.0)
-    parser.add_argument("--external", action="store_true")
-    parser.add_argument("--settle", type=float, default=120)
-    parser.add_argument("--mild", action="store_true", help="no sink or receiver raises what ends a thread")
-    parser.add_argument("--only", help="kinds of faults, with commas between them")
-    asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    store = Sqlite if asked.store == "sqlite" else Postgresql
-    options = {"seed": asked.seed, "rate": asked.rate, "external": asked.external, "settle": asked.settle}
-    run = Run(folder / "run", store, hostile=not asked.mild, **options)
-    violations = run.go(asked.seconds, only=asked.only.split(",") if asked.only else None)
-    print(run.summary())
-    print("\n".join(digest(violations)))
-    if violations:
-        (folder / "violations.json").write_text(json.dumps(violations, indent=1))
-        print(f"see {folder}")
-    else:
-        shutil.rmtree(folder)
-    sys.exit(bool(violations))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,7 @@ import httpx
 
 from tests.chaos.clients import Client
 
-KILLS = ("kill worker", "kill web worker", "kill web", "deploys", "neighbours")
+KILLS = ("kill worker", "kill web worker", "kill web", "kill child", "kill whole worker", "deploys", "neighbours")
 
 STOP_SECONDS = 30
 """How long a process may take that was told to stop: the app's grace is a second, gunicorn's six."""
@@ -47,6 +47,7 @@ class Faults:
             "sink hangs": (4, functools.partial(self._touch, "sink-hangs", 2, 8)),
             "burst": (4, self._burst),
             **self._run.store.faults(self._luck, self._later),
+            **self._run.engine.faults(self._run, self._luck, self._later),
         }
 
     def heal(self):

@@ -50,11 +50,15 @@ class Journal:
         with self._lock:
             self.shown[request_id, seq].add(seen)
 
+    def newest(self, count):
+        """The ids of so many that were accepted last."""
+        with self._lock:
+            return list(self.owners)[-count:]
+
     def some_task(self, luck):
         """One of the newest that were accepted, and its owner; None while there is none."""
-        with self._lock:
-            newest = list(self.owners)[-5:]
-            if not newest:
-                return None
-            request_id = luck.choice(newest)
-            return request_id, self.owners[request_id]
+        newest = self.newest(5)
+        if not newest:
+            return None
+        request_id = luck.choice(newest)
+        return request_id, self.owners[request_id]

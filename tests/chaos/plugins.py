@@ -14,6 +14,7 @@ import sqlalchemy
 from flask_bgtasks import CancelRequested, RetryLater, hookimpl, signals
 from flask_bgtasks.app.builtin_plugins import sqlite_path
 from flask_bgtasks.delivery import dispatcher, sink_worker
+from flask_bgtasks.execution.finding import sweep
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import system_clock
 from tests.chaos.clock import MovedClock
@@ -33,12 +34,16 @@ HOSTILITY = bool(os.environ.get("CHAOS_HOSTILE"))
 DELIVERY_LEASE = 3.0
 """Seconds; a twentieth of the library's, so that a sink's call can outlive it within a run."""
 
+MESSAGE_PATIENCE = 3.0
+"""Seconds; a tenth of the library's: so long a task waits for whom its message wakes, before it is published again."""
+
 CLOCK = int(os.environ.get("CHAOS_CLOCK", "0"))  # the place of this process's own
 
 
 def plug_in(app, bgtasks, lease):
     """Register the sinks and what the run's store needs; the settings that say which store that is."""
     dispatcher.LEASE = timedelta(seconds=DELIVERY_LEASE)
+    sweep.PATIENCE = timedelta(seconds=MESSAGE_PATIENCE)
     sink_worker.MAX_SECONDS, sink_worker.SLOW_SECONDS = DELIVERY_LEASE / 2, DELIVERY_LEASE / 6
     bgtasks.register(FlakySink())
     bgtasks.register(HostileSink())
