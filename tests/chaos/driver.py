@@ -74,6 +74,7 @@ class Run:
     :param hostile: whether a sink and receivers raise what ends a thread.
     :param settle: seconds without an end of anything, when nothing is wrong any more, after which it is given up. Not
         for all that is left: clients may have asked for more than there was time for.
+    :param pauses: the shortest and the longest time between two faults, in seconds; None for those of the store.
     :param plant: the name of a fault that the app plants in the library, as an environment variable; None for none.
     """
 
@@ -88,6 +89,7 @@ class Run:
         workers=2,
         hostile=True,
         settle=120,
+        pauses=None,
         plant=None,
     ):
         self.folder = Path(folder)
@@ -95,6 +97,7 @@ class Run:
         self.store, self.engine = store(self.folder), engine(self.folder)
         self.seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self.rate, self.hostile, self.settle = rate, hostile, settle
+        self._pauses = pauses or self.store.pauses
         self._plant = {plant: "1"} if plant else {}
         self.senders = max(4, math.ceil(rate / 1.5))  # an answer takes a moment, and seconds while something is wrong
         self.port = free_port()
@@ -108,12 +111,12 @@ class Run:
 
     # -- the run -------------------------------------------------------------------------------------------------------
 
-    def go(self, seconds, *, kills=0, tasks=0, surely=(), only=None, besides=()):
+    def go(self, seconds, *, tasks=0, surely=(), only=None, besides=()):
         """Work and hurt for so long, settle, and say what was violated.
 
-        :param kills: go on until there were so many, whatever the dice say; as long again as ``seconds``, three times.
-        :param tasks: as ``kills``, of accepted tasks.
-        :param surely: as ``kills``, until each of these kinds of faults was; they come first.
+        :param tasks: go on until so many were accepted, whatever the dice say; as long again as ``seconds``, three
+            times.
+        :param surely: as ``tasks``, until each of these kinds of faults was; they come first.
         :param only: these kinds of faults alone; and none of `besides`.
         """
         self._begun = time.monotonic()
@@ -126,13 +129,7 @@ class Run:
                 self.until(self.answers, 60, "the server does not answer")
                 for client in clients:
                     client.start()
-                self._hurt_for(
-                    seconds,
-                    surely,
-                    only,
-                    besides,
-                    lambda: self.kills >= kills and self.tasks >= tasks and self.injuries.keys() >= {*surely},
-                )
+                self._hurt_for(seconds, tasks, surely, only, besides)
                 self.over.set()
                 self.faults.heal()
                 self.store.heal()
@@ -151,7 +148,7 @@ class Run:
             left = self.store.remains()
             self.stored = len(left.tasks)
             self.figures = self._figures(left)
-            violations = [*check(left, self.folder, self.journal), *self.store.complaints()]
+            violations = [*check(left, self.folder, self.journal), *self.store.complaints(), *self.engine.complaints()]
             if violations:  # it goes with the run
                 self.store.keep(self.folder / "evidence")
             return violations
@@ -160,7 +157,7 @@ class Run:
         """A line or two."""
         injuries, answers = dict(self.injuries.most_common()), dict(self.journal.answers)
         return (
-            f"{' '.join([self.store.name, self.engine.name]).strip()}, seed {self.seed}: {self.figures}; {self.kills} kills, "
+            f"{self.store.name} {self.engine.name}, seed {self.seed}: {self.figures}; {self.kills} kills, "
             f"{sum(injuries.values())} faults {injuries}; answers {answers}; "
             f"{len(self.journal.shown)} events seen in streams"
         )
@@ -192,7 +189,7 @@ class Run:
             return httpx.get(f"{self.url}/tasks/health", timeout=2).status_code == 200
         return False
 
-    def _hurt_for(self, seconds, surely, only, besides, enough):
+    def _hurt_for(self, seconds, tasks, surely, only, besides):
         """Every kind once, in random order, then as often as the dice say."""
         luck = random.Random(f"{self.seed}-order")
         kinds = {name: kind for name, kind in self.faults.kinds().items() if name in (only or [name])}
@@ -200,8 +197,12 @@ class Run:
             kinds.pop(name, None)
         first = sorted(luck.sample(list(kinds), len(kinds)), key=lambda name: name in surely)  # the last comes first
         begun = time.monotonic()
+
+        def enough():
+            return self.tasks >= tasks and self.injuries.keys() >= {*surely}
+
         while (spent := time.monotonic() - begun) < seconds or (spent < 4 * seconds and not enough()):
-            threading.Event().wait(luck.uniform(*self.store.pauses))
+            threading.Event().wait(luck.uniform(*self._pauses))
             self.tend()
             self._take_census()
             self.journal.wrong += self.faults.overdue()

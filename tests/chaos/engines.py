@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 
 import httpx
 
@@ -17,12 +19,13 @@ from tests.backends.redis import Redis
 
 THREADS = 4  # of each process of the library's own, for tasks
 QUEUE = "chaos"
+STOP_SECONDS = 20  # for a child whose worker was killed: its task ends, or stops at its next report
 
 
 class Own:
     """`flask bgtasks worker`, and the web processes too unless the run says that they run none."""
 
-    name, runner = "", "threads"
+    name, runner = "own workers", "threads"
     places = THREADS  # tasks that one worker runs at once
     processes = 1  # of one worker, that live as long as it does and answer the census
 
@@ -46,6 +49,9 @@ class Own:
     def heal(self):
         """Nothing was hurt."""
 
+    def complaints(self):
+        return []
+
 
 class External(Own):
     """The same, and the web processes run no task."""
@@ -66,6 +72,8 @@ class _Published:
         try:
             yield
         finally:
+            for pid in self._processes():
+                _signal(pid, signal.SIGKILL)
             self.redis.kill()
 
     def env(self):
@@ -89,6 +97,22 @@ class _Published:
 
     def heal(self):
         self.redis.thaw()
+
+    def complaints(self):
+        """What a worker forked ends, however the worker did. Asked when all of them were stopped."""
+        until, pause = time.monotonic() + STOP_SECONDS, threading.Event()
+        while (left := self._processes()) and time.monotonic() < until:
+            pause.wait(0.1)
+        return [f"process {pid} of a worker is there, and no worker is" for pid in left]
+
+    def _processes(self):
+        """The pids of this run's processes: they have its folder in their environment, whoever forked them."""
+        mark, found = f"CHAOS_FOLDER={self._folder}".encode(), []
+        for place in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                if mark in place.read_bytes().split(b"\0"):
+                    found.append(int(place.parent.name))
+        return found
 
     def _some_child(self, run, luck):
         """A process that a worker has forked; None if there is none at the moment."""
