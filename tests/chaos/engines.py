@@ -99,11 +99,11 @@ class _Published:
         self.redis.thaw()
 
     def complaints(self):
-        """What a worker forked ends, however the worker did. Asked when all of them were stopped."""
+        """What a process forked ends too, however that one ended. Asked when all of them were stopped."""
         until, pause = time.monotonic() + STOP_SECONDS, threading.Event()
         while (left := self._processes()) and time.monotonic() < until:
             pause.wait(0.1)
-        return [f"process {pid} of a worker is there, and no worker is" for pid in left]
+        return [f"process {pid} is still there, and all were stopped" for pid in left]
 
     def _processes(self):
         """The pids of this run's processes: they have its folder in their environment, whoever forked them."""

@@ -1,5 +1,6 @@
 """The driver's own eyes: what it has to notice while a run lasts, each shown to be noticed."""
 
+import functools
 import json
 import random
 import sqlite3
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from tests.chaos import engines
 from tests.chaos.checker import digest
 from tests.chaos.clients import Client, _look
 from tests.chaos.driver import Patience, Run
@@ -94,6 +96,40 @@ def test_a_process_that_does_not_stop_is_noticed_and_ended():
 
     assert list(faults.overdue()) == [f"a worker did not stop within {STOP_SECONDS} s of SIGTERM"]
     assert deaf.wait(PATIENCE) == -9
+
+
+def test_a_process_that_outlives_its_worker_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "STOP_SECONDS", 0)
+    orphan = subprocess.Popen(["sleep", "600"], env={"CHAOS_FOLDER": str(tmp_path)})
+    try:
+        engine = engines.Rq(tmp_path)
+
+        assert engine.complaints() == [f"process {orphan.pid} is still there, and all were stopped"]
+    finally:
+        orphan.kill()
+        orphan.wait(PATIENCE)
+    assert engine.complaints() == []
+
+
+def test_what_is_asked_for_surely_comes_first_and_then_every_other_kind(tmp_path):
+    class Enough(Exception):
+        pass
+
+    def hurt(name):
+        done.append(name)
+        if len(done) == 5:
+            raise Enough
+
+    run, done = Run(tmp_path, pauses=(0, 0)), []
+    run._begun = time.monotonic()
+    run.tend = run._take_census = lambda: None
+    kinds = {name: (1, functools.partial(hurt, name)) for name in "abcdef"}
+    run.faults = SimpleNamespace(kinds=lambda: kinds, overdue=list)
+
+    with pytest.raises(Enough):
+        run._hurt_for(PATIENCE, 0, ("c", "f"), None, ("b",))
+
+    assert ({*done[:2]}, {*done}) == ({*"cf"}, {*"acdef"})
 
 
 def test_deadlocks_are_noticed(tmp_path):
