@@ -24,7 +24,7 @@ from ..errors import (
     StoreUnavailable,
     TaskNotFound,
 )
-from ..pipeline.attempt import RunningAttempt
+from ..pipeline.attempt import CHECKPOINT, RunningAttempt
 from ..runtime.background_thread import BackgroundThread, ticks
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
@@ -299,46 +299,55 @@ class Flusher:
         :raises NotStorable: the store cannot keep the value.
         :raises StoreUnavailable: the store was unreachable for a minute.
         """
-        deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
         with running.flush_lock:
-            running.close_step(node, more={"checkpoint": True})
-            while True:
-                if self._running.get(running.request_id) is not running:
-                    running.stop(SUPERSEDED)  # ended by hand, or given back
-                    raise CancelRequested(running.stopped)
-                entries: tuple[Entry, ...] = ()
-                before = running.seq
-                try:
-                    self.flush_ahead(running)
-                    entries, progress = running.take()
-                    task = self._store.save_checkpoint(
-                        running.request_id,
-                        attempt=running.attempt,
-                        checkpoint=checkpoint,
-                        progress=progress,
-                        entries=entries,
-                        known=running.task,
-                    )
-                    break
-                except (LeaseLost, TaskNotFound):
-                    self.lose(running)
-                    raise CancelRequested(running.stopped) from None
-                except NotStorable:
-                    running.put_back(entries)
-                    raise
-                except StoreUnavailable as error:
-                    self._put_back(running, entries, error, before)
-                    if time.monotonic() + pause > deadline:
-                        running.gave_up = True
-                        raise
-                    log.warning(
-                        "checkpoint %r of task %s cannot be stored yet: %s", node.name, running.request_id, error
-                    )
-                    time.sleep(pause)
-                    pause = min(5.0, pause * 2)
+            try:
+                running.close_step(node, more={CHECKPOINT: True})
+                task, progress = self._save_checkpoint(running, node, checkpoint)
+            except BaseException:
+                # Its value is not stored. The end of its step may be, with that of the attempt.
+                running.unmark(node, CHECKPOINT)
+                raise
             if progress is not None and task.progress is not None:
                 self._offer(task, task.progress)
         self._heed(running, task)
+
+    def _save_checkpoint(
+        self, running: RunningAttempt, node: StepNode, checkpoint: Checkpoint
+    ) -> tuple[Task, Progress | None]:
+        """The part of :meth:`save_checkpoint` that tries it again and again. Under `flush_lock`."""
+        deadline, pause = time.monotonic() + SAVE_PATIENCE_SECONDS, 0.05
+        while True:
+            if self._running.get(running.request_id) is not running:
+                running.stop(SUPERSEDED)  # ended by hand, or given back
+                raise CancelRequested(running.stopped)
+            entries: tuple[Entry, ...] = ()
+            before = running.seq
+            try:
+                self.flush_ahead(running)
+                entries, progress = running.take()
+                task = self._store.save_checkpoint(
+                    running.request_id,
+                    attempt=running.attempt,
+                    checkpoint=checkpoint,
+                    progress=progress,
+                    entries=entries,
+                    known=running.task,
+                )
+                return task, progress
+            except (LeaseLost, TaskNotFound):
+                self.lose(running)
+                raise CancelRequested(running.stopped) from None
+            except NotStorable:
+                running.put_back(entries)
+                raise
+            except StoreUnavailable as error:
+                self._put_back(running, entries, error, before)
+                if time.monotonic() + pause > deadline:
+                    running.gave_up = True
+                    raise
+                log.warning("checkpoint %r of task %s cannot be stored yet: %s", node.name, running.request_id, error)
+                time.sleep(pause)
+                pause = min(5.0, pause * 2)
 
     def _heed(self, running: RunningAttempt, task: Task) -> None:
         running.task = task

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -33,6 +34,9 @@ CHUNK_OVERHEAD = 8  # bytes that each chunk counts besides its JSON: its place i
 MAX_ENTRY_BYTES = 256 * 1024
 """Of output in one entry, but for a chunk that is larger itself: an entry is one event of a stream, and one document of
 Firestore's."""
+
+CHECKPOINT = "checkpoint"
+"""The mark in the event of a step's end that says that its value is stored."""
 
 StepListener = Callable[[EventType, str, StepNode], None]
 """Called with what happened to a step, in which task, and the step."""
@@ -134,6 +138,16 @@ class RunningAttempt:
             self._add(EventType.STEP_FINISHED, {**data, "seconds": seconds, **marks})
         if self._on_step is not None:
             self._on_step(EventType.STEP_FINISHED, self.request_id, node)
+
+    def unmark(self, node: StepNode, mark: str) -> None:
+        """What was marked when a step ended does not hold. Nothing is done where that is stored already."""
+        with self.lock:
+            for place in reversed(range(len(self._entries))):
+                entry = self._entries[place]
+                if entry.type is EventType.STEP_FINISHED and mark in entry.data and entry.data["path"] == node.path:
+                    data = {name: value for name, value in entry.data.items() if name != mark}
+                    self._entries[place] = replace(entry, data=data)
+                    return
 
     def emit(self, chunk: Any, node: StepNode) -> None:
         self.check()
@@ -278,5 +292,6 @@ class RunningAttempt:
 
 
 def _identity(report: Entry | Event) -> tuple[EventType, datetime, bytes]:
-    """What tells a report from all others of its attempt."""
-    return report.type, report.at, json_values.dumps(report.data)
+    """What tells a report from all others of its attempt. The mark may have been taken back since it was stored."""
+    data = {name: value for name, value in report.data.items() if name != CHECKPOINT}
+    return report.type, report.at, json_values.dumps(data)

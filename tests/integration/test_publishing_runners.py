@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from flask_bgtasks import PublishingRunner, RetryLater, Status, current_task, hookimpl
+from flask_bgtasks import EventType, PublishingRunner, RetryLater, Status, checkpoint, current_task, hookimpl, signals
 from flask_bgtasks.core.transitions.attempt import Release
 from flask_bgtasks.runtime import processes
 from tests.support.waiting import PATIENCE, until
@@ -245,6 +245,34 @@ def test_a_worker_that_is_ended_in_the_middle_leaves_its_task_to_others(app, bg,
 
     runner.deliver()
     assert handle.wait(timeout=0) == "done"
+
+
+def test_a_worker_that_is_ended_while_a_checkpoint_is_stored_does_not_say_that_it_was(
+    app, bg, runner, look, monkeypatch
+):
+    ends, made = [KeyboardInterrupt()], []
+
+    @signals.step_finished.connect_via(app)
+    def end(sender, **extra):
+        if ends:
+            raise ends.pop()
+
+    @bg.task
+    def interrupted():
+        return checkpoint("Make", lambda: made.append("made"))
+
+    handle = interrupted.submit()
+    with pytest.raises(KeyboardInterrupt):  # as a signal does in the main thread, before the value is in the store
+        runner.deliver()
+    monkeypatch.setattr(processes, "alive", lambda worker: False)
+    assert look() == 1
+    runner.deliver()
+
+    assert handle.status is Status.COMPLETED
+    events = app.extensions["bgtasks"].store.events(handle.request_id)
+    ended = [event for event in events if event.type is EventType.STEP_FINISHED]
+    assert len(made) == 2
+    assert [(event.attempt, event.data.get("checkpoint", False)) for event in ended] == [(1, False), (2, True)]
 
 
 def test_a_task_that_cannot_be_published_is_accepted_and_published_at_the_next_look(app, runner, look):

@@ -128,6 +128,8 @@ def test_a_checkpoint_that_cannot_be_stored_for_long_gives_the_task_back_and_doe
     state.engine.run(handle.request_id)
 
     assert handle.wait(timeout=PATIENCE) == "made"
+    ended = [event for event in state.store.events(handle.request_id) if event.type is EventType.STEP_FINISHED]
+    assert [(event.attempt, event.data.get("checkpoint", False)) for event in ended] == [(1, False), (2, True)]
 
 
 def test_progress_that_cannot_be_put_together_takes_no_output_with_it(make_app, bg, monkeypatch):
