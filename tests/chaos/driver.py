@@ -22,8 +22,8 @@ import httpx
 from tests.backends import free_port
 from tests.chaos.checker import check
 from tests.chaos.clients import send, watch
-from tests.chaos.engines import THREADS, Own
-from tests.chaos.faults import KILLS, STOP_SECONDS, Faults
+from tests.chaos.engines import STOP_SECONDS, THREADS, Own
+from tests.chaos.faults import KILLS, Faults
 from tests.chaos.journal import Journal
 from tests.chaos.stores import Sqlite
 from tests.support.paths import ROOT
@@ -256,7 +256,7 @@ class Run:
         with contextlib.suppress(httpx.HTTPError):
             for _ in range(4):  # a thread or two of each process have run something, and wait
                 self._burst(1, 1, 0.0)
-            self._burst(threads + 4, threads, HOLD_SECONDS)
+            self._burst(threads + min(4, threads), threads, HOLD_SECONDS)
         self._take_census()
         self.until(self._censused, 5, None)
         self.until(self._all_is_told, self.settle, None)

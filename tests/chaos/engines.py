@@ -19,7 +19,11 @@ from tests.backends.redis import Redis
 
 THREADS = 4  # of each process of the library's own, for tasks
 QUEUE = "chaos"
-STOP_SECONDS = 20  # for a child whose worker was killed: its task ends, or stops at its next report
+
+STOP_SECONDS = 30
+"""How long a process may take that was told to stop: the app's grace is a second, gunicorn's six."""
+
+ORPHAN_SECONDS = 20  # for what a worker forked that was killed: its task ends, or stops at its next report
 
 
 class Own:
@@ -28,6 +32,7 @@ class Own:
     name, runner = "own workers", "threads"
     places = THREADS  # tasks that one worker runs at once
     processes = 1  # of one worker, that live as long as it does and answer the census
+    stop_seconds = STOP_SECONDS  # while things are wrong
 
     def __init__(self, folder):
         pass
@@ -61,6 +66,9 @@ class External(Own):
 
 class _Published:
     """What runs tasks by wake-up calls that come through Redis."""
+
+    # It waits for its children without a limit, and a child for the store: for the end of its task, up to a minute.
+    stop_seconds = 2 * STOP_SECONDS
 
     def __init__(self, folder):
         self._folder = folder
@@ -100,7 +108,7 @@ class _Published:
 
     def complaints(self):
         """What a process forked ends too, however that one ended. Asked when all of them were stopped."""
-        until, pause = time.monotonic() + STOP_SECONDS, threading.Event()
+        until, pause = time.monotonic() + ORPHAN_SECONDS, threading.Event()
         while (left := self._processes()) and time.monotonic() < until:
             pause.wait(0.1)
         return [f"process {pid} is still there, and all were stopped" for pid in left]

@@ -15,9 +15,6 @@ from tests.chaos.clients import Client
 
 KILLS = ("kill worker", "kill web worker", "kill web", "kill child", "kill whole worker", "deploys", "neighbours")
 
-STOP_SECONDS = 30
-"""How long a process may take that was told to stop: the app's grace is a second, gunicorn's six."""
-
 
 class Faults:
     """The faults of one run, each by its name. A seeded random says which and whom."""
@@ -63,10 +60,10 @@ class Faults:
         for pid, (name, since) in list(self._asked.items()):
             if not os.path.exists(f"/proc/{pid}") or _state(pid) == "Z":
                 del self._asked[pid]
-            elif time.monotonic() - since > STOP_SECONDS:
+            elif time.monotonic() - since > (seconds := self._run.engine.stop_seconds):
                 del self._asked[pid]
                 self._signal(pid, signal.SIGKILL)
-                yield f"{name} did not stop within {STOP_SECONDS} s of SIGTERM"
+                yield f"{name} did not stop within {seconds} s of SIGTERM"
 
     def _later(self, seconds, act):
         """Do it after so many seconds, or at the end of all faults. What is done twice must do no harm."""

@@ -15,7 +15,8 @@ from tests.chaos import engines
 from tests.chaos.checker import digest
 from tests.chaos.clients import Client, _look
 from tests.chaos.driver import Patience, Run
-from tests.chaos.faults import STOP_SECONDS, Faults
+from tests.chaos.engines import STOP_SECONDS
+from tests.chaos.faults import Faults
 from tests.chaos.journal import Journal
 from tests.chaos.remains import unsettled_of_firestore
 from tests.chaos.stores import Postgresql
@@ -91,7 +92,7 @@ def test_an_event_that_a_stream_left_out_is_noticed():
 
 def test_a_process_that_does_not_stop_is_noticed_and_ended():
     deaf = subprocess.Popen(["sleep", "600"])
-    faults = Faults(SimpleNamespace(seed=1))
+    faults = Faults(SimpleNamespace(seed=1, engine=engines.Own))
     faults._asked[deaf.pid] = ("a worker", time.monotonic() - STOP_SECONDS - 1)
 
     assert list(faults.overdue()) == [f"a worker did not stop within {STOP_SECONDS} s of SIGTERM"]
@@ -99,7 +100,7 @@ def test_a_process_that_does_not_stop_is_noticed_and_ended():
 
 
 def test_a_process_that_outlives_its_worker_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(engines, "STOP_SECONDS", 0)
+    monkeypatch.setattr(engines, "ORPHAN_SECONDS", 0)
     orphan = subprocess.Popen(["sleep", "600"], env={"CHAOS_FOLDER": str(tmp_path)})
     try:
         engine = engines.Rq(tmp_path)
