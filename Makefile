@@ -101,7 +101,7 @@ soak: $(VENV)/.dev backends ## the long form of the tests that have one (marked 
 	$(BIN)/python -m pytest -m soak --timeout 0
 
 bench: .bench-venv/.bench ## measure beside Celery, RQ, Dramatiq, Huey and DBOS (BENCH='--only polls --peers none')
-	@tests/backends/install.sh redis wrk firestore || echo "going on without them" >&2
+	@tests/backends/install.sh redis wrk firestore postgresql || echo "going on without them" >&2
 	.bench-venv/bin/python -m tests.benchmarks --json tests/benchmarks/results/latest.json $(BENCH)
 
 docs: $(VENV)/.dev ## build the documentation into docs/_build/html; a warning is an error
@@ -147,7 +147,7 @@ $(OLDEST)/.test: pyproject.toml | $(OLDEST)/bin/python
 
 # A peer that does not install is named by the run as not installed, and keeps nobody else out.
 .bench-venv/.bench: pyproject.toml tests/benchmarks/peers/requirements.txt | .bench-venv/bin/python
-	.bench-venv/bin/python -m pip install --quiet --editable '.[firebase]' gunicorn gevent
+	.bench-venv/bin/python -m pip install --quiet --editable '.[firebase,postgresql]' gunicorn gevent
 	@sed 's/ *#.*//; /^$$/d' tests/benchmarks/peers/requirements.txt | while read -r peer; do \
 		.bench-venv/bin/python -m pip install --quiet "$$peer" </dev/null || echo "not installed: $$peer" >&2; \
 	done

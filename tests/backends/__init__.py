@@ -7,6 +7,7 @@ under ``CI=true`` they fail, so that a green CI has run them.
 import contextlib
 import os
 import pwd
+import shutil
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +32,15 @@ def unprivileged(folder: Path) -> list[str]:
             os.chown(folder, user.pw_uid, user.pw_gid)
             return [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return missing("an unprivileged user", "root cannot run this server; neither 'postgres' nor 'nobody' exists here")
+
+
+def postgresql_programs() -> Path | None:
+    """Where initdb and postgres lie: Debian keeps them off the PATH, one folder per version. None: not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    on_path = shutil.which("initdb")
+    return Path(on_path).resolve().parent if on_path else None
 
 
 def free_port() -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends import missing, unprivileged
+from tests.backends import missing, postgresql_programs, unprivileged
 
 START_SECONDS = 60
 
@@ -72,7 +72,7 @@ class Cluster:
     """
 
     def __init__(self, folder: Path, *, port: int | None = None, **settings: str) -> None:
-        programs = _programs()
+        programs = postgresql_programs()
         if programs is None:
             missing("PostgreSQL", "tests/backends/install.sh postgresql")
         if shutil.which("setpriv") is None:
@@ -164,12 +164,3 @@ class Cluster:
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _programs() -> Path | None:
-    """Where initdb and postgres lie: Debian keeps them off the PATH, one folder per version."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    if found:
-        return found[-1].parent
-    on_path = shutil.which("initdb")
-    return Path(on_path).resolve().parent if on_path else None

@@ -70,7 +70,9 @@ def folder_on_disk() -> Path:
     places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path.cwd()]
     writable = [place for place in places if os.access(place, os.W_OK)]
     best = next((place for place in writable if file_system(place) not in IN_MEMORY), writable[0])
-    return Path(tempfile.mkdtemp(prefix="bgtasks-bench-", dir=best))
+    folder = Path(tempfile.mkdtemp(prefix="bgtasks-bench-", dir=best))
+    folder.chmod(0o711)  # PostgreSQL's is below, and it runs as another user than root
+    return folder
 
 
 def file_system(path: Path) -> str:

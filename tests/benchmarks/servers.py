@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.backends import free_port, postgresql_programs, unprivileged
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -33,6 +36,56 @@ def redis(folder: Path) -> Iterator[str]:
     command = [program, "--port", str(port), "--bind", HOST, "--dir", str(folder), "--save", "", "--appendonly", "no"]
     with _running(command, folder / "log", port=port):
         yield f"redis://{HOST}:{port}"
+
+
+@contextlib.contextmanager
+def postgresql(folder: Path) -> Iterator[Postgresql]:
+    """A PostgreSQL with its own defaults: every commit is synced before it is answered."""
+    programs = postgresql_programs()
+    if programs is None or shutil.which("setpriv") is None:
+        raise ServerFailed("PostgreSQL is not installed (tests/backends/install.sh postgresql)")
+    folder.mkdir(parents=True)
+    port = free_port()
+    prefix = ["setpriv", *unprivileged(folder)] if os.geteuid() == 0 else []
+    command = [*prefix, str(programs / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "trust"]
+    command += ["--locale=C", "-E", "UTF8"]
+    made = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise ServerFailed(f"initdb failed: {made.stderr.strip()[-200:]}")
+    command = [*prefix, str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(port), "-k", str(folder)]
+    command += ["-c", f"listen_addresses={HOST}", "-c", "max_connections=300"]
+    with _running(command, folder / "log", port=port, stop=signal.SIGINT) as process:
+        yield Postgresql(f"postgres@{HOST}:{port}", process.pid)
+
+
+@dataclass(frozen=True)
+class Postgresql:
+    """A running PostgreSQL; its superuser needs no password."""
+
+    address: str
+    pid: int
+
+    def url(self, database: str) -> str:
+        """What psycopg takes."""
+        return f"postgresql://{self.address}/{database}"
+
+    def store(self, database: str) -> str:
+        """What ``BGTASKS_STORE`` takes."""
+        return f"postgresql+psycopg://{self.address}/{database}"
+
+    def create(self, database: str, template: str = "template1") -> None:
+        """Make a database, as a copy of another one that nobody has open."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
+
+    def drop(self, database: str) -> None:
+        """Erase a database, whoever has it open."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
 
 
 @contextlib.contextmanager
@@ -117,7 +170,12 @@ def gunicorn(app: str, folder: Path, *, environ: Mapping[str, str], options: Seq
 
 @contextlib.contextmanager
 def _running(
-    command: list[str], log: Path, *, port: int, environ: Mapping[str, str] | None = None
+    command: list[str],
+    log: Path,
+    *,
+    port: int,
+    environ: Mapping[str, str] | None = None,
+    stop: signal.Signals = signal.SIGTERM,
 ) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -132,7 +190,7 @@ def _running(
         _wait_for(port, process, log)
         yield process
     finally:
-        process.terminate()
+        process.send_signal(stop)
         try:
             process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -152,8 +210,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise ServerFailed(f"nothing listens on port {port} after {START_SECONDS:g} s")
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+def kill_group(leader: int) -> None:
+    """End a process group, if there is still anybody in it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)

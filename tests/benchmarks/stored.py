@@ -6,7 +6,6 @@ which may begin, and claim it. What was claimed is finished outside of the measu
 
 from __future__ import annotations
 
-import sqlite3
 import statistics
 import time
 import uuid
@@ -19,6 +18,7 @@ from flask_bgtasks.stores.conversions import EPOCH
 from flask_bgtasks.stores.sql import SqlStore
 from flask_bgtasks.stores.types import Limits
 
+from . import filled
 from .harness import Series
 
 FINISHED, WAITING, OWNERS = 100_000, 1_000, 400
@@ -32,8 +32,9 @@ class Stored:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self.stores = {name: SqlStore(f"sqlite:///{folder / name}.sqlite3") for name in ("empty", "full")}
-        _fill(self.stores["full"], folder / "full.sqlite3")
+        urls = {name: f"sqlite:///{folder / name}.sqlite3" for name in ("empty", "full")}
+        self.stores = {name: SqlStore(url) for name, url in urls.items()}
+        _fill(self.stores["full"], urls["full"])
         for store in self.stores.values():  # what is prepared on first use is not what is measured
             _round(store, 20)
 
@@ -82,35 +83,14 @@ def _task(number: int) -> Task:
     )
 
 
-def _fill(store: SqlStore, path: Path) -> None:
-    """The finished tasks are copies, with numbers and ids of their own, of one that went the usual way."""
-    request_id = store.create(_task(0), input={"args": ["a text"], "kwargs": {}}).task.request_id
-    attempt = store.claim(request_id, worker="bench", lease=LEASE)
+def _fill(store: SqlStore, url: str) -> None:
+    """Finished tasks of four steps each, and some that wait."""
     now = store.now()
     entries = tuple(
         Entry(kind, now, {"step": name, "path": [name], "step_number": place, "total_steps": 4})
         for place, name in enumerate(("Outline", "Write", "Draw", "Bind"), 1)
         for kind in (EventType.STEP_STARTED, EventType.STEP_FINISHED)
     )
-    store.transition(request_id, Complete(attempt.task.attempt, Result(b'{"blocks": []}'), entries=entries))
-    db = sqlite3.connect(path)
-    (number,) = db.execute("SELECT number FROM bgtasks_tasks").fetchone()
-    for table, key in (("bgtasks_tasks", "number"), ("bgtasks_events", "task"), ("bgtasks_payloads", "task")):
-        names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-        taken = {key: "made.number", "request_id": "made.id", "owner": "made.owner", "created_at": "made.at"}
-        chosen = ", ".join(taken.get(name, f"copied.{name}") for name in names)
-        if table != "bgtasks_tasks":
-            chosen = ", ".join("made.number" if name == key else f"copied.{name}" for name in names)
-        db.execute(
-            f"WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < {FINISHED}), "
-            f"made AS (SELECT {number} + n AS number, printf('%08x-0000-4000-8000-000000000000', n) AS id, "
-            f"'owner-' || (n % {OWNERS}) AS owner, copied.created_at - n * 1000000 AS at "
-            "FROM counted, bgtasks_tasks copied WHERE copied.number = ?1) "
-            f"INSERT INTO {table} ({', '.join(names)}) "
-            f"SELECT {chosen} FROM made, {table} copied WHERE copied.{key} = ?1",
-            (number,),
-        )
-    db.commit()
-    db.close()
+    filled.end(store, url, _task(0), count=FINISHED, owners=OWNERS, entries=entries)
     for place in range(WAITING):
         store.create(_task(place), input={"args": ["a text"], "kwargs": {}})

@@ -16,7 +16,7 @@ import socket
 import statistics
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +54,9 @@ def steps() -> None:
 def create_app() -> Flask:
     """The app that is served, with its files in ``BENCH_FOLDER``."""
     app = Flask("streams", instance_path=os.environ["BENCH_FOLDER"])
-    most = {"max_streams": STREAMS + SPARE_THREADS, "max_streams_per_owner": STREAMS + SPARE_THREADS}
-    bgtasks.init_app(app, shutdown_grace=0, **most)
+    streams = int(os.environ["BENCH_STREAMS"]) + SPARE_THREADS
+    store = {"store": os.environ["BENCH_STORE"]} if os.environ.get("BENCH_STORE") else {}
+    bgtasks.init_app(app, shutdown_grace=0, max_streams=streams, max_streams_per_owner=streams, **store)
     app.add_url_rule("/", "start", lambda: {"request_id": steps.submit().request_id}, methods=["POST"])
     committed: dict[int, float] = {}
 
@@ -90,10 +91,20 @@ def quantile(values: Sequence[float], share: float) -> float:
     return statistics.quantiles(values, n=1000)[round(share * 1000) - 1]
 
 
-def measure(folder: Path, worker: str, *, streams: int = STREAMS) -> Figures:
+def measure(
+    folder: Path,
+    worker: str,
+    *,
+    streams: int = STREAMS,
+    seconds: float = SECONDS,
+    store: str = "",
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Figures:
     """Open the streams, and read them for a while.
 
-    :param worker: gunicorn's worker class.
+    :param worker: gunicorn's worker class. :param seconds: that they are read.
+    :param store: what ``BGTASKS_STORE`` takes, the default store without it.
+    :param meanwhile: called when all have been read, and are open still.
     :raises RowFailed: not all of them are open.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -103,7 +114,7 @@ def measure(folder: Path, worker: str, *, streams: int = STREAMS) -> Figures:
         servers.gunicorn(
             f"{__package__}.streams:create_app()",
             folder,
-            environ={},
+            environ={"BENCH_STREAMS": str(streams), "BENCH_STORE": store},
             options=(*options, "--worker-class", worker),
         ) as server,
         ExitStack() as stack,
@@ -120,10 +131,11 @@ def measure(folder: Path, worker: str, *, streams: int = STREAMS) -> Figures:
         readers.answers.clear()
         used, begun = server.cpu_seconds(), time.monotonic()
         begun_at = time.time()
-        readers.read(SECONDS)
+        readers.read(seconds)
         passed = time.monotonic() - begun
         spent = (server.cpu_seconds() or 0.0) - (used or 0.0)
         memory = server.resident_bytes() - before
+        meanwhile()
         with urllib.request.urlopen(server.url + "/committed", timeout=PATIENCE_SECONDS) as answer:
             committed = {int(seq): at for seq, at in json.load(answer).items()}
     told = [(at, committed[int(number)]) for at, data in readers.arrived for number in _NUMBER.findall(b"\n" + data)]
