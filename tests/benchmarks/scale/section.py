@@ -252,8 +252,7 @@ def _counted(count: Callable[[], Any]) -> Any:
 
 def _print_writes(section: dict[str, Any]) -> None:
     for name, row in section["writes"].items():
-        say(
-            f"   a task ({name}): {row['commits']:.2f} commits, {row['rows']:.1f} rows, {row['wal'] / 1024:.1f} KiB of WAL"
-        )
+        told = f"{row['commits']:.2f} commits, {row['rows']:.1f} rows, {row['wal'] / 1024:.1f} KiB of WAL"
+        say(f"   a task ({name}): {told}")
     for name, documents in section["documents"].items():
         say(f"   a task ({name}): {documents:.1f} documents written by the Firestore mirror")

@@ -22,7 +22,6 @@ from flask import Flask
 from flask_bgtasks import BackgroundTasks, current_task, step
 
 from .. import servers
-from ..subject import worker
 
 PROJECT = "demo-bench"
 STEPS = 10
@@ -32,6 +31,9 @@ PATIENCE_SECONDS = 60.0
 
 COUNTS = {"none": 100, "steps": 100, "reports": 2}
 """The tasks, and how often each is run."""
+
+RUN_BY = {"threads": ("none", "steps", "reports"), "external": ("none", "steps")}
+"""The runners, and what is run by them: the submitting process's own threads, or a ``flask bgtasks worker``."""
 
 bgtasks = BackgroundTasks()
 
@@ -79,17 +81,17 @@ def counted(server: servers.Postgresql, folder: Path) -> dict[str, dict[str, flo
     :raises RowFailed: a run failed.
     """
     found = {}
-    for runner in ("threads", "external"):
-        for task, count in COUNTS.items():
-            name = f"writes_{runner}_{task}"
-            server.create(name)
-            place = folder / name
-            place.mkdir(parents=True)
-            with _serving(place, server.store(name)) if runner == "external" else contextlib.nullcontext():
-                _run(place, server.store(name), runner, task, 1)  # makes the tables, and whatever is made once
-            nothing, all_of = (_delta(server, name, place, runner, task, times) for times in (0, count))
-            found[f"{runner}, {task}"] = {key: (all_of[key] - nothing[key]) / count for key in all_of}
-            server.drop(name)
+    for runner, tasks in RUN_BY.items():
+        name = f"writes_{runner}"
+        server.create(name)
+        place = folder / name
+        place.mkdir(parents=True)
+        _delta(server, name, place, runner, "none", 1)  # makes the tables, and whatever is made once
+        nothing = _delta(server, name, place, runner, "none", 0)
+        for task in tasks:
+            all_of = _delta(server, name, place, runner, task, COUNTS[task])
+            found[f"{runner}, {task}"] = {key: (all_of[key] - nothing[key]) / COUNTS[task] for key in all_of}
+        server.drop(name)
     return found
 
 
@@ -140,8 +142,17 @@ def _told(server: servers.Postgresql, name: str) -> dict[str, float]:
 def _serving(folder: Path, store: str) -> Iterator[None]:
     """A worker."""
     command = ["-m", "flask", "--app", f"{__name__}:make({str(folder)!r},{store!r},'external')", "bgtasks", "worker"]
-    with worker(*command):
+    with (folder / "worker.log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
         yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _run(folder: Path, store: str, runner: str, task: str, count: int, **environ: str) -> dict[str, Any]:
