@@ -28,10 +28,9 @@ class Measured:
 def show(measured: Measured) -> None:
     say()
     say(f"{measured.title}, {measured.unit}")
-    say(f"   {'':<15}{'median':>10}   {'min – max':<21}{'ours / it':>10}   the aim asks")
-    main = aims.rows_of(measured.key)[0]
+    main = (aims.rows_of(measured.key) or ["ours"])[0]
     ours, aim = measured.series.get(main), aims.of(measured.key, main)
-    assert aim is not None
+    say(f"   {'':<15}{'median':>10}   {'min – max':<21}{'ours / it':>10}{'   the aim asks' if aim else ''}")
     for name, series in measured.series.items():
         if not series.values:
             say(f"   {name:<15}not measured: {series.failed}")
@@ -42,10 +41,10 @@ def show(measured: Measured) -> None:
         if own is not None:
             text += f"{'':>10}   {own!s:<32}{verdict(own.met(series.median))}"
         else:
-            ratio = ours.over(series) if ours else None
+            ratio = ours.over(series) if ours and name != main else None
             text += f"{figure(ratio) + ' ×' if ratio is not None else '':>10}   "
-            asked = aim.ratio(name)
-            if ratio is not None and asked is not None:
+            asked = aim.ratio(name) if aim is not None else None
+            if aim is not None and ratio is not None and asked is not None:
                 sign = "<" if aim.better == "lower" else ">"
                 text += f"{f'{sign} {figure(asked)} ×':<32}{verdict(aim.ratio_met(name, ratio))}"
         say(f"{text:<102} {measured.notes.get(name, '')}".rstrip())

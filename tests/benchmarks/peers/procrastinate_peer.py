@@ -37,11 +37,9 @@ class Measured(Subject):
         super().__init__(folder, **options)
         with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}")
-        connector = procrastinate.SyncPsycopgConnector(conninfo=f"{server}/{DATABASE}")
         self._stack = contextlib.ExitStack()
-        self._app = self._stack.enter_context(app.with_connector(connector).open())
-        self._app.schema_manager.apply_schema()
-        self._noop = self._app.tasks[noop.name]
+        self._stack.enter_context(app.open())  # a pool for what is not a coroutine
+        app.schema_manager.apply_schema()
         command = ["-m", "procrastinate", "--app", f"{__name__}.app", "worker", "--queues", "bench"]
         self._stack.enter_context(worker(*command, "--concurrency", str(CONCURRENCY)))
 
@@ -52,14 +50,14 @@ class Measured(Subject):
         self._stack.close()
 
     def submit_one(self) -> Any:
-        return self._noop.defer()
+        return noop.defer()
 
     def wait_for(self, handle: Any) -> None:
         stop = time.monotonic() + MAX_WAIT_SECONDS
-        while self._app.job_manager.get_job_status(handle).value != "succeeded":
+        while app.job_manager.get_job_status(handle).value != "succeeded":
             if time.monotonic() > stop:
                 raise TimeoutError("no end")
             time.sleep(LOOK_SECONDS)
 
     def submit_idle(self) -> Any:
-        self._noop.configure(queue=NOBODYS).defer()
+        noop.configure(queue=NOBODYS).defer()

@@ -253,6 +253,8 @@ def _counted(count: Callable[[], Any]) -> Any:
 def _print_writes(section: dict[str, Any]) -> None:
     for name, row in section["writes"].items():
         told = f"{row['commits']:.2f} commits, {row['rows']:.1f} rows, {row['wal'] / 1024:.1f} KiB of WAL"
+        if "announcements" in row:
+            told += f", {row['announcements']:.2f} announcements"
         say(f"   a task ({name}): {told}")
     for name, documents in section["documents"].items():
         say(f"   a task ({name}): {documents:.1f} documents written by the Firestore mirror")

@@ -13,7 +13,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,18 @@ REPORT_SECONDS = 3.0
 REPORT_APART = 0.02
 PATIENCE_SECONDS = 60.0
 
-COUNTS = {"none": 100, "steps": 100, "reports": 2}
+COUNTS = {"none": 50, "steps": 50, "reports": 2}
 """The tasks, and how often each is run."""
 
-RUN_BY = {"threads": ("none", "steps", "reports"), "external": ("none", "steps")}
-"""The runners, and what is run by them: the submitting process's own threads, or a ``flask bgtasks worker``."""
+RUNS = {
+    ("threads", "off"): ("none", "steps", "reports"),
+    ("threads", "auto"): ("none", "reports"),
+    ("external", "off"): ("none",),
+    ("external", "auto"): ("none",),
+}
+"""What is run, by the runner (the submitting process's own threads, or a ``flask bgtasks worker``) and by whether
+changes are announced. An announcement is a transaction of its own; nothing of it is synced to the disk, so that those
+are counted apart: what there is more of with them."""
 
 bgtasks = BackgroundTasks()
 
@@ -68,7 +76,8 @@ def make(folder: str, store: str, runner: str) -> Flask:
     """The app; with the mirror where there is an emulator."""
     app = Flask("writes", instance_path=folder)
     mirror = {"sinks": ["firestore"], "firebase_project": PROJECT} if os.environ.get("FIRESTORE_EMULATOR_HOST") else {}
-    bgtasks.init_app(app, store=store, runner=runner, **mirror)
+    announcements = os.environ.get("BENCH_ANNOUNCEMENTS", "off")
+    bgtasks.init_app(app, store=store, runner=runner, announcements=announcements, **mirror)
     return app
 
 
@@ -76,21 +85,25 @@ def make(folder: str, store: str, runner: str) -> Flask:
 
 
 def counted(server: servers.Postgresql, folder: Path) -> dict[str, dict[str, float]]:
-    """Per task, by who runs it and what it does: ``commits`` that write, ``rows`` written, ``wal`` bytes.
+    """Per task, by who runs it and what it does: synced ``commits``, ``announcements``, ``rows``, bytes of ``wal``.
 
-    :raises RowFailed: a run failed.
+    :raises ServerFailed: a run failed.
     """
-    found = {}
-    for runner, tasks in RUN_BY.items():
-        name = f"writes_{runner}"
+    found: dict[str, dict[str, float]] = {}
+    for (runner, announcements), tasks in RUNS.items():
+        name = f"writes_{runner}_{announcements}"
         server.create(name)
         place = folder / name
         place.mkdir(parents=True)
-        _delta(server, name, place, runner, "none", 1)  # makes the tables, and whatever is made once
-        nothing = _delta(server, name, place, runner, "none", 0)
+        run = _Run(server, name, place, runner, {"BENCH_ANNOUNCEMENTS": announcements})
+        run.delta("none", 1)  # makes the tables, and whatever is made once
+        nothing = run.delta("none", 0)
         for task in tasks:
-            all_of = _delta(server, name, place, runner, task, COUNTS[task])
-            found[f"{runner}, {task}"] = {key: (all_of[key] - nothing[key]) / COUNTS[task] for key in all_of}
+            all_of, count = run.delta(task, COUNTS[task]), COUNTS[task]
+            each = {key: (all_of[key] - nothing[key]) / count for key in all_of}
+            row = found.setdefault(f"{runner}, {task}", each)
+            if announcements != "off":
+                row["announcements"] = each["commits"] - row["commits"]
         server.drop(name)
     return found
 
@@ -101,6 +114,7 @@ def mirrored(folder: Path) -> dict[str, float]:
     :raises ServerFailed: there is none.
     """
     found = {}
+    folder.mkdir(parents=True)
     with servers.firestore(folder) as host:
         for task, count in COUNTS.items():
             place = folder / task
@@ -110,12 +124,24 @@ def mirrored(folder: Path) -> dict[str, float]:
     return found
 
 
-def _delta(server: servers.Postgresql, name: str, folder: Path, runner: str, task: str, count: int) -> dict[str, float]:
-    before = _told(server, name)
-    with _serving(folder, server.store(name)) if runner == "external" else contextlib.nullcontext():
-        _run(folder, server.store(name), runner, task, count)
-    after = _told(server, name)
-    return {key: after[key] - before[key] for key in after}
+@dataclass(frozen=True)
+class _Run:
+    """Runs of tasks in one database."""
+
+    server: servers.Postgresql
+    name: str
+    folder: Path
+    runner: str
+    environ: Mapping[str, str]
+
+    def delta(self, task: str, count: int) -> dict[str, float]:
+        """What so many tasks add to what PostgreSQL counts."""
+        before, store = _told(self.server, self.name), self.server.store(self.name)
+        worker = _serving(self.folder, store, self.environ) if self.runner == "external" else contextlib.nullcontext()
+        with worker:
+            _run(self.folder, store, self.runner, task, count, **self.environ)
+        after = _told(self.server, self.name)
+        return {key: after[key] - before[key] for key in after}
 
 
 def _told(server: servers.Postgresql, name: str) -> dict[str, float]:
@@ -139,11 +165,17 @@ def _told(server: servers.Postgresql, name: str) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _serving(folder: Path, store: str) -> Iterator[None]:
+def _serving(folder: Path, store: str, environ: Mapping[str, str]) -> Iterator[None]:
     """A worker."""
     command = ["-m", "flask", "--app", f"{__name__}:make({str(folder)!r},{store!r},'external')", "bgtasks", "worker"]
     with (folder / "worker.log").open("ab") as log:
-        process = subprocess.Popen([sys.executable, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     try:
         yield
     finally:
