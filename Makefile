@@ -1,4 +1,4 @@
-# make demo · test · soak · bench · docs · lint · format · clean
+# make demo · test · soak · bench · capacity · docs · lint · format · clean
 #
 # Everything is installed into virtual environments inside this folder. PYTHON=python3.12 chooses another Python
 # for .venv, PORT=8000 another port for the demo.
@@ -35,7 +35,7 @@ OLDEST_TESTS := $(addprefix tests/integration/,test_firebase_versions.py test_fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test soak bench docs lint format clean suite quick freethreaded oldest backends
+.PHONY: help demo test soak bench capacity docs lint format clean suite quick freethreaded oldest backends
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -103,6 +103,11 @@ soak: $(VENV)/.dev backends ## the long form of the tests that have one (marked 
 bench: .bench-venv/.bench ## measure beside Celery, RQ, Dramatiq, Huey and DBOS (BENCH='--only polls --peers none')
 	@tests/backends/install.sh redis wrk firestore postgresql || echo "going on without them" >&2
 	.bench-venv/bin/python -m tests.benchmarks --json tests/benchmarks/results/latest.json $(BENCH)
+
+capacity: .bench-venv/.bench ## measure for docs/explanation/capacity.md, and put the figures there
+	@tests/backends/install.sh redis wrk firestore postgresql
+	.bench-venv/bin/python -m tests.benchmarks --only postgresql,scale --json tests/benchmarks/results/capacity.json $(BENCH)
+	.bench-venv/bin/python -m tests.benchmarks.scale.page tests/benchmarks/results/capacity.json
 
 docs: $(VENV)/.dev ## build the documentation into docs/_build/html; a warning is an error
 	@echo "== docs"

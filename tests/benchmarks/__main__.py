@@ -40,6 +40,7 @@ from . import (
 from .driver import Driver, DriverFailed
 from .harness import RowFailed, Series
 from .scale import section as scale
+from .scale import usage
 from .sections import NEED_POSTGRESQL, NEED_REDIS, ONLY, PEERS, SECTIONS, SUBJECTS, Row, Section, with_revision
 from .table import Measured, as_json, figure, say, show, verdict
 
@@ -88,16 +89,25 @@ def _subjects(
         yield found
 
 
-def _measure(section: Section, subjects: dict[str, Driver | str], rounds: int | None) -> Measured:
+def _measure(section: Section, subjects: dict[str, Driver | str], rounds: int | None, database: int | None) -> Measured:
+    """:param database: the process of the server that the subjects use alone; its processor time is told too."""
+    spent: dict[str, Series] = {}
+
     def take(row: Row) -> Callable[[], float]:
         def one() -> float:
             driver = subjects[row.subject]
             if isinstance(driver, str):
                 raise RowFailed(driver)
+            begun, used = time.monotonic(), usage.seconds(driver.pid, *filter(None, [database]))
             try:
-                return driver.ask(section.command, row.arguments)
+                rate = driver.ask(section.command, row.arguments)
             except DriverFailed as failure:
                 raise RowFailed(str(failure)) from None
+            if section.key == "postgresql-throughput":
+                count = rate * (time.monotonic() - begun)
+                values = spent.setdefault(row.name, Series()).values
+                values[len(values)] = 1000 * (usage.seconds(driver.pid, *filter(None, [database])) - used) / count
+            return rate
 
         return one
 
@@ -106,7 +116,8 @@ def _measure(section: Section, subjects: dict[str, Driver | str], rounds: int | 
         {name: take(row) for name, row in rows.items()}, rounds=rounds or section.rounds, seconds=section.seconds
     )
     notes = {name: row.note for name, row in rows.items()}
-    return Measured(section.key, section.title, section.unit, notes, series)
+    beside = {"processor time of all processes and the server for a task, ms": spent} if spent else {}
+    return Measured(section.key, section.title, section.unit, notes, series, beside)
 
 
 def _measure_served(folder: Path, rounds: int | None) -> Measured:
@@ -315,6 +326,7 @@ def main() -> None:
         names = [name for name in SUBJECTS if name in wanted and (name not in PEERS or name in asked.peers)]
         names += sorted(name for name in wanted if "@" in name)
         needed: dict[str, str] = {}
+        server: servers.Postgresql | None = None
         try:
             if any(peer in NEED_REDIS for peer in asked.peers):
                 needed["BENCH_REDIS"] = stack.enter_context(servers.redis(folder / "redis"))
@@ -326,7 +338,7 @@ def main() -> None:
         redis = needed.get("BENCH_REDIS")
         with _subjects(names, folder, needed, before) as subjects:
             for one in sections:
-                done.append(_measure(one, subjects, asked.rounds))
+                done.append(_measure(one, subjects, asked.rounds, server.pid if server else None))
                 show(done[-1])
         if "wrapped" in asked.only:
             try:

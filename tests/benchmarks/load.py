@@ -62,7 +62,17 @@ def _wrk(url: str, header: str | None, connections: int, method: str, seconds: i
             script.write(f"local paths, place = {{{listed}}}, 0\n")
             script.write("request = function() place = place % #paths + 1; return wrk.format(nil, paths[place]) end\n")
         script.flush()
-        options = ["--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", *asked]
+        options = [
+            "--timeout",
+            f"{PATIENCE_SECONDS:.0f}s",
+            "--threads",
+            "1",
+            "--connections",
+            str(connections),
+            "--duration",
+            f"{seconds}s",
+            *asked,
+        ]
         out = _run(["wrk", "--script", script.name, *options, url], seconds)
     wrong = re.search(r"(Non-2xx or 3xx responses.*|Socket errors.*)", out)
     found = re.search(r"Requests/sec:\s*([\d.]+)", out)

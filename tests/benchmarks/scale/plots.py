@@ -1,4 +1,4 @@
-"""Draws the plots of docs/explanation/capacity.md: `python -m tests.benchmarks.scale.plots FILE.json [FOLDER]`.
+"""Draws the plots of docs/explanation/capacity.md.
 
 SVG by hand: nothing has to be installed, and a plot of another run differs where its figures do. A light panel of its
 own makes a plot readable on a dark page too.
@@ -6,11 +6,8 @@ own makes a plot readable on a dark page too.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 WIDTH, HEIGHT = 760, 330
@@ -106,17 +103,3 @@ def draw(section: Mapping[str, Any]) -> dict[str, str]:
         title = "From an event's commit to its arrival, ms"
         plots["capacity-streams.svg"] = plot(title, "streams of one process (gevent)", late)
     return plots
-
-
-def main(results: str, folder: str = "docs/_static") -> None:
-    """Draw them, and say where they are."""
-    sections = json.loads(Path(results).read_text())["sections"]
-    (section,) = (each for each in sections if each["key"] == "scale")
-    for name, text in draw(section).items():
-        path = Path(folder) / name
-        path.write_text(text)
-        print(path)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
