@@ -35,7 +35,7 @@ def figures(run: Mapping[str, Any]) -> str:
     """The included part of the page."""
     sections = {section["key"]: section for section in run["sections"]}
     scale = sections["scale"]
-    parts = [_origin(run, scale), _rates(scale), _costs(scale["rows"]), _streams(scale["streams"])]
+    parts = [_origin(run, scale), _rates(scale), _costs(scale["rows"]), _streams(scale.get("streams", ()))]
     parts += [_writes(scale), _peers(sections)]
     return "<!-- Made by `make capacity`. -->\n\n" + "\n".join(part for part in parts if part)
 

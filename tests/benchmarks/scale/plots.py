@@ -96,7 +96,7 @@ def draw(section: Mapping[str, Any]) -> dict[str, str]:
         title = f"{text} a second, {usual} {processes}"
         plots[f"capacity-{what}-stored.svg"] = plot(title, "ended tasks in the store", _curves(grown, "ended", what))
     late: dict[str, list[tuple[float, float]]] = {}
-    for row in section["streams"]:
+    for row in section.get("streams", ()):
         for share in ("p50", "p99"):
             late.setdefault(f"{row['store']}, {share}", []).append((row["streams"], row[share]))
     if late:

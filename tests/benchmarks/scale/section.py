@@ -83,15 +83,24 @@ def show(folder: Path, size: Size) -> dict[str, Any]:
         except servers.ServerFailed as failure:
             say(f"   not measured: {failure}")
             return section
-        found = list(_grid(folder, size, server, redis))
-        section["rows"] = [dataclasses.asdict(figures) for figures in found]
-        _print_grid(found)
-        section["streams"] = _streams(folder / "streams", size, server)
-        if size.writes:
-            section["writes"] = _counted(lambda: writes.counted(server, folder / "writes"))
-            section["documents"] = _counted(lambda: writes.mirrored(folder / "firestore"))
-            _print_writes(section)
+        try:
+            _measure(section, folder, size, server, redis)
+        except KeyboardInterrupt:
+            say("   interrupted; what was measured until now is kept")
     return section
+
+
+def _measure(section: dict[str, Any], folder: Path, size: Size, server: servers.Postgresql, redis: str) -> None:
+    found: list[Figures] = []
+    for figures in _grid(folder, size, server, redis):
+        found.append(figures)
+        section["rows"].append(dataclasses.asdict(figures))
+    _print_grid(found)
+    section["streams"] = _streams(folder / "streams", size, server)
+    if size.writes:
+        section["writes"] = _counted(lambda: writes.counted(server, folder / "writes"))
+        section["documents"] = _counted(lambda: writes.mirrored(folder / "firestore"))
+        _print_writes(section)
 
 
 def _when() -> dict[str, Any]:

@@ -30,7 +30,7 @@ REPORT_SECONDS = 3.0
 REPORT_APART = 0.02
 PATIENCE_SECONDS = 60.0
 
-COUNTS = {"none": 50, "steps": 50, "reports": 2}
+COUNTS = {"none": 20, "steps": 20, "reports": 2}
 """The tasks, and how often each is run."""
 
 RUNS = {
