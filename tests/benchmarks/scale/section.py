@@ -254,7 +254,7 @@ def _connections(server: servers.Postgresql, name: str) -> int:
 def _counted(count: Callable[[], Any]) -> Any:
     try:
         return count()
-    except (servers.ServerFailed, OSError) as failure:
+    except (servers.ServerFailed, subprocess.SubprocessError, OSError) as failure:
         say(f"   writes: not counted: {failure}")
         return {}
 
