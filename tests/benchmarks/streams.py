@@ -119,7 +119,7 @@ def measure(
         ) as server,
         ExitStack() as stack,
     ):
-        with urllib.request.urlopen(server.url + "/", data=b"", timeout=10) as answer:
+        with urllib.request.urlopen(server.url + "/", data=b"", timeout=PATIENCE_SECONDS) as answer:
             request_id = json.load(answer)["request_id"]
         before = server.resident_bytes()
         readers = _Readers(stack, server.url, f"/tasks/{request_id}")

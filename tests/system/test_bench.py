@@ -43,7 +43,7 @@ def test_the_bench_measures_scale_and_its_figures_fill_the_page(tmp_path):
     (scale,) = json.loads(results.read_text())["sections"]
     assert {row["setup"]: row["failed"] for row in scale["rows"]} == {"SQLite": None, "PostgreSQL": None}
     assert all(min(row["submissions"], row["polls"], row["completions"]) > 0 for row in scale["rows"])
-    assert [row["streams"] for row in scale["streams"]] == [3, 3]
+    assert [row["streams"] for row in scale["streams"]] == [3, 3], ran.stdout
 
     for folder in ("explanation", "_static"):
         (tmp_path / folder).mkdir()
