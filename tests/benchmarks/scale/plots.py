@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT = 760, 330
-LEFT, RIGHT, TOP, BOTTOM = 70, 560, 50, 280  # of the plot's frame; the legend is to the right of it
+LEFT, RIGHT, TOP, BOTTOM = 70, 525, 50, 280  # of the plot's frame; the legend is to the right of it
 COLOURS = ("#3b6fd8", "#2f9e5b", "#cf3f3f", "#9a5bd0", "#c47a12")
 INK, LINE, PANEL = "#1d2433", "#c9cfdb", "#f7f8fb"
 MARKS = 5  # on the upright axis, at most
