@@ -49,7 +49,11 @@ SERVED_ROUNDS = 6
 POLL_ROUNDS = 8
 POLL_SECONDS = 125.0
 
-STREAM_SERVERS = (("ours", "gthread", "a thread for each"), ("gevent", "gevent", "a greenlet for each (gevent)"))
+STREAM_SERVERS = (
+    ("ours", "gthread", "streams", "a thread for each"),
+    ("gevent", "gevent", "streams", "a greenlet for each (gevent)"),
+    ("bare gevent", "gevent", "bare_streams", "the same by hand, without a store (gevent)"),
+)
 
 
 NEEDS = (
@@ -153,9 +157,9 @@ def _show_streams(folder: Path) -> dict[str, Any]:
     title = f"5b {streams.STREAMS:,} event streams of one task (gunicorn, 1 process)"
     say(f"\n{title}")
     rows: dict[str, Any] = {}
-    for row, worker, meaning in STREAM_SERVERS:
+    for row, worker, app, meaning in STREAM_SERVERS:
         try:
-            found = streams.measure(folder / worker, worker)
+            found = streams.measure(folder / row, worker, app=app)
         except (servers.ServerFailed, RowFailed, OSError) as failure:
             say(f"   {meaning}: not measured: {failure}")
             continue

@@ -98,12 +98,14 @@ def measure(
     streams: int = STREAMS,
     seconds: float = SECONDS,
     store: str = "",
+    app: str = "streams",
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Figures:
     """Open the streams, and read them for a while.
 
     :param worker: gunicorn's worker class. :param seconds: that they are read.
     :param store: what ``BGTASKS_STORE`` takes, the default store without it.
+    :param app: the module of this package whose ``create_app`` makes what is served.
     :param meanwhile: called when all have been read, and are open still.
     :raises RowFailed: not all of them are open.
     """
@@ -112,7 +114,7 @@ def measure(
     options = ("--threads", str(streams + SPARE_THREADS), "--worker-connections", str(2 * streams))
     with (
         servers.gunicorn(
-            f"{__package__}.streams:create_app()",
+            f"{__package__}.{app}:create_app()",
             folder,
             environ={"BENCH_STREAMS": str(streams), "BENCH_STORE": store},
             options=(*options, "--worker-class", worker),
