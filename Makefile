@@ -59,7 +59,7 @@ suite: $(VENV)/.dev backends ## the whole suite, on .venv's Python
 	$(BIN)/python tests/suite.py $(PYTEST_JOBS)
 
 backends:
-	@tests/backends/install.sh postgresql pgbouncer chromium firestore redis
+	@tests/backends/install.sh postgresql pgbouncer chromium firefox webkit firestore redis
 
 # For a shell loop over versions: makes $venv with $python, and has it install the argument. pip knows dependency groups
 # (PEP 735) from 25.1 on.

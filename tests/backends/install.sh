@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the named things need, where they are missing. Asks nothing.
 #
-#   install.sh venv|postgresql|pgbouncer|chromium|firestore|redis|wrk …
+#   install.sh venv|postgresql|pgbouncer|chromium|firefox|webkit|firestore|redis|wrk …
 #
 # As root, or with sudo. Where neither is to be had it says what is missing and goes on: the tests that need it
 # are skipped with a reason, and fail under CI=true.
@@ -22,6 +22,12 @@ for thing in "$@"; do
             compgen -G '/usr/*bin/pgbouncer' >/dev/null || command -v pgbouncer >/dev/null || packages+=(pgbouncer) ;;
         chromium)
             command -v chromium >/dev/null || packages+=(chromium) ;;
+        firefox)
+            command -v firefox-esr >/dev/null || command -v firefox >/dev/null || packages+=(firefox-esr) ;;
+        webkit)
+            { command -v WebKitWebDriver && compgen -G '/usr/lib/*/webkit2gtk-4.*/MiniBrowser'; } >/dev/null ||
+                packages+=(webkit2gtk-driver)
+            command -v Xvfb >/dev/null || packages+=(xvfb) ;;
         redis)
             command -v redis-server >/dev/null || packages+=(redis-server) ;;
         firestore)
