@@ -2,6 +2,7 @@
 // Source of addresses and values: firebase.google.com/docs/firestore/reference/rest.
 
 import { asRequestId } from '../ids.js';
+import { Deadline } from './deadline.js';
 
 /** See client.d.ts. */
 export function restReader(options) {
@@ -73,13 +74,16 @@ class RestReader {
   async #ask(path) {
     for (const refresh of [false, true]) {
       const token = await this.#token({ refresh });
-      const answer = await this.#fetch(this.#base + path, {
-        headers: token ? { Authorization: `Bearer ${token}` } : {},
-        signal: AbortSignal.timeout(this.#timeout),
-      });
-      if (answer.ok) return answer.json();
-      if (answer.status === 403 || answer.status === 404) return null;
-      if (answer.status !== 401 || refresh) throw new Error(`Firestore answered ${answer.status}`);
+      const deadline = new Deadline(this.#timeout);
+      try {
+        const headers = token ? { Authorization: `Bearer ${token}` } : {};
+        const answer = await this.#fetch(this.#base + path, { headers, signal: deadline.signal });
+        if (answer.ok) return await answer.json();
+        if (answer.status === 403 || answer.status === 404) return null;
+        if (answer.status !== 401 || refresh) throw new Error(`Firestore answered ${answer.status}`);
+      } finally {
+        deadline.end();
+      }
     }
     return null;
   }

@@ -1,7 +1,10 @@
 // Requests to the backend: an answer, or `Unreachable`. When to try again is for the caller to say; only a 401 is tried
 // once more here, where the headers have changed since.
 
+import { Deadline } from './deadline.js';
 import { isJSON, isRefusal, parsed, record, unlike } from '../provenance.js';
+
+const TIMEOUT = 10_000; // milliseconds for an answer
 
 /** No answer of the backend: no network, nobody there, not in time, or only that of something on the way. */
 export class Unreachable extends Error {
@@ -39,14 +42,11 @@ export class Http {
   /**
    * The answer, whatever its status. `url` is absolute, or a path or query under the blueprint: `/stats`, `?ids=…`.
    *
-   * @param timeout until the headers are there; the body is the reader's to watch, by aborting `signal`.
+   * @param deadline for the headers and the body: whoever reads that ends it.
    */
-  async send(url, { method = 'GET', headers = {}, body, timeout = 10_000, signal } = {}) {
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), timeout);
+  async send(url, { method = 'GET', headers = {}, body, deadline } = {}) {
     const ask = (own) => this.#fetch(/^[/?]/.test(url) ? this.base + url : url, {
-      method, body, headers: { ...own, ...headers }, credentials: this.#credentials, cache: 'no-store',
-      signal: signal ? AbortSignal.any([signal, late.signal]) : late.signal,
+      method, body, headers: { ...own, ...headers }, credentials: this.#credentials, cache: 'no-store', signal: deadline.signal,
     });
     try {
       const own = await this.#own();
@@ -55,9 +55,7 @@ export class Http {
       const fresh = await this.#own(); // the token may have been refreshed while the request was on its way
       return JSON.stringify(fresh) === JSON.stringify(own) ? answer : await ask(fresh);
     } catch (error) {
-      throw new Unreachable(`${method} ${url}: ${late.signal.aborted ? 'no answer in time' : error.message}`);
-    } finally {
-      clearTimeout(timer);
+      throw new Unreachable(`${method} ${url}: ${deadline.late ? 'no answer in time' : error.message}`);
     }
   }
 
@@ -66,12 +64,10 @@ export class Http {
   }
 
   /** A JSON answer, all of it in time; null for one without a body. Rejects with `Refused` or `Unreachable`. */
-  async json(url, { timeout = 10_000, signal, ...options } = {}) {
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), timeout);
+  async json(url, { timeout = TIMEOUT, signal, ...options } = {}) {
+    const deadline = new Deadline(timeout, signal);
     try {
-      const both = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
-      const answer = await this.send(url, { ...options, timeout, signal: both });
+      const answer = await this.send(url, { ...options, deadline });
       if (answer.status === 204 || answer.status === 304) return null;
       if (!answer.ok) throw await refusal(answer);
       return await answer.json();
@@ -80,23 +76,21 @@ export class Http {
       // A login page of a hotel's network, or a line that broke in the middle: neither is the backend's word.
       throw new Unreachable(`${url}: no JSON (${error.message})`);
     } finally {
-      clearTimeout(timer);
+      deadline.end();
     }
   }
 
   /** A body of any size: `{status, headers, type, blob, crossOrigin}`. Given up when nothing arrives for `stallAfter`. */
   async whole(url, { stallAfter = 40_000, ...options } = {}) {
-    const stalled = new AbortController();
-    let timer = setTimeout(() => stalled.abort(), stallAfter);
+    const deadline = new Deadline(stallAfter);
     try {
-      const answer = await this.send(url, { ...options, timeout: stallAfter, signal: stalled.signal });
+      const answer = await this.send(url, { ...options, deadline });
       const chunks = [];
       for (const reader = answer.body?.getReader(); reader;) {
         const { done, value } = await reader.read();
         if (done) break;
         chunks.push(value);
-        clearTimeout(timer);
-        timer = setTimeout(() => stalled.abort(), stallAfter);
+        deadline.in(stallAfter);
       }
       const type = answer.headers.get('content-type') ?? '';
       return { status: answer.status, headers: answer.headers, type, blob: new Blob(chunks, { type }), crossOrigin: answer.type === 'cors' };
@@ -104,7 +98,7 @@ export class Http {
       if (error instanceof Unreachable) throw error;
       throw new Unreachable(`${url}: ${error.message}`);
     } finally {
-      clearTimeout(timer);
+      deadline.end();
     }
   }
 }

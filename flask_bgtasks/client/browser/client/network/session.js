@@ -1,19 +1,20 @@
 // What all parts of a client share: whose tasks these are, where they are kept, how the backend is asked, who hears of news.
 
-import { indexedDBStore, memoryStore } from '../device/store.js';
+import { storeFor } from '../device/store.js';
 import * as records from '../records.js';
 import { Hub } from '../tabs/hub.js';
+import { usableLocks } from '../tabs/locks.js';
 import { Http } from './http.js';
 
 export class Session {
   constructor({ baseUrl, headers, credentials, owner, store, tabs, fetch }) {
     const shared = tabs === 'share';
     this.owner = owner;
-    this.store = store ?? (globalThis.indexedDB ? indexedDBStore() : memoryStore());
-    this.name = owner === null ? this.store.name : `${this.store.name}:${owner}`;
     this.http = new Http({ base: new URL(baseUrl, location.href).href, headers, credentials, ...(fetch && { fetch }) });
+    this.store = store ?? storeFor(this.http.base);
+    this.name = owner === null ? this.store.name : `${this.store.name}:${owner}`;
     this.hub = new Hub(this.name, { shared });
-    this.locks = shared ? navigator.locks : null;
+    this.locks = shared ? usableLocks() : null;
   }
 
   /** This owner's records, newest first. */

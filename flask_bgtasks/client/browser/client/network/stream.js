@@ -1,5 +1,6 @@
 // One stream of events after another, for all tasks that are followed; and where the client is in each of them.
 
+import { Deadline } from './deadline.js';
 import { readEvents } from './sse.js';
 import { Refused, Unreachable } from './http.js';
 import { listOf } from '../ids.js';
@@ -7,6 +8,7 @@ import { TERMINAL } from '../records.js';
 import { askAll, sightingOf } from './statuses.js';
 
 const LOSSES = new Set(['TypeError', 'AbortError', 'NetworkError']); // of a body whose line broke, by browser
+const HEADERS = 10_000; // milliseconds for a stream to begin
 const MAX_PLACE = 1000; // characters in an address; longer ones go into a header
 
 export class Stream {
@@ -48,18 +50,15 @@ export class Stream {
    * @param opened called when the backend has answered with a stream.
    */
   async follow(tasks, signal, opened) {
-    const silence = new AbortController();
-    let watchdog;
+    const silence = new Deadline(HEADERS, signal);
     const alive = () => {
-      clearTimeout(watchdog);
-      watchdog = setTimeout(() => silence.abort(), this.#stall);
+      silence.in(this.#stall);
       if (this.#open) this.#open.heard = performance.now();
     };
     const end = { why: 'the stream ended', heard: false, retry: null };
     try {
       const { path, headers } = this.#place(tasks);
-      const either = AbortSignal.any([signal, silence.signal]);
-      const answer = await this.#http.send(path, { headers: { Accept: 'text/event-stream', ...headers }, signal: either });
+      const answer = await this.#http.send(path, { headers: { Accept: 'text/event-stream', ...headers }, deadline: silence });
       if (!isStream(answer)) {
         answer.body?.cancel().catch(() => {});
         return { status: answer.status };
@@ -76,10 +75,10 @@ export class Stream {
       }
       if (ended.size === tasks.length) return { over: true }; // as it should
     } catch (error) {
-      end.why = silence.signal.aborted ? 'nothing came for too long' : 'the connection was lost';
+      end.why = silence.late ? 'nothing came for too long' : 'the connection was lost';
       if (!(error instanceof Unreachable) && !(error instanceof Refused) && !LOSSES.has(error.name)) console.error('bgtasks: a stream broke', error);
     } finally {
-      clearTimeout(watchdog);
+      silence.end();
       this.#open = null;
     }
     return end;
