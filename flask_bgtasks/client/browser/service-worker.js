@@ -1,16 +1,18 @@
 // The service worker: shows what a push tells, once, and opens the task; sends what waits when the network is back.
 // Register it as a module, or import it into a worker of your own: `import '/tasks/service-worker.js'`.
 
-import { Http } from './client/network/http.js';
+import { Http, withoutSlashes } from './client/network/http.js';
 import { isRequestId } from './client/ids.js';
 import { Outbox, SYNC_TAG } from './client/device/outbox.js';
 import { sightingOfPush } from './client/network/push.js';
 import * as records from './client/records.js';
-import { indexedDBStore } from './client/device/store.js';
+import { indexedDBStore, storeFor } from './client/device/store.js';
+import { usableLocks } from './client/tabs/locks.js';
 
-const NAME = new URL(self.location.href).searchParams.get('store') ?? 'bgtasks'; // service-worker.js?store=…
+const BASE = new URL('.', import.meta.url).href; // the blueprint's address: this module is served by it
+const NAMED = new URL(import.meta.url).searchParams.get('store') ?? new URL(self.location.href).searchParams.get('store'); // …?store=…
 const PATIENCE = 1000; // for a page to say that it tells its user
-const store = indexedDBStore(NAME);
+const store = NAMED ? indexedDBStore(NAMED) : storeFor(withoutSlashes(BASE));
 
 self.addEventListener('install', () => self.skipWaiting());
 self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
@@ -89,11 +91,11 @@ async function open(requestId, link) {
  * whoever is logged in by now, and does not know who that is. So do submissions whose headers only the page knows.
  */
 async function flush() {
-  const http = new Http({ base: new URL('.', self.location.href).href });
-  const outbox = new Outbox({ store, http, owner: null, name: NAME, told: tell, sends: ({ needs_page: needed }) => !needed });
+  const http = new Http({ base: BASE });
+  const outbox = new Outbox({ store, http, owner: null, name: store.name, locks: usableLocks(), told: tell, sends: ({ needs_page: needed }) => !needed });
   if ((await outbox.flush({ all: true })) !== null) throw new Error('not everything could be sent'); // tried again later
 }
 
 function tell(type, { key }) {
-  new BroadcastChannel(NAME).postMessage({ type: 'records', key, what: type });
+  new BroadcastChannel(store.name).postMessage({ type: 'records', key, what: type });
 }

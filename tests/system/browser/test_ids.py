@@ -8,7 +8,7 @@ POISON = ",".join(f"x{number}" for number in range(120))
 NONE = ["../sample?x=", POISON, "..", "a/b", "%2e%2e%2fadmin"]
 
 KEEP = """(ids) => new Promise((resolve, reject) => {
-  const opening = indexedDB.open('bgtasks', 1);
+  const opening = indexedDB.open('bgtasks:/tasks', 1);
   opening.onsuccess = () => {
     const writing = opening.result.transaction('records', 'readwrite');
     for (const id of ids) {
@@ -20,7 +20,7 @@ KEEP = """(ids) => new Promise((resolve, reject) => {
   opening.onerror = () => reject(opening.error);
 })"""
 COUNT = """() => new Promise((resolve) => {
-  indexedDB.open('bgtasks', 1).onsuccess = ({ target: { result: database } }) => {
+  indexedDB.open('bgtasks:/tasks', 1).onsuccess = ({ target: { result: database } }) => {
     database.transaction('records').objectStore('records').count().onsuccess = ({ target: { result } }) => {
       database.close();
       resolve(result);
@@ -76,7 +76,7 @@ def test_another_tab_that_says_something_else_is_not_heard(site, network, user, 
     page.sees_channel("stream")
 
     other.page.evaluate(
-        """(ids) => { const channel = new BroadcastChannel('bgtasks');
+        """(ids) => { const channel = new BroadcastChannel('bgtasks:/tasks');
         for (const requestId of ids) {
           channel.postMessage({ type: 'event', requestId, event: null });
           channel.postMessage({ type: 'sighting', sighting: { request_id: requestId, status: 'completed' } });

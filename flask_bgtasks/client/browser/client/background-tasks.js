@@ -5,6 +5,7 @@ import { Maintenance } from './device/maintenance.js';
 import { Outbox } from './device/outbox.js';
 import { Outcomes } from './device/outcomes.js';
 import { Sightings } from './device/sightings.js';
+import { storeName } from './device/store.js';
 import { Follower } from './network/follow.js';
 import { history } from './network/history.js';
 import { register, sightingOfPush } from './network/push.js';
@@ -13,6 +14,7 @@ import { Operations } from './operations.js';
 import * as records from './records.js';
 import { Handles } from './tabs/handles.js';
 import { visible, watchPage } from './tabs/lifecycle.js';
+import { usableLocks } from './tabs/locks.js';
 import { Messages } from './tabs/messages.js';
 
 export class BackgroundTasks extends EventTarget {
@@ -35,15 +37,16 @@ export class BackgroundTasks extends EventTarget {
     super();
     const session = new Session({ baseUrl, headers, credentials, owner, store, tabs, fetch });
     this.#session = session;
+    session.store.onlost = (why) => this.#dispatch('storage', { kept: 'memory', why });
     this.#sightings = new Sightings({ ...session });
     this.#messages = new Messages(session, {
       handles: this.#handles, sightings: this.#sightings, dispatch: (type, detail) => this.#dispatch(type, detail),
       kick: () => this.#follower.kick('ids'), settled: (key) => this.#outcomes.settled(key),
       lookedAt: () => this.#follower.leading && !visible() && this.#follower.yield(),
     });
-    this.#outbox = new Outbox({ ...session, told: (...news) => this.#messages.posted(...news) });
+    this.#outbox = new Outbox({ ...session, locks: usableLocks(), told: (...news) => this.#messages.posted(...news) });
     this.#outcomes = new Outcomes({
-      ...session, mirror: firestore, locks: navigator.locks, stall: stallAfter,
+      ...session, mirror: firestore, locks: usableLocks(), stall: stallAfter,
       tell: (...outcome) => this.#messages.announced(...outcome), later: () => this.#maintenance.later(),
       told: (key) => { session.changed({ key }); this.#maintenance.now(); },
     });
@@ -59,7 +62,8 @@ export class BackgroundTasks extends EventTarget {
       send: () => this.#maintenance.now(), kick: () => this.#follower.kick('ids'),
     });
     this.#stopWatching = watchPage({
-      wake: (why) => this.#wake(why), hide: () => this.#hide(), sleep: (why) => this.#sleep(why),
+      wake: (why) => this.#wake(why), hide: () => this.#follower.yield(), // to a tab that is looked at
+      sleep: (why) => this.#sleep(why),
       offline: () => this.#follower.kick('offline'), sleepAfter,
     });
     this.ready = this.#start({ discover });
@@ -67,6 +71,10 @@ export class BackgroundTasks extends EventTarget {
 
   get channel() {
     return this.#messages.channel;
+  }
+
+  get storage() {
+    return this.#session.store.kept;
   }
 
   // -- what an app calls --------------------------------------------------------------------------------------------
@@ -108,7 +116,7 @@ export class BackgroundTasks extends EventTarget {
 
   registerPush(options) {
     const { http, store: { name } } = this.#session;
-    const worker = `${http.base}/service-worker.js${name === 'bgtasks' ? '' : `?store=${encodeURIComponent(name)}`}`;
+    const worker = `${http.base}/service-worker.js${name === storeName(http.base) ? '' : `?store=${encodeURIComponent(name)}`}`;
     return register(http, { ...options, worker });
   }
 
@@ -167,6 +175,7 @@ export class BackgroundTasks extends EventTarget {
   }
 
   #wake(why) {
+    this.#session.store.wake();
     this.#session.hub.open();
     if (visible()) {
       this.#session.hub.send({ type: 'looked-at' });
@@ -176,18 +185,13 @@ export class BackgroundTasks extends EventTarget {
     return this.checkPending(why);
   }
 
-  #hide() {
-    this.#sightings.save();
-    this.#follower.yield(); // to a tab that is looked at
-  }
-
   #sleep(why) {
     const { leading } = this.#follower;
     this.#follower.rest();
     if (leading) this.#session.hub.send({ type: 'channel', to: 'asleep', why });
     if (why === 'left' || why === 'frozen') {
       this.#session.hub.close(); // an open channel or database keeps a page out of the back-forward cache
-      this.#session.store.close();
+      this.#session.store.sleep();
     }
   }
 }

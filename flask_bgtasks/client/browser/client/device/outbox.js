@@ -1,6 +1,7 @@
 // Sends what was submitted, whatever it takes: each record once, under its Idempotency-Key, until the server has it.
 // Runs in pages and in the service worker; whoever has the lock sends for all.
 
+import { Deadline } from '../network/deadline.js';
 import { Unreachable, retryAfter } from '../network/http.js';
 import { inTurn } from '../tabs/leader.js';
 import { DOUBTED_FOR, judge } from '../provenance.js';
@@ -40,10 +41,11 @@ export function newKey() {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }
 
-/** Whether a body is sent as JSON. */
+/** Whether a body is sent as JSON. Objects may come from another frame, which has an `Object.prototype` of its own. */
 export function isPlain(body) {
   if (typeof body !== 'object') return typeof body !== 'string';
-  return Array.isArray(body) || [Object.prototype, null].includes(Object.getPrototypeOf(body));
+  const prototype = Object.getPrototypeOf(body);
+  return Array.isArray(body) || prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 export class Outbox {
@@ -52,17 +54,19 @@ export class Outbox {
   #owner;
   #told;
   #name;
+  #locks;
   #sends;
 
   /**
    * Sends what belongs to `owner`, and of that what `sends(record)` allows.
    * `told(name, record, detail)`: `accepted`, `rejected`, `blocked`, `postponed`.
    */
-  constructor({ store, http, owner, name, told, sends = () => true }) {
+  constructor({ store, http, owner, name, locks, told, sends = () => true }) {
     this.#store = store;
     this.#http = http;
     this.#owner = owner;
     this.#name = name;
+    this.#locks = locks;
     this.#told = told;
     this.#sends = sends;
   }
@@ -87,7 +91,7 @@ export class Outbox {
         for (const { key } of batch) tried.add(key);
         await Promise.all(batch.map((record) => this.#send(record)));
       }
-    }, { patience: TIMEOUT + 5000 });
+    }, { patience: TIMEOUT + 5000, locks: this.#locks });
     const left = await this.#waiting();
     if (!left.length) return null;
     const now = Date.now();
@@ -115,16 +119,18 @@ export class Outbox {
     if (!sent) return undefined; // withdrawn meanwhile
     let answer;
     let judged;
+    const deadline = new Deadline(TIMEOUT);
     try {
-      const late = AbortSignal.timeout(TIMEOUT); // for the body too
       answer = await this.#http.send(sent.url, {
-        method: sent.method, body: sent.body ?? undefined, timeout: TIMEOUT, signal: late,
+        method: sent.method, body: sent.body ?? undefined, deadline,
         headers: { Prefer: 'respond-async', ...sent.headers, 'Idempotency-Key': sent.key },
       });
       judged = await judge(answer);
     } catch (error) {
       if (answer === undefined && !(error instanceof Unreachable)) throw error;
       return this.#postpone(sent, null); // no answer, or one that broke off
+    } finally {
+      deadline.end();
     }
     answer.body?.cancel().catch(() => {});
     const { verdict, requestId, problem } = judged;

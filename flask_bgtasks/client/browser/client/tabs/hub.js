@@ -32,7 +32,12 @@ export class Hub {
 
   open() {
     if (!this.shared || this.#channel) return;
-    this.#channel = new BroadcastChannel(this.#name);
+    try {
+      this.#channel = new BroadcastChannel(this.#name);
+    } catch {
+      this.shared = false; // forbidden together with cookies
+      return;
+    }
     this.#channel.onmessage = ({ data }) => {
       if (!data || !isSound(data) || !isSound(data.sighting ?? {}) || !isSound(data.detail ?? {})) return;
       for (const listener of this.#listeners) listener(data, { remote: true });

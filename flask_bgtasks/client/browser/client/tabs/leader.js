@@ -109,7 +109,7 @@ export async function exclusively(name, work, { locks }) {
 }
 
 /** The same, after whoever is at it now, who is given `patience`: a suspended tab would keep it for ever. */
-export async function inTurn(name, work, { patience, locks = navigator.locks }) {
+export async function inTurn(name, work, { patience, locks }) {
   if (!locks) return work();
   const impatient = new AbortController();
   const timer = setTimeout(() => impatient.abort(), patience);

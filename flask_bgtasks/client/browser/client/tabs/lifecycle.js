@@ -12,7 +12,7 @@ export function visible() {
  * Watch this page. Returns what ends the watch.
  *
  * @param wake called with the reason, once for what comes together.
- * @param hide called when the page is no longer looked at; it may be the last moment in which anything can be kept.
+ * @param hide called when the page is no longer looked at. It may be about to be left: nothing may be written in it.
  * @param sleep called with the reason when the page is hidden for `sleepAfter`, frozen, or left.
  * @param offline called when the browser knows that there is no network.
  */
@@ -40,7 +40,7 @@ export function watchPage({ wake, hide, sleep, offline, sleepAfter }) {
   });
   listen(document, 'freeze', () => asleep('frozen'));
   listen(document, 'resume', () => woken('resumed'));
-  listen(window, 'pagehide', () => { hide(); asleep('left'); });
+  listen(window, 'pagehide', () => asleep('left'));
   listen(window, 'pageshow', ({ persisted }) => { if (persisted) woken('back'); });
   listen(window, 'online', () => woken('online')); // "try now", never "it works"
   listen(window, 'offline', offline); // this one can be believed

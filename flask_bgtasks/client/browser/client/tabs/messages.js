@@ -11,6 +11,7 @@ export class Messages {
   #kick;
   #settled;
   #lookedAt;
+  #workers = workers();
 
   /**
    * @param dispatch `dispatch(type, detail)` tells the app; see EventMap in client.d.ts.
@@ -27,15 +28,15 @@ export class Messages {
     this.#settled = settled;
     this.#lookedAt = lookedAt;
     session.hub.on((message, { remote }) => this.#heard(message, remote));
-    navigator.serviceWorker?.addEventListener('message', this.#fromWorker);
-    navigator.serviceWorker?.startMessages();
+    this.#workers?.addEventListener('message', this.#fromWorker);
+    this.#workers?.startMessages();
   }
 
   /** How tasks are followed at the moment; see Channel in client.d.ts. */
   channel = 'idle';
 
   close() {
-    navigator.serviceWorker?.removeEventListener('message', this.#fromWorker);
+    this.#workers?.removeEventListener('message', this.#fromWorker);
   }
 
   /** The outbox has sent this record, or could not. */
@@ -49,7 +50,7 @@ export class Messages {
       this.#session.hub.send({ type: 'blocked', status });
     } else if (what === 'postponed') {
       if (this.channel === 'idle') this.#session.hub.send({ type: 'channel', to: 'offline', why: 'a request could not be sent' });
-      if (record.owner === null) navigator.serviceWorker?.getRegistration?.().then((home) => home?.sync?.register(SYNC_TAG)).catch(() => {});
+      if (record.owner === null) this.#workers?.getRegistration?.().then((home) => home?.sync?.register(SYNC_TAG)).catch(() => {});
     }
     return undefined;
   }
@@ -103,5 +104,14 @@ export class Messages {
     if (from === to) return;
     this.channel = to;
     this.#dispatch('channel', { from, to, why });
+  }
+}
+
+/** The service workers of this origin; null where there are none, or a page may not have any. */
+function workers() {
+  try {
+    return navigator.serviceWorker ?? null;
+  } catch {
+    return null;
   }
 }
