@@ -71,10 +71,16 @@ export interface Texts {
   resumed: (attempt: string) => string;
   again: (duration: string) => string;
   stored: string;
+  /** Where nothing can be stored. */
+  unstored: string;
   failed: string;
   gone: string;
   rejected: string;
-  channel: Record<'sending' | 'resending' | 'waiting' | 'reconnecting' | 'offline' | 'monitor' | 'poll' | 'blocked', string>;
+  channel: Record<'sending' | 'resending' | 'waiting' | 'reconnecting' | 'offline' | 'monitor' | 'busy' | 'poll' |
+    'blocked', string> & {
+    /** For what the server does not take now: its own sentence, and when it is sent again. */
+    refused: (why: string, duration: string) => string;
+  };
   steps: string;
   cancel: string;
   cancelling: string;

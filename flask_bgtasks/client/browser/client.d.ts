@@ -23,10 +23,11 @@ export type RecordState =
 
 /**
  * How this browser follows its tasks at the moment. `idle`: there are none to follow. `stream`: live. `poll`: by
- * polling. `monitor`: the backend is unreachable, Firestore is polled. `offline`: both are unreachable. `asleep`: no
- * page is visible. `blocked`: the server requires a login.
+ * polling. `monitor`: the backend is unreachable, Firestore is polled. `offline`: both are unreachable. `busy`: the
+ * server answers, but cannot do anything now (429, 5xx): `why` has its status and its sentence. `asleep`: no page is
+ * visible. `blocked`: the server requires a login.
  */
-export type Channel = 'idle' | 'stream' | 'poll' | 'monitor' | 'offline' | 'asleep' | 'blocked';
+export type Channel = 'idle' | 'stream' | 'poll' | 'monitor' | 'offline' | 'busy' | 'asleep' | 'blocked';
 
 /** The `request_progress` document. */
 export interface Progress {
@@ -70,6 +71,12 @@ export interface TaskRecord {
    * portal): what it answered, and since when, in milliseconds. The submission is retried for 24 hours.
    */
   readonly doubt: (Problem & { since: number; content_type: string }) | null;
+  /**
+   * For an unsent submission that a server answered which cannot take it now (429, 5xx): what it said, and since when, in
+   * milliseconds. It is sent again at `next_try_at`; a 500 for an hour at most.
+   */
+  readonly refusal: (Problem & { since: number }) | null;
+  readonly next_try_at: number;
   /** The value of `options.owner`. Only a page of this owner sends it; the service worker sends records without one. */
   readonly owner: string | null;
   readonly settled_seq: number;
@@ -142,8 +149,9 @@ export class TaskFailed extends TaskError {}
 /** The task was cancelled. */
 export class TaskCancelled extends TaskError {}
 /**
- * The server refused the request, or it could not be sent for seven days (`problem.type` is `submission-expired`), or
- * something other than the backend answered for 24 hours (`unrecognized-response`; see `status` and `content_type`).
+ * The server refused the request, or answered 500 to it for an hour, or it could not be sent for seven days
+ * (`problem.type` is `submission-expired`), or something other than the backend answered for 24 hours
+ * (`unrecognized-response`; see `status` and `content_type`).
  */
 export class TaskRejected extends TaskError {}
 /** The server no longer has the task. */
@@ -208,6 +216,11 @@ export interface EventMap {
   recovered: CustomEvent<Recovered>;
   /** The server answered 401, or redirected to its login: call `checkPending()` once there are new credentials. */
   blocked: CustomEvent<{ status: number }>;
+  /**
+   * Nothing can be stored on this device (cookies are blocked, the disk is full, the database does not answer): tasks are
+   * known to this page only, until it is closed.
+   */
+  storage: CustomEvent<{ kept: 'memory'; why: string }>;
   /** The list of records has changed; in every tab. */
   records: CustomEvent<null>;
 }
@@ -257,7 +270,10 @@ export interface Options {
    * and unsent submissions wait for a page of the same owner. Call `close()` when they log out.
    */
   owner?: string | null;
-  /** Default `indexedDBStore('bgtasks')`, or `memoryStore()` if there is no IndexedDB. */
+  /**
+   * Default: an IndexedDB of the blueprint's address (`bgtasks:/tasks`), so that two apps on one origin do not meet. Where
+   * nothing can be stored, memory: see {@link BackgroundTasks.storage}.
+   */
   store?: TaskStore;
   firestore?: MirrorReader | null;
   /** `share`: one tab follows the tasks for all tabs (default). `alone`: each tab follows its own. */
@@ -269,7 +285,7 @@ export interface Options {
   discover?: boolean;
   pollInterval?: number;
   monitorInterval?: number;
-  /** Silence after which a stream counts as dead. Default 40,000: two and a half pings. */
+  /** Silence after which a stream counts as dead. Default 17,000: the server sends a ping every 15 s. */
   stallAfter?: number;
   /** A page that has been hidden for this long stops asking. Default 60,000. */
   sleepAfter?: number;
@@ -290,8 +306,11 @@ export class BackgroundTasks extends EventTarget {
   /** Fulfilled when the records of this device are read and the client is running. */
   readonly ready: Promise<void>;
   readonly channel: Channel;
+  /** Where tasks are kept: `memory` if this browser stores nothing, or stopped doing so. */
+  readonly storage: 'device' | 'memory';
   /**
-   * Store a request on this device and send it, now or when there is a network. Fulfilled when it is stored.
+   * Store a request on this device and send it, now or when there is a network. Fulfilled when it is stored, or known to
+   * this page if nothing can be stored.
    *
    * @param body FormData, Blob, URLSearchParams and strings are sent unchanged, anything else as JSON.
    */

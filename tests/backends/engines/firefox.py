@@ -1,4 +1,7 @@
-"""Headless Firefox ESR, over Marionette: JSON with its length before it, on a socket (firefox-source-docs.mozilla.org)."""
+"""Headless Firefox ESR, over Marionette: JSON with its length before it, on a socket.
+
+The protocol: https://firefox-source-docs.mozilla.org/testing/marionette/Protocol.html
+"""
 
 import itertools
 import json

@@ -30,9 +30,9 @@ EVERY = 0.02
 class Site:
     """The app under test in a server of its own; `port` is where it is now."""
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, *, code=None, **settings):
         self._folder = folder
-        self._code = APP.format(folder=str(folder), settings=settings)
+        self._code = code or APP.format(folder=str(folder), settings=settings)
         self._running = contextlib.ExitStack()
         self.start()
 
@@ -165,10 +165,13 @@ class User:
         return Counter(news.get("requestId") for news in self.announced)
 
 
-def visit(page, network, **options):
-    """Open the app, with a client that is in a hurry unless it is told otherwise."""
+def visit(page, network, *, without="", **options):
+    """Open the app, with a client that is in a hurry unless it is told otherwise.
+
+    :param without: what the page has to go without: ``storage`` or ``room``; see page.html.
+    """
     options = {"pollInterval": 200, "monitorInterval": 500, "stallAfter": 2000, **options}
-    page.goto(f"{network.url}/?options={urllib.parse.quote(json.dumps(options))}")
+    page.goto(f"{network.url}/?without={without}&options={urllib.parse.quote(json.dumps(options))}")
     visit = Visit(page)
     visit.wait_for("document.body.dataset.ready")
     return visit

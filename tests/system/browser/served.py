@@ -89,6 +89,18 @@ def make_app(folder, *, members=False, sessions=False, **settings):
     def private():
         return {"made": "a secret"}
 
+    @app.before_request
+    def only_when_free():
+        if request.path == "/busy" and not (gates / f"{request.get_json()['gate']}.free").exists():
+            status = request.get_json()["status"]
+            return {"detail": "Too many lessons are made just now."}, status, {"Retry-After": "2"}
+        return None
+
+    @app.post("/busy")
+    @bgtasks.background
+    def busy():
+        return {"made": "a lesson"}
+
     @app.post("/picky")
     @bgtasks.background(validate=nothing_will_do)
     def picky():

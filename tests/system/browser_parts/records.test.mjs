@@ -75,12 +75,31 @@ test('a submission stays its owner\'s, whoever else was told of its task', () =>
   assert.equal(records.accepted(sending, 'task', NOW, pushed).owner, 'ann');
 });
 
-test('gone needs two answers', () => {
+test('gone needs two answers, half a minute apart', () => {
   const once = records.missed(followed(), NOW);
 
   assert.equal(once.state, 'following');
-  assert.equal(records.progressed(once, { seq: 3, attempt: 1 }, NOW).missing, 0, 'a sign of life between them');
-  assert.equal(records.missed(once, NOW).state, 'gone');
+  for (const seq of [0, 3]) {
+    assert.equal(records.progressed(once, { seq, attempt: 1 }, NOW).missing, 0, 'a sign of life between them');
+  }
+  assert.equal(records.missed(once, NOW + 29_999), null);
+  assert.equal(records.missed(once, NOW + 30_000).state, 'gone');
+  assert.equal(records.missed(once, NOW - 60_000).state, 'following', 'a clock that was set back');
+});
+
+test('what was taken over from a store for all apps, and is not this one\'s, goes without a word', () => {
+  const once = records.missed({ ...followed(), taken_over: true }, NOW);
+
+  assert.deepEqual([records.missed(once, NOW + 30_000)].map(({ state, hidden }) => [state, hidden]), [['acked', true]]);
+});
+
+test('what a server said that could not take it is kept until one does', () => {
+  const sending = records.sending(records.submission('key', { url: 'u' }, { now: NOW }), NOW);
+  const later = records.postponed(sending, NOW + 5000, NOW, { status: 503, detail: 'Too many.', since: NOW });
+
+  assert.deepEqual([later.state, later.refusal.status, later.next_try_at], ['queued', 503, NOW + 5000]);
+  assert.equal(records.accepted(records.sending(later, NOW), 'task', NOW).refusal, null);
+  assert.equal(records.postponed(records.sending(later, NOW), NOW, NOW).refusal, null, 'then nobody answered');
 });
 
 test('what could not be reported as seen for a week is given up', () => {

@@ -17,6 +17,9 @@ import { visible, watchPage } from './tabs/lifecycle.js';
 import { usableLocks } from './tabs/locks.js';
 import { Messages } from './tabs/messages.js';
 
+const STALL = 17_000; // milliseconds without a ping: the server sends one every 15 s
+const RESULT_STALL = 40_000; // without a byte of a result, which may have to be read from afar first
+
 export class BackgroundTasks extends EventTarget {
   #session;
   #handles = new Handles(this);
@@ -32,7 +35,7 @@ export class BackgroundTasks extends EventTarget {
 
   constructor({
     baseUrl = '/tasks', headers, credentials, userToken, owner = null, store, firestore = null, tabs = 'share',
-    discover = owner !== null, pollInterval = null, monitorInterval = 30_000, stallAfter = 40_000, sleepAfter = 60_000, fetch,
+    discover = owner !== null, pollInterval = null, monitorInterval = 30_000, stallAfter, sleepAfter = 60_000, fetch,
   } = {}) {
     super();
     const session = new Session({ baseUrl, headers, credentials, owner, store, tabs, fetch });
@@ -46,14 +49,14 @@ export class BackgroundTasks extends EventTarget {
     });
     this.#outbox = new Outbox({ ...session, locks: usableLocks(), told: (...news) => this.#messages.posted(...news) });
     this.#outcomes = new Outcomes({
-      ...session, mirror: firestore, locks: usableLocks(), stall: stallAfter,
+      ...session, mirror: firestore, locks: usableLocks(), stall: stallAfter ?? RESULT_STALL,
       tell: (...outcome) => this.#messages.announced(...outcome), later: () => this.#maintenance.later(),
       told: (key) => { session.changed({ key }); this.#maintenance.now(); },
     });
     this.#maintenance = new Maintenance({ outbox: this.#outbox, outcomes: this.#outcomes, mine: () => session.records() });
     this.#follower = new Follower(session, {
       sightings: this.#sightings, mirror: firestore, channel: () => this.channel,
-      times: { poll: pollInterval, monitor: monitorInterval, stall: stallAfter },
+      times: { poll: pollInterval, monitor: monitorInterval, stall: stallAfter ?? STALL },
       gone: (record) => this.#messages.rejected(record, record.error),
       back: () => this.#maintenance.now(), slept: () => this.#wake('slept'),
     });
@@ -97,7 +100,7 @@ export class BackgroundTasks extends EventTarget {
 
   async checkPending(why = 'asked') {
     await this.#outbox.unblock();
-    await Promise.all([this.#maintenance.round({ all: true }), this.#follower.look().then(() => this.#follower.kick(why))]);
+    await Promise.all([this.#maintenance.round({ all: true }), this.#follower.check(why)]);
   }
 
   async cancel(requestId) {

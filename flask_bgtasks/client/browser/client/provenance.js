@@ -28,7 +28,7 @@ const OF_THE_WAY = new Set([403, 404, 405, 407, 421, 451]);
  * | --- | --- |
  * | `accepted` | the backend has the task `requestId`, whatever the status |
  * | `blocked` | 401, or the app's redirect to its login: somebody has to log in again |
- * | `later` | for now there is no answer: 408, 409 with Retry-After, 425, 429, 5xx |
+ * | `later` | for now there is no answer: 408, 409 with Retry-After, 425, 429, 5xx; `problem` has the server's sentence |
  * | `rejected` | the backend, or the app, says no; `problem` says why |
  * | `doubted` | nothing shows that the backend said this: tried again, for {@link DOUBTED_FOR} |
  *
@@ -44,14 +44,20 @@ export async function judge(answer) {
   const varies = names(headers.get('vary'), 'prefer');
   const elsewhere = TO_ANOTHER_PAGE.has(status) || (answer.redirected && status < 300); // `fetch` has followed
   if (status === 401 || (elsewhere && varies)) return { verdict: 'blocked' };
-  if (LATER.has(status) || status >= 500 || (status === 409 && headers.get('retry-after'))) return { verdict: 'later' };
-  const document = isJSON(headers.get('content-type')) ? parsed(await answer.text()) : undefined;
+  if (LATER.has(status) || status >= 500 || (status === 409 && headers.get('retry-after'))) {
+    return { verdict: 'later', problem: { title: answer.statusText, ...record(await documentOf(answer)), status } };
+  }
+  const document = await documentOf(answer);
   if (status === 202 && isRequestId(document?.request_id)) return { verdict: 'accepted', requestId: document.request_id };
   const marked = varies || isOurs(problemIn(headers, document));
   const appsOwn = document !== undefined && !elsewhere && (status < 300 || status >= 400) && !OF_THE_WAY.has(status);
   if (!marked && !appsOwn) return { verdict: 'doubted', problem: unlike(answer) };
   if (status < 300) return { verdict: 'rejected', problem: noTask(answer) };
   return { verdict: 'rejected', problem: { title: answer.statusText, status, ...record(document) } };
+}
+
+async function documentOf(answer) {
+  return isJSON(answer.headers.get('content-type')) ? parsed(await answer.text()) : undefined;
 }
 
 /** Whether a problem document is of the library: the only one that may end a task that is known. */

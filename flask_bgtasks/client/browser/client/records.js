@@ -7,6 +7,7 @@ export const PENDING = new Set(['queued', 'sending', 'following', 'settled', 'bl
 export const KEPT_DAYS = 7; // that an unsent submission waits: the server keeps keys at least as long
 const DAY = 86_400_000;
 const MAX_RECORDS = 200;
+const MISSING_FOR = 30_000; // milliseconds
 
 /** A submission that was not sent yet. */
 export function submission(key, request, { now, owner = null, label = null }) {
@@ -22,7 +23,7 @@ function blank(key, now) {
   return {
     key, url: null, method: 'POST', headers: {}, body: null, body_hash: null, request_id: null, owner: null, label: null,
     state: 'following', status: null, seq: 0, attempt: 0, progress: null, cursor: 0, created_at: now, changed_at: now,
-    tries: 0, next_try_at: 0, doubt: null, settled_seq: 0, announced_seq: 0, announced_visibly: false, acked_seq: 0, provisional: null,
+    tries: 0, next_try_at: 0, doubt: null, refusal: null, settled_seq: 0, announced_seq: 0, announced_visibly: false, acked_seq: 0, provisional: null,
     via: null, error: null, missing: 0, hidden: false, expires_at: now + KEPT_DAYS * DAY,
   };
 }
@@ -39,12 +40,15 @@ export function accepted(record, requestId, now, other = null) {
   if (record.hidden) return { ...record, request_id: requestId, body: null, headers: {} }; // removed on its way
   const { key, url, label, owner, created_at } = record;
   const from = other && { ...other, key, url, label, owner, created_at };
-  return { ...(from ?? { ...record, state: 'following' }), request_id: requestId, body: null, headers: {}, doubt: null, changed_at: now };
+  return { ...(from ?? { ...record, state: 'following' }), request_id: requestId, body: null, headers: {}, doubt: null, refusal: null, changed_at: now };
 }
 
-/** It did not get through; `at`: when it is tried again. */
-export function postponed(record, at, now) {
-  return record.state === 'sending' ? { ...record, state: 'queued', next_try_at: at, changed_at: now } : null;
+/**
+ * It did not get through; `at`: when it is tried again. `refusal`: what a server said that cannot take it now, and
+ * `since` when it has said so; null where nobody answered.
+ */
+export function postponed(record, at, now, refusal = null) {
+  return record.state === 'sending' ? { ...record, state: 'queued', next_try_at: at, refusal, changed_at: now } : null;
 }
 
 /** Something answered that does not look like the backend; `doubt`: what, and `since` when. */
@@ -67,17 +71,24 @@ export function rejected(record, problem, now) {
   return { ...record, state: 'rejected', error: problem, body: null, headers: {}, changed_at: now };
 }
 
-/** The backend does not know it. Twice, at different times, and it is believed. */
+/**
+ * The backend does not know it. Twice, half a minute apart, and it is believed: a store that is restored, or another
+ * app's answer at the same address during a deploy, is over by then.
+ */
 export function missed(record, now) {
   if (record.state !== 'following') return null;
-  if (!record.missing) return { ...record, missing: 1 };
+  const since = now - record.missing;
+  if (!record.missing || since < 0) return { ...record, missing: now };
+  if (since < MISSING_FOR) return null;
+  if (record.taken_over) return dropped(record, now); // of another app on this origin
   const error = { title: 'Task not found', status: 404, detail: 'The server does not have this task any more.' };
   return { ...record, state: 'gone', error, changed_at: now };
 }
 
 /** What was seen of a running task. Attempt and number only grow, and a percentage never falls. */
 export function progressed(record, sighting, now) {
-  if (record.state !== 'following' || sighting.seq <= record.seq || sighting.attempt < record.attempt) return null;
+  if (record.state !== 'following' || sighting.attempt < record.attempt) return null;
+  if (sighting.seq <= record.seq) return record.missing ? { ...record, missing: 0 } : null;
   return {
     ...record, missing: 0, changed_at: now, status: sighting.status ?? record.status, seq: sighting.seq,
     attempt: sighting.attempt, progress: furthest(record.progress, sighting.progress),

@@ -13,6 +13,10 @@ const TIMEOUT = 30_000; // for the answer to a submission
 const FIRST_WAIT = 500;
 const MAX_WAIT = 30_000;
 const MAX_DOUBT = 300_000; // between two tries that something on the way may answer: 24 hours of them are few hundred
+const FAILING_FOR = 3_600_000; // that a 500 is answered: a fault that is the same after an hour of tries is no outage
+const SMALL = 65_536; // bytes or characters that any network carries within SMALL_TIMEOUT
+const SMALL_TIMEOUT = 10_000; // for the first tries, which may meet a connection that died in silence
+const FIRST_TRIES = 3;
 const AT_ONCE = 4;
 
 /** A request as it can be kept: its body as bytes or text, so that every try sends the same. */
@@ -119,7 +123,8 @@ export class Outbox {
     if (!sent) return undefined; // withdrawn meanwhile
     let answer;
     let judged;
-    const deadline = new Deadline(TIMEOUT);
+    const small = (sent.body?.size ?? sent.body?.length ?? 0) <= SMALL && sent.tries <= FIRST_TRIES;
+    const deadline = new Deadline(small ? SMALL_TIMEOUT : TIMEOUT);
     try {
       answer = await this.#http.send(sent.url, {
         method: sent.method, body: sent.body ?? undefined, deadline,
@@ -136,7 +141,7 @@ export class Outbox {
     const { verdict, requestId, problem } = judged;
     if (verdict === 'accepted') return this.#accept(sent, requestId);
     if (verdict === 'blocked') return this.#block(sent, answer.status);
-    if (verdict === 'later') return this.#postpone(sent, retryAfter(answer));
+    if (verdict === 'later') return this.#postpone(sent, retryAfter(answer), problem);
     if (verdict === 'rejected') return this.#reject(sent, problem);
     return this.#doubt(sent, problem, retryAfter(answer));
   }
@@ -154,10 +159,16 @@ export class Outbox {
     if (stored) this.#told('accepted', stored, { tries: stored.tries });
   }
 
-  async #postpone(record, after) {
+  /** Later; `problem`: what the server says, if it was the server. One that fails is given an hour to be mended. */
+  async #postpone(record, after, problem = null) {
+    const now = Date.now();
+    const again = problem && record.refusal?.status === problem.status;
+    const refusal = problem && { ...problem, since: again ? record.refusal.since : now };
+    if (refusal?.status === 500 && now - refusal.since >= FAILING_FOR) return this.#reject(record, problem);
     const at = whenAgain(record, after, MAX_WAIT);
-    const stored = await this.#store.change(record.key, (known) => records.postponed(known, at, Date.now()));
+    const stored = await this.#store.change(record.key, (known) => records.postponed(known, at, now, refusal));
     if (stored) this.#told('postponed', stored);
+    return undefined;
   }
 
   /** Something answered that does not look like the backend: again, and after a day that is said. */

@@ -10,23 +10,24 @@ export const isOver = (status) => ENDS.has(status);
 
 /**
  * @param view the task's, as client.d.ts has it.
- * @param context `{channel, online, tries, names, texts, lang}`: how the client follows, whether the device says that
- *   it has a network, how often sending was tried, the names of the steps to come, and what to say in which language.
+ * @param context `{channel, online, tries, refusal, kept, names, texts, lang}`: how the client follows, whether the
+ *   device says that it has a network, how often sending was tried, what the server said to that, and in how many
+ *   `seconds` it is tried again, where tasks are kept, the names of the steps to come, and what to say in which language.
  */
-export function describe(view, { channel, online, tries, names, texts, lang }) {
+export function describe(view, { channel, online, tries, refusal = null, kept = 'device', names, texts, lang }) {
   const { status, progress } = view;
   const over = isOver(status);
   const shown = over ? status : view.cancelling ? 'cancelling' : view.retrying ? 'retrying' : status;
   const steps = stepRows(view, names, texts, lang);
   const at = steps[(progress?.step_number || 1) - 1];
-  const badge = over ? '' : badgeOf(status, { channel, online, tries }, texts);
+  const badge = over ? '' : badgeOf(status, { channel, online, tries, refusal }, texts, lang);
   const title = texts.status[shown] ?? texts.status.processing;
   const error = errorOf(view, texts);
   return {
     status: shown,
     over,
     title,
-    subtitle: subtitleOf(view, texts, lang),
+    subtitle: subtitleOf(view, kept, texts, lang),
     percentage: status === 'completed' ? 100 : Math.max(0, Math.min(100, view.percentage || 0)),
     unsent: UNSENT.has(status),
     details: detailsOf(view, steps, texts, lang),
@@ -90,9 +91,9 @@ function exact(seconds, lang) {
   }).format(value);
 }
 
-function subtitleOf({ status, progress, attempt }, texts, lang) {
+function subtitleOf({ status, progress, attempt }, kept, texts, lang) {
   const place = isOver(status) || !progress?.step ? '' : placeOf(progress, null, texts, lang);
-  return [status === 'queued' ? texts.stored : place, attempt > 1 ? texts.resumed(number(attempt, lang)) : ''].filter(Boolean).join(' · ');
+  return [status === 'queued' ? texts[kept === 'memory' ? 'unstored' : 'stored'] : place, attempt > 1 ? texts.resumed(number(attempt, lang)) : ''].filter(Boolean).join(' · ');
 }
 
 function tookOf(view, steps, texts, lang) {
@@ -116,11 +117,15 @@ function detailsOf(view, steps, texts, lang) {
   return progress?.details ?? '';
 }
 
-function badgeOf(status, { channel, online, tries }, texts) {
+function badgeOf(status, { channel, online, tries, refusal }, texts, lang) {
   const unreached = channel === 'offline' || channel === 'monitor' || !online;
+  if (status === 'queued' && refusal) {
+    const why = refusal.detail ?? refusal.title;
+    return texts.channel.refused(/[.!?]$/.test(why) ? why : `${why}.`, duration(refusal.seconds, lang));
+  }
   if (status === 'queued') return texts.channel[unreached ? 'waiting' : tries > 1 ? 'resending' : 'sending'];
   if (channel === 'blocked') return texts.channel.blocked;
-  if (channel === 'monitor') return texts.channel.monitor;
+  if (channel === 'monitor' || channel === 'busy') return texts.channel[channel];
   if (!online) return texts.channel.offline;
   if (channel === 'offline') return texts.channel.reconnecting;
   return channel === 'poll' ? texts.channel.poll : '';

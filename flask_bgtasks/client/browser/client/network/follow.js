@@ -6,8 +6,12 @@ import * as records from '../records.js';
 import { coalesced } from '../tabs/coalesce.js';
 import { Leader } from '../tabs/leader.js';
 import { visible } from '../tabs/lifecycle.js';
+import { Refused } from './http.js';
 import { Ladder } from './ladder.js';
 import { statuses } from './statuses.js';
+
+const ASK_AGAIN = 31_000; // milliseconds: after them a task that is missing twice is gone
+const LOOK = { at: [0, 1000, 2000], timeout: 3000 }; // on waking: no answer in 3 s means that connections are dead
 
 export class Follower {
   #session;
@@ -15,6 +19,7 @@ export class Follower {
   #ladder;
   #leader;
   #gone;
+  #asking = null;
 
   /**
    * @param mirror reads Firestore, or null.
@@ -46,6 +51,7 @@ export class Follower {
   }
 
   rest() {
+    clearTimeout(this.#asking);
     this.#leader.rest();
   }
 
@@ -59,8 +65,15 @@ export class Follower {
     this.#ladder.kick(why);
   }
 
-  /** Ask once how all tasks stand, whether or not this tab leads. */
-  look = coalesced(() => this.#lookAtAll());
+  /** Ask once how all tasks stand, whether or not this tab leads. An open stream is believed if somebody answers. */
+  async check(why) {
+    const { streaming } = this.#ladder;
+    if (!streaming) this.#ladder.kick(why);
+    const reached = await this.#look();
+    if (streaming || !reached) this.#ladder.kick(why, { reached });
+  }
+
+  #look = coalesced(() => this.#lookAtAll());
 
   /** Take up the tasks of this owner that nobody has seen the end of: submitted elsewhere, or here before records were lost. */
   async discover() {
@@ -100,16 +113,23 @@ export class Follower {
   }
 
   async #missing(ids) {
-    for (const record of await this.#sightings.missing(ids)) this.#gone(record);
+    const gone = await this.#sightings.missing(ids);
+    for (const record of gone) this.#gone(record);
+    if (gone.length === ids.length) return;
+    clearTimeout(this.#asking); // what is missing is asked for once more, also where a stream goes on without it
+    this.#asking = setTimeout(() => this.#look(), ASK_AGAIN);
   }
 
   async #lookAtAll() {
     const ids = (await this.#sightings.following()).map(({ request_id }) => request_id);
     try {
-      for await (const { tasks, missing } of statuses(this.#session.http, ids)) {
+      for await (const { tasks, missing } of statuses(this.#session.http, ids, { probe: LOOK })) {
         for (const brief of tasks) await this.#sightings.sight({ ...brief, via: 'poll' });
         if (missing.length) await this.#missing(missing);
       }
-    } catch { /* the ladder finds the same, and knows what to do */ }
+      return true;
+    } catch (error) {
+      return error instanceof Refused; // what to do about it, the ladder knows
+    }
   }
 }

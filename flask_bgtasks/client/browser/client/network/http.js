@@ -6,11 +6,13 @@ import { isJSON, isRefusal, parsed, record, unlike } from '../provenance.js';
 
 const TIMEOUT = 10_000; // milliseconds for an answer
 
-/** No answer of the backend: no network, nobody there, not in time, or only that of something on the way. */
+/** No answer of the backend: no network, nobody there, not in time, or only that of something on the way (`status`). */
 export class Unreachable extends Error {
-  constructor(message) {
+  constructor(message, { status = null, retryAfter = null } = {}) {
     super(message);
     this.name = 'Unreachable';
+    this.status = status;
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -123,7 +125,7 @@ export class Refused extends Error {
 export async function refusal(answer) {
   const { status, statusText, headers } = answer;
   const document = isJSON(headers.get('content-type')) ? parsed(await answer.text()) : undefined;
-  if (status !== 401 && status !== 429 && !isRefusal(answer, document)) return new Unreachable(unlike(answer).detail);
+  if (status !== 401 && status !== 429 && !isRefusal(answer, document)) return new Unreachable(unlike(answer).detail, { status, retryAfter: retryAfter(answer) });
   return new Refused(status, { title: statusText, status, ...record(document) }, retryAfter(answer));
 }
 

@@ -4,6 +4,7 @@
 
 import { Refused } from './http.js';
 import { PollPace } from './poll-pace.js';
+import { FIRST, LATER } from './probe.js';
 import { MAX_IDS, askAll, sightingOf } from './statuses.js';
 import { Stream } from './stream.js';
 
@@ -11,6 +12,8 @@ const STREAM_TRIES = 3;
 const STREAM_AGAIN = 30_000; // while polling
 const SLOWEST_STREAM = 30_000;
 const SLOWEST_PROBE = 30_000;
+const SOON = 2000; // the slowest probe while somebody looks, and the loss is new
+const NEW_FOR = 120_000;
 const SLOWEST_MIRROR = 120_000;
 const QUIET = 20_000; // a stream that was silent for longer than a ping is not trusted after a sleep
 
@@ -25,7 +28,9 @@ export class Ladder {
   #failures = 0; // of the stream, in a row
   #streamAt = 0; // not before
   #pace;
+  #doubted = false; // connections may be dead
   #probe = 0; // probes in a row without an answer
+  #busy = null; // milliseconds that a server which answers, but cannot, asks to wait
   #mirrorAt = 0;
   #mirrorFailures = 0;
   #lostAt = null;
@@ -62,13 +67,23 @@ export class Ladder {
     }
   }
 
-  /** Something has changed: the tasks to follow (`ids`), or the world (`offline`, or anything that may be for the better). */
-  kick(why) {
+  /** Whether a stream is open, which may be dead. */
+  get streaming() {
+    return this.#events.open;
+  }
+
+  /**
+   * Something has changed: the tasks to follow (`ids`), or the world (`offline`, or anything that may be for the better).
+   *
+   * @param reached false where the backend was just asked, and gave no answer.
+   */
+  kick(why, { reached = true } = {}) {
     if (why === 'ids') {
       if (this.#events.open) return this.#reopenFor();
     } else if (why !== 'offline') {
       this.#fresh();
-      if (this.#events.silence < QUIET) return; // it is well
+      if (reached && this.#events.silence < QUIET) return; // it is well
+      this.#doubted ||= !reached || this.#events.open;
     }
     this.#round.abort();
   }
@@ -102,6 +117,10 @@ export class Ladder {
 
   async #stream(tasks) {
     const round = this.#round.signal;
+    if (this.#doubted) {
+      const next = await this.#check(tasks, 'the backend does not answer');
+      if (next !== 'poll' || round.aborted) return next === 'poll' ? 'stream' : next;
+    }
     const end = await this.#events.follow(tasks, round, () => {
       this.#reached();
       this.#core.channel('stream', 'live');
@@ -110,6 +129,7 @@ export class Ladder {
     if (end.status !== undefined) return this.#noStream(end.status);
     if (end.heard) this.#failures = 0;
     if (round.aborted) return 'stream';
+    this.#doubted = end.silent;
     this.#failures += 1;
     // A look at the status says at once whether the backend is there, and what happened meanwhile.
     const next = await this.#check(tasks, end.why);
@@ -146,9 +166,11 @@ export class Ladder {
   async #check(tasks, why) {
     const round = this.#round.signal;
     const gone = [];
+    const probe = this.#lostAt !== null ? LATER : this.#doubted ? FIRST : null;
     this.#pace.retryAfter = null;
+    this.#busy = null;
     try {
-      for await (const { tasks: found, missing } of askAll(this.#http, tasks.map(({ request_id }) => request_id), { signal: round })) {
+      for await (const { tasks: found, missing } of askAll(this.#http, tasks.map(({ request_id }) => request_id), { signal: round, probe })) {
         for (const brief of found) {
           this.#pace.saw(brief);
           this.#core.sighting({ ...sightingOf(brief), via: 'poll' });
@@ -158,12 +180,14 @@ export class Ladder {
     } catch (error) {
       if (round.aborted) return this.#rung === 'stream' ? 'stream' : 'poll';
       if (error instanceof Refused && error.status === 401) return 'blocked';
-      if (error instanceof Refused && error.status < 500) {
-        this.#pace.retryAfter = error.retryAfter ?? 5000; // 429, or something between us and the backend
+      const busy = error.status === 429 || error.status >= 500;
+      if (error instanceof Refused && !busy) {
+        this.#pace.retryAfter = error.retryAfter ?? 5000; // something between us and the backend
         return 'poll';
       }
       if (this.#lostAt === null) this.#lostAt = performance.now();
-      this.#core.channel(this.#mirror ? 'monitor' : 'offline', why);
+      if (busy) this.#busy = error.retryAfter ?? 0;
+      this.#core.channel(this.#mirror ? 'monitor' : busy ? 'busy' : 'offline', busy ? `${error.status}: ${error.message}` : why);
       return 'monitor';
     }
     this.#reached();
@@ -180,14 +204,22 @@ export class Ladder {
       this.#mirrorFailures = read ? 0 : this.#mirrorFailures + 1;
       const pause = Math.min(SLOWEST_MIRROR, this.#times.monitor * 2 ** this.#mirrorFailures);
       this.#mirrorAt = performance.now() + pause * (0.9 + 0.2 * Math.random());
-      this.#core.channel(read ? 'monitor' : 'offline', read ? 'asking Firestore' : 'no connection');
+      if (read || this.#busy === null) this.#core.channel(read ? 'monitor' : 'offline', read ? 'asking Firestore' : 'no connection');
     }
-    const pause = Math.min(SLOWEST_PROBE, 1000 * 2 ** this.#probe) * (0.5 + 0.5 * Math.random());
+    const pause = this.#pause();
     this.#probe += 1;
     await this.#wait(Math.min(pause, this.#mirror ? Math.max(0, this.#mirrorAt - performance.now()) : Infinity));
     const left = await this.#core.following();
     const next = await this.#check(left.length ? left : tasks, 'the backend does not answer');
     return next === 'poll' ? 'stream' : next;
+  }
+
+  /** How long until the next probe. A network that comes back is found soon; a server is given the time that it asks for. */
+  #pause() {
+    const random = 0.5 + 0.5 * Math.random();
+    if (this.#busy !== null) return Math.max(this.#busy * (1 + 0.2 * random), Math.min(SLOWEST_PROBE, 1000 * 2 ** this.#probe) * random);
+    const soon = this.#core.visible() && performance.now() - this.#lostAt < NEW_FOR;
+    return Math.min(soon ? SOON : SLOWEST_PROBE, 1000 * 2 ** this.#probe) * random;
   }
 
   async #readMirror(tasks) {
@@ -216,6 +248,7 @@ export class Ladder {
 
   #reached() {
     this.#probe = 0;
+    this.#doubted = false;
     if (this.#lostAt === null) return;
     const after = performance.now() - this.#lostAt;
     this.#lostAt = null;

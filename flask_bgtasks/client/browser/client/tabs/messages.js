@@ -12,6 +12,7 @@ export class Messages {
   #settled;
   #lookedAt;
   #workers = workers();
+  #saysUnsent = false; // the channel is of what is not sent yet
 
   /**
    * @param dispatch `dispatch(type, detail)` tells the app; see EventMap in client.d.ts.
@@ -49,10 +50,20 @@ export class Messages {
     } else if (what === 'blocked') {
       this.#session.hub.send({ type: 'blocked', status });
     } else if (what === 'postponed') {
-      if (this.channel === 'idle') this.#session.hub.send({ type: 'channel', to: 'offline', why: 'a request could not be sent' });
+      this.#unsent(record);
       if (record.owner === null) this.#workers?.getRegistration?.().then((home) => home?.sync?.register(SYNC_TAG)).catch(() => {});
     }
     return undefined;
+  }
+
+  /** Where nothing is followed, the channel says why nothing is sent. */
+  #unsent({ refusal, next_try_at: at }) {
+    const to = refusal ? 'busy' : 'offline';
+    if (this.channel !== 'idle' && (!this.#saysUnsent || this.channel === to)) return;
+    const seconds = Math.max(1, Math.round((at - Date.now()) / 1000));
+    const why = refusal ? `${refusal.status}: ${refusal.detail ?? refusal.title}; sent again in ${seconds} s` : 'a request could not be sent';
+    this.#session.hub.send({ type: 'channel', to, why });
+    this.#saysUnsent = true;
   }
 
   /** The server refused it, or has it no more. */
@@ -103,6 +114,7 @@ export class Messages {
     const from = this.channel;
     if (from === to) return;
     this.channel = to;
+    this.#saysUnsent = false;
     this.#dispatch('channel', { from, to, why });
   }
 }
