@@ -1,8 +1,8 @@
 """The three engines that browsers are made of, each driven through the same few words.
 
 Chromium by its DevTools protocol (``tests/backends/cdp.py``), Firefox by Marionette, WebKitGTK, the stand-in for
-Safari, by its own WebDriver: Debian's packages and no driver library. A browser has ``page(url)`` and ``close()``; a page has
-``goto``, ``evaluate``, ``wait_for_function``, ``show`` and ``close``.
+Safari, by its own WebDriver: Debian's packages and no driver library. A browser has ``page(url)`` and ``close()``; a
+page has ``goto``, ``evaluate``, ``wait_for_function``, ``show`` and ``close``.
 """
 
 from collections.abc import Callable

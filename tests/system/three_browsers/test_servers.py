@@ -74,7 +74,8 @@ def test_what_an_older_version_stored_for_all_apps_is_taken_over(site, network, 
     page.goto(f"{network.url}/tasks/openapi.json")  # a page of the origin, without the module
     record = """{ key: 'old', url: new URL('/work', location).href, method: 'POST', state: 'queued', owner: null,
       headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ gate: '%s' }), body_hash: null, tries: 1,
-      request_id: null, created_at: Date.now(), changed_at: Date.now(), next_try_at: 0, expires_at: Date.now() + 1e8, seq: 0, attempt: 0,
+      request_id: null, created_at: Date.now(), changed_at: Date.now(), next_try_at: 0, expires_at: Date.now() + 1e8,
+      seq: 0, attempt: 0,
       settled_seq: 0, announced_seq: 0, acked_seq: 0, missing: 0, provisional: null, cursor: 0 }"""
     page.evaluate(
         """new Promise((resolve, reject) => {

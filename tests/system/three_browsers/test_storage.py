@@ -16,7 +16,7 @@ BLOCK_IN_FIREFOX = {"network.cookie.cookieBehavior": 2}  # nsICookieService.BEHA
 
 def works_in_memory(page, site, gate):
     page.submit(gate=gate)
-    page.accepted()
+    page.wait_for("task.requestId")
     site.finish(gate)
     page.sees_outcome()
     page.has_nothing_to_do()
