@@ -195,6 +195,29 @@ def test_a_task_that_was_only_just_submitted_is_shown_without_an_id(show, app, g
     page.get_by_text("Not accepted").first.wait_for()
 
 
+def test_a_task_that_was_handed_over_is_shown_by_its_own_client(show):
+    page = show(
+        f"{SCRIPT}<bg-task></bg-task><script type='module'>import {{ BackgroundTasks }} from '/tasks/client.js';"
+        "window.mine = new BackgroundTasks({ tabs: 'alone' });"
+        "document.querySelector('bg-task').task = await mine.submit('/nowhere', {}); window.shown = true;</script>"
+    )
+    page.wait_for_function("window.shown")
+
+    assert page.evaluate("document.querySelector('bg-task').client === mine")
+
+
+def test_steps_may_be_a_text_also_as_a_property_as_react_and_vue_set_it(show):
+    page = show(f"{SCRIPT}<bg-task></bg-task>")
+    page.evaluate("customElements.whenDefined('bg-task')")
+
+    found = page.evaluate(
+        "[['Outline, Write'], [['Read, aloud']], [null]].map(([steps]) =>"
+        " Object.assign(document.querySelector('bg-task'), { steps }).steps)"
+    )
+
+    assert found == [["Outline", "Write"], ["Read, aloud"], []]
+
+
 @pytest.mark.parametrize("given", ["../sample?x=", "x0,x1", "a/b?c", ".."])
 def test_what_is_no_id_is_asked_for_nowhere_and_shown_as_no_task(show, given):
     asked, said = [], []

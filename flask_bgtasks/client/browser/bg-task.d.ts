@@ -90,12 +90,13 @@ export interface Texts {
 type PartOf<T> = { [K in keyof T]?: T[K] extends (...given: any[]) => any ? T[K] : T[K] extends object ? PartOf<T[K]> : T[K] };
 
 export class BgTask extends HTMLElement {
-  /** Default: the page's shared client, {@link clientFor} of `base-url`. */
+  /** Default: that of the task that was set; else the page's shared client, {@link clientFor} of `base-url`. */
   client: BackgroundTasks;
   /** The task that is shown. Set it to show a task of `submit` that has no request id yet. */
   task: Task | null;
-  /** Like the attribute; the names may contain commas. */
-  steps: readonly string[];
+  get steps(): readonly string[];
+  /** Like the attribute; in an array the names may contain commas. */
+  set steps(names: readonly string[] | string | null);
   /** Overrides some of the language's texts. */
   texts: PartOf<Texts>;
   /** The task has changed. The event bubbles, also out of shadow trees. */

@@ -10,7 +10,9 @@ import { BackgroundTasks } from './client.js';
 
 export { TEXTS };
 
-const HERE = new URL('.', import.meta.url).href; // the blueprint's address: this module is served by it
+// The blueprint's address, where it serves this module; a bundle has another name, and says nothing of where that is.
+const HERE = /\/bg-task\.js$/.test(new URL(import.meta.url).pathname) ? new URL('.', import.meta.url).href : '/tasks';
+const Element = globalThis.HTMLElement ?? class {}; // rendering on a server imports this, and makes none
 const PROPERTIES = ['client', 'task', 'steps', 'texts'];
 const NO_VIEW = { status: 'started', seq: 0, attempt: 0, progress: null, percentage: 0, steps: [], output: '',
   chunks: [], cancelling: false, retrying: null, error: null };
@@ -25,7 +27,7 @@ export function clientFor(baseUrl = HERE) {
   return clients.get(base);
 }
 
-export class BgTask extends HTMLElement {
+export class BgTask extends Element {
   static observedAttributes = ['request-id', 'base-url', 'label', 'lang', 'steps'];
 
   #panel;
@@ -68,7 +70,7 @@ export class BgTask extends HTMLElement {
   }
 
   get client() {
-    return this.#client ?? clientFor(this.getAttribute('base-url') ?? undefined);
+    return this.#client ?? this.#given?.client ?? clientFor(this.getAttribute('base-url') ?? undefined);
   }
 
   set client(client) {
@@ -86,12 +88,11 @@ export class BgTask extends HTMLElement {
   }
 
   get steps() {
-    const named = this.getAttribute('steps') ?? '';
-    return this.#steps ?? named.split(',').map((name) => name.trim()).filter(Boolean);
+    return this.#steps ?? namesIn(this.getAttribute('steps') ?? '');
   }
 
   set steps(names) {
-    this.#steps = names && [...names];
+    this.#steps = typeof names === 'string' ? namesIn(names) : names && [...names]; // React and Vue set attributes as properties
     this.#paintSoon();
   }
 
@@ -195,4 +196,8 @@ export class BgTask extends HTMLElement {
   }
 }
 
-if (!customElements.get('bg-task')) customElements.define('bg-task', BgTask);
+function namesIn(text) {
+  return text.split(',').map((name) => name.trim()).filter(Boolean);
+}
+
+if (globalThis.customElements && !customElements.get('bg-task')) customElements.define('bg-task', BgTask);

@@ -159,6 +159,8 @@ export class TaskGone extends TaskError {}
 
 /** One task, in one tab. Leaving the loop, or the page, never cancels the task. */
 export interface Task extends AsyncIterable<TaskEvent>, EventTarget {
+  /** The client that follows it. */
+  readonly client: BackgroundTasks;
   readonly key: string;
   /** Null until the server has accepted it. */
   readonly requestId: string | null;

@@ -37,7 +37,8 @@ export class Operations {
       return record;
     });
     if (kept.body_hash !== record.body_hash) throw new Error(`submit: the key ${key} was used for another request; leave it out, or use a new one`);
-    navigator.storage?.persist?.().catch(() => {}); // asked once something is worth keeping; Chromium decides in silence
+    // Asked once something is worth keeping, and only where it is decided in silence: Firefox would ask the user.
+    if (navigator.userAgentData) navigator.storage?.persist?.().catch(() => {});
     const task = this.#handles.of(kept);
     this.#session.changed({ key });
     this.#send();

@@ -40,6 +40,11 @@ export class Task extends EventTarget {
     this.update(record);
   }
 
+  /** The client that follows it. */
+  get client() {
+    return this.#client;
+  }
+
   get key() {
     return this.record.key;
   }

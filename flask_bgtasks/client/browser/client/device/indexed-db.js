@@ -23,6 +23,7 @@ export class IndexedDBStore extends Store {
   #fallback = null; // promise of the store that is used instead
   #running = new Set(); // transactions
   #asleep = null; // {promise, resolve} while the page is left
+  #known = new Map(); // by key: the records as this page last knew them, for when they cannot be read any more
 
   /** `device`, or `memory` where nothing can be kept. */
   kept = 'device';
@@ -94,7 +95,9 @@ export class IndexedDBStore extends Store {
     const running = new Running(transaction, seconds);
     this.#running.add(running);
     try {
-      return await running.done(work);
+      const result = await running.done(work);
+      for (const learn of running.news) learn(this.#known);
+      return result;
     } finally {
       this.#running.delete(running);
     }
@@ -114,7 +117,7 @@ export class IndexedDBStore extends Store {
       const database = await inTime(opening, PATIENCE_FOR_COPY);
       return await this.#run(database.transaction(RECORDS, 'readonly'), (rows) => rows.all(), PATIENCE_FOR_COPY);
     } catch {
-      return [];
+      return [...this.#known.values()];
     }
   }
 
@@ -138,6 +141,9 @@ class Running {
   #end = withResolve();
   #written = false;
 
+  /** What is to be known of it once it is committed: functions of the records by key. */
+  news = [];
+
   constructor(transaction, seconds) {
     this.#transaction = transaction;
     this.#end.promise.catch(() => {});
@@ -148,7 +154,7 @@ class Running {
 
   async done(work) {
     const worked = (async () => {
-      const result = await work(new Rows(this.#transaction.objectStore(RECORDS)));
+      const result = await work(new Rows(this.#transaction.objectStore(RECORDS), this.news));
       this.#written = true;
       return result;
     })();
@@ -172,9 +178,11 @@ class Running {
 
 class Rows {
   #rows;
+  #news;
 
-  constructor(rows) {
+  constructor(rows, news) {
     this.#rows = rows;
+    this.#news = news;
   }
 
   async get(key) {
@@ -188,7 +196,12 @@ class Rows {
   }
 
   async all() {
-    return (await asked(() => this.#rows.getAll())).filter(isSound);
+    const all = (await asked(() => this.#rows.getAll())).filter(isSound);
+    this.#news.push((known) => {
+      known.clear();
+      for (const record of all) known.set(record.key, record);
+    });
+    return all;
   }
 
   /** The keys of records that cannot be used. */
@@ -197,10 +210,12 @@ class Rows {
   }
 
   put(record) {
+    this.#news.push((known) => known.set(record.key, record));
     return asked(() => this.#rows.put(record));
   }
 
   delete(key) {
+    this.#news.push((known) => known.delete(key));
     return asked(() => this.#rows.delete(key));
   }
 }

@@ -1,7 +1,7 @@
 // The inside of <bg-task>: builds its elements once and writes into them what `describe` says. It changes only what
 // is different, so that a screen reader hears of a change once and the focus stays where it is.
 
-import { SHEET } from './style.js';
+import { sheet } from './style.js';
 import { percent } from './view-model.js';
 
 export class Panel {
@@ -11,7 +11,7 @@ export class Panel {
   /** @param actions `{cancel, retry}`: what the buttons do. */
   constructor(root, actions) {
     this.#root = root;
-    root.adoptedStyleSheets = [SHEET];
+    root.adoptedStyleSheets = [sheet()];
     root.append(this.#build(actions));
   }
 

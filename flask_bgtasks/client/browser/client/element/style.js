@@ -108,5 +108,12 @@ li[data-state="failed"] .mark::before, li[data-state="stopped"] .mark::before { 
  * The style sheet of every element. Constructed, not a <style> element: that would be blocked by a Content Security
  * Policy with `style-src 'self'`, which does not concern what a script makes of text that it has (CSSOM).
  */
-export const SHEET = new CSSStyleSheet();
-SHEET.replaceSync(STYLE);
+export function sheet() {
+  if (!made) {
+    made = new CSSStyleSheet();
+    made.replaceSync(STYLE);
+  }
+  return made;
+}
+
+let made = null; // not before there is an element: on a server there is no CSSStyleSheet
