@@ -9,6 +9,7 @@ const CHANNELS = {
   poll: ['asking', 'No stream gets through: the page polls the status every second.'],
   monitor: ['Firestore', 'The server is unreachable: the page reads its mirror in Firestore every 30 seconds.'],
   offline: ['offline', 'Nothing is reachable. The page keeps trying, and stores what you send meanwhile.'],
+  busy: ['busy', 'The server answers, but cannot do it now. The page asks again when the server wants it to.'],
   asleep: ['asleep', 'The page is hidden, and asks nothing until you are back.'],
   blocked: ['login', 'The server requires a login.'],
 };

@@ -100,8 +100,9 @@ export class Lessons {
 }
 
 /** What is said of a record: its kind, for the colour, and the words. */
-export function stateOf({ state, status, tries, error }, { channel, percentage }) {
+export function stateOf({ state, status, tries, error, refusal }, { channel, percentage }) {
   const unreached = channel === 'offline' || channel === 'monitor' || !navigator.onLine;
+  if (state === 'queued' && refusal) return ['waiting', `${refusal.detail ?? refusal.title ?? 'the server is busy'}`];
   if (state === 'queued' || state === 'sending') {
     return ['waiting', unreached ? 'waiting for the network' : tries > 1 ? 'sending again' : 'being sent'];
   }

@@ -5,11 +5,16 @@ import { $, ago, clock, make, write } from './dom.js';
 
 const ASK_EVERY = 3_000;
 
-/** What names this browser's phone. */
+let token = null;
+
+/** What names this browser's phone: of this page only, where nothing may be stored. */
 export function phoneToken() {
-  const kept = localStorage.getItem('lesson-phone') ?? `demo-${crypto.randomUUID()}`;
-  localStorage.setItem('lesson-phone', kept);
-  return kept;
+  token ??= `demo-${crypto.randomUUID()}`;
+  try {
+    token = localStorage.getItem('lesson-phone') ?? token;
+    localStorage.setItem('lesson-phone', token);
+  } catch { /* blocked, or full */ }
+  return token;
 }
 
 export function phone(bg) {

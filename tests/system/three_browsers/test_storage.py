@@ -53,8 +53,10 @@ def test_a_disk_that_is_full_loses_no_submission(site, network, open_page, gate)
     works_in_memory(open_page(without="room"), site, gate)
 
 
-def test_a_database_that_does_not_open_keeps_nobody_waiting(site, network, open_page, gate):
+def test_a_database_that_opens_no_more_keeps_nobody_waiting_and_loses_no_task(site, network, open_page, gate):
     page = open_page()
+    page.submit(gate=gate)
+    page.accepted()
     # Somebody holds a connection, and somebody else wants the database deleted: whoever opens it now waits for both.
     page.page.evaluate(
         """new Promise((resolve, reject) => {
@@ -68,4 +70,11 @@ def test_a_database_that_does_not_open_keeps_nobody_waiting(site, network, open_
         })"""
     )
 
-    works_in_memory(page, site, gate)
+    page.submit(gate=gate)
+    page.wait_for("task.requestId")
+    site.finish(gate)
+
+    page.wait_for("settled.length === 2")
+    page.has_nothing_to_do()
+    assert page.page.evaluate("client.storage") == "memory"
+    assert page.outcomes() == ["a lesson"] * 2
