@@ -15,6 +15,8 @@ from tests.backends.chromium import Profile
 from tests.backends.engines.page import ScriptError, Tabs
 from tests.support.waiting import PATIENCE, until
 
+START_SECONDS = 180  # 3 s on an idle machine; a new profile is a lot of work on a busy one
+
 PREFERENCES = {
     "app.normandy.enabled": False,  # from here on: no calls of its own
     "app.update.auto": False,
@@ -38,7 +40,11 @@ PREFERENCES = {
     "toolkit.telemetry.reportingpolicy.firstRun": False,
     "browser.sessionstore.resume_from_crash": False,  # after a kill: no page comes back by itself
     "toolkit.startup.max_resumed_crashes": -1,
-    "dom.ipc.processCount": 2,  # memory: four browsers may run at once
+    "dom.ipc.processCount": 1,  # from here on: few processes, since several browsers run at once
+    "dom.ipc.processPrelaunch.enabled": False,
+    "layers.gpu-process.enabled": False,
+    "media.rdd-process.enabled": False,
+    "network.process.enabled": False,
     "marionette.port": 0,  # a free one; the profile says which
 }
 
@@ -72,7 +78,12 @@ class Browser(Tabs):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until(lambda: said.exists() and said.read_text().strip(), every=0.05, says=lambda: "Firefox did not start")
+        until(
+            lambda: said.exists() and said.read_text().strip(),
+            START_SECONDS,
+            every=0.05,
+            says=lambda: "Firefox did not start",
+        )
         self._wire = socket.create_connection(("127.0.0.1", int(said.read_text())), PATIENCE)
         self._unread = b""
         self._numbers = itertools.count(1)

@@ -14,7 +14,7 @@ app = DispatcherMiddleware(make_app({folder!r}), {{"/other": make_app({other!r})
 """
 
 
-@pytest.mark.parametrize("status", [503, 429, 500])
+@pytest.mark.parametrize("status", [503, 500])
 def test_what_a_server_says_that_cannot_take_a_submission_is_shown(site, network, open_page, gate, status):
     page = open_page()
     page.submit("/busy", gate=gate, status=status)
