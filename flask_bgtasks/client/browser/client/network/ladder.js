@@ -129,7 +129,7 @@ export class Ladder {
     if (end.status !== undefined) return this.#noStream(end.status);
     if (end.heard) this.#failures = 0;
     if (round.aborted) return 'stream';
-    this.#doubted = end.silent;
+    this.#doubted = end.lost;
     this.#failures += 1;
     // A look at the status says at once whether the backend is there, and what happened meanwhile.
     const next = await this.#check(tasks, end.why);

@@ -45,8 +45,8 @@ export class Stream {
 
   /**
    * Follow until it ends. `{over: true}` where every task has ended; `{status}` where the backend gives no stream; else
-   * `{why, heard, retry, silent}`: whether there were events, the milliseconds that the server asks to wait, if it does,
-   * and whether it is the silence that ended it.
+   * `{why, heard, retry, lost}`: whether there were events, the milliseconds that the server asks to wait, if it does,
+   * and whether the connection was lost, in silence or, where TCP noticed first (Firefox has it look), by an error.
    *
    * @param opened called when the backend has answered with a stream.
    */
@@ -56,7 +56,7 @@ export class Stream {
       silence.in(this.#stall);
       if (this.#open) this.#open.heard = performance.now();
     };
-    const end = { why: 'the stream ended', heard: false, retry: null, silent: false };
+    const end = { why: 'the stream ended', heard: false, retry: null, lost: false };
     try {
       const { path, headers } = this.#place(tasks);
       const answer = await this.#http.send(path, { headers: { Accept: 'text/event-stream', ...headers }, deadline: silence });
@@ -76,7 +76,7 @@ export class Stream {
       }
       if (ended.size === tasks.length) return { over: true }; // as it should
     } catch (error) {
-      end.silent = silence.late;
+      end.lost = true;
       end.why = silence.late ? 'nothing came for too long' : 'the connection was lost';
       if (!(error instanceof Unreachable) && !(error instanceof Refused) && !LOSSES.has(error.name)) console.error('bgtasks: a stream broke', error);
     } finally {
