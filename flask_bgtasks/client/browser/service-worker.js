@@ -4,7 +4,7 @@
 import { Http, withoutSlashes } from './client/network/http.js';
 import { isRequestId } from './client/ids.js';
 import { Outbox, SYNC_TAG } from './client/device/outbox.js';
-import { sightingOfPush } from './client/network/push.js';
+import { sightingOfPush } from './client/device/push.js';
 import * as records from './client/records.js';
 import { indexedDBStore, storeFor } from './client/device/store.js';
 import { usableLocks } from './client/tabs/locks.js';

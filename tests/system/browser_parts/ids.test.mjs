@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { restReader } from '../../../flask_bgtasks/client/browser/client/network/firestore.js';
 import { history } from '../../../flask_bgtasks/client/browser/client/network/history.js';
 import { InvalidRequestId, asRequestId, isRequestId, isSound, listOf, pathOf } from '../../../flask_bgtasks/client/browser/client/ids.js';
-import { sightingOfPush } from '../../../flask_bgtasks/client/browser/client/network/push.js';
+import { sightingOfPush } from '../../../flask_bgtasks/client/browser/client/device/push.js';
 import { Sightings } from '../../../flask_bgtasks/client/browser/client/device/sightings.js';
 import { statuses } from '../../../flask_bgtasks/client/browser/client/network/statuses.js';
 import { memoryStore } from '../../../flask_bgtasks/client/browser/client/device/store.js';

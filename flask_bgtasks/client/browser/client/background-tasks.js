@@ -4,11 +4,11 @@
 import { Maintenance } from './device/maintenance.js';
 import { Outbox } from './device/outbox.js';
 import { Outcomes } from './device/outcomes.js';
+import { register, sightingOfPush } from './device/push.js';
 import { Sightings } from './device/sightings.js';
 import { storeName } from './device/store.js';
 import { Follower } from './network/follow.js';
 import { history } from './network/history.js';
-import { register, sightingOfPush } from './network/push.js';
 import { Session } from './network/session.js';
 import { Operations } from './operations.js';
 import * as records from './records.js';
