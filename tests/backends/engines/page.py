@@ -41,6 +41,7 @@ class Tabs:
         else:
             self.close_tab()
             self._at = None
+            self.switch_to(self.tabs()[0])  # one that a failed test has left: commands have to go somewhere
 
 
 class Page:

@@ -72,7 +72,7 @@ def test_two_apps_on_one_origin_leave_each_others_tasks_alone(two_apps, browser)
 def test_what_an_older_version_stored_for_all_apps_is_taken_over(site, network, browser, gate):
     page = browser.page()
     page.goto(f"{network.url}/tasks/client.d.ts")  # a page of the origin, without the module
-    record = """{ key: 'old', url: new URL('/work', location).href, method: 'POST', state: 'queued', owner: null,
+    record = """{ key: '%s', url: new URL('/work', location).href, method: 'POST', state: 'queued', owner: null,
       headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ gate: '%s' }), body_hash: null, tries: 1,
       request_id: null, created_at: Date.now(), changed_at: Date.now(), next_try_at: 0, expires_at: Date.now() + 1e8,
       seq: 0, attempt: 0,
@@ -88,7 +88,7 @@ def test_what_an_older_version_stored_for_all_apps_is_taken_over(site, network, 
           opening.onsuccess = () => { opening.result.close(); resolve(); };
           opening.onerror = () => reject(opening.error);
         })"""
-        % (record % gate)
+        % (record % (gate, gate))
     )
     site.finish(gate)
 
