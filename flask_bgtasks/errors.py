@@ -439,6 +439,20 @@ class FirestoreUnavailable(BackgroundTasksError):
         self.status = status
 
 
+NO_REDIS_ADDRESS = (
+    "expected an address that redis-py takes, such as redis://:password@host:6379/0. Special characters of a password "
+    "are written as in every URL (%40 for @, %2F for /), and options are those of redis-py"
+)
+"""Said without the address, and without redis-py's own words: both may have the password in them."""
+
+
+NO_DATABASE_URL = (
+    "expected an URL that SQLAlchemy takes, such as postgresql+psycopg://user:password@host:5432/app, with special "
+    "characters of a password as in every URL (%40 for @, %2F for /)"
+)
+"""As the above."""
+
+
 def unknown_name(name: str, known: Iterable[str]) -> str:
     """The second half of a "no such …" message: the closest known name, then all of them."""
     names = sorted(known)

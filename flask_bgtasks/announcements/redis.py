@@ -11,7 +11,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..errors import ConfigurationError
+from ..errors import NO_REDIS_ADDRESS, ConfigurationError
 from .channel import ANSWER_SECONDS, Channel, ChannelLost
 
 
@@ -31,8 +31,10 @@ class RedisChannel(Channel):
                 socket_timeout=ANSWER_SECONDS,
                 retry=Retry(NoBackoff(), 0),  # a connection that was made again in silence has missed what came between
             )
-        except ValueError as error:
-            raise ConfigurationError(f"BGTASKS_ANNOUNCEMENTS: {error}") from error
+            self._pool.connection_kwargs.update(decode_responses=False, encoding="utf-8")  # it is we who read them
+            self._pool.connection_class(**self._pool.connection_kwargs)  # connects nowhere; an option may be none
+        except (ValueError, TypeError):  # its text may have the password, or a part of it
+            raise ConfigurationError(f"BGTASKS_ANNOUNCEMENTS: {NO_REDIS_ADDRESS}") from None
         # Of Redis, messages reach the subscribers of all databases: that of the URL is in the channel's name.
         self._name += f":{self._pool.connection_kwargs.get('db') or 0}"
         self._client: Any = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import celery
@@ -24,9 +24,13 @@ from celery.local import Proxy
 from ..runtime.background_thread import Contained
 from ..runtime.fork import after_fork_in_child
 from .base import Wake, WorkerProcess
-from .publishing import PublishingRunner, addressed, checked
+from .publishing import ANSWER_SECONDS, PublishingRunner, addressed, answering, checked
 
 PREFORK = "celery.concurrency.prefork"
+
+LIMITS = {"redis": {"socket_timeout": ANSWER_SECONDS, "socket_connect_timeout": ANSWER_SECONDS}}
+"""Options of kombu's transports, by their kind; an app's own go before them. That of Redis has no time limit (kombu
+5.6); that of RabbitMQ waits for no answer to a message, and ``broker_connection_timeout`` is 4 seconds."""
 
 MAX_CHILDREN = 4096  # bytes: what POSIX writes to a pipe at once; Celery's default is one child for each core
 
@@ -72,12 +76,26 @@ class CeleryRunner(PublishingRunner):
 
     def publish(self, request_id: str, queue: str) -> None:
         task, where = self.task(), {} if queue == "default" else {"queue": queue}
+        if task.app.conf.task_always_eager:  # it runs here and now, and may publish the next one
+            task.apply_async((request_id, queue), **where)
+            return
         if self._producers is None:
-            # One try: the look-out tries again. `retry=False` alone says nothing of the connection that is missing.
-            options = {**(task.app.conf.broker_transport_options or {}), "max_retries": 0}
-            self._producers = kombu.pools.producers[task.app.connection_for_write(transport_options=options)]
-        with self._producers.acquire(block=True) as producer:
+            self._producers = kombu.pools.producers[self._connection(task.app)]
+        with self._producers.acquire(block=True, timeout=ANSWER_SECONDS) as producer:
             task.apply_async((request_id, queue), producer=producer, retry=False, **where)
+
+    @staticmethod
+    def _connection(instance: Any) -> Any:
+        """Where to publish. One try: the look-out tries again. And no request waits for a broker without end."""
+        given = instance.conf.broker_transport_options or {}
+        limits = LIMITS.get(instance.connection_for_write().transport.driver_type, {})
+        # `retry=False` of a call alone says nothing of the connection that is missing.
+        return instance.connection_for_write(transport_options={**limits, **given, "max_retries": 0})
+
+    def examine(self) -> Iterable[tuple[str, str | None]]:
+        instance = self.celery()
+        with self._connection(instance) as connection:
+            yield answering(connection.as_uri(), connection.channel)  # a password is not in it
 
 
 _runners: weakref.WeakSet[CeleryRunner] = weakref.WeakSet()

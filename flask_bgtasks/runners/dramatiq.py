@@ -11,14 +11,14 @@ the app's modules have been imported there.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import dramatiq
 import dramatiq.broker
 
 from .base import Wake, WorkerProcess
-from .publishing import BEFORE, PublishingRunner, addressed, checked
+from .publishing import BEFORE, PublishingRunner, addressed, answering, checked, redis_address
 
 OPTIONS = {"max_retries": 0, "time_limit": float("inf"), "store_results": False, "notify_shutdown": False}
 """Of our actor; those that no middleware of the broker knows are left out."""
@@ -49,7 +49,15 @@ class DramatiqRunner(PublishingRunner):
 
     def publish(self, request_id: str, queue: str) -> None:
         message = self._actor.message(request_id, queue)
-        self.broker.enqueue(message if queue == "default" else message.copy(queue_name=queue))
+        if queue != "default":
+            self.broker.declare_queue(queue)  # some brokers want that of who sends, too
+            message = message.copy(queue_name=queue)
+        self.broker.enqueue(message)
+
+    def examine(self) -> Iterable[tuple[str, str | None]]:
+        client: Any = getattr(self.broker, "client", None)
+        if hasattr(client, "connection_pool"):  # of redis-py, which need not be installed for other brokers
+            yield answering(redis_address(client), client.ping)
 
 
 class _Workers(dramatiq.Middleware):

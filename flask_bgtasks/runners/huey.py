@@ -13,7 +13,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -21,7 +21,7 @@ import huey
 from huey.consumer import BaseProcess
 
 from .base import Wake, WorkerProcess
-from .publishing import BEFORE, PublishingRunner, addressed, checked
+from .publishing import BEFORE, PublishingRunner, addressed, answering, checked
 
 
 class HueyRunner(PublishingRunner):
@@ -49,6 +49,10 @@ class HueyRunner(PublishingRunner):
     def publish(self, request_id: str, queue: str) -> None:
         task = self._tasks.get(queue) or self._tasks["default"]
         task(request_id, queue)
+
+    def examine(self) -> Iterable[tuple[str, str | None]]:
+        for queue, task in self._tasks.items():
+            yield answering(f"{task.huey.name} for {queue!r}", task.huey.pending_count)
 
 
 def _watch(instance: huey.Huey, name: str, runner: HueyRunner) -> None:

@@ -25,6 +25,9 @@ log = logging.getLogger("flask_bgtasks")
 
 T = TypeVar("T")
 
+ANSWER_SECONDS = 5.0
+"""How long a Redis may take to answer, where no limit was named: a request waits for it, once in a while."""
+
 AWAY_SECONDS = 30.0
 """For how long nothing is published on a request's own thread after it failed, unless the look-out succeeds before."""
 
@@ -103,6 +106,25 @@ class PublishingRunner(QueuelessRunner):
     @property
     def publishes(self) -> bool:
         return True
+
+
+def answering(what: str, ask: Callable[[], object]) -> tuple[str, str | None]:
+    """What :meth:`~.base.Runner.examine` says of a queue: whether it answers.
+
+    :param what: the queue, without a password. :param ask: asks it something; raises where it does not answer.
+    """
+    try:
+        ask()
+    except Exception as error:  # of whichever library
+        return f"queue: {what}", f"{type(error).__name__}: {error}"
+    return f"queue: {what}", None
+
+
+def redis_address(client: Any) -> str:
+    """Where a client of redis-py connects to, without a password."""
+    options = client.connection_pool.connection_kwargs
+    place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"Redis at {place}/{options.get('db') or 0}"
 
 
 def checked(found: Any, kind: type[T], name: str, what: str, *, when: str = "") -> T:

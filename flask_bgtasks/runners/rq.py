@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -22,18 +22,15 @@ import rq
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from ..errors import ConfigurationError
+from ..errors import NO_REDIS_ADDRESS, ConfigurationError
 from .base import Wake, WorkerProcess
-from .publishing import BEFORE, PublishingRunner, checked
+from .publishing import ANSWER_SECONDS, BEFORE, PublishingRunner, answering, checked, redis_address
 
 NO_LIMIT = -1
 """A job's ``timeout`` that is none."""
 
 FAILED_SECONDS = 86_400
 """For how long RQ keeps a job that could not run anything, for whoever looks at RQ's own lists."""
-
-ANSWER_SECONDS = 5.0
-"""How long a Redis that was given by its address may take to answer."""
 
 
 class RqRunner(PublishingRunner):
@@ -58,7 +55,14 @@ class RqRunner(PublishingRunner):
     def publish(self, request_id: str, queue: str) -> None:
         where = self.queue
         if queue != "default":
-            where = type(where)(queue, connection=where.connection, serializer=where.serializer)
+            where = type(where)(
+                queue,
+                connection=where.connection,
+                is_async=where.is_async,
+                job_class=where.job_class,
+                serializer=where.serializer,
+                death_penalty_class=where.death_penalty_class,
+            )
         where.enqueue_call(
             wake,
             args=(self._app_id, request_id, queue),
@@ -68,12 +72,15 @@ class RqRunner(PublishingRunner):
             description=f"flask_bgtasks.wake({request_id!r}, {queue!r})",
         )
 
+    def examine(self) -> Iterable[tuple[str, str | None]]:
+        yield answering(redis_address(self.queue.connection), self.queue.connection.ping)
+
 
 def _redis(address: str) -> redis.Redis:
     try:
         return redis.Redis.from_url(address, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
-    except ValueError as error:
-        raise ConfigurationError(f"BGTASKS_RQ={address!r}: {error}") from error
+    except ValueError:  # its text may have the password, or a part of it
+        raise ConfigurationError(f"BGTASKS_RQ: {NO_REDIS_ADDRESS}") from None
 
 
 _runners: weakref.WeakValueDictionary[str, RqRunner] = weakref.WeakValueDictionary()

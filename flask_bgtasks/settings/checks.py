@@ -165,9 +165,13 @@ def link(name: str, value: Any) -> str:
 def address(name: str, value: Any) -> str:
     """Where a service is reached: ``https``, or ``http`` on this machine, since what is sent there is confidential."""
     text = string(name, value).rstrip("/")
-    parts = urlsplit(text)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if not parts.hostname or parts.query or parts.fragment or parts.scheme not in ("https", "http" if local else ""):
+    try:
+        parts = urlsplit(text)
+        usable = bool(parts.hostname) and parts.port != 0 and not (parts.query or parts.fragment or parts.username)
+    except ValueError:  # of the port, or of an address of IPv6
+        usable = False
+    local = usable and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not usable or any(sign.isspace() for sign in text) or parts.scheme not in ("https", "http" if local else ""):
         raise ConfigurationError(f"{name}={value!r}: expected an address such as 'https://app-abc123-ew.a.run.app'")
     return text
 
@@ -227,8 +231,8 @@ def announcements(name: str, value: Any) -> str:
         return text.lower()
     if not found or scheme.partition("+")[0] not in ANNOUNCING:
         raise ConfigurationError(
-            f"{name}={text.rpartition('@')[2]!r}: expected 'auto', 'off', the URL of a Redis (redis://host/0), or "
-            "that of the PostgreSQL database (postgresql+psycopg://host/app)"
+            f"{name}: expected 'auto', 'off', the URL of a Redis (redis://host/0), or that of the PostgreSQL database "
+            "(postgresql+psycopg://host/app)"
         )
     return text
 

@@ -129,3 +129,67 @@ def test_the_doctor_refuses_a_store_that_workers_cannot_see(app, instance):
     app.extensions["celery"] = instance
 
     assert "a worker process does not see" in app.test_cli_runner().invoke(args=["bgtasks", "doctor"]).output
+
+
+def test_tasks_that_submit_others_may_all_run_at_once_in_eager_mode(make_app, bg, instance):
+    """Each holds what it publishes by, if anything, until those inside it have run: the pool has ten."""
+    instance.conf.task_always_eager = True
+    app = make_app(runner="celery", sinks=[], celery=instance)
+    ran = []
+
+    @bg.task
+    def nested(depth):
+        ran.append(depth)
+        if depth:
+            nested.submit(depth - 1)
+
+    with app.app_context():
+        nested.submit(12)
+
+    assert ran == list(range(12, -1, -1))
+
+
+@pytest.fixture
+def over_redis(redis):
+    pytest.importorskip("redis")
+    instance = celery.Celery("shop", broker=redis.url)
+    yield instance
+    instance.close()
+
+
+def test_a_redis_that_accepts_and_never_answers_costs_a_request_a_moment_and_no_task(
+    make_app, bg, over_redis, redis, monkeypatch, state
+):
+    from flask_bgtasks.runners import celery as runners
+
+    monkeypatch.setitem(runners.LIMITS, "redis", {"socket_timeout": 0.2, "socket_connect_timeout": 0.2})
+    app = make_app(runner="celery", sinks=[], celery=over_redis)
+    draw = bg.task(name="draw")(lambda: "a tree")
+    redis.freeze()
+    try:
+        with app.app_context():  # each would wait for ever
+            handles = [draw.submit() for _ in range(3)]
+    finally:
+        redis.thaw()
+
+    assert [handle.status.value for handle in handles] == ["started"] * 3
+
+
+def test_a_limit_that_the_app_has_set_itself_stays(make_app, over_redis, state):
+    over_redis.conf.broker_transport_options = {"socket_timeout": 77}
+    runner = state(make_app(runner="celery", celery=over_redis)).runner
+
+    options = runner._connection(over_redis).transport_options
+
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (77, 5.0)
+
+
+def test_the_doctor_asks_whether_the_broker_answers(make_app, over_redis, redis, tmp_path):
+    app = make_app(runner="celery", store=f"sqlite:///{tmp_path}/tasks.sqlite3", celery=over_redis)
+
+    well = app.test_cli_runner().invoke(args=["bgtasks", "doctor"])
+    redis.kill()
+    unwell = app.test_cli_runner().invoke(args=["bgtasks", "doctor"])
+
+    assert "ok    queue: redis://" in well.output
+    assert "FAIL  queue: redis://" in unwell.output

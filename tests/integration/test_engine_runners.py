@@ -11,6 +11,7 @@ rq = pytest.importorskip("rq")
 dramatiq = pytest.importorskip("dramatiq")
 huey = pytest.importorskip("huey")
 
+from dramatiq.brokers.redis import RedisBroker  # noqa: E402
 from dramatiq.brokers.stub import StubBroker  # noqa: E402
 from redis import Redis  # noqa: E402
 
@@ -64,12 +65,26 @@ def test_a_missing_package_is_named_with_what_installs_it(make_app, monkeypatch,
         make_app(runner=name)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_doctor_finds_nothing_to_do(make_app, tmp_path, name):
-    made = {"rq": "redis://localhost/0", "dramatiq": StubBroker(), "huey": huey.MemoryHuey()}[name]
-    app = make_app(runner=name, store=f"sqlite:///{tmp_path}/tasks.sqlite3", **{name: made})
+def _over(name, url):
+    """What the setting of a runner takes, for a Redis."""
+    return {"rq": lambda: url, "dramatiq": lambda: RedisBroker(url=url), "huey": lambda: huey.RedisHuey("h", url=url)}[
+        name
+    ]()
 
-    assert f"runner: {name}, nothing to do" in app.test_cli_runner().invoke(args=["bgtasks", "doctor"]).output
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_doctor_asks_whether_the_queue_answers(make_app, redis, tmp_path, name):
+    app = make_app(runner=name, store=f"sqlite:///{tmp_path}/tasks.sqlite3", **{name: _over(name, redis.url)})
+    doctor = ["bgtasks", "doctor"]
+
+    well = app.test_cli_runner().invoke(args=doctor)
+    redis.kill()
+    unwell = app.test_cli_runner().invoke(args=doctor)
+
+    assert "ok    queue: " in well.output
+    assert f"runner: {name}, nothing to do" in well.output
+    assert "FAIL  queue: " in unwell.output
+    assert unwell.exit_code == 1
 
 
 @pytest.mark.parametrize("name", ["dramatiq", "huey"])
@@ -130,9 +145,27 @@ def test_a_queue_of_rq_that_is_not_asynchronous_runs_at_once(shop, connection):
         assert app.draw.submit().wait(timeout=0) == "a tree"
 
 
-def test_an_address_that_is_none_of_a_redis_is_named(make_app):
-    with pytest.raises(ConfigurationError, match="BGTASKS_RQ='localhost'"):
-        make_app(runner="rq", rq="localhost")
+def test_other_queues_of_rq_are_like_the_one_that_is_given(shop, connection):
+    app = shop("rq", rq=rq.Queue(connection=connection, is_async=False))
+    with app.app_context():
+        assert app.render.submit().wait(timeout=0) == "a tree"
+
+
+WRONG = [
+    "localhost",
+    "redis://:hunter2@localhost:port/0",
+    "redis://:hunter2/x@localhost/0",
+    "http://:hunter2@localhost",
+]
+
+
+@pytest.mark.parametrize("address", WRONG)
+def test_an_address_that_is_none_of_a_redis_is_refused_without_its_password(make_app, address):
+    with pytest.raises(ConfigurationError, match=r"BGTASKS_RQ: expected an address .*redis://:password@host") as raised:
+        make_app(runner="rq", rq=address)
+
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__suppress_context__
 
 
 def test_an_rq_worker_without_the_app_says_how_it_gets_it(monkeypatch):
@@ -175,6 +208,15 @@ def test_the_broker_that_dramatiq_was_given_is_used(make_app, state):
     dramatiq.set_broker(StubBroker())
 
     assert state(make_app(runner="dramatiq")).runner.broker is dramatiq.get_broker()
+
+
+def test_a_broker_that_has_to_know_a_queue_first_is_told_of_it(shop):
+    made = StubBroker()
+    app = shop("dramatiq", dramatiq=made)
+    with app.app_context():
+        app.render.submit()
+
+    assert made.queues["images"].qsize() == 1
 
 
 def test_an_actor_has_no_limit_and_no_retries(make_app):

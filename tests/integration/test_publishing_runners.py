@@ -8,6 +8,7 @@ import pytest
 from flask_bgtasks import EventType, PublishingRunner, RetryLater, Status, checkpoint, current_task, hookimpl, signals
 from flask_bgtasks.core.transitions.attempt import Release
 from flask_bgtasks.runtime import processes
+from tests.support.tasks import new_task
 from tests.support.waiting import PATIENCE, until
 
 
@@ -325,6 +326,19 @@ def test_a_task_that_is_opened_again_is_published(app, runner):
     runner.deliver()
 
     assert handle.wait(timeout=0) == "a tree"
+
+
+def test_a_task_whose_queue_no_task_names_any_more_is_published_again(app, state, runner, look):
+    """Its queue had another name when it was accepted, in an earlier release."""
+    name = app.draw.submit("a tree").task.name
+    store, task = state(app).store, new_task(name=name, queue="paintings")
+    store.create(task, input={"args": ["a house"], "kwargs": {}})
+    attempt = store.claim(task.request_id, worker="another", lease=state(app).settings.lease).task.attempt
+    store.transition(task.request_id, Release(attempt))
+    runner.messages.clear()
+
+    assert look() == 1
+    assert list(runner.messages) == [(task.request_id, "paintings")]
 
 
 def test_what_was_given_back_goes_on_in_another_process(app, runner, state, look):

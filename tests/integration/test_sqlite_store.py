@@ -314,6 +314,15 @@ def test_a_file_that_cannot_be_used_is_named_with_the_mend(make, path, prepare, 
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["postgresql+psycopg://u:secret@h:port/x", "postgresql://u:secret/x", "sqlite:/secret"])
+def test_what_is_no_url_is_refused_without_its_password(url):
+    with pytest.raises(ConfigurationError, match="BGTASKS_STORE: expected an URL that SQLAlchemy takes") as refused:
+        SqlStore(url)
+
+    assert "secret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
 def test_a_missing_folder_is_named(tmp_path):
     store = SqlStore(f"sqlite:///{tmp_path}/missing/tasks.sqlite3")
 

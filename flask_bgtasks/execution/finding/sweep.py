@@ -66,6 +66,7 @@ class Sweep:
         self._looking = threading.Lock()
         # What was not published when it was accepted. From any thread; each step on it is one, so it needs no lock.
         self._unheard: dict[str, None] = {}
+        self._beyond_at = 0.0  # by time.monotonic: when it looks beyond the queues that tasks name. Under _looking.
         # By mark, until when this process does not ask for it again. Under _looking.
         self._asked: dict[str, float] = {}
 
@@ -87,8 +88,7 @@ class Sweep:
         now = self._store.now()
         self._asked = {mark: until for mark, until in self._asked.items() if until > time.monotonic()}
         found = self._remembered()
-        for queue in sorted(self._queues()):
-            found += [task for task in self._fetch(HEAD, queues=(queue,)) if now - _since(task) >= _patience(task)]
+        found += [task for task in self._heads() if now - _since(task) >= _patience(task)]
         published = 0
         for task in found:
             if _mark(task) in self._asked:
@@ -103,6 +103,15 @@ class Sweep:
         if published:
             log.info("%s published again that nobody had begun", counted(published, "task"))
         return published
+
+    def _heads(self) -> list[Task]:
+        """What stands first in each queue; now and then also what waits in one that no task here names any more."""
+        queues = sorted(self._queues())
+        heads = [task for queue in queues for task in self._fetch(HEAD, queues=(queue,))]
+        if time.monotonic() >= self._beyond_at:
+            self._beyond_at = time.monotonic() + PATIENCE.total_seconds()
+            heads += [task for task in self._fetch(HEAD) if task.queue not in queues]
+        return heads
 
     def _remembered(self) -> list[Task]:
         """Some of what could not be published before, and waits still."""

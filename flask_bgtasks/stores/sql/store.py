@@ -19,6 +19,7 @@ from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
 from ...core.transitions.attempt import Claim, Complete, Fail
 from ...core.transitions.transition import Change, Durability, Transition, accepted
 from ...errors import (
+    NO_DATABASE_URL,
     AtCapacity,
     ConfigurationError,
     IdempotencyConflict,
@@ -77,8 +78,8 @@ class SqlStore(SqlOutbox, SqlQueries, SqlLeases):
         self._meet = meet
         try:
             parsed = sa.make_url(url)
-        except sa.exc.ArgumentError as error:
-            raise ConfigurationError(f"BGTASKS_STORE: {error}") from error
+        except (sa.exc.ArgumentError, ValueError):  # of the port, or of an address of IPv6
+            raise ConfigurationError(f"BGTASKS_STORE: {NO_DATABASE_URL}") from None
         self._database: Database
         if parsed.get_backend_name() == "sqlite":
             self._database = SqliteDatabase(parsed.database or "", synchronous=synchronous, clock=clock)

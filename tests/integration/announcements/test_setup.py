@@ -32,11 +32,39 @@ def test_an_address_that_is_none_is_refused_before_anything_connects(tmp_path, s
         init(tmp_path, announcements=wrong)
 
 
-def test_a_password_is_not_in_the_message(tmp_path):
+@pytest.mark.parametrize(
+    "address",
+    [
+        "amqp://user:secret@host",
+        "redis:/:secret@host/0",
+        "redis://:secret/1@host/0",
+        "redis://:secret#1@host:x/0",
+        "postgresql://user:secret/app",
+        "postgresql://user:secret@host:secret/app",
+    ],
+)
+def test_a_password_is_not_in_the_message(tmp_path, address):
     with pytest.raises(ConfigurationError) as raised:
-        init(tmp_path, announcements="amqp://user:secret@host")
+        init(tmp_path, announcements=address)
 
     assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("option", ["timeout=5", "ssl_cert_reqs=none", "nothing=1"])
+def test_an_option_that_a_connection_does_not_take_is_refused_at_once(tmp_path, option):
+    pytest.importorskip("redis")
+
+    with pytest.raises(ConfigurationError, match="BGTASKS_ANNOUNCEMENTS: expected an address that redis-py takes"):
+        init(tmp_path, announcements=f"redis://localhost/0?{option}")
+
+
+@pytest.mark.parametrize("option", ["decode_responses=true", "encoding=utf-16"])
+def test_how_an_app_reads_its_own_texts_changes_nothing_here(tmp_path, redis, option):
+    state = init(tmp_path, announcements=f"{redis.url}?{option}")
+
+    assert [(level, what.split(":")[0]) for level, what, _ in announcements_of(state)] == [("ok", "announcements")]
+    state.close(grace=0)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from ....core.transitions.transition import Durability
-from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from ....errors import NO_DATABASE_URL, ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ....runtime.fork import after_fork_in_child
 from ...tables import Layout
 from . import layouts
@@ -298,8 +298,8 @@ def connection_arguments(url: str) -> dict[str, Any]:
     """
     try:
         address = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise ConfigurationError(f"not a URL: {error}") from error
+    except (sa.exc.ArgumentError, ValueError):
+        raise ConfigurationError(NO_DATABASE_URL) from None
     if address.get_backend_name() != "postgresql":
         raise ConfigurationError(f"{address.drivername!r} is not the scheme of a PostgreSQL database")
     address = address.set(drivername="postgresql+psycopg")
