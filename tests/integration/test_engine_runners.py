@@ -1,5 +1,6 @@
 """What the runners over RQ, Dramatiq and Huey ask of the app, and what they make of these; without a worker."""
 
+import inspect
 import sys
 import threading
 
@@ -273,6 +274,23 @@ def test_huey_keeps_no_result(shop):
     _deliver(instance)
 
     assert (instance.pending_count(), instance.result_count()) == (0, 0)
+
+
+def test_what_runs_at_once_runs_one_after_the_other_and_not_one_inside_the_other(make_app, bg):
+    app, depths = make_app(runner="huey", sinks=[], huey=huey.MemoryHuey(immediate=True)), []
+
+    @bg.task(max_concurrency=1)
+    def alone(others):
+        depths.append(len(inspect.stack(0)))
+        handles.extend(alone.submit(0) for _ in range(others))  # they wait until this one has ended
+
+    handles = []
+    with app.app_context():
+        alone.submit(80)
+
+    assert {handle.status.value for handle in handles} == {"completed"}
+    assert len(depths) == 81
+    assert max(depths) - min(depths) < 60
 
 
 def test_each_queue_may_have_a_huey_of_its_own(shop):

@@ -7,6 +7,7 @@ each end here begins the next one where a name may not run more often; the sweep
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -42,6 +43,9 @@ class WakeUpCalls:
         self._registry = registry
         self._fetch = fetch
         self._run = run
+        # Of a thread that answers: the names of which something ended meanwhile. In a queue that runs at once, as in
+        # tests, what comes next would else run inside of what has ended, and so on, until there is no more stack.
+        self._here = threading.local()
 
     def attach(self, runner: Runner, sweep: Sweep) -> None:
         """Take the runner that publishes. :param sweep: is told of what cannot be published."""
@@ -55,6 +59,19 @@ class WakeUpCalls:
         :returns: whether the call has done what it was for (:data:`~flask_bgtasks.runners.base.Wake`).
         :raises StoreUnavailable: the store is unreachable.
         """
+        if getattr(self._here, "freed", None) is not None:  # within another call
+            return self._answered(request_id, queue)
+        self._here.freed = freed = list[str]()
+        try:
+            return self._answered(request_id, queue)
+        finally:
+            try:
+                while freed:
+                    self._begin_next(freed.pop())
+            finally:
+                self._here.freed = None
+
+    def _answered(self, request_id: str, queue: str) -> bool:
         for _ in range(MAX_ROUNDS):
             found = self._fetch(AHEAD, queues=(queue,))
             if not found:
@@ -111,6 +128,13 @@ class WakeUpCalls:
         """An attempt has ended: where its name has a limit the next one may begin, whatever the runner."""
         if self._registry.most_running.get(name) is None:
             return
+        freed = getattr(self._here, "freed", None)
+        if freed is None:
+            self._begin_next(name)
+        else:
+            freed.append(name)
+
+    def _begin_next(self, name: str) -> None:
         with Contained("the next task of the name %r is not begun yet", name):
             if not self._runner.publishes:
                 self._runner.look()
