@@ -206,6 +206,22 @@ def test_a_task_that_was_handed_over_is_shown_by_its_own_client(show):
     assert page.evaluate("document.querySelector('bg-task').client === mine")
 
 
+def test_an_element_without_a_task_makes_no_client(show):
+    """A second one in the page might lead, without what the app has given to its own."""
+    page = show(
+        "<script>window.made = []; const Channel = BroadcastChannel;"
+        "window.BroadcastChannel = class extends Channel { constructor(name) { super(name); made.push(name); } };"
+        "</script>"
+        f"{SCRIPT}<bg-task></bg-task><script type='module'>import {{ clientFor }} from '/tasks/bg-task.js';"
+        "await customElements.whenDefined('bg-task');"
+        "requestAnimationFrame(() => requestAnimationFrame(() => { window.before = made.length; clientFor(); }));"
+        "</script>"
+    )
+    page.wait_for_function("made.length")
+
+    assert (page.evaluate("before"), page.evaluate("made.length")) == (0, 1)
+
+
 def test_steps_may_be_a_text_also_as_a_property_as_react_and_vue_set_it(show):
     page = show(f"{SCRIPT}<bg-task></bg-task>")
     page.evaluate("customElements.whenDefined('bg-task')")

@@ -171,7 +171,7 @@ export class BgTask extends Element {
     const channel = this.#task ? this.client.channel : 'idle';
     const { tries = 0, refusal = null, next_try_at: at } = this.#task?.record ?? {};
     const again = refusal && { ...refusal, seconds: (at - Date.now()) / 1000 };
-    const kept = this.client.storage ?? 'device';
+    const kept = (this.#task && this.client.storage) ?? 'device';
     const said = describe(view, { channel, online: navigator.onLine, tries, refusal: again, kept, names: this.steps, texts, lang });
     this.#panel.show(said, { texts, lang, label: this.getAttribute('label') });
     this.#panel.showContent({ output: view.output, completed: view.status === 'completed' });
