@@ -65,7 +65,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize(("engine", "plant", "faults", "sentence"), PLANTED)
 def test_a_fault_that_is_planted_in_the_library_is_found(tmp_path, engine, plant, faults, sentence):
     _need(Postgresql, engine)
