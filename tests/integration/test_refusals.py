@@ -11,7 +11,7 @@ from flask_bgtasks import TaskFailed, TaskHandle, signals
 from flask_bgtasks.core.model import Status
 from flask_bgtasks.core.transitions.outside import Reopen
 from flask_bgtasks.errors import LoginLost
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 REFUSING = [400, 402, 404, 405, 406, 409, 410, 411, 412, 413, 415, 422, 423, 428, 451]
 FAILING = [408, 425, 429, 500, 501, 503]
@@ -61,6 +61,7 @@ def test_a_views_refusal_is_its_answer_and_told_apart_from_a_failure(make_app, b
     assert task.rejected
     assert not task.login_lost
     assert client.get(f"/tasks/{task.request_id}/result").status_code == code
+    until(lambda: heard)  # a signal comes a moment after the end shows
     assert heard == ["task_rejected"]
     assert len(calls) == 1
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -75,6 +76,7 @@ def test_what_may_pass_and_what_is_the_apps_fault_is_a_failure(make_app, bg, hea
 
     document = client.get(f"/tasks/{task.request_id}").json
     assert (document["status"], document["rejected"], document["result_status"]) == ("failed", False, code)
+    until(lambda: heard)  # a signal comes a moment after the end shows
     assert heard == ["task_failed"]
     assert client.get("/tasks/stats").json["rejected"] == 0
 
@@ -94,6 +96,7 @@ def test_a_refusal_in_the_request_is_told_apart_as_well(make_app, bg, heard, sta
 
     assert response.status_code == 403
     assert state(app).store.get(response.headers["Task-Id"]).rejected
+    until(lambda: heard)  # a signal comes a moment after the end shows
     assert heard == ["task_rejected"]
 
 
@@ -136,6 +139,7 @@ def test_a_run_that_asks_for_a_login_fails_loudly_and_its_answer_is_replayed_to_
         assert mend in caplog.text
     assert "s3cret" not in caplog.text + task.error_message
     assert client.get(f"/tasks/{task.request_id}/result").status_code == 500
+    until(lambda: heard)  # a signal comes a moment after the end shows
     assert heard == ["task_failed"]
 
 
