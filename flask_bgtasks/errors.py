@@ -1,7 +1,7 @@
 """Every public error of flask-bgtasks: one root, and fields instead of text that has to be parsed.
 
-Knows no other module of the package. In brackets: what else an error is, so that code which knows nothing of
-flask-bgtasks can catch it::
+Knows no other module of the package but the words of its texts. In brackets: what else an error is, so that code which
+knows nothing of flask-bgtasks can catch it::
 
     BackgroundTasksError
     ├── ConfigurationError
@@ -51,10 +51,11 @@ flask-bgtasks can catch it::
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
+
+from .wording import counted, nearest
 
 
 class BackgroundTasksError(Exception):
@@ -81,7 +82,7 @@ class UnknownTask(BackgroundTasksError, LookupError):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         super().__init__(
-            f"no task is called {name!r} here.{_hint(name, known)} Import the module that defines it before tasks "
+            f"no task is called {name!r} here.{nearest(name, known)} Import the module that defines it before tasks "
             f"run; if the function was renamed, keep its old name with name={name!r}"
         )
         self.name = name
@@ -437,36 +438,6 @@ class FirestoreUnavailable(BackgroundTasksError):
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
-
-
-NO_REDIS_ADDRESS = (
-    "expected an address that redis-py takes, such as redis://:password@host:6379/0. Special characters of a password "
-    "are written as in every URL (%40 for @, %2F for /), and options are those of redis-py"
-)
-"""Said without the address, and without redis-py's own words: both may have the password in them."""
-
-
-NO_DATABASE_URL = (
-    "expected an URL that SQLAlchemy takes, such as postgresql+psycopg://user:password@host:5432/app, with special "
-    "characters of a password as in every URL (%40 for @, %2F for /)"
-)
-"""As the above."""
-
-
-def unknown_name(name: str, known: Iterable[str]) -> str:
-    """The second half of a "no such …" message: the closest known name, then all of them."""
-    names = sorted(known)
-    return f"{_hint(name, names)} Known here: {', '.join(names) or 'none'}.".lstrip()
-
-
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """A number and its noun: ``1 task``, ``2 tasks``, ``3 deliveries``. :param plural: where it is not noun + s."""
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _mebibytes(size: int) -> str:

@@ -14,7 +14,8 @@ import pluggy
 from werkzeug.utils import import_string
 
 from . import hookspecs
-from .errors import ConfigurationError, unknown_name
+from .errors import ConfigurationError
+from .wording import unknown_name
 
 if TYPE_CHECKING:
     from flask import Flask

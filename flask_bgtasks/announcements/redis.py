@@ -11,7 +11,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ..errors import NO_REDIS_ADDRESS, ConfigurationError
+from ..errors import ConfigurationError
+from ..wording import NO_REDIS_ADDRESS
 from .channel import ANSWER_SECONDS, Channel, ChannelLost
 
 

@@ -17,10 +17,11 @@ from flask import Flask
 
 from ..core.definitions import TaskDefinition, TaskOptions, clash
 from ..core.model import TaskKind
-from ..errors import ConfigurationError, unknown_name
+from ..errors import ConfigurationError
 from ..runtime import routes
 from ..runtime.fork import after_fork_in_child
 from ..settings import PREFIX
+from ..wording import unknown_name
 from ..wrapping.layers import Chain
 from ..wrapping.marks import definition_of, mark, referred_to_by, wrapped_by
 from .registry.app_registry import DECLARED, AppRegistry

@@ -19,7 +19,7 @@ from ..core.webhooks import WebhookTarget
 from ..delivery.device_registry import DeviceRegistry
 from ..delivery.dispatcher import Dispatcher
 from ..delivery.notifier import NotifyPolicy
-from ..errors import ConfigurationError, unknown_name
+from ..errors import ConfigurationError
 from ..execution.engine import Engine
 from ..execution.finding.fetcher import Fetcher
 from ..execution.finding.recovery import LOOK_SECONDS
@@ -32,6 +32,7 @@ from ..settings import Settings
 from ..sink_context import SinkContext
 from ..stores.base import Store
 from ..stores.types import Attempt
+from ..wording import unknown_name
 from ..wrapping.layers import Chain
 from . import app_ids, builtin_plugins, stuck
 from .completion import Completion

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from ..announcements.announcement import Announcement
 from ..announcements.exchange import Exchange
 from ..delivery.dispatcher import Dispatcher
-from ..errors import counted
 from ..execution.engine import Engine
 from ..execution.finding.fetcher import Fetcher
 from ..execution.finding.recovery import LOOK_SECONDS, Recovery
@@ -26,6 +25,7 @@ from ..runtime.background_thread import BackgroundThread, ended_within
 from ..runtime.fork import after_fork_in_child
 from ..runtime.shutdown import Sigterm, StopWatch, before_exit
 from ..stores.base import Store
+from ..wording import counted
 from .watcher import Watcher
 
 log = logging.getLogger("flask_bgtasks")

@@ -17,9 +17,10 @@ from ..app.state import AppState
 from ..app.stuck import stuck_tasks
 from ..core import documents
 from ..core.model import Status, Task
-from ..errors import ConfigurationError, TaskNotFound, counted
+from ..errors import ConfigurationError, TaskNotFound
 from ..firebase.firestore import rules
 from ..stores.types import TaskQuery
+from ..wording import counted
 from .db import make_db
 from .doctor import FAIL, examine
 

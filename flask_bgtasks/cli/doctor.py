@@ -17,10 +17,11 @@ from ..app.state import AppState
 from ..app.stuck import counted_names, stuck_tasks
 from ..auth import identities
 from ..core.text.redaction import redact
-from ..errors import BackgroundTasksError, ConfigurationError, counted
+from ..errors import BackgroundTasksError, ConfigurationError
 from ..runtime import processes
 from ..runtime.background_thread import ended_within
 from ..settings import DEFAULT_STORE
+from ..wording import counted
 from .layouts import CURRENT, NEWER, described, state_of
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"

@@ -17,8 +17,8 @@ from flask import Flask
 
 from ..app.factory import rebuild
 from ..app.state import KEY, AppState, state_of
-from ..errors import counted
 from ..runtime import processes
+from ..wording import counted
 
 LOOK_SECONDS = 0.2
 """A worker is told of nothing: it looks for work this often, which costs two reads of small indexes."""

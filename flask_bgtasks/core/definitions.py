@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol, TypedDict, Union
 
-from ..errors import ConfigurationError, counted
+from ..errors import ConfigurationError
+from ..wording import counted
 from .backoff import Backoff
 from .model import HIGHEST_PRIORITY, TaskKind
 from .notifications import Notify, checked

@@ -12,7 +12,7 @@ from datetime import datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ..errors import unknown_name
+from ..wording import unknown_name
 
 log = logging.getLogger("flask_bgtasks")
 

@@ -9,7 +9,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..errors import ConfigurationError, unknown_name
+from ..errors import ConfigurationError
+from ..wording import unknown_name
 from .model import Event, EventType, Task
 from .text.redaction import origin
 

@@ -14,12 +14,13 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from ..errors import BackgroundTasksError, counted
+from ..errors import BackgroundTasksError
 from ..runtime.background_thread import BackgroundThread, ticks
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
 from ..stores.protocols.outbox import Outbox
 from ..stores.types import Delivery
+from ..wording import counted
 
 log = logging.getLogger("flask_bgtasks")
 

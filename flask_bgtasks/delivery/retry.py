@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 
 from ..core.backoff import Backoff, retry_after_seconds
 from ..core.text.clean import text_of
-from ..errors import Overloaded, RetryLater, TaskNotFound, Undeliverable, counted
+from ..errors import Overloaded, RetryLater, TaskNotFound, Undeliverable
 from ..runtime.log_lines import one_line
 from ..stores.base import Store
 from ..stores.types import Delivery, Settlement
+from ..wording import counted
 from .circuit_breaker import Reply
 from .sink_calls import was_tried
 

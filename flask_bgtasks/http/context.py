@@ -14,8 +14,9 @@ from flask import Flask, request
 from ..app.state import KEY, AppState, state_of
 from ..auth.owners import is_id
 from ..core.model import Task
-from ..errors import TaskNotFound, counted
+from ..errors import TaskNotFound
 from ..runtime.server_threads import streams
+from ..wording import counted
 from .problems import TYPES, Problem
 from .requests.client_address import client_network
 from .responses.stats_cache import Figures

@@ -22,7 +22,8 @@ import rq
 from rq.job import Job
 from rq.worker import BaseWorker
 
-from ..errors import NO_REDIS_ADDRESS, ConfigurationError
+from ..errors import ConfigurationError
+from ..wording import NO_REDIS_ADDRESS
 from .base import Wake, WorkerProcess
 from .publishing import ANSWER_SECONDS, BEFORE, PublishingRunner, answering, checked, redis_address
 

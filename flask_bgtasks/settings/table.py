@@ -11,7 +11,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import ConfigurationError, unknown_name
+from ..errors import ConfigurationError
+from ..wording import unknown_name
 from . import checks
 
 PREFIX = "BGTASKS_"

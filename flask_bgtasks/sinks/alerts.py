@@ -18,9 +18,10 @@ from ..core.backoff import Backoff
 from ..core.model import Event, EventType, Task
 from ..core.notifications import Message
 from ..core.text.redaction import redact
-from ..errors import ConfigurationError, RetryLater, counted
+from ..errors import ConfigurationError, RetryLater
 from ..hookspecs import hookimpl
 from ..runtime.fork import after_fork_in_child
+from ..wording import counted
 from .cooldown import Cooldowns
 
 if TYPE_CHECKING:

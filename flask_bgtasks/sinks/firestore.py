@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..core.model import Event, Progress, Result, Status, Task
-from ..errors import counted
 from ..firebase.firestore import documents
 from ..firebase.firestore.client import DEADLINE_SECONDS, ONCE, Firestore, bulk_batch, connect, told
 from ..hookspecs import hookimpl
 from ..runtime.background_thread import BackgroundThread
 from ..runtime.fork import after_fork_in_child
 from ..runtime.log_lines import Recurring
+from ..wording import counted
 
 if TYPE_CHECKING:
     from flask import Flask

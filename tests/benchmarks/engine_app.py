@@ -5,9 +5,7 @@ The environment says which (``BENCH_ENGINE``), where the SQLite store lies (``BE
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from flask import Flask
 
 from tests.support.processes import queues
 
-from . import ours
-from .subject import worker
+from . import ours, ours_elsewhere
 
 ENGINES = ("celery", "dramatiq", "huey", "rq")
 
@@ -29,11 +26,6 @@ COMMANDS = {
 """As the peers' own rows have them."""
 
 
-@ours.bgtasks.task(queue="nobodys")
-def idle() -> None:
-    """Does nothing, and is never run."""
-
-
 def make(engine: str, folder: Path, redis: str) -> tuple[Flask, Any]:
     """The app, and what its workers work for."""
     app = Flask("ours", instance_path=str(folder))
@@ -43,30 +35,18 @@ def make(engine: str, folder: Path, redis: str) -> tuple[Flask, Any]:
     return app, workers["default"] if isinstance(workers, dict) else workers
 
 
-class Measured(ours.Measured):
+class Measured(ours_elsewhere.Measured):
     """:param engine: whose workers."""
 
     def _make(self) -> Flask:
         engine, redis = self.options["engine"], os.environ["BENCH_REDIS"] + "/2"
         app, _ = make(engine, self.folder, redis)
-        self._workers = contextlib.ExitStack()
         command = [word.format(redis=redis) for word in COMMANDS[engine]]
-        self._workers.enter_context(worker("-m", *command, BENCH_ENGINE=engine, BENCH_REDIS=redis))
+        self._work("-m", *command, BENCH_ENGINE=engine, BENCH_REDIS=redis)
         return app
 
     def versions(self) -> str:
         return f"the same on {self.options['engine']}"
-
-    def close(self) -> None:
-        self._workers.close()
-        super().close()
-
-    def submit_idle(self) -> Any:
-        idle.submit()
-
-    @contextlib.contextmanager
-    def nobody_works(self) -> Iterator[None]:
-        yield
 
 
 if os.environ.get("BENCH_ENGINE"):  # in a worker

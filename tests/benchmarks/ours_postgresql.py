@@ -5,24 +5,15 @@ The environment says where the server is (``BENCH_POSTGRESQL``, as psycopg takes
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from flask import Flask
 
-from . import ours
-from .subject import worker
+from . import ours, ours_elsewhere
 
 DATABASE = "ours"
 THREADS = 4
-
-
-@ours.bgtasks.task(queue="nobodys")
-def idle() -> None:
-    """Does nothing, and is never run."""
 
 
 def make(folder: Path) -> Flask:
@@ -33,7 +24,7 @@ def make(folder: Path) -> Flask:
     return app
 
 
-class Measured(ours.Measured):
+class Measured(ours_elsewhere.Measured):
     """One worker of four threads."""
 
     def _make(self) -> Flask:
@@ -42,24 +33,12 @@ class Measured(ours.Measured):
         with psycopg.connect(os.environ["BENCH_POSTGRESQL"] + "/postgres", autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {DATABASE}")
         app = make(self.folder)
-        self._workers = contextlib.ExitStack()
         command = ["-m", "flask", "--app", f"{__name__}:app", "bgtasks", "worker", "--workers", str(THREADS)]
-        self._workers.enter_context(worker(*command, "--queue", "default", BENCH_SERVED="1"))
+        self._work(*command, "--queue", "default", BENCH_SERVED="1")
         return app
 
     def versions(self) -> str:
         return "the same on PostgreSQL alone"
-
-    def close(self) -> None:
-        self._workers.close()
-        super().close()
-
-    def submit_idle(self) -> Any:
-        idle.submit()
-
-    @contextlib.contextmanager
-    def nobody_works(self) -> Iterator[None]:
-        yield
 
 
 if os.environ.get("BENCH_SERVED"):  # in the worker

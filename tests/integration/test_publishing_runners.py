@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from datetime import timedelta
 
 import pytest
 
@@ -328,13 +329,18 @@ def test_a_task_that_is_opened_again_is_published(app, runner):
     assert handle.wait(timeout=0) == "a tree"
 
 
+def _given_back(store, request_id):
+    """Another process has begun it, and stops."""
+    attempt = store.claim(request_id, worker="another", lease=timedelta(seconds=30)).task.attempt
+    store.transition(request_id, Release(attempt))
+
+
 def test_a_task_whose_queue_no_task_names_any_more_is_published_again(app, state, runner, look):
     """Its queue had another name when it was accepted, in an earlier release."""
     name = app.draw.submit("a tree").task.name
     store, task = state(app).store, new_task(name=name, queue="paintings")
     store.create(task, input={"args": ["a house"], "kwargs": {}})
-    attempt = store.claim(task.request_id, worker="another", lease=state(app).settings.lease).task.attempt
-    store.transition(task.request_id, Release(attempt))
+    _given_back(store, task.request_id)
     runner.messages.clear()
 
     assert look() == 1
@@ -344,9 +350,7 @@ def test_a_task_whose_queue_no_task_names_any_more_is_published_again(app, state
 def test_what_was_given_back_goes_on_in_another_process(app, runner, state, look):
     handle = app.draw.submit("a tree")
     runner.messages.clear()
-    store = state(app).store
-    attempt = store.claim(handle.request_id, worker="another", lease=state(app).settings.lease).task.attempt
-    store.transition(handle.request_id, Release(attempt))
+    _given_back(state(app).store, handle.request_id)
 
     assert look() == 1
 

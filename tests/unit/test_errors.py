@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from flask_bgtasks import errors
+from flask_bgtasks import errors, wording
 from tests.support.error_examples import error_classes, example
 
 CLASSES = error_classes()
@@ -91,12 +91,12 @@ def parent(kind):
     ],
 )
 def test_the_nearest_name_comes_before_the_list(name, known, text):
-    assert errors.unknown_name(name, known) == text
+    assert wording.unknown_name(name, known) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 tasks"), (1, "1 task"), (2, "2 tasks")])
 def test_a_number_and_its_noun_agree(count, text):
-    assert errors.counted(count, "task") == text
+    assert wording.counted(count, "task") == text
 
 
 def test_a_limit_of_one_is_told_in_the_singular():

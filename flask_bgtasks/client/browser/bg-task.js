@@ -168,10 +168,10 @@ export class BgTask extends Element {
     const lang = this.closest('[lang]')?.lang || 'en';
     const texts = textsFor(lang, this.#texts);
     const view = this.#task?.view ?? (this.#misnamed ? NO_TASK : NO_VIEW);
-    const channel = this.#task ? this.client.channel : 'idle';
+    // Without a task no client is asked for: asking makes one, and a second one of the page might lead.
+    const { channel, storage: kept = 'device' } = this.#task ? this.client : { channel: 'idle' };
     const { tries = 0, refusal = null, next_try_at: at } = this.#task?.record ?? {};
     const again = refusal && { ...refusal, seconds: (at - Date.now()) / 1000 };
-    const kept = (this.#task && this.client.storage) ?? 'device';
     const said = describe(view, { channel, online: navigator.onLine, tries, refusal: again, kept, names: this.steps, texts, lang });
     this.#panel.show(said, { texts, lang, label: this.getAttribute('label') });
     this.#panel.showContent({ output: view.output, completed: view.status === 'completed' });

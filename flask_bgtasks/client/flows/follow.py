@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from ...errors import CredentialsRefused, Unreachable, WaitTimeout, counted
+from ...errors import CredentialsRefused, Unreachable, WaitTimeout
+from ...wording import counted
 from ..events import KINDS, Kind, Outcome, TaskEvent
 from ..io.effects import Call, Effect, Flow, Sleep, within
 from ..pending import records

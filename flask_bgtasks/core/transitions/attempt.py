@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from ...errors import AlreadyClaimed, LeaseLost, TaskFinished, counted
+from ...errors import AlreadyClaimed, LeaseLost, TaskFinished
+from ...wording import counted
 from ..model import Checkpoint, Entry, Event, EventType, OnInterrupt, Progress, Result, Status, Task, TaskKind
 from ..text.clean import optional_text, text_of
 from .transition import Durability, Transition, fail, finish, numbered

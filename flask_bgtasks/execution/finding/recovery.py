@@ -20,7 +20,7 @@ from ...announcements.exchange import due_after
 from ...core.backoff import rng
 from ...core.devices import UNSEEN_DAYS
 from ...core.model import Event, Task
-from ...errors import BackgroundTasksError, ShuttingDown, counted
+from ...errors import BackgroundTasksError, ShuttingDown
 from ...runners.base import Runner
 from ...runners.isolation import seconds_alone
 from ...runtime import processes
@@ -29,6 +29,7 @@ from ...runtime.fork import after_fork_in_child
 from ...runtime.log_lines import Recurring
 from ...runtime.server import Server
 from ...stores.base import Store
+from ...wording import counted
 from .fetcher import Fetcher
 from .look_times import LookTimes
 from .sweep import Sweep

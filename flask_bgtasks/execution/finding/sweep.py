@@ -18,11 +18,12 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from ...core.model import Status, Task
-from ...errors import ShuttingDown, TaskNotFound, counted
+from ...errors import ShuttingDown, TaskNotFound
 from ...runtime.fork import after_fork_in_child
 from ...runtime.log_lines import Recurring
 from ...stores.base import Store
 from ...stores.conversions import micros
+from ...wording import counted
 from .fetcher import Fetcher
 
 log = logging.getLogger("flask_bgtasks")

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Request
 from werkzeug.wsgi import LimitedStream
 
-from ...errors import unknown_name
+from ...wording import unknown_name
 from ..problems import Problem
 
 MAX_BYTES = 64 * 1024  # of a body: a device takes up a few hundred, preferences with all names a few thousand

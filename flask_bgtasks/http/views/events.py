@@ -14,8 +14,9 @@ from ...core.documents import event_document
 from ...core.model import Event, Task
 from ...core.transitions.outside import MarkTold
 from ...delivery.notifier import UNSEEN
-from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound, counted
+from ...errors import AccessDenied, BackgroundTasksError, TaskNotFound
 from ...runtime.connection import arrives, cut_short, limit_writes, takes
+from ...wording import counted
 from ..context import HttpContext, parts_of
 from ..problems import Problem
 from ..requests import query

@@ -18,15 +18,8 @@ import sqlalchemy as sa
 from ...core.model import Checkpoint, Event, Result, StepHistory, Task, TaskKind
 from ...core.transitions.attempt import Claim, Complete, Fail
 from ...core.transitions.transition import Change, Durability, Transition, accepted
-from ...errors import (
-    NO_DATABASE_URL,
-    AtCapacity,
-    ConfigurationError,
-    IdempotencyConflict,
-    LeaseLost,
-    QueueFull,
-    TransitionRefused,
-)
+from ...errors import AtCapacity, ConfigurationError, IdempotencyConflict, LeaseLost, QueueFull, TransitionRefused
+from ...wording import NO_DATABASE_URL
 from .. import conversions
 from ..averages import average, superfluous_names, superfluous_steps
 from ..base import PRIVATE, in_turn, joined, parted

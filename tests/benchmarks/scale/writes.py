@@ -227,9 +227,8 @@ def main(folder: str, store: str, runner: str, task: str, count: str) -> None:
     app = make(folder, store, runner)
     state = app.extensions["bgtasks"]
     with app.app_context():
-        together = (
-            max(1, int(count)) if runner == "external" else 1
-        )  # here each begins with its creation if a thread is free
+        # One after the other, since each begins with its creation if a thread is free here; a worker takes them all.
+        together = max(1, int(count)) if runner == "external" else 1
         for _ in range(int(count) // together):
             function = {"none": none, "steps": steps, "reports": reports}[task]
             for handle in [function.submit() for _ in range(together)]:

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from ....core.transitions.transition import Durability
-from ....errors import NO_DATABASE_URL, ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable, StoreUnusable
+from ....errors import ConfigurationError, NotStorable, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from ....runtime.fork import after_fork_in_child
+from ....wording import NO_DATABASE_URL
 from ...tables import Layout
 from . import layouts
 from .base import Database, Operation
